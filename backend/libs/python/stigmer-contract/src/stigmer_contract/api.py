@@ -1,0 +1,200 @@
+"""Bodies of the HTTP API under `/v1`, shared by the server, the command line and the runner.
+
+Resources are what the server answers; requests what it accepts. Errors are `Problem`s (RFC 9457).
+"""
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import Event, LiveEvent, Payload, RecordedEvent, Usage
+from stigmer_contract.manifest import AgentManifest, AgentSpec
+from stigmer_contract.phases import ExecutionPhase
+
+PROBLEM_CONTENT_TYPE = "application/problem+json"
+IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
+LAST_EVENT_ID_HEADER = "Last-Event-ID"
+MAX_INPUT_CHARACTERS = 1_000_000
+MAX_APPEND_EVENTS = 100
+
+ItemT = TypeVar("ItemT")
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Resource(BaseModel):
+    # A newer server may say more than this client knows.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Problem(_Resource):
+    """RFC 9457 problem document; `code` is stable, the texts are not."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str | None = None
+    code: ErrorCode
+    hint: str | None = None
+
+
+class Page(_Resource, Generic[ItemT]):
+    """One page of a list. `next_cursor` is opaque; None on the last page."""
+
+    items: list[ItemT]
+    next_cursor: str | None = None
+
+
+class AgentResource(_Resource):
+    """An applied agent."""
+
+    name: str
+    version: int = Field(ge=1)
+    """Counts up with each `apply` that changed something."""
+    manifest: AgentManifest
+    created_at: datetime
+    updated_at: datetime
+
+
+class CreateSession(_Request):
+    """`POST /v1/sessions`."""
+
+    workspace: str | None = None
+    """Absolute directory to work in; None: a directory of the session's own."""
+
+
+class SessionResource(_Resource):
+    """A conversation: ordered executions that share history and a workspace."""
+
+    session_id: str
+    workspace: str | None
+    created_at: datetime
+
+
+class CreateExecution(_Request):
+    """`POST /v1/executions`. Exactly one of `agent` and `manifest`."""
+
+    agent: str | None = None
+    """Name of an applied agent."""
+    manifest: AgentManifest | None = None
+    """An agent that is not applied."""
+    input: str = Field(min_length=1, max_length=MAX_INPUT_CHARACTERS)
+    session_id: str | None = None
+    """None: a new session is made."""
+    workspace: str | None = None
+    """For a new session only, as in `CreateSession`."""
+    model: str | None = None
+    """`provider:name` that overrides the manifest's."""
+
+
+class ExecutionError(_Resource):
+    """Why an execution failed."""
+
+    code: ErrorCode
+    message: str
+    hint: str | None = None
+
+
+class ExecutionResource(_Resource):
+    """An execution as its log says it stands."""
+
+    execution_id: str
+    session_id: str
+    agent_name: str
+    model: str | None
+    phase: ExecutionPhase
+    pending_reason: str | None = None
+    """While pending: why nothing happens yet, e.g. `no runner is connected`."""
+    attempt: int = Field(ge=0)
+    """The newest leg attempt; 0 before the first."""
+    last_sequence: int = Field(ge=1)
+    cancel_requested: bool = False
+    usage: Usage
+    output: Payload | None = None
+    error: ExecutionError | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    """When the first leg started."""
+    ended_at: datetime | None = None
+
+
+class CancelExecution(_Request):
+    """`POST /v1/executions/{id}/cancel`."""
+
+    reason: str | None = Field(default=None, max_length=1000)
+
+
+# --- what only runners call -------------------------------------------------------------------
+
+
+class StartLeg(_Request):
+    """`POST /v1/executions/{id}/legs`: take the execution, fencing off every earlier attempt."""
+
+    runner: str
+    runner_version: str
+
+
+class LegGrant(_Resource):
+    """Everything a leg needs. `leg.started` is already the last of `events`."""
+
+    attempt: int = Field(ge=1)
+    execution: ExecutionResource
+    spec: AgentSpec
+    input: Payload
+    workspace: str | None
+    """The session's directory where the person named one; None: `SANDBOX_ROOT_DIR/<session_id>`."""
+    previous_execution_ids: list[str]
+    """The session's earlier executions, oldest first."""
+    events: list[RecordedEvent]
+    """The whole log so far, ascending by sequence."""
+
+
+class AppendEvents(_Request):
+    """`POST /v1/executions/{id}/events`: all or nothing, and once only."""
+
+    attempt: int = Field(ge=1)
+    append_id: str = Field(min_length=1, max_length=64)
+    """Chosen by the runner. The same id again changes nothing and gets the same answer."""
+    events: list[Event] = Field(min_length=1, max_length=MAX_APPEND_EVENTS)
+
+
+class AppendResult(_Resource):
+    """The log's new end."""
+
+    last_sequence: int
+    cancel_requested: bool
+
+
+class PublishLiveEvents(_Request):
+    """`POST /v1/executions/{id}/live`: shown to whoever watches, stored nowhere."""
+
+    attempt: int = Field(ge=1)
+    events: list[LiveEvent] = Field(min_length=1, max_length=MAX_APPEND_EVENTS)
+
+
+class BlobResource(_Resource):
+    """A stored blob."""
+
+    sha256: str
+    size_bytes: int
+
+
+class ReadyCheck(_Resource):
+    """One thing that readiness depends on."""
+
+    name: str
+    ok: bool
+    detail: str | None = None
+    """Why it is not ok."""
+
+
+class Readiness(_Resource):
+    """Answer of `/readyz` of the server (200 or 503) and of the runner."""
+
+    ready: bool
+    version: str
+    checks: list[ReadyCheck]

@@ -1,0 +1,303 @@
+"""Everything that can be said about an execution, as one discriminated union.
+
+An execution is an append-only log of `RecordedEvent`s. One log serves the person watching, recovery,
+the conversation and audit. `LiveEvent`s are seen only by whoever watches at that moment; they carry
+no sequence and are never stored.
+
+JSON is snake_case. Sizes are bytes, durations seconds, times aware UTC.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.manifest import AgentSpec
+
+INLINE_PAYLOAD_MAX_BYTES = 64 * 1024
+"""A payload whose JSON is larger than this goes to the blob store; the log holds the reference."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InlinePayload(_Frozen):
+    """A value that stands in the log itself; at most `INLINE_PAYLOAD_MAX_BYTES` as JSON."""
+
+    kind: Literal["inline"] = "inline"
+    value: JsonValue
+
+
+class BlobPayload(_Frozen):
+    """A value in the blob store: the UTF-8 JSON text of the value, under its own SHA-256."""
+
+    kind: Literal["blob"] = "blob"
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
+
+
+Payload = Annotated[InlinePayload | BlobPayload, Field(discriminator="kind")]
+
+
+class Usage(_Frozen):
+    """What a model was paid for: one answer's share, or a total."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    """All input tokens, cached ones included."""
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: Decimal | None = None
+    """US dollars; None where no price is known for the model."""
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together, as `limits.tokens` counts them."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """The total of both. The cost stays known as far as it is known on either side."""
+        costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]
+        return Usage(
+            requests=self.requests + other.requests,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+            cost_usd=sum(costs, Decimal(0)) if costs else None,
+        )
+
+
+# --- events that are stored -------------------------------------------------------------------
+
+
+class ExecutionStarted(_Frozen):
+    """Sequence 1 of every log, written by the server when the execution is created."""
+
+    type: Literal["execution.started"] = "execution.started"
+    session_id: str
+    agent_name: str
+    spec: AgentSpec
+    """The agent as it was at that moment; a later `apply` does not change this execution."""
+    model: str | None = None
+    """`provider:name` that overrides the manifest's; None: the manifest's, else the runner's default."""
+    input: Payload
+    """The person's message: a JSON string."""
+
+
+class LegStarted(_Frozen):
+    """A runner took the execution. Written by the server when it grants the attempt."""
+
+    type: Literal["leg.started"] = "leg.started"
+    attempt: int = Field(ge=1)
+    runner: str
+    """Identity of the runner process, `pid@host`."""
+    runner_version: str
+
+
+class LegEndReason(StrEnum):
+    """Why a leg stopped."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DRAINED = "drained"
+
+
+class LegEnded(_Frozen):
+    """A runner put the execution down in good order. A runner that was killed leaves none."""
+
+    type: Literal["leg.ended"] = "leg.ended"
+    attempt: int = Field(ge=1)
+    reason: LegEndReason
+
+
+class ModelResponded(_Frozen):
+    """One complete model answer. It is paid for, so it is never asked for again."""
+
+    type: Literal["model.responded"] = "model.responded"
+    turn: int = Field(ge=1)
+    """1 for the execution's first answer."""
+    model: str
+    """`provider:name` that answered."""
+    response: Payload
+    """pydantic-ai's `ModelResponse` as JSON (`parts[].part_kind` is `text`, `thinking`, `tool-call`, …)."""
+    usage: Usage
+    retries: int = 0
+    """How often the request failed before this answer came."""
+    duration_seconds: float = Field(ge=0)
+
+
+class ToolStarted(_Frozen):
+    """A tool is about to run. With side effects: written down before it runs (write-ahead)."""
+
+    type: Literal["tool.started"] = "tool.started"
+    turn: int = Field(ge=1)
+    call_id: str
+    tool: str
+    arguments: Payload
+    """A JSON object."""
+    side_effects: bool
+    """False: only reads, so it simply runs again after a crash."""
+
+
+class ToolOutcome(StrEnum):
+    """How a tool call ended."""
+
+    SUCCEEDED = "succeeded"
+    RETRY = "retry"
+    """The call was refused or went wrong in a way the model is asked to correct."""
+    FAILED = "failed"
+    """The tool ran and failed for good."""
+    UNKNOWN = "unknown"
+    """It had started when its runner died. Nobody knows what it did; the model is told so."""
+
+
+class ToolFinished(_Frozen):
+    """A tool call's result, as the model will be told."""
+
+    type: Literal["tool.finished"] = "tool.finished"
+    turn: int = Field(ge=1)
+    call_id: str
+    tool: str
+    outcome: ToolOutcome
+    result: Payload
+    """Journal form of the result (pydantic-ai's `CallToolResult` as JSON)."""
+    duration_seconds: float = Field(ge=0)
+
+
+class UsageUpdated(_Frozen):
+    """The execution's total so far, written at the end of each leg."""
+
+    type: Literal["usage.updated"] = "usage.updated"
+    total: Usage
+
+
+class ApprovalRequested(_Frozen):
+    """A tool call waits for a person."""
+
+    type: Literal["approval.requested"] = "approval.requested"
+    turn: int = Field(ge=1)
+    call_id: str
+    tool: str
+    arguments: Payload
+    expires_at: datetime | None = None
+
+
+class ApprovalResolved(_Frozen):
+    """A person decided, or the request expired."""
+
+    type: Literal["approval.resolved"] = "approval.resolved"
+    call_id: str
+    approved: bool
+    resolved_by: str
+    reason: str | None = None
+
+
+class MessageReceived(_Frozen):
+    """A person said something more while the execution was under way."""
+
+    type: Literal["message.received"] = "message.received"
+    message: Payload
+
+
+class ExecutionCompleted(_Frozen):
+    """The agent is done."""
+
+    type: Literal["execution.completed"] = "execution.completed"
+    output: Payload
+    """The final answer: a JSON string, or the object that `output.schema` asks for."""
+
+
+class ExecutionFailed(_Frozen):
+    """The execution cannot go on."""
+
+    type: Literal["execution.failed"] = "execution.failed"
+    code: ErrorCode
+    message: str
+    """One line for a person: what was attempted, on what, what happened."""
+    hint: str | None = None
+    """What to do about it, imperative."""
+
+
+class ExecutionCancelled(_Frozen):
+    """Somebody asked for it to stop, and it has stopped."""
+
+    type: Literal["execution.cancelled"] = "execution.cancelled"
+    reason: str | None = None
+
+
+Event = Annotated[
+    ExecutionStarted
+    | LegStarted
+    | LegEnded
+    | ModelResponded
+    | ToolStarted
+    | ToolFinished
+    | UsageUpdated
+    | ApprovalRequested
+    | ApprovalResolved
+    | MessageReceived
+    | ExecutionCompleted
+    | ExecutionFailed
+    | ExecutionCancelled,
+    Field(discriminator="type"),
+]
+"""One fact in an execution's log."""
+
+TerminalEvent = ExecutionCompleted | ExecutionFailed | ExecutionCancelled
+
+
+class RecordedEvent(_Frozen):
+    """An event with its place in the log."""
+
+    sequence: int = Field(ge=1)
+    """From 1, without gaps, per execution; also the SSE `id`."""
+    recorded_at: datetime
+    attempt: int | None = None
+    """The leg attempt that appended it; None for the server's own events."""
+    event: Event
+
+
+# --- events that only a watcher sees ----------------------------------------------------------
+
+
+class ModelDelta(_Frozen):
+    """A piece of an answer that is being written."""
+
+    type: Literal["model.delta"] = "model.delta"
+    turn: int = Field(ge=1)
+    kind: Literal["text", "thinking"] = "text"
+    text: str
+
+
+class ModelPartial(_Frozen):
+    """The whole text of the answer so far; replaces what was shown of this turn.
+
+    Comes first after a (re)connect in the middle of an answer, and with empty text when a broken
+    answer is asked for again.
+    """
+
+    type: Literal["model.partial"] = "model.partial"
+    turn: int = Field(ge=1)
+    text: str
+
+
+class ToolOutput(_Frozen):
+    """A piece of a running command's output."""
+
+    type: Literal["tool.output"] = "tool.output"
+    call_id: str
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+LiveEvent = Annotated[ModelDelta | ModelPartial | ToolOutput, Field(discriminator="type")]
+
+EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+LIVE_EVENT_ADAPTER: TypeAdapter[LiveEvent] = TypeAdapter(LiveEvent)

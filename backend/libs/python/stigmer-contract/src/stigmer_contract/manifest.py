@@ -1,0 +1,272 @@
+"""The manifest: the YAML document in which a person writes an agent.
+
+Parses and validates every field. Which of them the runner can already honour is `unsupported_fields`;
+a field that cannot be honoured is refused when the agent runs, never ignored. Reading the YAML text
+and naming lines and columns is `manifest_reader`'s work.
+"""
+
+import re
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+API_VERSION = "agentic.stigmer.ai/v1"
+
+_DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"  # RFC 1123, section 2.1
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+)([smhd])")
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read `90s`, `10m`, `2h`, `1d` or a sum such as `1h30m`.
+
+    Raises:
+        ValueError: the text is not of that form, or is zero.
+    """
+    matches = list(_DURATION.finditer(text))
+    if not matches or "".join(match.group(0) for match in matches) != text:
+        raise ValueError(f"{text!r} is not a duration; write a number and a unit, such as 90s, 10m, 2h or 1d")
+    seconds = sum(int(match.group(1)) * _DURATION_UNITS[match.group(2)] for match in matches)
+    if seconds == 0:
+        raise ValueError("a duration must be longer than zero")
+    if seconds > timedelta(days=3650).total_seconds():
+        raise ValueError(f"{text!r} is longer than ten years")
+    return timedelta(seconds=seconds)
+
+
+def format_duration(duration: timedelta) -> str:
+    """The shortest text that `parse_duration` reads back, such as `1h30m`. Whole seconds."""
+    rest, parts = int(duration.total_seconds()), list[str]()
+    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, seconds)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def _read_duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, str):
+        return parse_duration(value)
+    raise ValueError(f"{value!r} is not a duration; write a number and a unit, such as 90s, 10m, 2h or 1d")
+
+
+Duration: TypeAlias = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(\d+[smhd])+$", "examples": ["90s", "10m", "2h"]}, mode="validation"
+    ),
+]
+
+_PROVIDERS = ("openai", "anthropic", "ollama", "openai-compatible", "replay")
+Provider: TypeAlias = Literal["openai", "anthropic", "ollama", "openai-compatible", "replay"]
+
+
+def split_model(model: str) -> tuple[Provider, str]:
+    """Split `provider:name`; the name may itself hold colons (`ollama:qwen3:8b`).
+
+    Raises:
+        ValueError: no such provider, or a part is missing.
+    """
+    provider, colon, name = model.partition(":")
+    for known in _PROVIDERS:
+        if provider == known and colon and name:
+            return known, name
+    raise ValueError(
+        f"{model!r} is not a model; write provider:name, where provider is one of {', '.join(_PROVIDERS)}"
+    )
+
+
+def _check_model(model: str) -> str:
+    split_model(model)
+    return model
+
+
+ModelName: TypeAlias = Annotated[str, AfterValidator(_check_model)]
+
+
+class _ManifestPart(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Metadata(_ManifestPart):
+    """What names the agent."""
+
+    name: str = Field(pattern=_DNS_LABEL, examples=["report-writer"])
+    """Unique name: lower-case letters, digits and hyphens, at most 63 characters."""
+
+
+class ModelSettings(_ManifestPart):
+    """How the model is asked. What is left out keeps the provider's default."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """Randomness from 0 to 2."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Nucleus sampling: share of probability to choose from."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Most tokens of one answer."""
+    seed: int | None = None
+    """Seed for providers that sample reproducibly."""
+    timeout: Duration | None = None
+    """Longest wait for one answer; default 10m."""
+    thinking: Literal["minimal", "low", "medium", "high"] | None = None
+    """How hard a reasoning model thinks."""
+
+
+class SecretReference(_ManifestPart):
+    """The value is a secret that the server keeps under this name."""
+
+    secret: str = Field(min_length=1, max_length=253)
+    """Name of the secret."""
+
+
+class McpServer(_ManifestPart):
+    """A server of tools that speaks the Model Context Protocol. Exactly one of `command` and `url`."""
+
+    name: str = Field(pattern=_DNS_LABEL)
+    """Name of the server, unique in the agent."""
+    command: list[str] | None = Field(default=None, min_length=1)
+    """Program and arguments of a server that speaks over its standard input and output."""
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    """Address of a server that speaks over streamable HTTP."""
+    env: dict[str, str | SecretReference] = Field(default_factory=dict[str, str | SecretReference])
+    """Environment of `command`."""
+    headers: dict[str, str | SecretReference] = Field(default_factory=dict[str, str | SecretReference])
+    """HTTP headers for `url`."""
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> "McpServer":
+        if (self.command is None) == (self.url is None):
+            raise ValueError("give exactly one of command and url")
+        return self
+
+
+class Output(_ManifestPart):
+    """The form of the final answer."""
+
+    schema_: dict[str, JsonValue] = Field(alias="schema")
+    """JSON Schema of an object."""
+
+
+class ApprovalRule(_ManifestPart):
+    """When a person is asked before a tool runs. The first rule that matches decides."""
+
+    tool: str = Field(min_length=1)
+    """A built-in toolset, a tool, or `server/tool` of an MCP server; `*` matches any text."""
+    when: str | None = None
+    """A pattern on the call's main argument, such as `git push*`; left out: every call."""
+    policy: Literal["ask", "never", "always"]
+    """`ask` a person, `never` ask, or refuse `always`."""
+    expires_after: Duration | None = None
+    """How long a question stays open; default: until it is answered."""
+    on_expiry: Literal["deny", "approve"] = "deny"
+    """What an unanswered question means."""
+
+
+class Limits(_ManifestPart):
+    """What an execution may use at most, over all its legs and crashes."""
+
+    turns: int = Field(default=100, ge=1)
+    """Model answers."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Input and output tokens together."""
+    cost_usd: Decimal | None = Field(default=None, gt=0)
+    """US dollars, by the known prices; a model without a known price is then refused."""
+    duration: Duration | None = None
+    """Wall-clock time from creation to end."""
+    tool_timeout: Duration = timedelta(minutes=10)
+    """Longest run of one tool call, such as one command."""
+
+
+class AgentSpec(_ManifestPart):
+    """What the agent is and may do."""
+
+    description: str = ""
+    """One sentence for people who choose an agent."""
+    instructions: str = Field(min_length=1)
+    """What the model is told before anything else."""
+    model: ModelName | None = Field(default=None, examples=["openai:gpt-5", "anthropic:claude-sonnet-4-5"])
+    """`provider:name`; left out: the runner's `STIGMER_LLM_PROVIDER` and `STIGMER_LLM_MODEL`."""
+    model_settings: ModelSettings = ModelSettings()
+    """How the model is asked."""
+    tools: list[Literal["shell", "files"]] = Field(default_factory=list[Literal["shell", "files"]])
+    """Built-in toolsets, bound to the session's workspace."""
+    mcp_servers: list[McpServer] = Field(default_factory=list[McpServer])
+    """Servers of further tools."""
+    skills: list[str] = Field(default_factory=list[str])
+    """Folders with a `SKILL.md`, relative to the manifest."""
+    sub_agents: list[Annotated[str, Field(pattern=_DNS_LABEL)]] = Field(default_factory=list[str])
+    """Applied agents that this one may hand work to."""
+    output: Output | None = None
+    """The form of the final answer; left out: text."""
+    approval: list[ApprovalRule] = Field(default_factory=list[ApprovalRule])
+    """When a person is asked."""
+    limits: Limits = Limits()
+    """What an execution may use at most."""
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> "AgentSpec":
+        for field_name, names in (
+            ("tools", list[str](self.tools)),
+            ("mcpServers", [server.name for server in self.mcp_servers]),
+            ("skills", self.skills),
+            ("subAgents", self.sub_agents),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{field_name} names {twice[0]!r} twice")
+        return self
+
+
+class AgentManifest(_ManifestPart):
+    """One agent, as a person writes it and `stigmer apply` sends it."""
+
+    api_version: Literal["agentic.stigmer.ai/v1"]
+    """Version of this format."""
+    kind: Literal["Agent"]
+    """What the document describes."""
+    metadata: Metadata
+    spec: AgentSpec
+
+
+def unsupported_fields(spec: AgentSpec) -> list[str]:
+    """Paths of the fields that are set but whose feature does not exist yet, such as `spec.skills`."""
+    not_yet = {
+        "spec.mcpServers": spec.mcp_servers,
+        "spec.skills": spec.skills,
+        "spec.subAgents": spec.sub_agents,
+        "spec.approval": spec.approval,
+    }
+    return [path for path, value in not_yet.items() if value]
+
+
+def manifest_json_schema() -> dict[str, JsonValue]:
+    """JSON Schema (draft 2020-12) of a manifest, for editors; generated, never edited."""
+    schema: dict[str, JsonValue] = AgentManifest.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://stigmer.ai/schemas/agent.schema.json",
+        **schema,
+    }

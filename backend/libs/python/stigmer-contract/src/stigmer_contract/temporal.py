@@ -1,0 +1,52 @@
+"""Names and payloads that the server (which starts workflows) and the runner (which runs them) share.
+
+Only ids and small enums cross Temporal: never a prompt, an answer, a tool result or a secret, since
+its history is kept and shown by tools that know nothing of our access rules.
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+DEFAULT_ADDRESS = "localhost:7233"
+DEFAULT_NAMESPACE = "default"
+DEFAULT_TASK_QUEUE = "agent_execution_runner"
+WORKFLOW_TYPE = "AgentExecution"
+RUN_LEG_ACTIVITY = "run_leg"
+
+
+class LegOutcome(StrEnum):
+    """How a leg ended; decides whether the workflow starts another one."""
+
+    ENDED = "ended"
+    """The log holds a terminal event."""
+    DRAINED = "drained"
+    """The worker was told to stop; the next leg goes on from the log."""
+    SUPERSEDED = "superseded"
+    """Another attempt took over while this one worked; it has nothing more to say."""
+
+
+class AgentExecutionInput(BaseModel):
+    """Input of the workflow `AgentExecution`. The workflow id is the execution id."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    execution_id: str
+    heartbeat_timeout_seconds: float = 5.0
+    """After this long without a heartbeat Temporal gives the leg to another worker."""
+
+
+class LegInput(BaseModel):
+    """Input of the activity `run_leg`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    execution_id: str
+
+
+class LegResult(BaseModel):
+    """Result of the activity `run_leg`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    outcome: LegOutcome

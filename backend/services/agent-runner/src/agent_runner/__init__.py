@@ -1,0 +1,1 @@
+"""The agent runner: a Temporal worker that executes agents and writes down every step."""

@@ -1,0 +1,1 @@
+"""The server: the HTTP API and the log of every execution."""

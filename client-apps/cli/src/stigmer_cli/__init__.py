@@ -1,0 +1,1 @@
+"""The `stigmer` command: runs agents, manages the local stack and the runner's container."""
