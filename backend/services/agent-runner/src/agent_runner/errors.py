@@ -1,0 +1,51 @@
+"""What can go wrong in the runner.
+
+    RunnerError
+    ├── SettingsError           the environment has a wrong or missing value; the process ends with 2
+    ├── ServerUnreachable       the server did not answer; trying again can help
+    ├── ServerRefused           the server answered with a problem document
+    │   └── AttemptSuperseded   another attempt holds the execution, or it has ended
+    └── ExecutionFailure        the execution must end as failed, for this reason
+"""
+
+from stigmer_contract.error_codes import ErrorCode
+
+
+class RunnerError(Exception):
+    """Any failure that the runner expects."""
+
+
+class SettingsError(RunnerError):
+    """An environment variable has a wrong value, or a needed one is missing."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(f"{variable}: {problem}")
+        self.variable = variable
+        self.problem = problem
+
+
+class ServerUnreachable(RunnerError):
+    """The server did not answer in time, or at all. Trying again can help."""
+
+
+class ServerRefused(RunnerError):
+    """The server answered, and refused. The same call again is refused again."""
+
+    def __init__(self, status: int, code: ErrorCode | None, detail: str) -> None:
+        super().__init__(f"the server answered {status}: {detail}")
+        self.status = status
+        self.code = code
+
+
+class AttemptSuperseded(ServerRefused):
+    """A newer attempt holds the execution, or it has ended; this leg must fall silent."""
+
+
+class ExecutionFailure(RunnerError):
+    """The execution ends as failed. `message` and `hint` are for the person who started it."""
+
+    def __init__(self, code: ErrorCode, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
