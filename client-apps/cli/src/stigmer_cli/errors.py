@@ -1,0 +1,109 @@
+"""What can go wrong in the command line. The exit code belongs to the class.
+
+StigmerError                    exit 1: what was asked for failed
+├── NotYet                      a feature that a later version brings
+├── UsageError                  exit 2: the command was called wrongly
+│   └── ConfigurationError      a setting of the environment or of config.yaml is wrong
+└── EnvironmentNotReady         exit 3: this machine is not in the needed state
+    ├── HomeUnusable            STIGMER_HOME cannot be made, read or written
+    ├── PortTaken               a needed port is held by another program
+    ├── ProgramMissing          a program that the stack runs is not installed
+    ├── ComponentFailed         a part of the stack did not start, or keeps ending
+    └── StackNotRunning         the local stack is needed, and not there
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class StigmerError(Exception):
+    """Any failure that the command line expects: one message, and mostly one hint.
+
+    The message says what was attempted, on what, and what happened; the hint is an imperative sentence.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class NotYet(StigmerError):
+    """The feature is named in the help, but a later version brings it."""
+
+
+class UsageError(StigmerError):
+    """The command was called in a way that cannot work."""
+
+    exit_code = 2
+
+
+class ConfigurationError(UsageError):
+    """A setting has a wrong value, or an unknown name. `where` is a variable, a flag, or `FILE:LINE:COLUMN`."""
+
+    def __init__(self, where: str, problem: str, hint: str | None = None) -> None:
+        super().__init__(f"{where}: {problem}", hint)
+        self.where = where
+        self.problem = problem
+
+
+class EnvironmentNotReady(StigmerError):
+    """The machine lacks something: a port, a program, a writable folder, the network."""
+
+    exit_code = 3
+
+
+class HomeUnusable(EnvironmentNotReady):
+    """The state folder cannot be made, read or written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"could not use the state folder {str(path)!r}: {reason}",
+            "set STIGMER_HOME to a folder that you can write to",
+        )
+        self.path = path
+        self.reason = reason
+
+
+class PortTaken(EnvironmentNotReady):
+    """A port that the stack needs is held by another program. `holder` names it where that is allowed."""
+
+    def __init__(self, component: str, port: int, holder: str | None, setting: str) -> None:
+        super().__init__(
+            f"could not start {component}: port {port} is held by {holder or 'another program'}",
+            f"stop that program, or choose another port with `stigmer config set {setting} PORT`",
+        )
+        self.component = component
+        self.port = port
+        self.holder = holder
+
+
+class ProgramMissing(EnvironmentNotReady):
+    """A program that the stack starts is not installed beside this Python."""
+
+    def __init__(self, program: str, hint: str) -> None:
+        super().__init__(f"could not find the program {program!r}", hint)
+        self.program = program
+
+
+class ComponentFailed(EnvironmentNotReady):
+    """A part of the stack did not become ready, or ended again and again."""
+
+    def __init__(self, component: str, reason: str, last_lines: tuple[str, ...] = ()) -> None:
+        said = "".join(f"\n  {line}" for line in last_lines)
+        super().__init__(
+            f"could not start {component}: {reason}{said}",
+            f"run `stigmer server logs --{component}` to see more",
+        )
+        self.component = component
+        self.reason = reason
+        self.last_lines = last_lines
+
+
+class StackNotRunning(EnvironmentNotReady):
+    """The local stack is needed, and does not run."""
+
+    def __init__(self) -> None:
+        super().__init__("the local stack is not running", "run `stigmer server start`")
