@@ -41,7 +41,10 @@ class UsageError(StigmerError):
 
 
 class ConfigurationError(UsageError):
-    """A setting has a wrong value, or an unknown name. `where` is a variable, a flag, or `FILE:LINE:COLUMN`."""
+    """A setting has a wrong value, or an unknown name.
+
+    `where` is a variable, a flag, or `FILE:LINE:COLUMN`.
+    """
 
     def __init__(self, where: str, problem: str, hint: str | None = None) -> None:
         super().__init__(f"{where}: {problem}", hint)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-# ECMA-48 (5th edition): CSI, then string sequences (OSC, DCS, APC, PM, SOS) to their end, then any other escape.
+# ECMA-48 (5th edition): CSI, then string sequences (OSC, DCS, APC, PM, SOS) to their end, then others.
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
