@@ -1,0 +1,258 @@
+"""The catalogue of settings: key, variables, default, meaning. Reading them is `reader`'s work."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from stigmer_cli.config.values import (
+    Parser,
+    Secret,
+    address,
+    address_or_url,
+    choice,
+    number,
+    secret,
+    text,
+    url,
+    whole_number,
+)
+
+LlmProvider = Literal["openai", "anthropic", "ollama", "openai-compatible", "replay"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_PORT = whole_number(1, 65535)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, as config.yaml, the environment and the reference page know it."""
+
+    key: str
+    """Path in config.yaml, camelCase with dots."""
+    variable: str
+    """Environment variable; wins over config.yaml."""
+    description: str
+    parse: Parser
+    default: str | None = None
+    """The text that applies where nobody sets it; None: no value."""
+    is_secret: bool = False
+    """Then `NAME_FILE` may name a file that holds the value, and it is shown masked."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a stigmer-server answers, and the token that it wants."""
+
+    endpoint: str
+    """Base URL without a slash at its end, such as `http://127.0.0.1:7234`."""
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Everything that the command line is told. Each field carries its setting."""
+
+    home: Path
+    """STIGMER_HOME: the state folder, absolute."""
+    temporal_address: Annotated[
+        str | None,
+        Setting(
+            "temporal.address",
+            "TEMPORAL_SERVICE_ADDRESS",
+            "A Temporal that runs already, host:port; unset: the stack runs its own.",
+            address,
+        ),
+    ]
+    temporal_namespace: Annotated[
+        str, Setting("temporal.namespace", "TEMPORAL_NAMESPACE", "Temporal namespace.", text, "default")
+    ]
+    temporal_task_queue: Annotated[
+        str,
+        Setting(
+            "temporal.taskQueue",
+            "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+            "Task queue between server and runner.",
+            text,
+            "agent_execution_runner",
+        ),
+    ]
+    temporal_port: Annotated[
+        int,
+        Setting("temporal.port", "STIGMER_TEMPORAL_PORT", "Port of the stack's own Temporal.", _PORT, "7233"),
+    ]
+    temporal_ui_port: Annotated[
+        int | None,
+        Setting(
+            "temporal.uiPort",
+            "STIGMER_TEMPORAL_UI_PORT",
+            "Port of the web page of the stack's own Temporal; unset: no page.",
+            _PORT,
+        ),
+    ]
+    server_endpoint: Annotated[
+        str | None,
+        Setting(
+            "server.endpoint",
+            "STIGMER_BACKEND_ENDPOINT",
+            "A stigmer-server that runs elsewhere; unset: the local stack's.",
+            address_or_url,
+        ),
+    ]
+    server_token: Annotated[
+        Secret | None,
+        Setting(
+            "server.token",
+            "STIGMER_TOKEN",
+            "Token for `server.endpoint`; the local stack makes its own.",
+            secret,
+            is_secret=True,
+        ),
+    ]
+    server_port: Annotated[
+        int, Setting("server.port", "STIGMER_PORT", "Port of the local stigmer-server.", _PORT, "7234")
+    ]
+    server_database_url: Annotated[
+        Secret | None,
+        Setting(
+            "server.databaseUrl",
+            "STIGMER_DATABASE_URL",
+            "Database of the local stigmer-server; unset: a SQLite file in STIGMER_HOME.",
+            secret,
+            is_secret=True,
+        ),
+    ]
+    runner_health_port: Annotated[
+        int,
+        Setting("runner.healthPort", "STIGMER_HEALTH_PORT", "Port of the runner's health.", _PORT, "7235"),
+    ]
+    runner_max_concurrency: Annotated[
+        int | None,
+        Setting(
+            "runner.maxConcurrency",
+            "TEMPORAL_MAX_CONCURRENCY",
+            "Most executions that the runner works on at once; unset: the runner's default.",
+            whole_number(1, 10_000),
+        ),
+    ]
+    llm_provider: Annotated[
+        LlmProvider | None,
+        Setting(
+            "llm.provider",
+            "STIGMER_LLM_PROVIDER",
+            "Provider for agents that name no model.",
+            choice(get_args(LlmProvider)),
+        ),
+    ]
+    llm_model: Annotated[
+        str | None,
+        Setting(
+            "llm.model",
+            "STIGMER_LLM_MODEL",
+            "Model for agents that name none, as the provider calls it.",
+            text,
+        ),
+    ]
+    llm_base_url: Annotated[
+        str | None,
+        Setting(
+            "llm.baseUrl",
+            "STIGMER_LLM_BASE_URL",
+            "Base URL of the provider's API; needed for openai-compatible.",
+            url,
+        ),
+    ]
+    llm_api_key: Annotated[
+        Secret | None,
+        Setting(
+            "llm.apiKey",
+            "STIGMER_LLM_API_KEY",
+            "API key for whichever provider is used.",
+            secret,
+            is_secret=True,
+        ),
+    ]
+    openai_api_key: Annotated[
+        Secret | None,
+        Setting("llm.openaiApiKey", "OPENAI_API_KEY", "OpenAI's API key.", secret, is_secret=True),
+    ]
+    anthropic_api_key: Annotated[
+        Secret | None,
+        Setting("llm.anthropicApiKey", "ANTHROPIC_API_KEY", "Anthropic's API key.", secret, is_secret=True),
+    ]
+    ollama_base_url: Annotated[
+        str,
+        Setting(
+            "llm.ollamaBaseUrl",
+            "OLLAMA_BASE_URL",
+            "Where Ollama answers.",
+            address_or_url,
+            "http://localhost:11434",
+        ),
+    ]
+    llm_max_tokens: Annotated[
+        int | None,
+        Setting(
+            "llm.maxTokens",
+            "STIGMER_LLM_MAX_TOKENS",
+            "Most tokens of one answer, where the agent says nothing.",
+            whole_number(1),
+        ),
+    ]
+    llm_temperature: Annotated[
+        float | None,
+        Setting(
+            "llm.temperature",
+            "STIGMER_LLM_TEMPERATURE",
+            "Randomness from 0 to 2, where the agent says nothing.",
+            number(0, 2),
+        ),
+    ]
+    log_level: Annotated[
+        LogLevel,
+        Setting(
+            "logLevel",
+            "LOG_LEVEL",
+            "Least important level that the stack logs.",
+            choice(get_args(LogLevel)),
+            "info",
+        ),
+    ]
+    sources: dict[str, str] = field(hash=False)
+    """Where each value comes from, by key: `default`, a variable's name, or `FILE:LINE`."""
+    environment: dict[str, str] = field(repr=False, hash=False)
+    """The environment as it was read, for the programs that the stack starts."""
+
+    @property
+    def config_file(self) -> Path:
+        """config.yaml."""
+        return self.home / "config.yaml"
+
+    @property
+    def data_directory(self) -> Path:
+        """Database, Temporal's file, blobs, workspaces."""
+        return self.home / "data"
+
+    @property
+    def log_directory(self) -> Path:
+        """What the parts of the stack say."""
+        return self.home / "logs"
+
+    @property
+    def run_directory(self) -> Path:
+        """Pids, locks, the token: valid only while something runs."""
+        return self.home / "run"
+
+    @property
+    def names_model(self) -> bool:
+        """Whether a model is configured for agents that name none."""
+        return self.llm_model is not None
+
+
+def settings_by_field() -> dict[str, Setting]:
+    """Every setting, by the field of `Configuration` that holds it, in the reference page's order."""
+    found: dict[str, Setting] = {}
+    for name, annotation in Configuration.__annotations__.items():
+        for metadata in getattr(annotation, "__metadata__", ()):
+            if isinstance(metadata, Setting):
+                found[name] = metadata
+    return found

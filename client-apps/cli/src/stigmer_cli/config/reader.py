@@ -1,0 +1,173 @@
+"""Reads the configuration once: environment over config.yaml over default. Writes only on `set_value`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stigmer_cli.config.catalogue import Configuration, Setting, settings_by_field
+from stigmer_cli.errors import ConfigurationError, HomeUnusable, UsageError
+
+if TYPE_CHECKING:
+    from stigmer_cli.config.config_file import ConfigFile
+
+DEFAULT_HOME = "~/.stigmer"
+
+
+def load_configuration(environ: Mapping[str, str]) -> Configuration:
+    """Reads every setting. An empty variable counts as unset.
+
+    Raises:
+        ConfigurationError: a value is wrong, or config.yaml has an unknown key; names the place.
+    """
+    from stigmer_cli.config.config_file import ConfigFile
+
+    home = _find_home(environ)
+    path = home / "config.yaml"
+    file = _read_file(path) if os.path.lexists(path) else ConfigFile(path, "", {}, {})
+    values: dict[str, Any] = {}  # each parser returns its field's type
+    sources: dict[str, str] = {}
+    for name, setting in settings_by_field().items():
+        values[name], sources[setting.key] = _read_setting(setting, environ, file)
+    configuration = Configuration(home=home, sources=sources, environment=dict(environ), **values)
+    _check_ports(configuration)
+    return configuration
+
+
+def set_value(configuration: Configuration, key: str, text: str) -> Path:
+    """Sets one value in config.yaml, keeping comments and order; answers the file's path.
+
+    Raises:
+        UsageError: the key is unknown.
+        ConfigurationError: the value is wrong, or config.yaml is.
+        HomeUnusable: the file cannot be written.
+    """
+    from stigmer_cli.config.config_file import parse_config_text, unknown_key_hint
+
+    settings = {setting.key: setting for setting in settings_by_field().values()}
+    if key not in settings:
+        raise UsageError(f"unknown key `{key}`", unknown_key_hint(key, settings))
+    _parse(settings[key], text, f"`{key}`")
+    path = configuration.config_file
+    new_text = _read_file(path).with_value(key, text)
+    # What was written must be read back as it was meant, else the file stays as it is.
+    if parse_config_text(path, new_text, settings).values[key].text != text:
+        raise ConfigurationError(str(path), f"could not set `{key}` in the file", "edit the file by hand")
+    prepare_home(configuration)
+    replace_file(path.resolve(), new_text)  # a link to the file stays a link
+    return path
+
+
+def prepare_home(configuration: Configuration) -> None:
+    """Makes the state folder and its parts, for their owner only; those that exist stay as they are.
+
+    Raises:
+        HomeUnusable: a folder cannot be made or written to.
+    """
+    home = configuration.home
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (
+            configuration.data_directory,
+            configuration.log_directory,
+            configuration.run_directory,
+        ):
+            folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise HomeUnusable(home, error.strerror or str(error)) from error
+    for folder in (
+        home,
+        configuration.data_directory,
+        configuration.log_directory,
+        configuration.run_directory,
+    ):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise HomeUnusable(folder, "Permission denied")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Writes a file that only its owner may read, in one step: readers see the old text or the new.
+
+    Raises:
+        HomeUnusable: the file cannot be written.
+    """
+    import tempfile
+
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+                stream.write(text)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise HomeUnusable(path, error.strerror or str(error)) from error
+
+
+def _find_home(environ: Mapping[str, str]) -> Path:
+    text = environ.get("STIGMER_HOME", "").strip() or DEFAULT_HOME
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # the home directory is unknown
+        raise ConfigurationError("STIGMER_HOME", f"could not tell what {text!r} means: {error}") from error
+
+
+def _read_file(path: Path) -> ConfigFile:
+    from stigmer_cli.config.config_file import read_config_file
+
+    return read_config_file(path, {setting.key for setting in settings_by_field().values()})
+
+
+def _read_setting(setting: Setting, environ: Mapping[str, str], file: ConfigFile) -> tuple[object, str]:
+    text = environ.get(setting.variable, "").strip()
+    if text:
+        return _parse(setting, text, setting.variable), setting.variable
+    file_variable = f"{setting.variable}_FILE"
+    secret_path = environ.get(file_variable, "").strip() if setting.is_secret else ""
+    if secret_path:
+        return _parse(setting, _read_secret_file(file_variable, secret_path), file_variable), file_variable
+    if (found := file.values.get(setting.key)) is not None and found.text:
+        value = _parse(setting, found.text, str(found.place), f"`{setting.key}`: ")
+        return value, f"{found.place.path}:{found.place.line}"
+    return None if setting.default is None else setting.parse(setting.default), "default"
+
+
+def _parse(setting: Setting, text: str, where: str, prefix: str = "") -> object:
+    try:
+        return setting.parse(text)
+    except ValueError as error:
+        raise ConfigurationError(where, f"{prefix}{error}") from error
+
+
+def _read_secret_file(variable: str, path: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError(variable, f"could not read {path!r}: {reason}") from error
+    if not text:
+        raise ConfigurationError(variable, f"the file {path!r} is empty")
+    return text
+
+
+def _check_ports(configuration: Configuration) -> None:
+    ports = {
+        "server.port": configuration.server_port,
+        "runner.healthPort": configuration.runner_health_port,
+        "temporal.uiPort": configuration.temporal_ui_port,
+    }
+    if configuration.temporal_address is None:
+        ports["temporal.port"] = configuration.temporal_port
+    taken: dict[int, str] = {}
+    for key, port in ports.items():
+        if port is None:
+            continue
+        if port in taken:
+            raise ConfigurationError(
+                configuration.sources[key], f"`{key}` and `{taken[port]}` are both {port}; ports must differ"
+            )
+        taken[port] = key

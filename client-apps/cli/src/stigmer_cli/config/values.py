@@ -1,0 +1,116 @@
+"""Reads one setting's text into its value, and says what would be right where it cannot. Touches no disk."""
+
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
+
+Parser = Callable[[str], object]
+"""Reads a setting's text; raises ValueError with what would be right."""
+
+
+class Secret:
+    """A text that is shown nowhere; `reveal` is called only where it is handed to who needs it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('********')"
+
+    def __str__(self) -> str:
+        return "********"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.reveal() == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def text(value: str) -> str:
+    """Any text."""
+    return value
+
+
+def choice(allowed: Sequence[str]) -> Parser:
+    """One of a few words."""
+
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
+        return value
+
+    return parse
+
+
+def whole_number(minimum: int, maximum: int | None = None) -> Parser:
+    """A whole number within bounds."""
+    expected = f"a whole number from {minimum}" + (f" to {maximum}" if maximum is not None else " up")
+
+    def parse(value: str) -> int:
+        digits = value.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()):
+            raise ValueError(f"{value!r} is not {expected}")
+        number = int(value)
+        if number < minimum or (maximum is not None and number > maximum):
+            raise ValueError(f"{value!r} is not {expected}")
+        return number
+
+    return parse
+
+
+def number(minimum: float, maximum: float) -> Parser:
+    """A number within bounds."""
+
+    def parse(value: str) -> float:
+        try:
+            parsed = float(value)
+        except ValueError:
+            parsed = float("nan")
+        if not minimum <= parsed <= maximum:  # also refuses NaN
+            raise ValueError(f"{value!r} is not a number from {minimum:g} to {maximum:g}")
+        return parsed
+
+    return parse
+
+
+def address(value: str) -> str:
+    """`host:port`."""
+    try:
+        split = urlsplit(f"//{value}")
+        valid = bool(split.hostname) and bool(split.port) and split.netloc == value and "@" not in value
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(f"{value!r} is not an address; write host:port, such as localhost:7233")
+    return value
+
+
+def url(value: str) -> str:
+    """An http or https URL, without the slash at its end."""
+    try:
+        split = urlsplit(value)
+        valid = split.scheme in ("http", "https") and bool(split.hostname) and split.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(f"{value!r} is not a URL; write http://host:port or https://host")
+    return value.rstrip("/")
+
+
+def address_or_url(value: str) -> str:
+    """`host:port` or a URL; always read as a URL."""
+    try:
+        return url(value if "://" in value else f"http://{address(value)}")
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is not an address; write host:port, http://host:port or https://host"
+        ) from None
+
+
+def secret(value: str) -> Secret:
+    """Any text, kept out of sight."""
+    return Secret(value)
