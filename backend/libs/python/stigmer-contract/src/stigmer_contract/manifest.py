@@ -6,9 +6,10 @@ and naming lines and columns is `manifest_reader`'s work.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -74,6 +75,8 @@ Duration: TypeAlias = Annotated[
     ),
 ]
 
+_TextT = TypeVar("_TextT", bound=str)
+
 _PROVIDERS = ("openai", "anthropic", "ollama", "openai-compatible", "replay")
 Provider: TypeAlias = Literal["openai", "anthropic", "ollama", "openai-compatible", "replay"]
 
@@ -111,6 +114,22 @@ class _ManifestPart(BaseModel):
     )
 
 
+def _check_unique(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"names {twice[0]!r} twice")
+
+
+def _unique(names: list[_TextT]) -> list[_TextT]:
+    _check_unique(names)
+    return names
+
+
+def _unique_servers(servers: "list[McpServer]") -> "list[McpServer]":
+    _check_unique([server.name for server in servers])
+    return servers
+
+
 class Metadata(_ManifestPart):
     """What names the agent."""
 
@@ -121,13 +140,13 @@ class Metadata(_ManifestPart):
 class ModelSettings(_ManifestPart):
     """How the model is asked. What is left out keeps the provider's default."""
 
-    temperature: float | None = Field(default=None, ge=0, le=2)
+    temperature: float | None = Field(default=None, strict=True, ge=0, le=2)
     """Randomness from 0 to 2."""
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: float | None = Field(default=None, strict=True, gt=0, le=1)
     """Nucleus sampling: share of probability to choose from."""
-    max_tokens: int | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, strict=True, gt=0)
     """Most tokens of one answer."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, strict=True)
     """Seed for providers that sample reproducibly."""
     timeout: Duration | None = None
     """Longest wait for one answer; default 10m."""
@@ -188,9 +207,9 @@ class ApprovalRule(_ManifestPart):
 class Limits(_ManifestPart):
     """What an execution may use at most, over all its legs and crashes."""
 
-    turns: int = Field(default=100, ge=1)
+    turns: int = Field(default=100, strict=True, ge=1)
     """Model answers."""
-    tokens: int | None = Field(default=None, ge=1)
+    tokens: int | None = Field(default=None, strict=True, ge=1)
     """Input and output tokens together."""
     cost_usd: Decimal | None = Field(default=None, gt=0)
     """US dollars, by the known prices; a model without a known price is then refused."""
@@ -211,13 +230,19 @@ class AgentSpec(_ManifestPart):
     """`provider:name`; left out: the runner's `STIGMER_LLM_PROVIDER` and `STIGMER_LLM_MODEL`."""
     model_settings: ModelSettings = ModelSettings()
     """How the model is asked."""
-    tools: list[Literal["shell", "files"]] = Field(default_factory=list[Literal["shell", "files"]])
+    tools: Annotated[list[Literal["shell", "files"]], AfterValidator(_unique)] = Field(
+        default_factory=list[Literal["shell", "files"]]
+    )
     """Built-in toolsets, bound to the session's workspace."""
-    mcp_servers: list[McpServer] = Field(default_factory=list[McpServer])
+    mcp_servers: Annotated[list[McpServer], AfterValidator(_unique_servers)] = Field(
+        default_factory=list[McpServer]
+    )
     """Servers of further tools."""
-    skills: list[str] = Field(default_factory=list[str])
+    skills: Annotated[list[str], AfterValidator(_unique)] = Field(default_factory=list[str])
     """Folders with a `SKILL.md`, relative to the manifest."""
-    sub_agents: list[Annotated[str, Field(pattern=_DNS_LABEL)]] = Field(default_factory=list[str])
+    sub_agents: Annotated[list[Annotated[str, Field(pattern=_DNS_LABEL)]], AfterValidator(_unique)] = Field(
+        default_factory=list[str]
+    )
     """Applied agents that this one may hand work to."""
     output: Output | None = None
     """The form of the final answer; left out: text."""
@@ -225,19 +250,6 @@ class AgentSpec(_ManifestPart):
     """When a person is asked."""
     limits: Limits = Limits()
     """What an execution may use at most."""
-
-    @model_validator(mode="after")
-    def _unique_names(self) -> "AgentSpec":
-        for field_name, names in (
-            ("tools", list[str](self.tools)),
-            ("mcpServers", [server.name for server in self.mcp_servers]),
-            ("skills", self.skills),
-            ("subAgents", self.sub_agents),
-        ):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if twice:
-                raise ValueError(f"{field_name} names {twice[0]!r} twice")
-        return self
 
 
 class AgentManifest(_ManifestPart):
@@ -257,6 +269,7 @@ def unsupported_fields(spec: AgentSpec) -> list[str]:
         "spec.mcpServers": spec.mcp_servers,
         "spec.skills": spec.skills,
         "spec.subAgents": spec.sub_agents,
+        "spec.output": spec.output,
         "spec.approval": spec.approval,
     }
     return [path for path, value in not_yet.items() if value]
