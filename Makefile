@@ -1,0 +1,59 @@
+# The verbs of this repository. CI calls these and nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+# An own uv in the checkout where there is none on PATH.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := .venv/bin
+PYTEST_WORKERS ?= 2
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed; set PYTHON=/path/to/python3' >&2; exit 3; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo 'error: this Python has no venv module; on Debian: apt-get install python3-venv' >&2; exit 3; }
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.synced: uv.lock pyproject.toml $(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
+	$(UV) sync --frozen --quiet --python $(PYTHON)
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.synced
+
+.PHONY: demo
+demo: setup ## Run the first example on a real Temporal, kill its runner half-way, see it finish
+	$(RUN)/python examples/demo.py
+
+.PHONY: check
+check: setup ## Formatting, lint, types, layers, lock file, generated files
+	$(UV) lock --check --quiet
+	$(RUN)/ruff format --check --quiet .
+	$(RUN)/ruff check --quiet .
+	$(RUN)/pyright
+	$(RUN)/lint-imports --no-cache
+	$(RUN)/python -m stigmer_contract.schema --check docs/reference/agent.schema.json
+	$(RUN)/shellcheck .ci/run
+
+.PHONY: test
+test: setup ## All tests, against real Temporal, SQLite and PostgreSQL
+	$(RUN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: setup ## Measure speed and memory, beside a bare agent loop and plain Temporal activities
+	$(RUN)/python tests/bench/bench.py
+
+.PHONY: schema
+schema: setup ## Write the generated files: JSON Schema and reference pages
+	$(RUN)/python -m stigmer_contract.schema docs/reference/agent.schema.json
+
+.PHONY: clean
+clean: ## Remove environments, caches and what demo left
+	rm -rf .venv .uv .demo .pytest_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
