@@ -2,6 +2,10 @@
 
 StigmerError                    exit 1: what was asked for failed
 ├── NotYet                      a feature that a later version brings
+├── CallRefused                 the server answered with a problem; carries its stable code
+├── ManifestInvalid             a manifest has problems, which have been printed
+├── ExecutionFailed             the execution that was followed failed, or somebody cancelled it
+├── Interrupted                 exit 130: the person pressed Ctrl-C
 ├── UsageError                  exit 2: the command was called wrongly
 │   └── ConfigurationError      a setting of the environment or of config.yaml is wrong
 └── EnvironmentNotReady         exit 3: this machine is not in the needed state
@@ -9,6 +13,8 @@ StigmerError                    exit 1: what was asked for failed
     ├── PortTaken               a needed port is held by another program
     ├── ProgramMissing          a program that the stack runs is not installed
     ├── ComponentFailed         a part of the stack did not start, or keeps ending
+    ├── ServerUnreachable       nothing answers at the server's address, or the connection broke for good
+    ├── ModelNotConfigured      no model is named anywhere
     └── StackNotRunning         the local stack is needed, and not there
 """
 
@@ -32,6 +38,29 @@ class StigmerError(Exception):
 
 class NotYet(StigmerError):
     """The feature is named in the help, but a later version brings it."""
+
+
+class CallRefused(StigmerError):
+    """The server answered a call with a problem document. A retry helps only where `code` says so."""
+
+    def __init__(self, message: str, hint: str | None, *, code: str, status: int) -> None:
+        super().__init__(message, hint)
+        self.code = code
+        self.status = status
+
+
+class ManifestInvalid(StigmerError):
+    """A manifest cannot be used. Its problems have been printed, each with its place."""
+
+
+class ExecutionFailed(StigmerError):
+    """The execution ended without an answer."""
+
+
+class Interrupted(StigmerError):
+    """The person pressed Ctrl-C."""
+
+    exit_code = 130
 
 
 class UsageError(StigmerError):
@@ -110,3 +139,19 @@ class StackNotRunning(EnvironmentNotReady):
 
     def __init__(self) -> None:
         super().__init__("the local stack is not running", "run `stigmer server start`")
+
+
+class ServerUnreachable(EnvironmentNotReady):
+    """Nothing answers at the server's address. A retry helps once it runs."""
+
+    def __init__(self, endpoint: str, reason: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"could not reach the server at {endpoint}: {reason}",
+            hint or "run `stigmer server status` to see what runs",
+        )
+        self.endpoint = endpoint
+        self.reason = reason
+
+
+class ModelNotConfigured(EnvironmentNotReady):
+    """Neither manifest, flag, environment nor config.yaml names a model, and no Ollama runs."""

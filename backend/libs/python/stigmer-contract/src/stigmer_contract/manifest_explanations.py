@@ -18,6 +18,9 @@ from stigmer_contract.manifest import AgentManifest
 from stigmer_contract.yaml_document import FieldPath
 
 
+_MISSING = "is missing"
+
+
 @dataclass(frozen=True)
 class Explanation:
     """One problem in plain words."""
@@ -42,8 +45,13 @@ def explain_errors(errors: Iterable[ErrorDetails], document: JsonValue) -> list[
             continue  # a mapping was meant to be the other branch of `text | {secret: NAME}`
         explanation = _explain(error, path, branch, value)
         explanations.setdefault((explanation.path, explanation.at_key), explanation)
-    meant = {explanation.meant for explanation in explanations.values()}
-    return [explanation for explanation in explanations.values() if explanation.path not in meant]
+    # Who wrote `insructions` need not be told that `instructions` is missing.
+    misspelled = {explanation.meant for explanation in explanations.values()}
+    return [
+        explanation
+        for explanation in explanations.values()
+        if explanation.message != _MISSING or explanation.path not in misspelled
+    ]
 
 
 def _split_location(
@@ -152,7 +160,7 @@ def _explain_missing(path: FieldPath) -> Explanation:
     description = _description_hint(path)
     constant = _choices(path)
     add = f"add `{name}: {constant[0]}`" if len(constant) == 1 else f"add `{name}`"
-    return Explanation(path, "is missing", f"{add}: {description}" if description else add, at_key=True)
+    return Explanation(path, _MISSING, f"{add}: {description}" if description else add, at_key=True)
 
 
 def _explain_unknown(path: FieldPath) -> Explanation:

@@ -1,0 +1,193 @@
+"""The calls of the HTTP API that the command line makes, one method each, in the contract's models."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from stigmer_cli.api_client.http_transport import HttpTransport
+from stigmer_cli.config import Connection
+from stigmer_cli.errors import CallRefused
+from stigmer_contract.api import (
+    IDEMPOTENCY_KEY_HEADER,
+    AgentResource,
+    CancelExecution,
+    CreateExecution,
+    ExecutionResource,
+    Page,
+    SessionResource,
+)
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import BlobPayload, Payload, RecordedEvent
+from stigmer_contract.manifest import AgentManifest
+
+PAGE_SIZE = 100
+
+ResourceT = TypeVar("ResourceT", bound=BaseModel)
+_JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class AgentChange:
+    """What `apply` did."""
+
+    agent: AgentResource
+    change: Literal["created", "updated", "unchanged"]
+
+
+class ApiClient:
+    """A stigmer-server's API.
+
+    Every method raises `CallRefused` with the server's code, or `ServerUnreachable`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.transport = HttpTransport(connection)
+
+    def __enter__(self) -> "ApiClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.transport.close()
+
+    # --- agents -------------------------------------------------------------------------------
+
+    def apply_agent(self, manifest: AgentManifest) -> AgentChange:
+        """Creates the agent, or brings it to this manifest."""
+        name = manifest.metadata.name
+        before = self.find_agent(name)
+        body = manifest.model_dump_json(by_alias=True, exclude_unset=True).encode()
+        response = self.transport.request(
+            "PUT", f"/v1/agents/{quote(name, safe='')}", body=body, headers=_JSON
+        )
+        agent = AgentResource.model_validate_json(response.body)
+        if before is None:
+            return AgentChange(agent, "created")
+        return AgentChange(agent, "unchanged" if agent.version == before.version else "updated")
+
+    def find_agent(self, name: str) -> AgentResource | None:
+        """An applied agent; None where there is none of that name."""
+        try:
+            return self.get_agent(name)
+        except CallRefused as error:
+            if error.code == ErrorCode.NOT_FOUND:
+                return None
+            raise
+
+    def get_agent(self, name: str) -> AgentResource:
+        """An applied agent."""
+        return self._get(f"/v1/agents/{quote(name, safe='')}", AgentResource)
+
+    def list_agents(self, limit: int) -> list[AgentResource]:
+        """Applied agents, at most `limit`."""
+        return self._list("/v1/agents", Page[AgentResource], limit)
+
+    def delete_agent(self, name: str) -> None:
+        """Deletes an applied agent; its executions stay."""
+        self.transport.request("DELETE", f"/v1/agents/{quote(name, safe='')}")
+
+    # --- sessions -----------------------------------------------------------------------------
+
+    def get_session(self, session_id: str) -> SessionResource:
+        """A session."""
+        return self._get(f"/v1/sessions/{quote(session_id, safe='')}", SessionResource)
+
+    def list_sessions(self, limit: int) -> list[SessionResource]:
+        """Sessions, at most `limit`."""
+        return self._list("/v1/sessions", Page[SessionResource], limit)
+
+    def delete_session(self, session_id: str) -> None:
+        """Deletes a session with the logs of its executions."""
+        self.transport.request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}")
+
+    # --- executions ---------------------------------------------------------------------------
+
+    def create_execution(self, request: CreateExecution) -> ExecutionResource:
+        """Starts an execution; sent again after a broken connection it still starts one only."""
+        response = self.transport.request(
+            "POST",
+            "/v1/executions",
+            body=request.model_dump_json(by_alias=True, exclude_unset=True).encode(),
+            headers=_JSON | {IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)},
+        )
+        return ExecutionResource.model_validate_json(response.body)
+
+    def get_execution(self, execution_id: str) -> ExecutionResource:
+        """An execution as it stands."""
+        return self._get(_execution_path(execution_id), ExecutionResource)
+
+    def list_executions(
+        self, limit: int, *, session_id: str | None = None, agent: str | None = None, phase: str | None = None
+    ) -> list[ExecutionResource]:
+        """Executions that fit every filter given, at most `limit`."""
+        filters = {"session_id": session_id, "agent": agent, "phase": phase}
+        return self._list("/v1/executions", Page[ExecutionResource], limit, filters)
+
+    def cancel_execution(self, execution_id: str, reason: str | None) -> None:
+        """Asks an execution to stop; its log says when it has."""
+        body = CancelExecution(reason=reason).model_dump_json().encode()
+        self.transport.request("POST", f"{_execution_path(execution_id)}/cancel", body=body, headers=_JSON)
+
+    def read_events(self, execution_id: str) -> Iterator[RecordedEvent]:
+        """The log so far, ascending by sequence."""
+        after = 0
+        while True:
+            response = self.transport.request(
+                "GET", f"{_execution_path(execution_id)}/events", query={"after": after, "limit": PAGE_SIZE}
+            )
+            page = Page[RecordedEvent].model_validate_json(response.body)
+            yield from page.items
+            if not page.items or page.next_cursor is None:
+                return
+            after = page.items[-1].sequence
+
+    # --- blobs --------------------------------------------------------------------------------
+
+    def upload_blob(self, content: bytes) -> str:
+        """Stores a blob; answers its SHA-256 in hex."""
+        digest = hashlib.sha256(content).hexdigest()
+        headers = {"Content-Type": "application/octet-stream"}
+        self.transport.request("PUT", f"/v1/blobs/{digest}", body=content, headers=headers)
+        return digest
+
+    def fetch_blob(self, sha256: str) -> bytes:
+        """A stored blob."""
+        return self.transport.request("GET", f"/v1/blobs/{sha256}", headers={"Accept": "*/*"}).body
+
+    def load_payload(self, payload: Payload) -> object:
+        """The JSON value of a payload, wherever it is kept."""
+        import json
+
+        if isinstance(payload, BlobPayload):
+            value: object = json.loads(self.fetch_blob(payload.sha256))
+            return value
+        return payload.value
+
+    def _get(self, path: str, resource: type[ResourceT]) -> ResourceT:
+        return resource.model_validate_json(self.transport.request("GET", path).body)
+
+    def _list(
+        self,
+        path: str,
+        page_type: type[Page[ResourceT]],
+        limit: int,
+        filters: dict[str, str | None] | None = None,
+    ) -> list[ResourceT]:
+        items: list[ResourceT] = []
+        cursor: str | None = None
+        while len(items) < limit:
+            query = {**(filters or {}), "limit": min(limit - len(items), PAGE_SIZE), "cursor": cursor}
+            page = page_type.model_validate_json(self.transport.request("GET", path, query=query).body)
+            items += page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        return items[:limit]
+
+
+def _execution_path(execution_id: str) -> str:
+    return f"/v1/executions/{quote(execution_id, safe='')}"
