@@ -1,7 +1,8 @@
 """What can go wrong in the contract's own work: reading what a person wrote.
 
 ContractError
-└── ManifestError   a manifest cannot be used; holds every problem of it
+├── ManifestError   a manifest cannot be used; holds every problem of it
+└── CassetteError   a cassette cannot be used; holds the first problem of it
 """
 
 from dataclasses import dataclass
@@ -42,3 +43,16 @@ class ManifestError(ContractError):
     def __init__(self, problems: list[ManifestProblem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+
+
+class CassetteError(ContractError):
+    """A cassette cannot be used."""
+
+    def __init__(self, problem: str, *, line: int | None = None, field_path: str = "") -> None:
+        place = f"line {line}: " if line is not None else ""
+        super().__init__(f"{place}{field_path}{': ' if field_path else ''}{problem}")
+        self.problem = problem
+        self.line = line
+        """From 1; None where the text as a whole is meant."""
+        self.field_path = field_path
+        """As the person spells it, such as `turns[2].toolCalls[0].tool`; empty for the text itself."""
