@@ -1,0 +1,19 @@
+"""Language models: which one an execution uses, how it is asked, what its failures mean, what it costs.
+
+Nothing in here retries: one place does, the journal.
+"""
+
+from agent_runner.models.model_faults import ModelFault, backoff_seconds, classify_fault
+from agent_runner.models.model_pool import BuiltModel, ModelPool
+from agent_runner.models.prices import price_of
+from agent_runner.models.request_settings import model_settings
+
+__all__ = [
+    "BuiltModel",
+    "ModelFault",
+    "ModelPool",
+    "backoff_seconds",
+    "classify_fault",
+    "model_settings",
+    "price_of",
+]

@@ -1,0 +1,225 @@
+"""Finds the model that an execution uses, and keeps what models share: connections and cassettes.
+
+One pool per process. Nothing is connected to, and no provider's SDK imported, before a model is built.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, assert_never
+
+import httpx2
+from pydantic import SecretStr
+from pydantic_ai.models import Model, create_async_httpx2_client
+
+from agent_runner.errors import ExecutionFailure
+from agent_runner.models.complete_answers import CompleteAnswers
+from agent_runner.models.replay import ReplayModel
+from agent_runner.models.request_settings import DEFAULT_ANSWER_TIMEOUT_SECONDS
+from agent_runner.settings import RunnerSettings
+from stigmer_contract.cassette import Cassette, load_cassette
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.errors import CassetteError
+from stigmer_contract.manifest import Provider, split_model
+
+CONNECT_TIMEOUT_SECONDS: Final = 15.0
+MAX_CASSETTES_KEPT: Final = 32
+_BLOB_PREFIX: Final = "sha256:"
+
+LoadBlob = Callable[[str], Awaitable[bytes]]
+"""The content of a blob by its SHA-256, in hex."""
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model that is ready to be asked."""
+
+    model: Model
+    reference: str
+    """`provider:name`."""
+
+
+class ModelPool:
+    """Builds models; those of one provider share their connections. To be closed at shutdown."""
+
+    def __init__(self, settings: RunnerSettings) -> None:
+        self._settings = settings
+        self._http_clients: dict[Provider, httpx2.AsyncClient] = {}
+        self._cassettes: dict[str, Cassette] = {}
+        """By SHA-256, the least recently used first."""
+        self._building = asyncio.Lock()
+
+    async def build(self, reference: str | None, load_blob: LoadBlob) -> BuiltModel:
+        """The model called `provider:name`; None: the runner's default.
+
+        Raises:
+            ExecutionFailure: no model is named anywhere, or what it needs is not configured.
+        """
+        provider, name = self._resolve(reference)
+        if provider == "replay":
+            model: Model = ReplayModel(name, await self._load_cassette(name, load_blob))
+        else:
+            # Imports of a second and more, which must not hold up the heartbeats of other executions.
+            async with self._building:
+                model = await asyncio.to_thread(self._build, provider, name)
+            model = CompleteAnswers(model)
+        return BuiltModel(model, f"{provider}:{name}")
+
+    async def close(self) -> None:
+        """Close all connections. Models that were built cannot be asked afterwards."""
+        clients = list(self._http_clients.values())
+        self._http_clients.clear()
+        for client in clients:
+            await client.aclose()
+
+    def _resolve(self, reference: str | None) -> tuple[Provider, str]:
+        if reference is not None:
+            try:
+                return split_model(reference)
+            except ValueError as error:
+                raise ExecutionFailure(ErrorCode.MODEL_NOT_CONFIGURED, str(error)) from error
+        provider, name = self._settings.llm_provider, self._settings.llm_model
+        if provider is not None and name is not None:
+            return provider, name
+        missing = [
+            variable
+            for variable, value in (("STIGMER_LLM_PROVIDER", provider), ("STIGMER_LLM_MODEL", name))
+            if value is None
+        ]
+        raise ExecutionFailure(
+            ErrorCode.MODEL_NOT_CONFIGURED,
+            "no model is named by the agent, the command, or the runner's environment",
+            "write `model: provider:name` into the manifest, give --model provider:name, "
+            f"or set {' and '.join(missing)} for the runner",
+        )
+
+    # --- providers ----------------------------------------------------------------------------
+
+    def _build(self, provider: Provider, name: str) -> Model:
+        """Runs in a thread. Each provider's SDK is imported only here."""
+        match provider:
+            case "openai":
+                from agent_runner.models.openai_models import OPENAI_BASE_URL, openai_model
+
+                return openai_model(
+                    name,
+                    api_key=self._key(provider, "OPENAI_API_KEY", self._settings.openai_api_key),
+                    base_url=self._base_url(provider) or OPENAI_BASE_URL,
+                    http_client=self._http_client(provider),
+                )
+            case "anthropic":
+                from agent_runner.models.anthropic_models import ANTHROPIC_BASE_URL, anthropic_model
+
+                return anthropic_model(
+                    name,
+                    api_key=self._key(provider, "ANTHROPIC_API_KEY", self._settings.anthropic_api_key),
+                    base_url=self._base_url(provider) or ANTHROPIC_BASE_URL,
+                    http_client=self._http_client(provider),
+                )
+            case "openai-compatible":
+                from agent_runner.models.openai_models import compatible_model
+
+                base_url = self._base_url(provider)
+                if base_url is None:
+                    raise ExecutionFailure(
+                        ErrorCode.MODEL_NOT_CONFIGURED,
+                        f"model 'openai-compatible:{name}' has no server to be asked from",
+                        "set STIGMER_LLM_BASE_URL for the runner, such as http://localhost:8000/v1",
+                    )
+                return compatible_model(
+                    name,
+                    api_key=self._general_key(provider),
+                    base_url=base_url,
+                    http_client=self._http_client(provider),
+                )
+            case "ollama":
+                from agent_runner.models.openai_models import ollama_model
+
+                return ollama_model(
+                    name,
+                    api_key=self._general_key(provider) if self._settings.llm_provider == provider else None,
+                    base_url=self._ollama_base_url(),
+                    http_client=self._http_client(provider),
+                )
+            case "replay":
+                raise AssertionError("a cassette is loaded, not built")
+            case _:
+                assert_never(provider)
+
+    def _is_general_for(self, provider: Provider) -> bool:
+        """Whether STIGMER_LLM_API_KEY and STIGMER_LLM_BASE_URL are meant for this provider.
+
+        Where STIGMER_LLM_PROVIDER is set they belong to it: another provider that an agent names must
+        not get its key.
+        """
+        return self._settings.llm_provider in (None, provider)
+
+    def _general_key(self, provider: Provider) -> str | None:
+        key = self._settings.llm_api_key
+        return key.get_secret_value() if key and self._is_general_for(provider) else None
+
+    def _key(self, provider: Provider, variable: str, own_key: SecretStr | None) -> str:
+        key = self._general_key(provider) or (own_key.get_secret_value() if own_key else None)
+        if key is None:
+            raise ExecutionFailure(
+                ErrorCode.MODEL_NOT_CONFIGURED,
+                f"there is no API key for provider {provider!r}",
+                f"set {variable} or {variable}_FILE for the runner",
+            )
+        return key
+
+    def _base_url(self, provider: Provider) -> str | None:
+        return self._settings.llm_base_url if self._is_general_for(provider) else None
+
+    def _ollama_base_url(self) -> str:
+        """Ollama speaks OpenAI's API under `/v1`."""
+        base_url = self._settings.ollama_base_url
+        if self._settings.llm_provider == "ollama" and self._settings.llm_base_url:
+            base_url = self._settings.llm_base_url
+        return base_url if httpx2.URL(base_url).path.strip("/") else f"{base_url}/v1"
+
+    def _http_client(self, provider: Provider) -> httpx2.AsyncClient:
+        """Honours the proxy variables and SSL_CERT_FILE, as httpx2 does by default."""
+        if provider not in self._http_clients:
+            self._http_clients[provider] = create_async_httpx2_client(
+                timeout=httpx2.Timeout(DEFAULT_ANSWER_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
+            )
+        return self._http_clients[provider]
+
+    # --- cassettes ----------------------------------------------------------------------------
+
+    async def _load_cassette(self, name: str, load_blob: LoadBlob) -> Cassette:
+        if not name.startswith(_BLOB_PREFIX):
+            return await asyncio.to_thread(_parse_cassette, name, self._read_cassette(name))
+        sha256 = name.removeprefix(_BLOB_PREFIX)
+        cassette = self._cassettes.pop(sha256, None)
+        if cassette is None:
+            cassette = await asyncio.to_thread(_parse_cassette, name, await load_blob(sha256))
+        self._cassettes[sha256] = cassette
+        while len(self._cassettes) > MAX_CASSETTES_KEPT:
+            del self._cassettes[next(iter(self._cassettes))]
+        return cassette
+
+    def _read_cassette(self, path: str) -> bytes:
+        if self._settings.mode != "local":
+            raise ExecutionFailure(
+                ErrorCode.MODEL_NOT_CONFIGURED,
+                f"this runner takes cassettes from the blob store only, not the file {path!r}",
+                "run `stigmer run --model replay:FILE`, which uploads the file",
+            )
+        try:
+            return Path(path).read_bytes()
+        except OSError as error:
+            raise ExecutionFailure(
+                ErrorCode.MODEL_NOT_CONFIGURED, f"could not read the cassette {path!r}: {error.strerror}"
+            ) from error
+
+
+def _parse_cassette(name: str, content: bytes) -> Cassette:
+    try:
+        return load_cassette(content)
+    except CassetteError as error:
+        raise ExecutionFailure(
+            ErrorCode.MODEL_NOT_CONFIGURED, f"the cassette {name!r} cannot be played: {error}"
+        ) from error

@@ -1,0 +1,167 @@
+"""The model `replay:`, which answers from a cassette. Keeps no state between requests.
+
+The turn follows from the conversation alone, so a leg that takes over, a request that is repeated and two
+executions on one cassette all get the right answer. What the conversation must look like is
+`replay_check`'s matter.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic_ai.messages import (
+    FinishReason,
+    ModelMessage,
+    ModelResponse,
+    ModelResponsePart,
+    ModelResponseStreamEvent,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import RunContext
+from pydantic_ai.usage import RequestUsage
+
+from agent_runner.models.replay_check import find_turn
+from stigmer_contract.cassette import Cassette, CassetteToolCall, Turn
+
+PROVIDER_NAME = "replay"
+
+_CHUNK = re.compile(r"\s*\S+\s*")
+
+
+class ReplayModel(Model):
+    """Plays a cassette.
+
+    Both kinds of request raise `ExecutionFailure` with `REPLAY_MISMATCH` where the conversation is not the
+    recorded one.
+    """
+
+    def __init__(self, name: str, cassette: Cassette) -> None:
+        """`name` is what the person called the cassette: `sha256:<hex>`, or a path."""
+        super().__init__()
+        self._name = name
+        self._cassette = cassette
+
+    @property
+    def model_name(self) -> str:
+        return self._name
+
+    @property
+    def system(self) -> str:
+        return PROVIDER_NAME
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        index = find_turn(self._name, self._cassette, messages)
+        turn = self._cassette.turns[index]
+        await asyncio.sleep(turn.delay_seconds)
+        return ModelResponse(
+            parts=_parts_of(turn, index),
+            usage=_usage_of(turn),
+            model_name=self._name,
+            provider_name=PROVIDER_NAME,
+            finish_reason=_finish_reason_of(turn),
+        )
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        index = find_turn(self._name, self._cassette, messages)
+        _, model_request_parameters = self.prepare_request(model_settings, model_request_parameters)
+        yield _ReplayedStream(model_request_parameters, self._name, self._cassette.turns[index], index)
+
+
+@dataclass
+class _ReplayedStream(StreamedResponse):
+    """One turn, word by word."""
+
+    _name: str
+    _turn: Turn
+    _index: int
+    _timestamp: datetime = field(default_factory=lambda: datetime.now(UTC), init=False)
+
+    async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
+        await asyncio.sleep(self._turn.delay_seconds)
+        for chunk in _chunks_of(self._turn.thinking):
+            for event in self._parts_manager.handle_thinking_delta(vendor_part_id="thinking", content=chunk):
+                yield event
+        for chunk in _chunks_of(self._turn.text):
+            for event in self._parts_manager.handle_text_delta(vendor_part_id="text", content=chunk):
+                yield event
+        for call_id, call in _calls_of(self._turn, self._index):
+            yield self._parts_manager.handle_tool_call_part(
+                vendor_part_id=call_id, tool_name=call.tool, args=call.arguments, tool_call_id=call_id
+            )
+        self._usage = _usage_of(self._turn)
+        self.finish_reason = _finish_reason_of(self._turn)
+
+    async def close_stream(self) -> None:
+        """There is no connection."""
+
+    @property
+    def model_name(self) -> str:
+        return self._name
+
+    @property
+    def provider_name(self) -> str:
+        return PROVIDER_NAME
+
+    @property
+    def provider_url(self) -> None:
+        return None
+
+    @property
+    def timestamp(self) -> datetime:
+        return self._timestamp
+
+
+def _chunks_of(text: str | None) -> list[str]:
+    """Words, each with the space around it."""
+    return _CHUNK.findall(text or "") or ([text] if text else [])
+
+
+def _calls_of(turn: Turn, index: int) -> list[tuple[str, CassetteToolCall]]:
+    """Each call with its id."""
+    return [
+        (call.id or f"call_{index + 1}_{place}", call) for place, call in enumerate(turn.tool_calls, start=1)
+    ]
+
+
+def _parts_of(turn: Turn, index: int) -> list[ModelResponsePart]:
+    parts: list[ModelResponsePart] = []
+    if turn.thinking is not None:
+        parts.append(ThinkingPart(turn.thinking))
+    if turn.text is not None:
+        parts.append(TextPart(turn.text))
+    parts.extend(ToolCallPart(call.tool, call.arguments, call_id) for call_id, call in _calls_of(turn, index))
+    return parts
+
+
+def _finish_reason_of(turn: Turn) -> FinishReason:
+    return "tool_call" if turn.tool_calls else "stop"
+
+
+def _usage_of(turn: Turn) -> RequestUsage:
+    usage = turn.usage
+    return RequestUsage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
