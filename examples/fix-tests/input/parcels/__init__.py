@@ -1,0 +1,1 @@
+"""Weighs, prices and bags parcels."""
