@@ -169,9 +169,13 @@ def _prompt_of(messages: Sequence[ModelMessage]) -> str | None:
 
 def _results_of(messages: Sequence[ModelMessage]) -> list[ToolReturnPart]:
     """The results that the last request holds, in the order of the calls."""
-    answers = [message for message in messages if isinstance(message, ModelResponse)]
-    calls = answers[-1].parts if answers else []
-    order = {part.tool_call_id: place for place, part in enumerate(calls) if isinstance(part, ToolCallPart)}
+    order = {
+        part.tool_call_id: place
+        for message in messages
+        if isinstance(message, ModelResponse)
+        for place, part in enumerate(message.parts)
+        if isinstance(part, ToolCallPart)
+    }
     results = [part for part in messages[-1].parts if isinstance(part, ToolReturnPart)]
     return sorted(results, key=lambda part: order.get(part.tool_call_id, len(order)))
 
