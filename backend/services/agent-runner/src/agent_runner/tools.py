@@ -1,0 +1,91 @@
+"""The built-in toolsets `shell` and `files`, bound to a session's workspace. The tools are the harness's."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
+
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.exceptions import ModelRetry
+from pydantic_ai.messages import ToolCallPart, WorkspaceRef
+from pydantic_ai.tools import RunContext, ToolDefinition
+from pydantic_ai.workspaces import WorkspaceBackend
+from pydantic_ai_harness.filesystem import DEFAULT_TOOL_NAMES, READ_ONLY_TOOL_NAMES, FileSystem
+from pydantic_ai_harness.shell import Shell
+
+from agent_runner.workspace import SessionWorkspace
+from stigmer_contract.manifest import AgentSpec
+
+COMMAND_TOOL: Final = "run_command"
+MAX_TOOL_OUTPUT_CHARACTERS: Final = 50_000
+"""What one call may add to the conversation; the harness keeps the end of longer output."""
+PROTECTED_PATHS: Final = ("**/.git",)
+"""What the file tools may not write: a hook planted there runs when the directory's owner next uses git."""
+
+_TIMEOUT_ARGUMENT = "timeout_seconds"
+
+
+def tool_capabilities(spec: AgentSpec, workspace: SessionWorkspace) -> list[AbstractCapability[None]]:
+    """What gives an agent the toolsets its spec names, working in `workspace`. Empty where it names none."""
+    timeout_seconds = spec.limits.tool_timeout.total_seconds()
+    toolsets: dict[str, AbstractCapability[None]] = {
+        "shell": Shell[None](
+            id="shell",
+            tools=(COMMAND_TOOL,),
+            # Names of programs are no boundary: what a command may do is the workspace's to decide.
+            denied_commands=(),
+            default_timeout=timeout_seconds,
+            max_output_chars=MAX_TOOL_OUTPUT_CHARACTERS,
+        ),
+        "files": FileSystem[None](
+            id="files",
+            tools=DEFAULT_TOOL_NAMES,
+            read_only_patterns=PROTECTED_PATHS,
+            max_read_chars=MAX_TOOL_OUTPUT_CHARACTERS,
+        ),
+    }
+    chosen = [toolsets[name] for name in spec.tools]
+    return [BoundWorkspace(workspace=workspace, timeout_seconds=timeout_seconds), *chosen] if chosen else []
+
+
+def has_side_effects(tool_name: str) -> bool:
+    """Whether a call may change anything, so that it must not silently run twice. Unknown tools may."""
+    return tool_name not in READ_ONLY_TOOL_NAMES
+
+
+@dataclass
+class BoundWorkspace(AbstractCapability[None]):
+    """Gives runs the session's workspace, and holds commands to the agent's time-out."""
+
+    workspace: SessionWorkspace
+    timeout_seconds: float
+    """Longest run of one command; a model may ask for less, not for more."""
+    id: str | None = "workspace"
+
+    def get_workspace(self, ctx: RunContext[None], *, ref: WorkspaceRef | None) -> WorkspaceBackend | None:
+        """The session's workspace, which is also where the session's earlier executions worked."""
+        return self.workspace if ref is None or ref == self.workspace.ref else None
+
+    async def prepare_tools(
+        self, ctx: RunContext[None], tool_defs: list[ToolDefinition]
+    ) -> list[ToolDefinition]:
+        """Tell the model the time-out that holds here, not the harness's default."""
+        return [self._with_timeout(tool) if tool.name == COMMAND_TOOL else tool for tool in tool_defs]
+
+    async def before_tool_execute(
+        self, ctx: RunContext[None], *, call: ToolCallPart, tool_def: ToolDefinition, args: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Cut a time-out that is longer than the agent may use."""
+        asked = args.get(_TIMEOUT_ARGUMENT)
+        if tool_def.name != COMMAND_TOOL or asked is None:
+            return args
+        if not asked > 0:
+            raise ModelRetry(f"{_TIMEOUT_ARGUMENT} must be greater than 0")
+        return {**args, _TIMEOUT_ARGUMENT: min(asked, self.timeout_seconds)}
+
+    def _with_timeout(self, tool: ToolDefinition) -> ToolDefinition:
+        schema = cast("dict[str, dict[str, dict[str, object]]]", tool.parameters_json_schema)
+        argument = {
+            **schema["properties"][_TIMEOUT_ARGUMENT],
+            "description": f"Maximum seconds to wait (default and maximum: {self.timeout_seconds:g}).",
+        }
+        properties = {**schema["properties"], _TIMEOUT_ARGUMENT: argument}
+        return replace(tool, parameters_json_schema={**schema, "properties": properties})

@@ -1,0 +1,315 @@
+"""Reads and changes files beneath one directory, and never anything outside it, whatever links say.
+
+A path is resolved first, so links that stay inside work, absolute ones too; what it resolved to is then
+opened beneath the directory without following any link, so one swapped in meanwhile is refused. All calls
+block.
+"""
+# ruff: noqa: PTH117, PTH118, PTH119, PTH123, PTH208 - paths here are text and descriptors, not pathlib's
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Generator
+from typing import Final, TypeVar
+
+from pydantic_ai.workspaces import FileEntry, WorkspaceUnavailableError
+
+from agent_runner.workspace.beneath import OPEN_DIRECTORY, open_beneath
+from agent_runner.workspace.errors import FileOperationFailed
+
+RESOLUTION_TRIES: Final = 5
+"""How often a path is resolved anew when a link appears in it: a build renames once, an attacker always."""
+MAX_TREE_DEPTH: Final = 200
+"""Deepest tree that `remove` descends; each level holds a descriptor open."""
+
+_T = TypeVar("_T")
+_LINK_FOUND = (errno.ELOOP, errno.EXDEV)
+# Errors that tools explain to the model by themselves, besides those with a class of their own.
+_EXPLAINED_BY_TOOLS = (errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ)
+_PATH_ERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
+
+
+class ConfinedFiles:
+    """File operations on absolute paths, confined to `root`.
+
+    Every operation raises PermissionError for a path that leads outside, WorkspaceUnavailableError where the
+    root is gone, FileOperationFailed where the machine cannot do it (full disk), and else what open(2) says.
+    """
+
+    def __init__(self, root: str) -> None:
+        """`root` is canonical: absolute, without links, `.` or `..`."""
+        self._root = root
+        self._content_lock = threading.Lock()  # a reader never sees half of another tool call's write
+
+    def read_bytes(self, path: str) -> bytes:
+        """The content of a regular file."""
+
+        def read(root: int, relative: str) -> bytes:
+            _refuse_special(_status(root, relative), path)
+            descriptor = open_beneath(root, relative, os.O_RDONLY | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                _refuse_special(os.fstat(descriptor), path)
+                return file.read()
+
+        with self._content_lock:
+            return self._beneath(path, read)
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Write a regular file in place, making missing parents. A full disk leaves the old content."""
+
+        def write(root: int, relative: str) -> None:
+            parent, name = os.path.split(relative)
+            try:
+                directory = _make_directories(root, parent)
+            except FileExistsError as error:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
+            with _closing(directory):
+                existed = _is_file(directory, name, path)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK
+                with _closing(open_beneath(directory, name, flags, 0o666)) as file:
+                    _refuse_special(os.fstat(file), path)
+                    try:
+                        _replace_content(file, data)
+                    except OSError:
+                        if not existed:
+                            os.unlink(name, dir_fd=directory)
+                        raise
+
+        with self._content_lock:
+            self._beneath(path, write)
+
+    def stat(self, path: str) -> FileEntry:
+        """What is at the path; a link's target where it is a link."""
+        status = self._beneath(path, _status)
+        is_dir = stat.S_ISDIR(status.st_mode)
+        size = status.st_size if stat.S_ISREG(status.st_mode) else None
+        return FileEntry(name=os.path.basename(path.rstrip("/")), path=path, is_dir=is_dir, size=size)
+
+    def exists(self, path: str) -> bool:
+        """Whether something is at the path, following links."""
+        try:
+            self._beneath(path, _status)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return False
+            raise
+        return True
+
+    def list_dir(self, path: str) -> list[FileEntry]:
+        """The entries of a directory, by name."""
+
+        def scan(root: int, relative: str) -> list[FileEntry]:
+            with (
+                _closing(open_beneath(root, relative, os.O_RDONLY | os.O_DIRECTORY)) as directory,
+                os.scandir(directory) as entries,
+            ):
+                return [self._entry(entry, f"{path.rstrip('/')}/{entry.name}") for entry in entries]
+
+        return sorted(self._beneath(path, scan), key=lambda entry: entry.name)
+
+    def make_dir(self, path: str) -> None:
+        """Make a directory and its missing parents."""
+
+        def make(root: int, relative: str) -> None:
+            os.close(_make_directories(root, relative))
+
+        self._beneath(path, make)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, a link itself, or a directory with all that is in it.
+
+        Raises:
+            ValueError: the path is the root or above it.
+        """
+        # Only the parent is resolved: the last component may be a link, and is then what goes.
+        parent, name = os.path.split(os.path.normpath(path))
+        target = os.path.join(self.realpath(parent), name) if name else "/"
+        if self._root == target or self._root.startswith(target.rstrip("/") + "/"):
+            raise ValueError(f"{path!r} is the workspace itself or above it, and is not removed")
+
+        def remove(root: int, relative: str) -> None:
+            with _closing(open_beneath(root, relative, OPEN_DIRECTORY)) as directory:
+                _remove_entry(directory, name, MAX_TREE_DEPTH)
+
+        self._beneath(parent, remove, named=path)
+
+    def realpath(self, path: str) -> str:
+        """Where the path leads, following links out of the root too: nothing is opened here."""
+        if not os.path.isabs(path):
+            raise ValueError(f"path must be absolute, got {path!r}")
+        for _ in range(RESOLUTION_TRIES):
+            # A link replaced between lstat and readlink makes even the lenient form fail.
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    return os.path.realpath(path)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+        raise _changing(path)
+
+    def _beneath(self, path: str, operation: Callable[[int, str], _T], *, named: str | None = None) -> _T:
+        """`operation` on the open root and the resolved path below it; errors name `named`, else `path`."""
+        shown = named or path
+        with _translated(shown), _closing(open_root(self._root)) as root:
+            for _ in range(RESOLUTION_TRIES):
+                real = self.realpath(path)
+                if real != self._root and not real.startswith(self._root + "/"):
+                    raise PermissionError(f"{shown!r} is outside the workspace")
+                try:
+                    return operation(root, real[len(self._root) + 1 :] or ".")
+                except OSError as error:
+                    if error.errno not in _LINK_FOUND:
+                        raise
+            if _is_loop(path):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown)
+            raise _changing(shown)
+
+    def _entry(self, entry: os.DirEntry[str], path: str) -> FileEntry:
+        is_dir, size = entry.is_dir(follow_symlinks=False), None
+        # A broken, looping or outward link, or an entry removed meanwhile, must not fail the listing.
+        with contextlib.suppress(OSError):
+            if entry.is_symlink():
+                target = self.stat(path)
+                is_dir, size = target.is_dir, target.size
+            elif entry.is_file(follow_symlinks=False):
+                size = entry.stat(follow_symlinks=False).st_size
+        return FileEntry(name=entry.name, path=path, is_dir=is_dir, size=size)
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Generator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_root(root: str) -> int:
+    """A descriptor of the workspace's own directory, for passing through.
+
+    Raises:
+        WorkspaceUnavailableError: the directory is gone, or something else is in its place.
+    """
+    try:
+        return os.open(root, OPEN_DIRECTORY | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise WorkspaceUnavailableError(f"the workspace directory {root} does not exist") from error
+
+
+@contextlib.contextmanager
+def _translated(path: str) -> Generator[None]:
+    """Give errors the path as it was asked for, and a class that tools report rather than die of."""
+    try:
+        yield
+    except FileOperationFailed:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise
+        if isinstance(error, _PATH_ERRORS) or error.errno in _EXPLAINED_BY_TOOLS:
+            raise OSError(error.errno, os.strerror(error.errno), path) from error
+        if error.errno == errno.ENXIO:  # a socket, or a fifo that nobody reads
+            raise _special(path) from error
+        raise FileOperationFailed(error.errno, os.strerror(error.errno), path) from error
+
+
+def _changing(path: str) -> PermissionError:
+    return PermissionError(f"{path!r} was replaced by a link while it was opened, so it is not used")
+
+
+def _special(path: str) -> OSError:
+    # The harness's tools know this text, and explain it to the model.
+    return OSError(f"not a regular file: {path!r}")
+
+
+def _is_loop(path: str) -> bool:
+    try:
+        os.path.realpath(path, strict=True)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
+
+
+def _status(root: int, relative: str) -> os.stat_result:
+    """The status of what is at `relative`. Opens directories only: opening a device can do something."""
+    parent, name = os.path.split(relative)
+    with _closing(open_beneath(root, parent or ".", OPEN_DIRECTORY)) as directory:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):  # the path was resolved, so the link is new
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), relative)
+    return status
+
+
+def _refuse_special(status: os.stat_result, path: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(status.st_mode):
+        raise _special(path)
+
+
+def _is_file(directory: int, name: str, path: str) -> bool:
+    """Whether a regular file is there already; False where nothing is, and anything else is refused."""
+    try:
+        _refuse_special(_status(directory, name), path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _make_directories(root: int, relative: str) -> int:
+    """Make the directories of `relative` where they are missing; a descriptor of the last."""
+    current = os.dup(root)
+    names = [name for name in relative.split("/") if name not in ("", ".")]
+    for position, name in enumerate(names):
+        try:
+            following = _open_or_make(current, name)
+        except NotADirectoryError as error:
+            if position < len(names) - 1:
+                raise
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), relative) from error
+        finally:
+            os.close(current)
+        current = following
+    return current
+
+
+def _open_or_make(directory: int, name: str) -> int:
+    try:
+        return open_beneath(directory, name, OPEN_DIRECTORY)
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):  # another call was faster
+            os.mkdir(name, dir_fd=directory)
+        return open_beneath(directory, name, OPEN_DIRECTORY)
+
+
+def _replace_content(descriptor: int, data: bytes) -> None:
+    """Make `data` the whole content, keeping the old one where there is no room for it."""
+    old_size = os.fstat(descriptor).st_size
+    if len(data) > old_size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, old_size, len(data) - old_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                os.ftruncate(descriptor, old_size)
+                raise
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.ftruncate(descriptor, len(data))
+
+
+def _remove_entry(directory: int, name: str, depth: int) -> None:
+    if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=directory)
+        return
+    if depth == 0:
+        raise FileOperationFailed(errno.ENAMETOOLONG, "directories are nested too deep to remove", name)
+    # Not a link even if it became one just now: then this fails, and nothing outside is touched.
+    with _closing(open_beneath(directory, name, os.O_RDONLY | os.O_DIRECTORY)) as inner:
+        for child in os.listdir(inner):
+            _remove_entry(inner, child, depth - 1)
+    os.rmdir(name, dir_fd=directory)

@@ -1,0 +1,326 @@
+"""Starts commands through the zygote, and restarts that where it has died. One launcher serves one runner.
+
+A command gets a scrubbed environment, no input, and a session of its own; nothing it started outlives it. It
+is not confined otherwise: what its user may read and reach, it may. Where it works is the caller's choice.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic_ai.workspaces import (
+    CommandResult,
+    WorkspaceError,
+    WorkspaceOutputLimitError,
+    WorkspaceTimeoutError,
+    WorkspaceUnavailableError,
+)
+
+from agent_runner.workspace.command_environment import command_environment
+from agent_runner.workspace.running_command import (
+    MAX_OUTPUT_BYTES,
+    CommandEnd,
+    EndCause,
+    RunningCommand,
+)
+
+logger = logging.getLogger(__name__)
+
+START_TRIES: Final = 3
+"""How often a command is handed to a new zygote when the old one died before it started the command."""
+SEND_SECONDS: Final = 5.0
+"""Longest wait for a zygote that does not take commands, before it is replaced."""
+SWEEP_SECONDS: Final = 10.0
+"""Longest wait for the zygote to kill what a dead supervisor left behind."""
+STOP_SECONDS: Final = 10.0
+"""Longest wait for the zygote to end; it first kills every command that still runs."""
+PREVIEW_BYTES: Final = 64 * 1024
+"""What is kept of each stream when a command writes too much."""
+
+_ZYGOTE = Path(__file__).with_name("zygote.py")
+_NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
+_NOT_EXECUTABLE = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP, errno.EPERM)
+
+
+class CommandLauncher:
+    """Runs commands. An async context manager: inside, the zygote is there; at its end all is killed."""
+
+    def __init__(self, base_environment: Mapping[str, str] | None = None) -> None:
+        """`base_environment` is what every command gets; default: where programs usually are, UTF-8."""
+        self._base_environment = dict(
+            command_environment({}) if base_environment is None else base_environment
+        )
+        self._zygote: _Zygote | None = None
+        self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
+
+    async def __aenter__(self) -> Self:
+        """Start the zygote now, while the runner has little to hide and little to copy."""
+        self._living_zygote()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Kill what runs, and end the zygote."""
+        await self.close()
+
+    @property
+    def zygote_pid(self) -> int | None:
+        """Pid of the zygote, for diagnosis; None before the first command."""
+        return None if self._zygote is None else self._zygote.pid
+
+    async def close(self) -> None:
+        """Kill what runs, and end the zygote. Can be called again; a later command starts a new one."""
+        in_hand = dict(self._in_hand)
+        for command in in_hand:
+            command.kill(EndCause.CALLER)
+        if in_hand:
+            await asyncio.wait(in_hand.values())
+        zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            await asyncio.to_thread(zygote.stop)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        directory: int,
+        environment: Mapping[str, str],
+        timeout_seconds: float | None,
+    ) -> CommandResult:
+        """Run a command in the open `directory` to its end; nothing of it is left when this returns.
+
+        Raises:
+            WorkspaceTimeoutError: it took longer than the timeout.
+            WorkspaceOutputLimitError: it wrote more than `MAX_OUTPUT_BYTES`.
+            WorkspaceUnavailableError: the directory cannot be entered.
+            WorkspaceError: it could not be started, or its supervisor was killed.
+            OSError: E2BIG: arguments and environment are too long.
+        """
+        merged = {**self._base_environment, **environment}
+        _check_text(argv, merged)
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
+        for _ in range(START_TRIES):
+            command = await self._start(directory)
+            remaining = None if deadline is None else max(0.0, deadline - loop.time())
+            end = await self._attend(command, argv, merged, remaining)
+            if end.supervisor is not None or end.report is not None or end.cause is not None:
+                return await self._result_of(end, argv, timeout_seconds)
+        raise _could_not_start("the process that starts commands keeps dying")
+
+    async def _start(self, directory: int) -> RunningCommand:
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            try:
+                control, their_control = socket.socketpair()
+                ours.callback(control.close)
+                theirs.callback(their_control.close)
+                pipes = [os.pipe() for _ in range(2)]
+                for reader, writer in pipes:
+                    ours.callback(os.close, reader)
+                    theirs.callback(os.close, writer)
+            except OSError as error:
+                raise _could_not_start(error.strerror) from error
+            await self._hand_over([their_control.fileno(), *(writer for _, writer in pipes), directory])
+            command = RunningCommand(control, *(reader for reader, _ in pipes))
+            ours.pop_all()
+        return command
+
+    async def _hand_over(self, descriptors: list[int]) -> None:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + SEND_SECONDS
+        while True:
+            zygote = self._living_zygote()
+            try:
+                zygote.send(descriptors)
+            except BlockingIOError:  # more commands at once than its queue holds
+                if loop.time() > give_up_at:
+                    zygote.kill()
+                await asyncio.sleep(0.005)
+            except OSError as error:
+                if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                    raise _could_not_start(error.strerror) from error
+                zygote.kill()
+            else:
+                return
+
+    def _living_zygote(self) -> "_Zygote":
+        if self._zygote is not None and not self._zygote.is_alive():
+            logger.warning("the process that starts commands died; starting a new one")
+            self._zygote.stop()
+            self._zygote = None
+        if self._zygote is None:
+            try:
+                self._zygote = _Zygote()
+            except OSError as error:
+                raise _could_not_start(error.strerror) from error
+        return self._zygote
+
+    async def _attend(
+        self,
+        command: RunningCommand,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        timeout_seconds: float | None,
+    ) -> CommandEnd:
+        """Wait in a task of its own, so that a cancelled caller leaves nothing behind."""
+        task = asyncio.create_task(command.run(argv, environment, timeout_seconds))
+        self._in_hand[command] = task
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            command.kill(EndCause.CALLER)
+            await asyncio.wait(
+                {task}
+            )  # cancelled once more the caller goes, and the task still does its work
+            if not task.cancelled() and task.exception() is None:
+                await self._sweep(task.result())
+            raise
+        finally:
+            del self._in_hand[command]
+
+    async def _result_of(
+        self, end: CommandEnd, argv: Sequence[str], timeout_seconds: float | None
+    ) -> CommandResult:
+        stdout = end.stdout.decode("utf-8", errors="replace")
+        stderr = end.stderr.decode("utf-8", errors="replace")
+        await self._sweep(end)
+        if end.cause is EndCause.TIMEOUT:
+            raise WorkspaceTimeoutError(
+                f"command timed out after {timeout_seconds:g}s and was killed", stdout=stdout, stderr=stderr
+            )
+        if end.cause is EndCause.OUTPUT:
+            raise WorkspaceOutputLimitError(
+                f"the command wrote over {MAX_OUTPUT_BYTES >> 20} MiB and was killed; redirect its output "
+                "to a file and read part of that",
+                limit=MAX_OUTPUT_BYTES,
+                stdout=end.stdout[:PREVIEW_BYTES].decode("utf-8", errors="replace"),
+                stderr=end.stderr[:PREVIEW_BYTES].decode("utf-8", errors="replace"),
+            )
+        if end.cause is EndCause.CALLER:
+            raise WorkspaceError("the command was killed: the runner is stopping")
+        if end.report is None:
+            raise WorkspaceError(
+                "the process that watched over the command was killed, and so the command was killed too; "
+                "how it ended is unknown"
+            )
+        if "errno" in end.report:
+            return _failed_start(argv[0], str(end.report["stage"]), int(end.report["errno"]))
+        if end.report["survivors"]:
+            logger.warning("%d processes of a command could not be killed", end.report["survivors"])
+        return CommandResult(exit_code=int(end.report["exit_code"]), stdout=stdout, stderr=stderr)
+
+    async def _sweep(self, end: CommandEnd) -> None:
+        """Where the supervisor died or hangs, see that the zygote kills what it leaves behind."""
+        zygote = self._zygote
+        if end.report is not None or zygote is None:
+            return
+        logger.warning("the supervisor of a command died or hangs; killing what it left behind")
+        if not await asyncio.to_thread(zygote.sweep, end, SWEEP_SECONDS):
+            logger.error(
+                "processes of a command may still run: the process that starts commands does not answer"
+            )
+            zygote.kill()
+
+
+class _Zygote:
+    """The zygote process as the runner sees it. Methods that wait are called in threads."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        self._control.setblocking(False)
+        self._swept = bytearray()
+        self._lock = threading.Lock()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-E", str(_ZYGOTE), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in a terminal is the runner's to handle
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, descriptors: list[int]) -> None:
+        socket.send_fds(self._control, [b"c"], descriptors)
+
+    def sweep(self, end: CommandEnd, timeout_seconds: float) -> bool:
+        """Kill a supervisor that hangs, and wait until its orphans are dead; whether that was reported."""
+        # Stopped by a command, perhaps.
+        self._process.send_signal(signal.SIGCONT)
+        if end.supervisor is None:
+            return not end.is_hanging
+        if end.is_hanging:  # else its pid may be another's by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(end.supervisor, signal.SIGKILL)
+        line, give_up_at = b"%d\n" % end.supervisor, time.monotonic() + timeout_seconds
+        with self._lock:
+            while line not in self._swept:
+                readable, _, _ = select.select(
+                    [self._control], [], [], max(0.0, give_up_at - time.monotonic())
+                )
+                chunk = self._control.recv(4096) if readable else b""
+                if not chunk:  # too late, or the zygote died
+                    return False
+                self._swept += chunk
+            self._swept = self._swept.replace(line, b"")
+        return True
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        self._control.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+def _check_text(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Refuse what no process can be given, before anything is started."""
+    if not argv:
+        raise ValueError("command must not be empty")
+    for text in (*argv, *environment, *environment.values()):
+        if b"\0" in os.fsencode(text):
+            raise ValueError("a command's arguments and environment cannot hold a null byte")
+    for name in environment:
+        if not name or "=" in name:
+            raise ValueError(f"{name!r} is no name of an environment variable")
+
+
+def _failed_start(program: str, stage: str, number: int) -> CommandResult:
+    reason = os.strerror(number)
+    if stage == "directory":
+        raise WorkspaceUnavailableError(f"could not enter the workspace directory: {reason}")
+    if stage == "exec" and number in _NOT_FOUND:
+        return CommandResult(exit_code=127, stdout="", stderr=f"{program}: command not found\n")
+    if stage == "exec" and number in _NOT_EXECUTABLE:
+        return CommandResult(exit_code=126, stdout="", stderr=f"{program}: {reason}\n")
+    if number == errno.E2BIG:
+        raise OSError(number, reason)
+    raise _could_not_start(reason)
+
+
+def _could_not_start(reason: str | None) -> WorkspaceError:
+    return WorkspaceError(f"could not start the command: {reason}")

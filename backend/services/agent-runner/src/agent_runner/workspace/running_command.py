@@ -1,0 +1,199 @@
+"""One command from start to end: collects its output, shows it live, and has it killed when it must go.
+
+How a command is started is `launcher`'s work; which processes belong to it, and how they die, `zygote`'s.
+"""
+
+import asyncio
+import codecs
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Literal, TypeAlias
+
+StreamName: TypeAlias = Literal["stdout", "stderr"]
+OutputListener: TypeAlias = Callable[[StreamName, str], None]
+
+command_output_listener: ContextVar[OutputListener | None] = ContextVar(
+    "command_output_listener", default=None
+)
+"""Is handed each piece of a running command's output as it is read, decoded, in order within one stream.
+
+The listener of the context that runs the command is called in the event loop's thread. An error it raises
+kills the command and is raised from there.
+"""
+
+MAX_OUTPUT_BYTES: Final = 10 * 1024 * 1024
+"""Most that a command may write to stdout and stderr together before it is killed."""
+KILL_SECONDS: Final = 10.0
+"""Longest wait for the supervisor to report that all is dead; it gives up by itself sooner."""
+DRAIN_SECONDS: Final = 2.0
+"""Longest wait for the end of output once all is dead: something out of reach may hold a stream open."""
+
+_READ_BYTES = 1 << 16
+
+
+class EndCause(Enum):
+    """Why a command was killed."""
+
+    TIMEOUT = "timeout"
+    OUTPUT = "output"
+    """It wrote more than `MAX_OUTPUT_BYTES`."""
+    CALLER = "caller"
+    """Whoever waited for it no longer does, or its output could not be shown."""
+
+
+@dataclass(frozen=True)
+class CommandEnd:
+    """How a command ended, and what it wrote until then."""
+
+    cause: EndCause | None
+    """Why it was killed; None: it ended by itself."""
+    report: Mapping[str, Any] | None
+    """The supervisor's report, as `zygote` describes it; None: the supervisor died without one."""
+    supervisor: int | None
+    """Pid of the supervisor; None: it never started, and neither did the command."""
+    is_hanging: bool
+    """Whether the supervisor lives but did not answer in time."""
+    stdout: bytes
+    stderr: bytes
+
+
+class _Output:
+    """One of the two output streams."""
+
+    def __init__(self, name: StreamName, descriptor: int) -> None:
+        self.name: StreamName = name
+        self.descriptor = descriptor
+        self.content = bytearray()
+        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.ended = asyncio.get_running_loop().create_future()
+
+
+class RunningCommand:
+    """A command that the zygote was asked to start. Belongs to the event loop it is made in."""
+
+    def __init__(self, control: socket.socket, stdout: int, stderr: int) -> None:
+        """Takes over the control socket and the reading ends of the two streams."""
+        self._loop = asyncio.get_running_loop()
+        self._control = control
+        self._messages = bytearray()
+        self._outputs = (_Output("stdout", stdout), _Output("stderr", stderr))
+        self._listener = command_output_listener.get()
+        self._supervisor: int | None = None
+        self._cause: EndCause | None = None
+        self._killed: asyncio.Future[None] = self._loop.create_future()
+        self._report: asyncio.Future[Mapping[str, Any] | None] = self._loop.create_future()
+        self._listener_error: BaseException | None = None
+        control.setblocking(False)
+        self._loop.add_reader(control.fileno(), self._read_messages)
+        for output in self._outputs:
+            os.set_blocking(output.descriptor, False)
+            self._loop.add_reader(output.descriptor, self._read_output, output)
+
+    def kill(self, cause: EndCause) -> None:
+        """Have the command and all its descendants killed. Only the first cause counts."""
+        if self._killed.done():
+            return
+        self._cause = cause
+        self._killed.set_result(None)
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+
+    async def run(
+        self, argv: Sequence[str], environment: Mapping[str, str], timeout_seconds: float | None
+    ) -> CommandEnd:
+        """Say what to execute, and wait until it has ended and nothing of it is left."""
+        sending = asyncio.create_task(self._send(argv, environment))
+        try:
+            await asyncio.wait(
+                {self._report, self._killed}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not self._report.done():
+                self.kill(EndCause.TIMEOUT)
+                await asyncio.wait({self._report}, timeout=KILL_SECONDS)
+            if self._report.done():
+                await asyncio.wait({output.ended for output in self._outputs}, timeout=DRAIN_SECONDS)
+        finally:
+            sending.cancel()
+            await asyncio.wait({sending})
+            self.close()
+        if self._listener_error is not None:
+            raise self._listener_error
+        return CommandEnd(
+            cause=self._cause,
+            report=self._report.result() if self._report.done() else None,
+            supervisor=self._supervisor,
+            is_hanging=not self._report.done(),
+            stdout=bytes(self._outputs[0].content),
+            stderr=bytes(self._outputs[1].content),
+        )
+
+    def close(self) -> None:
+        """Let go of the sockets and streams; what still runs is killed by that. Can be called again."""
+        if self._control.fileno() != -1:
+            self._loop.remove_reader(self._control.fileno())
+            self._control.close()
+        for output in self._outputs:
+            self._end_output(output)
+
+    async def _send(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        request = json.dumps({"argv": list(argv), "env": dict(environment)}).encode("ascii")
+        with contextlib.suppress(OSError):  # the missing report tells of it
+            await self._loop.sock_sendall(self._control, struct.pack(">I", len(request)) + request)
+
+    def _read_messages(self) -> None:
+        try:
+            chunk = self._control.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            chunk = b""
+        self._messages += chunk
+        *lines, rest = self._messages.split(b"\n")
+        self._messages = rest
+        for line in lines:
+            message: dict[str, Any] = json.loads(line)
+            if "supervisor" in message:
+                self._supervisor = message["supervisor"]
+            elif not self._report.done():
+                self._report.set_result(message)
+        if not chunk:
+            self._loop.remove_reader(self._control.fileno())
+            if not self._report.done():
+                self._report.set_result(None)
+
+    def _read_output(self, output: _Output) -> None:
+        try:
+            chunk = os.read(output.descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return
+        output.content += chunk
+        self._show(output, output.decoder.decode(chunk, final=not chunk))
+        if not chunk:
+            self._end_output(output)
+        elif sum(len(each.content) for each in self._outputs) > MAX_OUTPUT_BYTES:
+            self.kill(EndCause.OUTPUT)
+            self._end_output(output)
+
+    def _show(self, output: _Output, text: str) -> None:
+        if not text or self._listener is None or self._listener_error is not None:
+            return
+        try:
+            self._listener(output.name, text)
+        except Exception as error:  # raised again by `wait`
+            self._listener_error = error
+            self.kill(EndCause.CALLER)
+
+    def _end_output(self, output: _Output) -> None:
+        if output.descriptor != -1:
+            self._loop.remove_reader(output.descriptor)
+            os.close(output.descriptor)
+            output.descriptor = -1
+        if not output.ended.done():
+            output.ended.set_result(None)

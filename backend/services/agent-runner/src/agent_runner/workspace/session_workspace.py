@@ -1,0 +1,170 @@
+"""The workspace of one session, as pydantic-ai's tools use it: one directory for files and commands.
+
+File operations cannot leave the directory. Commands start in it and die with all they started, but what they
+may reach outside is decided by whoever isolates them, not here.
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic_ai.messages import WorkspaceRef
+from pydantic_ai.workspaces import (
+    CommandResult,
+    FileEntry,
+    SupportsCommands,
+    SupportsFilesystem,
+    SupportsRealpath,
+    WorkspaceBackend,
+    WorkspaceCommand,
+    WorkspaceUnavailableError,
+)
+
+from agent_runner.workspace.confined_files import ConfinedFiles, open_root
+from agent_runner.workspace.launcher import CommandLauncher
+
+WORKSPACE_REF: Final = WorkspaceRef(provider="stigmer", id="session")
+"""The same for every session: the history that holds it belongs to the session already, and the directory's
+path differs from machine to machine."""
+TEMPORARY_DIRECTORY: Final = ".tmp"
+"""Beneath a command's home directory; there only while it holds something or a command runs."""
+
+
+class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, SupportsRealpath):
+    """A session's directory. Any number of them may stand for the same directory; none ever removes it."""
+
+    def __init__(self, directory: Path, *, launcher: CommandLauncher, home: Path | None = None) -> None:
+        """`directory` is absolute.
+
+        `home` is where commands find `HOME` and temporary files. Default: the directory itself; give another
+        where the directory is a person's own, which caches and dotfiles do not belong into.
+        """
+        self._given = directory
+        self._home = home
+        self._launcher = launcher
+        self._directory: str | None = None
+        self._files: ConfinedFiles | None = None
+        self._commands_in_hand = 0
+
+    @property
+    def ref(self) -> WorkspaceRef:
+        """Names the session's workspace in a message history; holds no path."""
+        return WORKSPACE_REF
+
+    async def working_dir(self) -> str:
+        """The directory's canonical path.
+
+        Raises:
+            WorkspaceUnavailableError: it is gone.
+        """
+        return await asyncio.to_thread(self._ensure_there)
+
+    async def read_bytes(self, path: str) -> bytes:
+        """The content of a regular file."""
+        return await asyncio.to_thread(lambda: self._confined().read_bytes(path))
+
+    async def write_bytes(self, path: str, data: bytes) -> None:
+        """Write a regular file in place, making missing parents."""
+        await asyncio.to_thread(lambda: self._confined().write_bytes(path, data))
+
+    async def stat(self, path: str) -> FileEntry:
+        """What is at the path."""
+        return await asyncio.to_thread(lambda: self._confined().stat(path))
+
+    async def list_dir(self, path: str) -> Sequence[FileEntry]:
+        """The entries of a directory, by name."""
+        return await asyncio.to_thread(lambda: self._confined().list_dir(path))
+
+    async def make_dir(self, path: str) -> None:
+        """Make a directory and its missing parents."""
+        await asyncio.to_thread(lambda: self._confined().make_dir(path))
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, a link itself, or a directory with all that is in it."""
+        await asyncio.to_thread(lambda: self._confined().remove(path))
+
+    async def exists(self, path: str) -> bool:
+        """Whether something is at the path."""
+        return await asyncio.to_thread(lambda: self._confined().exists(path))
+
+    async def realpath(self, path: str) -> str:
+        """Where the path leads, out of the directory too."""
+        return await asyncio.to_thread(lambda: self._confined().realpath(path))
+
+    async def run(
+        self,
+        command: WorkspaceCommand,
+        *,
+        shell: bool = False,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the protocol's name; the time-out kills, not cancels
+    ) -> CommandResult:
+        """Run a command in the directory to its end; nothing it started outlives it.
+
+        Output goes to `command_output_listener` as it comes, too. Raises as `CommandLauncher.run`.
+        """
+        if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
+            raise ValueError("timeout must be a positive finite number or None")
+        if isinstance(command, str) != shell:
+            raise TypeError("give a string with shell=True, or a sequence of arguments without it")
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        directory, home = await asyncio.to_thread(self._prepare_for_command)
+        try:
+            result = await self._launcher.run(
+                argv,
+                directory=directory,
+                environment={**self._environment(home), **(env or {})},
+                timeout_seconds=timeout,
+            )
+        finally:
+            os.close(directory)
+            self._tidy_after_command(home)
+        await self.working_dir()  # a command that ended because the directory went did not end well
+        return result
+
+    def _ensure_there(self) -> str:
+        if self._directory is None:
+            try:
+                self._directory = os.path.realpath(self._given, strict=True)
+            except OSError as error:
+                raise WorkspaceUnavailableError(
+                    f"the workspace directory {self._given} does not exist"
+                ) from error
+        os.close(open_root(self._directory))
+        return self._directory
+
+    def _confined(self) -> ConfinedFiles:
+        directory = self._directory or self._ensure_there()
+        if self._files is None:
+            self._files = ConfinedFiles(directory)
+        return self._files
+
+    def _prepare_for_command(self) -> tuple[int, Path]:
+        """A descriptor of the directory and the path of the home, with a temporary directory in it."""
+        directory = open_root(self._ensure_there())
+        home = self._home or Path(str(self._directory))
+        self._commands_in_hand += 1
+        # A full disk, say, is for the command to find out.
+        with contextlib.suppress(OSError):
+            (home / TEMPORARY_DIRECTORY).mkdir(0o700)
+        return directory, home
+
+    def _tidy_after_command(self, home: Path) -> None:
+        self._commands_in_hand -= 1
+        if self._commands_in_hand == 0:
+            with contextlib.suppress(OSError):  # not empty, mostly
+                (home / TEMPORARY_DIRECTORY).rmdir()
+
+    def _environment(self, home: Path) -> dict[str, str]:
+        return {
+            "HOME": str(home),
+            "PWD": str(self._directory),
+            "TMPDIR": str(home / TEMPORARY_DIRECTORY),
+            "TERM": "dumb",
+            "PAGER": "cat",
+            "GIT_TERMINAL_PROMPT": "0",
+        }

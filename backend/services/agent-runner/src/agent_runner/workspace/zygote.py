@@ -1,0 +1,341 @@
+"""The process that starts commands: forks a supervisor for each, and kills what a command leaves behind.
+
+Run as a script (`python -I -S -E zygote.py FD`) with an empty environment, before the runner has anything to
+hide; so it imports the standard library only, has one thread, and knows neither agents nor secrets.
+
+For each command the runner sends one byte over FD, with four descriptors: a control socket, the command's
+stdout and stderr, and its directory. Over the control socket goes a length (4 bytes, big-endian) and a
+request `{"argv": [...], "env": {...}}`; back come lines of JSON: `{"supervisor": pid}` once, then one report,
+either `{"exit_code": n, "survivors": n}` or `{"stage": "fork"|"directory"|"exec", "errno": n}`. End of file
+from the runner, by intent or by its death, means: kill everything. Over FD goes back `pid` and a line feed
+for each supervisor that died without a report, once its processes are gone too.
+"""
+# ruff: noqa: PTH110, PTH208 - pathlib would be a good part of what this process loads
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn
+
+KILL_SECONDS: Final = 5.0
+"""After this long what cannot be killed (a setuid program, a hung disk) is left, and counted as survivor."""
+STRAGGLER_SECONDS: Final = 0.2
+"""What a command's last children get to end by themselves, such as the `tee` of a process substitution."""
+COMMAND_UMASK: Final = 0o022
+"""The directory itself is closed to other users; files carried out of it keep the usual modes."""
+IS_LINUX: Final = sys.platform == "linux"
+
+_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)
+_DESCRIPTORS_PER_COMMAND: Final = 4
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
+
+
+def main() -> None:
+    """Serve the runner until it is gone and every supervisor with it."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    become_reaper(b"stigmer-zygote")
+    control = socket.socket(fileno=int(sys.argv[1]))
+    children_ended = watch_children()
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    poller.register(children_ended, select.POLLIN)
+    supervisors, unreported, is_open, give_up_at = set[int](), list[int](), True, 0.0
+    while is_open or supervisors or unreported:
+        ready = {descriptor for descriptor, _ in poller.poll(20 if unreported else None)}
+        drain(children_ended)
+        if control.fileno() in ready:
+            started = serve(control)
+            if started is None:
+                is_open = False
+                poller.unregister(control)
+            elif started:
+                supervisors.add(started)
+        ended, _ = reap()
+        for pid in supervisors.intersection(ended):
+            supervisors.remove(pid)
+            if ended[pid] != 0:
+                unreported.append(pid)
+                give_up_at = time.monotonic() + KILL_SECONDS
+        if unreported and (not kill_tree(os.getpid(), supervisors) or time.monotonic() > give_up_at):
+            with contextlib.suppress(OSError):
+                control.sendall(b"".join(b"%d\n" % pid for pid in unreported))
+            unreported.clear()
+
+
+def serve(control: socket.socket) -> int | None:
+    """Start the supervisor of one command; its pid, 0 where there is none, None once the runner is gone."""
+    try:
+        request, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS_PER_COMMAND)
+    except OSError:
+        return None
+    if not request:
+        return None
+    try:
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        if len(descriptors) < _DESCRIPTORS_PER_COMMAND:
+            return 0  # out of descriptors; the runner sees its end of the control socket close
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.write(descriptors[0], to_line({"stage": "fork", "errno": error.errno}))
+            return 0
+        if pid == 0:
+            run_supervisor(*descriptors)
+        return pid
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def run_supervisor(control: int, stdout: int, stderr: int, directory: int) -> NoReturn:
+    """The body of the forked supervisor."""
+    try:
+        # The zygote's own descriptors must not stay open here: their closing is a signal.
+        kept = sorted((control, stdout, stderr, directory))
+        for low, high in zip([2, *kept], [*kept, 4096], strict=True):
+            os.closerange(low + 1, high)
+        os.setsid()
+        become_reaper(b"stigmer-command")
+        children_ended = watch_children()
+        with socket.socket(fileno=control) as runner:
+            report = supervise(runner, stdout, stderr, directory, children_ended)
+            if report is not None:
+                runner.sendall(to_line(report))
+        os._exit(0)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the runner is gone; nothing was started yet, or everything is killed already
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def supervise(
+    control: socket.socket, stdout: int, stderr: int, directory: int, children_ended: int
+) -> dict[str, int | str] | None:
+    """Run the command to its end, or until told to kill it; the report, None if nobody waits for it."""
+    control.sendall(to_line({"supervisor": os.getpid()}))
+    request = receive_request(control)
+    if request is None:
+        return None
+    try:
+        command, failure = start(request, stdout, stderr, directory)
+    except OSError as error:
+        return {"stage": "fork", "errno": error.errno or 0}
+    for descriptor in (stdout, stderr, directory):
+        os.close(descriptor)
+    if failure is not None:
+        return failure
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    poller.register(children_ended, select.POLLIN)
+    exit_code, give_up_at, is_told_to_kill = None, float("inf"), False
+    while True:
+        drain(children_ended)
+        ended, has_children = reap()
+        if command in ended:
+            status = ended[command]
+            exit_code = status if status >= 0 else 128 - status  # as shells tell of a signal
+            give_up_at = time.monotonic() + STRAGGLER_SECONDS
+        is_over = exit_code is not None and (not has_children or time.monotonic() >= give_up_at)
+        if is_over or is_told_to_kill:
+            survivors = kill_all(command, children_ended)
+            return {"exit_code": 137 if exit_code is None else exit_code, "survivors": survivors}
+        ready = poller.poll(None if exit_code is None else STRAGGLER_SECONDS * 1000)
+        is_told_to_kill = any(descriptor == control.fileno() for descriptor, _ in ready)
+
+
+def receive_request(control: socket.socket) -> dict[str, Any] | None:
+    """The request; None where the runner is gone or has changed its mind."""
+    data = bytearray()
+    while len(data) < 4 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
+        chunk = control.recv(1 << 16)
+        if not chunk:
+            return None
+        data += chunk
+    return json.loads(bytes(data[4:]))
+
+
+def start(
+    request: dict[str, Any], stdout: int, stderr: int, directory: int
+) -> tuple[int, dict[str, int | str] | None]:
+    """Fork and execute the command: its pid, and the report of the failure where it could not be executed."""
+    failure_reader, failure_writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        execute(request, stdout, stderr, directory, failure_writer)
+    os.close(failure_writer)
+    failure = b""
+    while chunk := os.read(failure_reader, 64):
+        failure += chunk
+    os.close(failure_reader)
+    if not failure:
+        return pid, None
+    stage, number = failure.decode("ascii").split()
+    return pid, {"stage": stage, "errno": int(number)}
+
+
+def execute(request: dict[str, Any], stdout: int, stderr: int, directory: int, failure: int) -> NoReturn:
+    """The body of the forked command: nothing of the supervisor may remain but the three standard streams."""
+    stage = "directory"
+    try:
+        os.setsid()
+        os.fchdir(directory)
+        stage = "exec"
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.umask(COMMAND_UMASK)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for number in signal.valid_signals():
+            with contextlib.suppress(OSError, ValueError):  # SIGKILL, SIGSTOP, and what libc keeps for itself
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        argv: list[str] = request["argv"]
+        os.execvpe(argv[0], argv, request["env"])  # noqa: S606 - what this process is for
+    except OSError as error:
+        os.write(failure, b"%s %d" % (stage.encode("ascii"), error.errno or 0))
+    finally:
+        os._exit(127)
+
+
+def kill_all(command: int, children_ended: int) -> int:
+    """Kill every descendant of this process; how many could not be killed in time."""
+    if not IS_LINUX:
+        # No process can adopt orphans (macOS): the command's process group is all that can be found.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(command, signal.SIGKILL)
+    give_up_at, pause = time.monotonic() + KILL_SECONDS, 1.0
+    poller = select.poll()
+    poller.register(children_ended, select.POLLIN)
+    while reap()[1]:
+        alive = kill_tree(os.getpid(), ())
+        if time.monotonic() > give_up_at:
+            return alive
+        poller.poll(pause)  # ends at once when a child does, as where processes fork and end in turn
+        pause = min(50.0, pause * 1.5)
+        drain(children_ended)
+    return 0
+
+
+def kill_tree(root: int, spared: Iterable[int]) -> int:
+    """Stop, then kill the descendants of `root` that exist now, but not the `spared` children; how many."""
+    found, pending = list[int](), [pid for pid in children_of(root) if pid not in spared]
+    while pending:
+        pid = pending.pop()
+        # Stopped, it can neither fork nor end, so that its children are still found below it.
+        send_signal(pid, signal.SIGSTOP)
+        found.append(pid)
+        pending += children_of(pid)
+    for pid in found:
+        send_signal(pid, signal.SIGKILL)
+    return len(found)
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of all threads of a process."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+        return [
+            int(child)
+            for thread in threads
+            for child in read_file(f"/proc/{pid}/task/{thread}/children").split()
+        ]
+    except FileNotFoundError:
+        return [] if HAS_CHILDREN_FILES else children_by_parent(pid)
+    except OSError:
+        return []
+
+
+def children_by_parent(parent: int) -> list[int]:
+    """`children_of` for kernels without CONFIG_PROC_CHILDREN: look at every process."""
+    found = list[int]()
+    for name in os.listdir("/proc") if IS_LINUX else ():
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                # The name, in parentheses, may hold anything; the parent is the second field after it.
+                if int(read_file(f"/proc/{name}/stat").rpartition(b")")[2].split()[1]) == parent:
+                    found.append(int(name))
+    return found
+
+
+def reap() -> tuple[dict[int, int], bool]:
+    """Collect children that have ended: exit code or negative signal by pid, and whether any child is left.
+
+    An orphan is adopted and so a child; where none is left, no descendant is.
+    """
+    ended = dict[int, int]()
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended, False
+        if pid == 0:
+            return ended, True
+        ended[pid] = os.waitstatus_to_exitcode(status)
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Signal a process that may have ended, or belong to another user."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def become_reaper(name: bytes) -> None:
+    """Adopt orphaned descendants, and bear a name that `killall python` does not match."""
+    if IS_LINUX:
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
+
+
+def watch_children() -> int:
+    """A descriptor that becomes readable when a child ends."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, ignore_signal)
+    return reader
+
+
+def ignore_signal(number: int, frame: object) -> None:
+    """A handler that only lets the signal be noticed; ignored, children would vanish unreaped."""
+
+
+def drain(descriptor: int) -> None:
+    """Empty a descriptor of `watch_children`."""
+    with contextlib.suppress(BlockingIOError):
+        while os.read(descriptor, 4096):
+            pass
+
+
+def read_file(path: str) -> bytes:
+    """A small file of /proc."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 1 << 20)
+    finally:
+        os.close(descriptor)
+
+
+def to_line(message: dict[str, Any]) -> bytes:
+    """A message as a line of JSON."""
+    return json.dumps(message).encode("ascii") + b"\n"
+
+
+HAS_CHILDREN_FILES: Final = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+if __name__ == "__main__":
+    main()
