@@ -51,7 +51,7 @@ def has_side_effects(tool_name: str) -> bool:
     return tool_name not in READ_ONLY_TOOL_NAMES
 
 
-@dataclass
+@dataclass(kw_only=True)
 class BoundWorkspace(AbstractCapability[None]):
     """Gives runs the session's workspace, and holds commands to the agent's time-out."""
 
