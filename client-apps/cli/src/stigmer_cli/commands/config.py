@@ -1,0 +1,85 @@
+"""`stigmer config`: shows every setting with its source, and sets one in config.yaml."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+_MASK = "********"
+
+
+@click.group("config", epilog="Example: stigmer config set llm.model gpt-5")
+def config_group() -> None:
+    """Show and set configuration."""
+
+
+@config_group.command(epilog="Example: stigmer config show --json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(as_json: bool) -> None:
+    """Show every setting, its value and where the value comes from."""
+    from stigmer_cli.config import load_configuration, settings_by_field
+    from stigmer_cli.output import print_json
+
+    configuration = load_configuration(os.environ)
+    settings = settings_by_field()
+    values = {name: _shown(getattr(configuration, name)) for name in settings}
+    if as_json:
+        entries = {
+            setting.key: {
+                "value": values[name],
+                "source": configuration.sources[setting.key],
+                "variable": setting.variable,
+                "description": setting.description,
+            }
+            for name, setting in settings.items()
+        }
+        print_json({"home": str(configuration.home), "settings": entries})
+        return
+    rows = [
+        ("home", str(configuration.home), "STIGMER_HOME" if os.environ.get("STIGMER_HOME") else "default")
+    ]
+    rows += [
+        (setting.key, "-" if values[name] is None else str(values[name]), configuration.sources[setting.key])
+        for name, setting in settings.items()
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    for key, value, source in rows:
+        click.echo(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+
+
+@config_group.command("set", epilog="Example: stigmer config set llm.model gpt-5")
+@click.argument("key")
+@click.argument("value")
+def set_(key: str, value: str) -> None:
+    """Set KEY to VALUE in config.yaml.
+
+    With `-` as VALUE the value is read from stdin, which keeps a secret out of the shell's history.
+    """
+    from stigmer_cli.config import load_configuration, set_value
+    from stigmer_cli.output import print_note
+
+    if value == "-":
+        value = _read_stdin(key)
+    configuration = load_configuration(os.environ)
+    path = set_value(configuration, key, value)
+    print_note(f"set {key} in {path}; a running stack uses it after `stigmer server restart`")
+
+
+def _read_stdin(key: str) -> str:
+    import sys
+
+    from stigmer_cli.output import is_terminal
+
+    if is_terminal(sys.stdin):
+        answer: str = click.prompt(key, hide_input=True, err=True)
+        return answer.strip()
+    return sys.stdin.read().strip()
+
+
+def _shown(value: object) -> str | int | float | None:
+    from stigmer_cli.config import Secret
+
+    if isinstance(value, Secret):
+        return _MASK
+    return value if isinstance(value, str | int | float) else None

@@ -1,0 +1,63 @@
+"""What the supervisor needs to know of a component: a description, and a handle of it once it runs.
+
+How it is run (a process here; a container can be another launcher) is the launcher's business.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from stigmer_cli.stack.health import Probe
+from stigmer_cli.stack.process_identity import ProcessIdentity
+
+LineSink = Callable[[str], None]
+"""Takes each line that a component writes."""
+
+
+class RunningComponent(Protocol):
+    """A component that was started."""
+
+    @property
+    def process(self) -> ProcessIdentity:
+        """The process that stands for it on this machine."""
+        ...
+
+    async def wait(self) -> int:
+        """Waits for its end; answers the exit code, or the negative number of the signal that ended it."""
+        ...
+
+    def terminate(self) -> None:
+        """Asks it to end in good order; does nothing where it has ended."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it, and what it has started, at once; does nothing where all that has ended."""
+        ...
+
+
+class Launcher(Protocol):
+    """Starts a component, as often as needed."""
+
+    async def launch(self, write_line: LineSink) -> RunningComponent:
+        """Starts it.
+
+        Raises:
+            OSError: it cannot be started at all.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component of the stack, before it runs."""
+
+    name: str
+    address: str
+    """`host:port` at which it answers."""
+    launcher: Launcher | None
+    """None: it runs elsewhere, and the stack only uses it."""
+    probe: Probe
+    stop_seconds: float = 5.0
+    """Longest time from being asked to end until it is killed."""
+    version: str | None = None
+    """Where it is known before it runs."""

@@ -1,0 +1,33 @@
+"""Ends the components when the supervisor was killed and could not: `python -m stigmer_cli.stack.guard`.
+
+Reads from stdin which processes run (`+ PID MARK`) and which have ended (`- PID`). The supervisor holds the
+other end, so the end of stdin is the end of the supervisor. Unlike Linux's PR_SET_PDEATHSIG this is portable,
+and the components get time to end in good order. Does nothing as long as the supervisor lives.
+"""
+
+import signal
+import sys
+
+from stigmer_cli.stack.process_identity import ProcessIdentity, end_processes
+
+GRACE_SECONDS = 5.0
+
+
+def main() -> None:
+    """Waits for the end of stdin, then ends what still runs."""
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)  # ends with the supervisor, never before it
+    watched: dict[int, ProcessIdentity] = {}
+    for line in sys.stdin:
+        match line.split():
+            case ["+", pid, mark]:
+                watched[int(pid)] = ProcessIdentity(int(pid), mark)
+            case ["-", pid]:
+                watched.pop(int(pid), None)
+            case _:
+                raise ValueError(f"the supervisor sent {line!r}")
+    end_processes(tuple(watched.values()), GRACE_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

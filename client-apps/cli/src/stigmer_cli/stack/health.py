@@ -1,0 +1,101 @@
+"""Asks a component whether it is ready, over the network; each question waits for a bounded time.
+
+Judges nothing by memory, and starts nothing.
+"""
+
+import http.client
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from stigmer_cli.stack.grpc_health import is_serving
+
+PROBE_TIMEOUT_SECONDS = 0.3
+"""All the components are on this machine, and `stigmer server status` answers within half a second."""
+_MAX_ANSWER_BYTES = 65_536
+_TEMPORAL_FRONTEND = "temporal.api.workflowservice.v1.WorkflowService"
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a component answered."""
+
+    ready: bool
+    reason: str | None = None
+    """Why it is not ready."""
+    version: str | None = None
+    """Where the component tells it."""
+
+
+Probe = Callable[[], Health]
+"""Asks one component; never raises, and returns within a second."""
+
+
+def http_probe(host: str, port: int) -> Probe:
+    """Asks `/readyz`, which answers 200 or 503 with a `Readiness` document (stigmer_contract.api)."""
+
+    def probe() -> Health:
+        connection = http.client.HTTPConnection(host, port, timeout=PROBE_TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            body = response.read(_MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            return Health(ready=False, reason=_why(error))
+        finally:
+            connection.close()
+        return _read_readiness(response.status, body)
+
+    return probe
+
+
+def temporal_probe(host: str, port: int) -> Probe:
+    """Asks a Temporal without TLS for the health of its frontend."""
+
+    def probe() -> Health:
+        try:
+            if is_serving(host, port, _TEMPORAL_FRONTEND, PROBE_TIMEOUT_SECONDS):
+                return Health(ready=True)
+        except OSError as error:
+            return Health(ready=False, reason=_why(error))
+        return Health(ready=False, reason="it does not serve yet")
+
+    return probe
+
+
+def tcp_probe(host: str, port: int) -> Probe:
+    """Asks only whether somebody listens: all that can be asked of a Temporal elsewhere without its keys."""
+
+    def probe() -> Health:
+        try:
+            socket.create_connection((host, port), PROBE_TIMEOUT_SECONDS).close()
+        except OSError as error:
+            return Health(ready=False, reason=_why(error))
+        return Health(ready=True)
+
+    return probe
+
+
+def _read_readiness(status: int, body: bytes) -> Health:
+    try:
+        document = cast("dict[str, Any]", json.loads(body))
+        version = str(document["version"])
+        failed = [
+            f"{check['name']}: {check['detail'] or 'not ok'}"
+            for check in document["checks"]
+            if not check["ok"]
+        ]
+        ready = document["ready"] is True and status == http.client.OK
+    except (ValueError, KeyError, TypeError):
+        return Health(ready=False, reason=f"/readyz answered {status} without a readiness document")
+    return Health(ready, None if ready else "; ".join(failed) or f"/readyz answered {status}", version)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing answers there"
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    return str(error) or type(error).__name__

@@ -1,0 +1,170 @@
+"""Keeps one component running: starts it, sees when it is ready, starts it again when it ends.
+
+Ends with the component stopped on request, or failed: it refused its settings, or lived too short too often.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from stigmer_cli.stack.component import Component, Launcher, RunningComponent
+from stigmer_cli.stack.log_files import RotatingLog
+from stigmer_cli.stack.process_identity import ProcessIdentity
+from stigmer_cli.stack.state import ComponentPhase, ComponentState
+
+logger = logging.getLogger(__name__)
+
+_SETTINGS_REFUSED = 2
+"""Exit code by which our programs say that their environment is wrong: starting them again cannot help."""
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """When a component that ended is started again."""
+
+    first_delay_seconds: float = 0.1
+    max_delay_seconds: float = 5.0
+    short_life_seconds: float = 2.0
+    """A life that was ready for less than this is short. Only short lives slow restarts down."""
+    short_lives: int = 5
+    """After so many short lives within the window the component has failed."""
+    window_seconds: float = 60.0
+    probe_interval_seconds: float = 0.05
+
+
+class ComponentKeeper:
+    """One component, for as long as the supervisor lives."""
+
+    def __init__(
+        self,
+        component: Component,
+        launcher: Launcher,
+        log: RotatingLog,
+        on_change: Callable[[ComponentState], None],
+        on_process: Callable[[ProcessIdentity, bool], None],
+        policy: RestartPolicy,
+    ) -> None:
+        """`on_process` is told of each process, True when it starts and False when it has ended."""
+        self._component = component
+        self._launcher = launcher
+        self._log = log
+        self._on_change = on_change
+        self._on_process = on_process
+        self._policy = policy
+        self._state = ComponentState(component.name, component.address, version=component.version)
+        self._short_deaths: deque[float] = deque()
+        self._stop_requested = asyncio.Event()
+
+    async def keep(self) -> None:
+        """Runs until `request_stop`, or until the component has failed."""
+        while not self._stop_requested.is_set():
+            delay_seconds = await self._live_once()
+            if delay_seconds is None or self._stop_requested.is_set():
+                break
+            self._change(phase=ComponentPhase.RESTARTING)
+            await _wait_for(self._stop_requested, delay_seconds)
+            self._change(restarts=self._state.restarts + 1)
+        if self._state.phase is not ComponentPhase.FAILED:
+            self._change(phase=ComponentPhase.STOPPED, reason=None)
+
+    def request_stop(self) -> None:
+        """Asks the component to end; it is killed after its grace."""
+        self._stop_requested.set()
+
+    async def _live_once(self) -> float | None:
+        """One life. Answers after how many seconds the next may begin; None: never."""
+        self._log.forget_last_lines()
+        self._change(phase=ComponentPhase.STARTING, reason=None)
+        try:
+            running = await self._launcher.launch(self._log.write_line)
+        except OSError as error:
+            self._fail(f"it could not be started: {error.strerror or error}")
+            return None
+        self._on_process(running.process, True)
+        self._change(process=running.process)
+        logger.info("started component=%s pid=%d", self._component.name, running.process.pid)
+        ready_at, exit_code = await self._watch(running)
+        self._on_process(running.process, False)
+        self._change(process=None)
+        return self._judge(ready_at, exit_code)
+
+    async def _watch(self, running: RunningComponent) -> tuple[float | None, int]:
+        """Until its end. Answers when it was ready first, by the monotonic clock, and its exit code."""
+        ended = asyncio.create_task(running.wait())
+        ready = asyncio.create_task(self._await_ready())
+        stop = asyncio.create_task(self._stop_requested.wait())
+        try:
+            await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                await self._end(running, ended)
+            exit_code = await ended
+            return (ready.result() if ready.done() else None), exit_code
+        finally:
+            for task in (ready, stop):
+                task.cancel()
+
+    async def _await_ready(self) -> float:
+        while True:
+            health = await asyncio.to_thread(self._component.probe)
+            if health.ready and not self._stop_requested.is_set():
+                self._change(
+                    phase=ComponentPhase.READY, reason=None, version=health.version or self._state.version
+                )
+                logger.info("ready component=%s", self._component.name)
+                return time.monotonic()
+            self._change(reason=health.reason)
+            await asyncio.sleep(self._policy.probe_interval_seconds)
+
+    async def _end(self, running: RunningComponent, ended: "asyncio.Task[int]") -> None:
+        self._change(phase=ComponentPhase.STOPPING)
+        running.terminate()
+        done, _ = await asyncio.wait([ended], timeout=self._component.stop_seconds)
+        if not done:
+            logger.warning("killed after its grace component=%s", self._component.name)
+            running.kill()
+
+    def _judge(self, ready_at: float | None, exit_code: int) -> float | None:
+        if self._stop_requested.is_set():
+            return None
+        now = time.monotonic()
+        how = (
+            f"it was ended by signal {-exit_code}"
+            if exit_code < 0
+            else f"it ended with exit code {exit_code}"
+        )
+        logger.warning("ended component=%s exit_code=%d", self._component.name, exit_code)
+        if exit_code == _SETTINGS_REFUSED and ready_at is None:
+            self._fail(how)
+            return None
+        if ready_at is None or now - ready_at < self._policy.short_life_seconds:
+            self._short_deaths.append(now)
+        while self._short_deaths and now - self._short_deaths[0] > self._policy.window_seconds:
+            self._short_deaths.popleft()
+        if len(self._short_deaths) >= self._policy.short_lives:
+            self._fail(f"{how}, {len(self._short_deaths)} times within {self._policy.window_seconds:.0f} s")
+            return None
+        self._change(reason=how)
+        doublings = max(0, len(self._short_deaths) - 1)
+        return min(self._policy.first_delay_seconds * 2**doublings, self._policy.max_delay_seconds)
+
+    def _fail(self, reason: str) -> None:
+        logger.error("failed component=%s reason=%s", self._component.name, reason)
+        self._change(
+            phase=ComponentPhase.FAILED, process=None, reason=reason, last_lines=self._log.last_lines
+        )
+
+    def _change(self, **changes: object) -> None:
+        changed = replace(self._state, **changes)
+        if changed != self._state:
+            self._state = changed
+            self._on_change(changed)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,257 @@
+"""Starts and stops the stack on behalf of a command. The supervisor does the work; this waits and explains.
+
+Safe to call by several commands at once: one changes, the others wait for it.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from stigmer_cli.config import Configuration, Connection, prepare_home, replace_file
+from stigmer_cli.errors import (
+    ComponentFailed,
+    ConfigurationError,
+    EnvironmentNotReady,
+    HomeUnusable,
+    PortTaken,
+)
+from stigmer_cli.stack.locks import hold, is_locked
+from stigmer_cli.stack.process_identity import end_processes
+from stigmer_cli.stack.state import (
+    LOOPBACK,
+    RUNNER,
+    SERVER,
+    TEMPORAL,
+    ComponentPhase,
+    ComponentState,
+    StackFiles,
+    StackState,
+    read_state,
+)
+
+START_TIMEOUT_SECONDS = 60.0
+SUPERVISOR_TIMEOUT_SECONDS = 10.0
+STOP_TIMEOUT_SECONDS = 9.5
+CHANGE_TIMEOUT_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+_SETTLED = (ComponentPhase.READY, ComponentPhase.EXTERNAL)
+
+Report = Callable[[str], None]
+"""Takes one line of progress for the person."""
+
+UNCONTAINED_NOTE = "commands of agents run directly on this machine, not in a container"
+
+
+def ensure_running(configuration: Configuration, *, report: Report, wait: bool = True) -> Connection:
+    """Makes sure that a server answers; starts the local stack where none is named and none runs.
+
+    Raises:
+        ConfigurationError: `server.endpoint` is set without its token.
+        EnvironmentNotReady: as `start`.
+    """
+    if configuration.server_endpoint is not None:
+        return _remote_connection(configuration, configuration.server_endpoint)
+    start(configuration, report=report, wait=wait)
+    token = ensure_token(StackFiles(configuration).token)
+    return Connection(f"http://{LOOPBACK}:{configuration.server_port}", token)
+
+
+def start(configuration: Configuration, *, report: Report, wait: bool = True) -> bool:
+    """Starts the local stack where it does not run, and waits until all of it is ready.
+
+    Answers whether it had to be started; where it runs, nothing is changed.
+
+    Raises:
+        EnvironmentNotReady: the stack cannot be started, or a component of it has failed.
+    """
+    prepare_home(configuration)
+    files = StackFiles(configuration)
+    token = ensure_token(files.token)
+    started = False
+    if not is_locked(files.supervisor_lock):
+        with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):
+            if not is_locked(files.supervisor_lock):
+                _start_supervisor(configuration, files, report)
+                started = True
+    if not started:
+        _report_differences(configuration, files, token, report)
+    if wait:
+        try:
+            _wait_until_ready(files, report, announce=started)
+        except ComponentFailed:
+            if started:  # half a stack would be in the way of the next start
+                stop(configuration)
+            raise
+    return started
+
+
+def stop(configuration: Configuration) -> bool:
+    """Ends the stack in good order, within 10 s; False where it did not run.
+
+    Raises:
+        EnvironmentNotReady: another command has been changing the stack for too long.
+    """
+    files = StackFiles(configuration)
+    if not configuration.run_directory.is_dir():
+        return False
+    with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):
+        was_running = is_locked(files.supervisor_lock)
+        state = read_state(files.state)
+        if was_running and state is not None:
+            state.supervisor.send(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+            while is_locked(files.supervisor_lock) and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+            if is_locked(files.supervisor_lock):
+                state.supervisor.send(signal.SIGKILL)
+        _end_leftovers(files, grace_seconds=0.0 if was_running else 2.0)
+    return was_running
+
+
+def ensure_token(path: Path) -> str:
+    """The token of the local server; made where there is none yet. Readable by its owner only.
+
+    Raises:
+        HomeUnusable: it cannot be read or written.
+    """
+    try:
+        token = path.read_text(encoding="ascii").strip() if path.exists() else ""
+        if token:
+            return token
+        # Linked into place: of two commands that make one at once, both get the first's.
+        draft = path.with_name(f".token.{os.getpid()}")
+        replace_file(draft, secrets.token_urlsafe(32))
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            if not path.read_text(encoding="ascii").strip():
+                draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HomeUnusable(path, str(error)) from error
+
+
+def _remote_connection(configuration: Configuration, endpoint: str) -> Connection:
+    if configuration.server_token is None:
+        raise ConfigurationError(
+            "server.endpoint",
+            f"{endpoint!r} is set without a token",
+            "set STIGMER_TOKEN or STIGMER_TOKEN_FILE",
+        )
+    return Connection(endpoint, configuration.server_token.reveal())
+
+
+def _start_supervisor(configuration: Configuration, files: StackFiles, report: Report) -> None:
+    from stigmer_cli.stack.local_components import find_temporal
+
+    if configuration.temporal_address is None:
+        find_temporal()
+    _end_leftovers(files, grace_seconds=2.0)
+    _check_ports(configuration)
+    report("starting the local stack")
+    report(f"note: {UNCONTAINED_NOTE}")
+    log_path = configuration.log_directory / "supervisor.log"
+    log_path.touch(mode=0o600)
+    with log_path.open("ab") as log:
+        completed = subprocess.run(
+            [sys.executable, "-P", "-m", "stigmer_cli.stack.supervisor"],
+            env=configuration.environment,
+            cwd=configuration.home,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            timeout=SUPERVISOR_TIMEOUT_SECONDS,
+            check=False,
+            start_new_session=True,
+        )
+    if completed.returncode != 0:
+        last_lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+        raise ComponentFailed("supervisor", "it ended at once", tuple(last_lines))
+
+
+def _end_leftovers(files: StackFiles, grace_seconds: float) -> None:
+    """Ends what a supervisor that is no more has left behind. Only while no supervisor runs."""
+    state = read_state(files.state)
+    if state is not None and not is_locked(files.supervisor_lock):
+        left = tuple(component.process for component in state.components if component.process is not None)
+        end_processes(left, grace_seconds)
+    if not is_locked(files.supervisor_lock):
+        files.state.unlink(missing_ok=True)
+
+
+def _check_ports(configuration: Configuration) -> None:
+    from stigmer_cli.stack.ports import find_holder, is_free
+
+    needed = [
+        (SERVER, configuration.server_port, "server.port"),
+        (RUNNER, configuration.runner_health_port, "runner.healthPort"),
+    ]
+    if configuration.temporal_address is None:
+        needed.insert(0, (TEMPORAL, configuration.temporal_port, "temporal.port"))
+        if configuration.temporal_ui_port is not None:
+            needed.append((TEMPORAL, configuration.temporal_ui_port, "temporal.uiPort"))
+    for component, port, setting in needed:
+        if not is_free(LOOPBACK, port):
+            raise PortTaken(component, port, find_holder(port), setting)
+
+
+def _report_differences(configuration: Configuration, files: StackFiles, token: str, report: Report) -> None:
+    from stigmer_cli.stack.model_settings import model_fingerprint
+
+    state = read_state(files.state)
+    if state is None:
+        return
+    if state.version != installed_version("stigmer"):
+        report(
+            f"note: the running stack is version {state.version}; run `stigmer server restart` to renew it"
+        )
+    if state.model_fingerprint != model_fingerprint(configuration, token):
+        report(
+            "note: the model settings have changed since the stack was started; "
+            "run `stigmer server restart` to use them"
+        )
+
+
+def _wait_until_ready(files: StackFiles, report: Report, *, announce: bool) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    announced: set[str] = set()
+    while True:
+        state = read_state(files.state)
+        components = () if state is None else state.components
+        _raise_if_failed(components)
+        for component in components:
+            if component.phase is ComponentPhase.READY and component.name not in announced:
+                announced.add(component.name)
+                if announce:
+                    report(f"{component.name} is ready at {component.address}")
+        if components and all(component.phase in _SETTLED for component in components):
+            return
+        _raise_if_late(files, state, deadline)
+        time.sleep(_POLL_SECONDS)
+
+
+def _raise_if_failed(components: tuple[ComponentState, ...]) -> None:
+    for component in components:
+        if component.phase is ComponentPhase.FAILED:
+            reason = component.reason or "it failed"
+            raise ComponentFailed(component.name, reason, component.last_lines[-3:])
+
+
+def _raise_if_late(files: StackFiles, state: StackState | None, deadline: float) -> None:
+    if not is_locked(files.supervisor_lock):
+        raise EnvironmentNotReady("the stack was stopped while it started", "run `stigmer server start`")
+    if time.monotonic() < deadline:
+        return
+    waiting = [c for c in state.components if c.phase not in _SETTLED] if state else []
+    if not waiting:
+        raise ComponentFailed("supervisor", f"it said nothing for {START_TIMEOUT_SECONDS:.0f} s")
+    reason = f"not ready after {START_TIMEOUT_SECONDS:.0f} s: {waiting[0].reason or 'it gave no reason'}"
+    raise ComponentFailed(waiting[0].name, reason, waiting[0].last_lines[-3:])

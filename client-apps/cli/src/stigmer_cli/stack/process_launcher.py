@@ -1,0 +1,110 @@
+"""Runs a component as a native process: in a session of its own, its output read line by line.
+
+Starts from an argument list, hands down no file but the output, and never restarts anything.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stigmer_cli.stack.component import LineSink
+from stigmer_cli.stack.log_files import LineSplitter
+from stigmer_cli.stack.process_identity import ProcessIdentity, identify
+
+_READ_BYTES = 65_536
+_LAST_OUTPUT_SECONDS = 0.5
+"""How long the rest of the output is waited for: something else may hold the pipe open."""
+
+
+@dataclass(frozen=True)
+class ProcessLauncher:
+    """A process, before it runs."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    """All of it; secrets go here, since everybody on the machine can read the arguments."""
+    directory: Path
+
+    async def launch(self, write_line: LineSink) -> "RunningProcess":
+        """Starts the process.
+
+        Raises:
+            OSError: the program is missing or cannot be run.
+        """
+        # A pipe of our own: asyncio's would let `wait` last until every heir of the pipe has ended.
+        read_end, write_end = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self.arguments,
+                env=dict(self.environment),
+                cwd=self.directory,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=write_end,
+                stderr=write_end,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        output = asyncio.create_task(_read_output(read_end, write_line))
+        return RunningProcess(process, output)
+
+
+class RunningProcess:
+    """A process that was started, and leads a process group."""
+
+    def __init__(self, process: asyncio.subprocess.Process, output: "asyncio.Task[None]") -> None:
+        self._process = process
+        self._output = output
+        self._identity = identify(process.pid) or ProcessIdentity(process.pid, "ended")
+
+    @property
+    def process(self) -> ProcessIdentity:
+        """The process."""
+        return self._identity
+
+    async def wait(self) -> int:
+        """Waits for its end, takes the rest of its output, and leaves nothing of its group behind."""
+        exit_code = await self._process.wait()
+        self._signal_group(signal.SIGKILL)
+        await asyncio.wait([self._output], timeout=_LAST_OUTPUT_SECONDS)
+        self._output.cancel()
+        return exit_code
+
+    def terminate(self) -> None:
+        """Sends SIGTERM to the process alone: what it has started is its own to end."""
+        if self._process.returncode is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Sends SIGKILL to the process and its group."""
+        if self._process.returncode is None:
+            self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, signal_number: int) -> None:
+        try:
+            os.killpg(self._process.pid, signal_number)
+        except (ProcessLookupError, PermissionError):
+            # Nobody is left. (macOS answers EPERM where only zombies are.)
+            return
+
+
+async def _read_output(read_end: int, write_line: LineSink) -> None:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    pipe = os.fdopen(read_end, "rb", buffering=0)
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    splitter = LineSplitter()
+    try:
+        while chunk := await reader.read(_READ_BYTES):
+            for line in splitter.feed(chunk):
+                write_line(line)
+    finally:
+        for line in splitter.finish():
+            write_line(line)
+        transport.close()

@@ -1,0 +1,120 @@
+"""What the supervisor writes down about itself and the components, for other processes to read.
+
+A record is a claim, not the truth: readers check that the processes it names still run.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, cast
+
+from stigmer_cli.config import Configuration, replace_file
+from stigmer_cli.stack.process_identity import ProcessIdentity
+
+LOOPBACK = "127.0.0.1"
+"""Every component of our own listens here, and nowhere else."""
+TEMPORAL, SERVER, RUNNER = "temporal", "server", "runner"
+COMPONENT_NAMES = (TEMPORAL, SERVER, RUNNER)
+"""In the order in which they depend on each other."""
+
+
+class ComponentPhase(StrEnum):
+    """Where a component of the stack stands."""
+
+    STARTING = "starting"
+    READY = "ready"
+    UNHEALTHY = "unhealthy"
+    """It runs, was ready, and says now that it is not."""
+    RESTARTING = "restarting"
+    """It ended, and will be started again after a pause."""
+    FAILED = "failed"
+    """It ended too often; nobody starts it again."""
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    EXTERNAL = "external"
+    """It is not the stack's own: an address was given."""
+
+
+@dataclass(frozen=True)
+class ComponentState:
+    """One component, as the supervisor sees it."""
+
+    name: str
+    address: str
+    """`host:port`."""
+    phase: ComponentPhase = ComponentPhase.STOPPED
+    process: ProcessIdentity | None = None
+    version: str | None = None
+    restarts: int = 0
+    reason: str | None = None
+    """Why it is not ready."""
+    last_lines: tuple[str, ...] = ()
+    """What it said last, where it failed."""
+
+
+@dataclass(frozen=True)
+class StackState:
+    """The supervisor and its components, in the order in which they depend on each other."""
+
+    supervisor: ProcessIdentity
+    version: str
+    """Of the `stigmer` that started the stack."""
+    model_fingerprint: str
+    """Tells whether the model settings are still those that the stack was started with."""
+    components: tuple[ComponentState, ...]
+
+    def with_component(self, changed: ComponentState) -> "StackState":
+        """The same state, with one component replaced by name."""
+        components = tuple(changed if old.name == changed.name else old for old in self.components)
+        return replace(self, components=components)
+
+
+class StackFiles:
+    """The files through which the `stigmer` commands and the supervisor of one STIGMER_HOME meet."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        run_directory = configuration.run_directory
+        self.token = run_directory / "token"
+        self.state = run_directory / "supervisor.json"
+        self.supervisor_lock = run_directory / "supervisor.lock"
+        """Held by the supervisor for as long as it lives."""
+        self.change_lock = run_directory / "change.lock"
+        """Held by a command while it starts or stops the stack."""
+
+
+def write_state(path: Path, state: StackState) -> None:
+    """Replaces the record in one step.
+
+    Raises:
+        HomeUnusable: it cannot be written.
+    """
+    replace_file(path, json.dumps(asdict(state), indent=2) + "\n")
+
+
+def read_state(path: Path) -> StackState | None:
+    """The record; None where there is none that this version understands."""
+    try:
+        document = cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+        return StackState(
+            supervisor=ProcessIdentity(**document["supervisor"]),
+            version=document["version"],
+            model_fingerprint=document["model_fingerprint"],
+            components=tuple(_read_component(entry) for entry in document["components"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read_component(entry: dict[str, Any]) -> ComponentState:
+    process = entry["process"]
+    return ComponentState(
+        name=entry["name"],
+        address=entry["address"],
+        phase=ComponentPhase(entry["phase"]),
+        process=None if process is None else ProcessIdentity(**process),
+        version=entry["version"],
+        restarts=entry["restarts"],
+        reason=entry["reason"],
+        last_lines=tuple(entry["last_lines"]),
+    )

@@ -1,0 +1,133 @@
+"""Tells how the stack stands now: what the supervisor recorded, checked against what processes answer."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from stigmer_cli.config import Configuration
+from stigmer_cli.stack.health import Health
+from stigmer_cli.stack.local_components import component_probe
+from stigmer_cli.stack.locks import is_locked
+from stigmer_cli.stack.process_identity import uptime_seconds
+from stigmer_cli.stack.state import (
+    LOOPBACK,
+    RUNNER,
+    SERVER,
+    TEMPORAL,
+    ComponentPhase,
+    ComponentState,
+    StackFiles,
+    read_state,
+)
+
+
+@dataclass(frozen=True)
+class ComponentStatus:
+    """One component, now."""
+
+    name: str
+    phase: ComponentPhase
+    ready: bool
+    address: str
+    pid: int | None = None
+    version: str | None = None
+    uptime_seconds: float | None = None
+    restarts: int = 0
+    reason: str | None = None
+    """Why it is not ready."""
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """The stack, now."""
+
+    running: bool
+    """Whether a supervisor runs."""
+    ready: bool
+    """Whether every component is ready."""
+    contained: bool
+    """Whether commands of agents run in a container."""
+    version: str | None
+    supervisor_pid: int | None
+    uptime_seconds: float | None
+    components: tuple[ComponentStatus, ...]
+
+
+def stack_status(configuration: Configuration) -> StackStatus:
+    """Asks every component; takes less than half a second. Changes nothing."""
+    files = StackFiles(configuration)
+    state = read_state(files.state)
+    if state is None or not is_locked(files.supervisor_lock) or not state.supervisor.is_alive():
+        recorded = {} if state is None else {component.name: component for component in state.components}
+        stopped = tuple(
+            _stopped(name, address, recorded.get(name)) for name, address in _addresses(configuration).items()
+        )
+        return StackStatus(False, False, False, None, None, None, stopped)
+    with ThreadPoolExecutor(max_workers=len(state.components)) as pool:
+        components = tuple(pool.map(_ask, state.components))
+    return StackStatus(
+        running=True,
+        ready=all(component.ready for component in components),
+        contained=False,
+        version=state.version,
+        supervisor_pid=state.supervisor.pid,
+        uptime_seconds=uptime_seconds(state.supervisor),
+        components=components,
+    )
+
+
+def running_version(configuration: Configuration) -> str | None:
+    """The version of the running stack; None where none runs."""
+    files = StackFiles(configuration)
+    state = read_state(files.state)
+    return None if state is None or not is_locked(files.supervisor_lock) else state.version
+
+
+def _ask(recorded: ComponentState) -> ComponentStatus:
+    is_external = recorded.phase is ComponentPhase.EXTERNAL
+    process = recorded.process
+    is_alive = process is not None and process.is_alive()
+    if is_alive or is_external:
+        health = component_probe(recorded.name, recorded.address, is_external=is_external)()
+    else:
+        health = Health(ready=False, reason=recorded.reason)
+    phase = _phase_now(recorded.phase, is_alive, health)
+    return ComponentStatus(
+        name=recorded.name,
+        phase=phase,
+        ready=health.ready,
+        address=recorded.address,
+        pid=process.pid if process is not None and is_alive else None,
+        version=health.version or recorded.version,
+        uptime_seconds=uptime_seconds(process) if process is not None else None,
+        restarts=recorded.restarts,
+        reason=None if health.ready else health.reason or recorded.reason,
+    )
+
+
+def _phase_now(recorded: ComponentPhase, is_alive: bool, health: Health) -> ComponentPhase:
+    if recorded in (ComponentPhase.EXTERNAL, ComponentPhase.FAILED, ComponentPhase.STOPPING):
+        return recorded
+    if not is_alive:
+        was_up = recorded in (ComponentPhase.READY, ComponentPhase.STARTING)
+        return ComponentPhase.RESTARTING if was_up else recorded
+    if health.ready:
+        return ComponentPhase.READY
+    return ComponentPhase.UNHEALTHY if recorded is ComponentPhase.READY else recorded
+
+
+def _stopped(name: str, address: str, recorded: ComponentState | None) -> ComponentStatus:
+    process = None if recorded is None else recorded.process
+    if process is None or not process.is_alive():
+        return ComponentStatus(name, ComponentPhase.STOPPED, False, address)
+    reason = (
+        f"pid {process.pid} was left behind by a supervisor that is no more; `stigmer server stop` ends it"
+    )
+    return ComponentStatus(name, ComponentPhase.STOPPED, False, address, pid=process.pid, reason=reason)
+
+
+def _addresses(configuration: Configuration) -> dict[str, str]:
+    return {
+        TEMPORAL: configuration.temporal_address or f"{LOOPBACK}:{configuration.temporal_port}",
+        SERVER: f"{LOOPBACK}:{configuration.server_port}",
+        RUNNER: f"{LOOPBACK}:{configuration.runner_health_port}",
+    }

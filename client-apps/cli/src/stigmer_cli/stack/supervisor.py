@@ -1,0 +1,200 @@
+"""The supervisor: the one process that starts, watches and ends the components of one STIGMER_HOME.
+
+`python -m stigmer_cli.stack.supervisor` leaves its starter behind, in a session of its own, and runs until
+SIGTERM. Which components there are is said elsewhere; who may start it, too.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from stigmer_cli.stack.component import Component
+from stigmer_cli.stack.keeper import ComponentKeeper, RestartPolicy
+from stigmer_cli.stack.locks import FileLock
+from stigmer_cli.stack.log_files import RotatingLog
+from stigmer_cli.stack.process_identity import ProcessIdentity, identify
+from stigmer_cli.stack.state import ComponentPhase, ComponentState, StackFiles, StackState, write_state
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 9.0
+"""Everything has ended after this long, or is killed: `stigmer server stop` takes 10 s at most."""
+
+
+class Supervisor:
+    """Runs the components until it is told to end."""
+
+    def __init__(
+        self,
+        components: Sequence[Component],
+        files: StackFiles,
+        log_directory: Path,
+        *,
+        version: str,
+        model_fingerprint: str,
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        """`components` are in the order in which they depend on each other; they end in reverse order."""
+        identity = identify(os.getpid())
+        assert identity is not None, "this process runs"
+        self._components = components
+        self._files = files
+        self._log_directory = log_directory
+        self._policy = policy or RestartPolicy()
+        self._stop_requested = asyncio.Event()
+        self._guard: asyncio.subprocess.Process | None = None
+        self._watched: set[ProcessIdentity] = set()
+        states = tuple(_initial_state(component) for component in components)
+        self._state = StackState(identity, version, model_fingerprint, states)
+
+    async def run(self, on_running: Callable[[], None]) -> None:
+        """Runs until SIGTERM. `on_running` is called once the state is on record."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop_requested.set)
+        for ignored in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(ignored, signal.SIG_IGN)
+        write_state(self._files.state, self._state)
+        on_running()
+        guarding = asyncio.create_task(self._keep_guard())
+        keepers = [self._make_keeper(component) for component in self._components if component.launcher]
+        tasks = [asyncio.create_task(keeper.keep()) for keeper in keepers]
+        await self._stop_requested.wait()
+        logger.info("stopping")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                for keeper, task in reversed(list(zip(keepers, tasks, strict=True))):
+                    keeper.request_stop()
+                    await task
+        for process in self._watched:  # the time is up
+            process.send(signal.SIGKILL, to_group=True)
+        guarding.cancel()
+        self._files.state.unlink(missing_ok=True)
+        logger.info("stopped")
+
+    def _make_keeper(self, component: Component) -> ComponentKeeper:
+        assert component.launcher is not None, "components elsewhere are not kept"
+        log = RotatingLog(self._log_directory / f"{component.name}.log")
+        return ComponentKeeper(
+            component, component.launcher, log, self._record, self._watch_process, self._policy
+        )
+
+    def _record(self, changed: ComponentState) -> None:
+        self._state = self._state.with_component(changed)
+        try:
+            write_state(self._files.state, self._state)
+        except Exception:  # a full disk must not end the components
+            logger.exception("could not write the state")
+
+    def _watch_process(self, process: ProcessIdentity, is_running: bool) -> None:
+        if is_running:
+            self._watched.add(process)
+            self._tell_guard(f"+ {process.pid} {process.mark}\n")
+        else:
+            self._watched.discard(process)
+            self._tell_guard(f"- {process.pid}\n")
+
+    def _tell_guard(self, line: str) -> None:
+        if self._guard is not None and self._guard.stdin is not None and not self._guard.stdin.is_closing():
+            self._guard.stdin.write(line.encode())
+
+    async def _keep_guard(self) -> None:
+        while True:
+            self._guard = guard = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "stigmer_cli.stack.guard"),
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )
+            for process in self._watched:
+                self._tell_guard(f"+ {process.pid} {process.mark}\n")
+            await guard.wait()
+            logger.warning("the guard ended and is started again exit_code=%s", guard.returncode)
+            await asyncio.sleep(self._policy.first_delay_seconds)
+
+
+def _initial_state(component: Component) -> ComponentState:
+    phase = ComponentPhase.STARTING if component.launcher else ComponentPhase.EXTERNAL
+    return ComponentState(component.name, component.address, phase, version=component.version)
+
+
+class _LogHandler(logging.Handler):
+    """Puts the supervisor's own messages into a log file like the components'."""
+
+    def __init__(self, log: RotatingLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for line in self.format(record).splitlines():
+            self._log.write_line(line)
+
+
+def run_detached(make_supervisor: Callable[[], Supervisor], files: StackFiles, log_directory: Path) -> int:
+    """Leaves the starter behind; answers in the starter whether the supervisor runs (0) or not (1).
+
+    Does not return in the supervisor. At most one of a STIGMER_HOME runs: a second one ends at once.
+    """
+    read_end, write_end = os.pipe()
+    if os.fork():
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as answer:
+            return 0 if answer.read() == b"running" else 1
+    os.close(read_end)
+    os.setsid()
+    exit_code = 1
+    try:
+        lock = FileLock(files.supervisor_lock)
+        if lock.acquire():
+            _configure_logging(log_directory)
+            asyncio.run(_run(make_supervisor, write_end))
+            exit_code = 0
+    except BaseException:
+        logger.exception("the supervisor ended unexpectedly")
+    finally:
+        logging.shutdown()
+        os._exit(exit_code)
+
+
+async def _run(make_supervisor: Callable[[], Supervisor], write_end: int) -> None:
+    def tell_starter() -> None:
+        os.write(write_end, b"running")
+        os.close(write_end)
+
+    await make_supervisor().run(tell_starter)
+
+
+def _configure_logging(log_directory: Path) -> None:
+    handler = _LogHandler(RotatingLog(log_directory / "supervisor.log"))
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def main() -> int:
+    """Runs the stack that the configuration describes."""
+    from stigmer_cli.config import load_configuration
+    from stigmer_cli.stack.local_components import local_components
+    from stigmer_cli.stack.model_settings import model_fingerprint
+
+    configuration = load_configuration(os.environ)
+    files = StackFiles(configuration)
+    token = files.token.read_text(encoding="ascii").strip()
+
+    def make_supervisor() -> Supervisor:
+        return Supervisor(
+            local_components(configuration),
+            files,
+            configuration.log_directory,
+            version=installed_version("stigmer"),
+            model_fingerprint=model_fingerprint(configuration, token),
+        )
+
+    return run_detached(make_supervisor, files, configuration.log_directory)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Stands in for a program of ours: answers `/readyz` on its port, and misbehaves when a file orders it.
+
+Orders are files in STIGMER_HOME/orders: `NAME-crash` and `NAME-refuse` at the start, `NAME-unready` at any
+time, `NAME-hang` when it should end. What it was given is written to STIGMER_HOME/seen/NAME.json.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+def run(name: str, port_variable: str) -> None:
+    """Runs until SIGTERM."""
+    home = Path(os.environ["STIGMER_HOME"])
+    orders = home / "orders"
+    if (orders / f"{name}-refuse").exists():
+        print("STIGMER_EXAMPLE: 'x' is none of a, b", flush=True)
+        sys.exit(2)
+    if (orders / f"{name}-crash").exists():
+        print("about to crash", flush=True)
+        sys.exit(1)
+    (home / "seen").mkdir(exist_ok=True)
+    seen = {"arguments": sys.orig_argv, "environment": dict(os.environ), "files": os.listdir("/proc/self/fd")}
+    (home / "seen" / f"{name}.json").write_text(json.dumps(seen), encoding="utf-8")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            ready = not (orders / f"{name}-unready").exists()
+            checks = [{"name": "orders", "ok": ready, "detail": None if ready else "told to be unready"}]
+            body = json.dumps({"ready": ready, "version": "1.2.3", "checks": checks}).encode()
+            self.send_response(200 if ready else 503)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ[port_variable])), Handler)
+    print(f"{name} listens", flush=True)
+
+    def end(signal_number: int, frame: object) -> None:
+        if not (orders / f"{name}-hang").exists():
+            threading.Thread(target=server.shutdown).start()
+
+    signal.signal(signal.SIGTERM, end)
+    server.serve_forever()
+    print(f"{name} ends", flush=True)
