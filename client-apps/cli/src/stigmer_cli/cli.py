@@ -1,0 +1,96 @@
+"""Assembles the commands, each imported only when it is used: `stigmer --help` must come at once."""
+
+import importlib
+import os
+from dataclasses import dataclass
+
+import click
+
+DEBUG_VARIABLE = "STIGMER_DEBUG"
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@dataclass(frozen=True)
+class CommandEntry:
+    """Where a command is defined, and what the list of commands says of it."""
+
+    module: str
+    attribute: str
+    summary: str
+    """The first line of the command's own help; a test holds them together."""
+
+
+SECTIONS: dict[str, dict[str, CommandEntry]] = {
+    "Agents": {
+        "run": CommandEntry("run", "run", "Run an agent on a task and watch it work."),
+        "init": CommandEntry("init", "init", "Write a first manifest to start from."),
+        "validate": CommandEntry("validate", "validate", "Check manifests without applying them."),
+        "apply": CommandEntry("apply", "apply", "Create or update the agents of manifests."),
+        "agents": CommandEntry("agents", "agents", "List, show and delete applied agents."),
+    },
+    "Executions": {
+        "executions": CommandEntry("executions", "executions", "List, follow and steer executions."),
+        "sessions": CommandEntry("sessions", "sessions", "List, show and delete conversations."),
+    },
+    "Local stack": {
+        "server": CommandEntry("server", "server", "Start, stop and inspect the local stack."),
+        "doctor": CommandEntry("doctor", "doctor", "Check that this machine can run agents."),
+        "config": CommandEntry("config", "config_group", "Show and set configuration."),
+    },
+    "Other": {
+        "version": CommandEntry("version", "version", "Show the version."),
+        "completion": CommandEntry("completion", "completion", "Print a completion script for a shell."),
+    },
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are looked up in `SECTIONS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command's name, in the order of the help."""
+        return [name for section in SECTIONS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command."""
+        for section in SECTIONS.values():
+            if entry := section.get(cmd_name):
+                module = importlib.import_module(f"stigmer_cli.commands.{entry.module}")
+                command: click.Command = getattr(module, entry.attribute)
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, from the table alone."""
+        width = max(len(name) for name in self.list_commands(ctx))
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), entry.summary) for name, entry in section.items()])
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"stigmer {version('stigmer')}")
+        context.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=HELP_OPTIONS,
+    epilog="Example: stigmer init hello, then stigmer run ./hello 'Who are you?'",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of a defect.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
+def root(debug: bool) -> None:
+    """Stigmer runs AI agents that finish."""
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"

@@ -1,0 +1,84 @@
+"""`stigmer agents`: the applied agents."""
+
+import click
+
+
+@click.group()
+def agents() -> None:
+    """List, show and delete applied agents."""
+
+
+@agents.command("list")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Most agents.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_agents(limit: int, as_json: bool) -> None:
+    """List applied agents.
+
+    Example: stigmer agents list
+    """
+    from datetime import UTC, datetime
+
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.output import print_json
+    from stigmer_cli.rendering.quantities import format_age
+    from stigmer_cli.rendering.tables import print_table
+
+    with open_client() as client:
+        found = client.list_agents(limit)
+    if as_json:
+        print_json([agent.model_dump(mode="json", by_alias=True, exclude_unset=True) for agent in found])
+        return
+    now = datetime.now(UTC)
+    rows = [
+        [
+            agent.name,
+            str(agent.version),
+            agent.manifest.spec.model or "default",
+            format_age(agent.updated_at, now),
+            agent.manifest.spec.description,
+        ]
+        for agent in found
+    ]
+    print_table(
+        ["NAME", "VERSION", "MODEL", "UPDATED", "DESCRIPTION"],
+        rows,
+        empty="no agents; apply one with `stigmer apply -f agent.yaml`",
+    )
+
+
+@agents.command("get")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with version and times.")
+def get_agent(name: str, as_json: bool) -> None:
+    """Print an applied agent's manifest as YAML.
+
+    Example: stigmer agents get report-writer > agent.yaml
+    """
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.output import print_json
+    from stigmer_cli.rendering.manifest_text import format_manifest
+
+    with open_client() as client:
+        agent = client.get_agent(name)
+    if as_json:
+        print_json(agent.model_dump(mode="json", by_alias=True, exclude_unset=True))
+    else:
+        click.echo(format_manifest(agent.manifest), nl=False)
+
+
+@agents.command("delete")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete_agent(name: str, yes: bool) -> None:
+    """Delete an applied agent; its executions stay.
+
+    Example: stigmer agents delete report-writer --yes
+    """
+    from stigmer_cli.commands.connecting import confirm_deletion, open_client
+    from stigmer_cli.output import print_note
+
+    with open_client() as client:
+        client.get_agent(name)
+        confirm_deletion(f"the agent {name!r}", yes)
+        client.delete_agent(name)
+    print_note(f"deleted the agent {name!r}")

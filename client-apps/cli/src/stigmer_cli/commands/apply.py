@@ -1,0 +1,46 @@
+"""`stigmer apply`: brings the server's agents to what manifests say."""
+
+import os
+
+import click
+
+
+@click.command()
+@click.option(
+    "-f", "--file", "path", metavar="FILE|DIR", required=True, help="Manifests; - is standard input."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the applied agents as JSON.")
+def apply(path: str, as_json: bool) -> None:
+    """Create or update the agents of manifests.
+
+    A folder means every agent.yaml in it and below. Nothing is applied where one of them has a problem.
+    Starts the stack where it is not running.
+
+    Example: stigmer apply -f agent.yaml
+    """
+    from stigmer_cli.api_client import ApiClient
+    from stigmer_cli.commands.manifest_files import (
+        find_manifest_files,
+        read_cassette,
+        read_manifest_files,
+        with_model,
+    )
+    from stigmer_cli.config import load_configuration
+    from stigmer_cli.output import print_json, print_note
+    from stigmer_cli.stack import ensure_running
+
+    files = read_manifest_files(find_manifest_files(path))
+    cassettes = [read_cassette(file.manifest.spec.model, file.folder) for file in files]
+    changes: list[dict[str, object]] = []
+    with ApiClient(ensure_running(load_configuration(os.environ), report=print_note)) as client:
+        for file, cassette in zip(files, cassettes, strict=True):
+            manifest = file.manifest
+            if cassette:
+                manifest = with_model(manifest, f"replay:sha256:{client.upload_blob(cassette.content)}")
+            result = client.apply_agent(manifest)
+            agent = result.agent
+            changes.append({"name": agent.name, "version": agent.version, "change": result.change})
+            if not as_json:
+                click.echo(f"agent {agent.name} {result.change} (version {agent.version})")
+    if as_json:
+        print_json(changes)

@@ -1,0 +1,143 @@
+"""`stigmer executions`: what agents did, and what they are doing."""
+
+import sys
+
+import click
+
+from stigmer_contract.phases import ExecutionPhase
+
+
+@click.group()
+def executions() -> None:
+    """List, follow and steer executions."""
+
+
+@executions.command("list")
+@click.option("--session", "session_id", metavar="ID", help="Of this session only.")
+@click.option("--agent", metavar="NAME", help="Of this agent only.")
+@click.option(
+    "--phase", type=click.Choice([phase.value for phase in ExecutionPhase]), help="In this phase only."
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most executions."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_executions(
+    session_id: str | None, agent: str | None, phase: str | None, limit: int, as_json: bool
+) -> None:
+    """List executions, newest first.
+
+    Example: stigmer executions list --phase in_progress
+    """
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.output import print_json
+    from stigmer_cli.rendering.execution_table import print_executions
+
+    with open_client() as client:
+        found = client.list_executions(limit, session_id=session_id, agent=agent, phase=phase)
+    if as_json:
+        print_json([execution.model_dump(mode="json") for execution in found])
+    else:
+        print_executions(found)
+
+
+@executions.command("get")
+@click.argument("execution_id")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every event.")
+def get_execution(execution_id: str, as_json: bool) -> None:
+    """Show an execution and its log.
+
+    Example: stigmer executions get exe_01k9…
+    """
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.output import print_json
+    from stigmer_cli.rendering.execution_log import format_execution
+
+    with open_client() as client:
+        execution = client.get_execution(execution_id)
+        events = list(client.read_events(execution_id))
+        if as_json:
+            listed = [event.model_dump(mode="json") for event in events]
+            print_json({**execution.model_dump(mode="json"), "events": listed})
+        else:
+            click.echo(format_execution(execution, events, client.load_payload))
+
+
+@executions.command("follow")
+@click.argument("execution_id")
+@click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only events after this sequence.")
+def follow(execution_id: str, as_json: bool, after: int) -> None:
+    """Watch an execution from its beginning to its end.
+
+    Ctrl-C ends the watch, not the execution. The exit code is that of `stigmer run`.
+
+    Example: stigmer executions follow exe_01k9…
+    """
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.following import Following
+    from stigmer_cli.rendering.execution_view import ExecutionView
+    from stigmer_cli.rendering.json_view import JsonView
+    from stigmer_cli.rendering.screen import Screen
+
+    with open_client() as client:
+        if as_json:
+            view = JsonView(sys.stdout, execution_id)
+        else:
+            view = ExecutionView(Screen(sys.stdout, sys.stderr), client.load_payload)
+        Following(client, execution_id, view, cancels=False).follow(after)
+
+
+@executions.command("cancel")
+@click.argument("execution_id")
+@click.option("--reason", help="Why, for whoever reads the log.")
+def cancel(execution_id: str, reason: str | None) -> None:
+    """Ask an execution to stop.
+
+    Example: stigmer executions cancel exe_01k9… --reason 'wrong file'
+    """
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.output import print_note
+
+    with open_client() as client:
+        client.cancel_execution(execution_id, reason)
+    print_note(f"asked {execution_id} to stop; `stigmer executions follow {execution_id}` shows when it has")
+
+
+@executions.command("approve")
+@click.argument("execution_id")
+@click.argument("call_id", required=False)
+def approve(execution_id: str, call_id: str | None) -> None:
+    """Let a tool call run that waits for approval (not yet).
+
+    Example: stigmer executions approve exe_01k9…
+    """
+    raise _not_yet(f"approve a call of {execution_id}", call_id)
+
+
+@executions.command("deny")
+@click.argument("execution_id")
+@click.argument("call_id", required=False)
+def deny(execution_id: str, call_id: str | None) -> None:
+    """Refuse a tool call that waits for approval (not yet).
+
+    Example: stigmer executions deny exe_01k9…
+    """
+    raise _not_yet(f"deny a call of {execution_id}", call_id)
+
+
+@executions.command("send")
+@click.argument("execution_id")
+@click.argument("message")
+def send(execution_id: str, message: str) -> None:
+    """Say something to a running execution (not yet).
+
+    Example: stigmer executions send exe_01k9… 'Use the other file.'
+    """
+    raise _not_yet(f"send a message to {execution_id}", message)
+
+
+def _not_yet(what: str, _argument: str | None) -> Exception:
+    from stigmer_cli.errors import NotYet
+
+    return NotYet(f"could not {what}: this version cannot do that yet")

@@ -1,0 +1,206 @@
+"""Watches an execution to its end for `run` and `executions follow`: events, waiting, Ctrl-C.
+
+A thread reads the events; the main thread shows them. A signal only leaves a word in the queue between the
+two, so it never tears a line or an event apart.
+"""
+
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from types import FrameType
+from typing import Protocol
+
+from stigmer_cli.api_client import ApiClient, follow_events
+from stigmer_cli.errors import ExecutionFailed, Interrupted, StigmerError
+from stigmer_cli.output import is_terminal, sanitize
+from stigmer_contract import events
+from stigmer_contract.phases import ExecutionPhase
+
+PENDING_NOTE_AFTER_SECONDS = 2.0
+CANCEL_TIMEOUT_SECONDS = 15.0
+"""How long a cancelled execution may take to say so."""
+
+
+class View(Protocol):
+    """Shows an execution."""
+
+    def show(self, event: events.RecordedEvent | events.LiveEvent) -> None:
+        """Shows one event."""
+        ...
+
+    def show_note(self, text: str) -> None:
+        """Shows a remark that is none of the execution's events."""
+        ...
+
+    def show_summary(self) -> None:
+        """Ends a finished execution."""
+        ...
+
+
+class _Choice(Enum):
+    CANCEL = "cancel"
+    DETACH = "detach"
+    GO_ON = "go on"
+
+
+@dataclass(frozen=True)
+class _Note:
+    text: str
+
+
+class _Interrupt:
+    """The person pressed Ctrl-C."""
+
+
+_Item = events.RecordedEvent | events.LiveEvent | _Note | _Interrupt | BaseException
+
+
+class Following:
+    """One watch over one execution."""
+
+    def __init__(self, client: ApiClient, execution_id: str, view: View, *, cancels: bool) -> None:
+        """`cancels`: whether Ctrl-C may cancel the execution; else it only ends the watch."""
+        self._client = client
+        self._execution_id = execution_id
+        self._view = view
+        self._cancels = cancels
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._has_started = False
+        self._pending_reason: str | None = None
+        self._cancelled_at: float | None = None
+
+    def follow(self, after: int = 0) -> None:
+        """Shows the events after the sequence `after` until the execution has completed.
+
+        Raises:
+            ExecutionFailed: it failed, or somebody else cancelled it.
+            Interrupted: the person cancelled it, or stopped watching.
+            CallRefused, ServerUnreachable: the events cannot be read.
+        """
+        threading.Thread(target=self._read, args=(after,), daemon=True, name="events").start()
+        with self._interrupts_in_queue():
+            while True:
+                try:
+                    item = self._queue.get(timeout=PENDING_NOTE_AFTER_SECONDS)
+                except queue.Empty:
+                    self._look_after_silence()
+                    continue
+                match item:
+                    case _Interrupt():
+                        self._handle_interrupt()
+                    case _Note():
+                        self._view.show_note(item.text)
+                    case BaseException():
+                        raise item
+                    case _:
+                        self._view.show(item)
+                        if isinstance(item, events.RecordedEvent) and self._take(item.event):
+                            return
+
+    def _read(self, after: int) -> None:
+        def report(text: str) -> None:
+            self._queue.put(_Note(text))
+
+        try:
+            for event in follow_events(
+                self._client.transport, self._execution_id, after=after, report=report
+            ):
+                self._queue.put(event)
+        except BaseException as error:
+            self._queue.put(error)
+
+    def _take(self, event: events.Event) -> bool:
+        """Whether the execution has completed."""
+        match event:
+            case events.LegStarted():
+                self._has_started = True
+            case events.ExecutionCompleted():
+                self._view.show_summary()
+                return True
+            case events.ExecutionFailed():
+                self._view.show_summary()
+                raise ExecutionFailed(f"the execution failed ({event.code}): {event.message}", event.hint)
+            case events.ExecutionCancelled():
+                self._view.show_summary()
+                if self._cancelled_at is not None:
+                    raise Interrupted("the execution was cancelled")
+                reason = f": {event.reason}" if event.reason else ""
+                raise ExecutionFailed(f"somebody cancelled the execution{reason}")
+            case _:
+                pass
+        return False
+
+    def _look_after_silence(self) -> None:
+        if self._cancelled_at is not None:
+            if time.monotonic() - self._cancelled_at > CANCEL_TIMEOUT_SECONDS:
+                raise Interrupted(
+                    "the execution was asked to stop, and has not said yet that it has",
+                    f"run `stigmer executions get {self._execution_id}` to see how it stands",
+                )
+        elif not self._has_started:
+            try:
+                execution = self._client.get_execution(self._execution_id)
+            except StigmerError:
+                return  # the thread that reads tells of a lost server
+            reason = execution.pending_reason
+            if execution.phase is ExecutionPhase.PENDING and reason != self._pending_reason:
+                self._view.show_note(f"waiting: {reason or 'the execution has not begun yet'}")
+                self._pending_reason = reason
+
+    # --- Ctrl-C -------------------------------------------------------------------------------
+
+    @contextmanager
+    def _interrupts_in_queue(self) -> Generator[None]:
+        def take_note(_number: int, _frame: FrameType | None) -> None:
+            self._queue.put(_Interrupt())
+
+        before = signal.signal(signal.SIGINT, take_note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _handle_interrupt(self) -> None:
+        if self._cancelled_at is not None:
+            raise Interrupted("interrupted; the execution was asked to stop")
+        choice = _ask() if self._cancels else _Choice.DETACH
+        match choice:
+            case _Choice.GO_ON:
+                return
+            case _Choice.DETACH:
+                raise Interrupted(
+                    "no longer watching; the execution goes on",
+                    f"run `stigmer executions follow {self._execution_id}` to watch it again",
+                )
+            case _Choice.CANCEL:
+                self._view.show_note("cancelling …")
+                self._cancelled_at = time.monotonic()
+                self._client.cancel_execution(self._execution_id, "interrupted by the person who ran it")
+
+
+def _ask() -> _Choice:
+    """What to do about the execution; a second Ctrl-C means cancel, and so does the lack of a terminal."""
+    if not is_terminal(sys.stderr):
+        return _Choice.CANCEL
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        # Not stdin: the prompt may have come from there.
+        with open("/dev/tty", encoding="utf-8", errors="replace") as terminal:  # noqa: PTH123 - a device
+            sys.stderr.write("\nCancel the execution, or detach and let it go on? [c/d, Enter: neither] ")
+            sys.stderr.flush()
+            answer = sanitize(terminal.readline())
+    except KeyboardInterrupt:
+        return _Choice.CANCEL
+    except OSError:  # no controlling terminal
+        return _Choice.CANCEL
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if not answer:  # end of input: the terminal is gone, or Ctrl-D
+        return _Choice.DETACH
+    return {"c": _Choice.CANCEL, "d": _Choice.DETACH}.get(answer.strip().lower()[:1], _Choice.GO_ON)

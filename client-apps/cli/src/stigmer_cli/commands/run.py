@@ -1,0 +1,216 @@
+"""`stigmer run`: starts the stack where it is not running, runs an agent, and shows its work."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from stigmer_cli.errors import ModelNotConfigured, NotYet, UsageError
+
+if TYPE_CHECKING:
+    from stigmer_cli.api_client import ApiClient
+    from stigmer_cli.commands.manifest_files import CassetteFile
+    from stigmer_cli.config import Configuration
+    from stigmer_contract.api import CreateExecution, ExecutionResource
+    from stigmer_contract.manifest import AgentManifest
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What the person asked for, as far as it can be known without the server."""
+
+    agent_name: str | None
+    """Of an applied agent; else `manifest` is given."""
+    manifest: "AgentManifest | None"
+    prompt: str
+    model: str | None
+    """`--model`."""
+    cassette: "CassetteFile | None"
+    """What a model `replay:FILE` of flag or manifest means."""
+    session_id: str | None
+    workspace: Path | None
+
+
+@click.command()
+@click.argument("agent")
+@click.argument("prompt")
+@click.option("--session", "session_id", metavar="ID", help="Go on with this conversation.")
+@click.option("--model", metavar="PROVIDER:NAME", help="Use this model, whatever the manifest says.")
+@click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
+@click.option("--detach", is_flag=True, help="Print the execution's id and do not wait.")
+@click.option(
+    "--approve",
+    type=click.Choice(["ask", "never", "always"]),
+    default="never",
+    show_default=True,
+    help="When to ask before a tool runs.",
+)
+@click.option("--workspace", metavar="DIR", help="Let the agent work in this directory.")
+@click.option("--record", metavar="FILE", help="Write a cassette that plays this execution again.")
+def run(
+    agent: str,
+    prompt: str,
+    session_id: str | None,
+    model: str | None,
+    as_json: bool,
+    detach: bool,
+    approve: Literal["ask", "never", "always"],
+    workspace: str | None,
+    record: str | None,
+) -> None:
+    """Run an agent on a task and watch it work.
+
+    AGENT is a manifest, a folder with an agent.yaml, or the name of an applied agent. PROMPT is the task;
+    - reads it from standard input. The answer goes to stdout, everything else to stderr. Ctrl-C asks
+    whether to cancel the execution or to let it go on without you.
+
+    Example: stigmer run examples/report 'Summarise sales.csv' --workspace .
+    """
+    if approve != "never":
+        raise NotYet(f"could not use `--approve {approve}`: asking before a tool runs is not supported yet")
+    if detach and record:
+        raise UsageError("could not record an execution that is not waited for", "leave out --detach")
+    record_file = _check_record_file(record)
+    order = _read_order(agent, prompt, model, session_id, workspace)
+
+    from stigmer_cli.api_client import ApiClient
+    from stigmer_cli.config import load_configuration
+    from stigmer_cli.output import print_json, print_note
+    from stigmer_cli.stack import ensure_running
+
+    configuration = load_configuration(os.environ)
+    with ApiClient(ensure_running(configuration, report=print_note)) as client:
+        execution = client.create_execution(_make_request(order, client, configuration))
+        if detach:
+            if as_json:
+                print_json(execution.model_dump(mode="json"))
+            else:
+                click.echo(execution.execution_id)
+            return
+        _follow(client, execution, as_json=as_json)
+        if record_file:
+            _record(client, execution.execution_id, record_file)
+
+
+def _read_order(
+    agent: str, prompt: str, model: str | None, session_id: str | None, workspace: str | None
+) -> _Order:
+    from stigmer_cli.commands.manifest_files import STDIN, names_a_path, read_agent, read_cassette
+    from stigmer_contract.manifest import split_model, unsupported_fields
+
+    if agent == prompt == STDIN:
+        raise UsageError("could not read both the manifest and the prompt from standard input")
+    if model is not None:
+        try:
+            split_model(model)
+        except ValueError as error:
+            raise UsageError(f"--model: {error}") from error
+    directory = _check_workspace(workspace)
+    manifest = None
+    cassette = read_cassette(model, Path.cwd())
+    if names_a_path(agent):
+        file = read_agent(agent)
+        manifest = file.manifest
+        unsupported = unsupported_fields(manifest.spec)
+        if unsupported:
+            raise NotYet(f"could not run {file.source!r}: {unsupported[0]} is not supported yet")
+        if model is None:
+            cassette = read_cassette(manifest.spec.model, file.folder)
+    text = sys.stdin.read() if prompt == STDIN else prompt
+    if not text.strip():
+        raise UsageError("the prompt is empty", "say what the agent shall do")
+    return _Order(None if manifest else agent, manifest, text, model, cassette, session_id, directory)
+
+
+def _check_workspace(workspace: str | None) -> Path | None:
+    if workspace is None:
+        return None
+    directory = Path(workspace).expanduser().absolute()
+    if not directory.is_dir():
+        what = "it is not a directory" if directory.exists() else "there is no such directory"
+        raise UsageError(f"could not use the workspace {workspace!r}: {what}", "make it, or name another one")
+    return directory.resolve()
+
+
+def _check_record_file(record: str | None) -> Path | None:
+    if record is None:
+        return None
+    file = Path(record).expanduser()
+    if not file.absolute().parent.is_dir() or file.is_dir():
+        raise UsageError(
+            f"could not write the cassette {record!r}: it must be a file in a folder that exists"
+        )
+    return file
+
+
+def _make_request(order: _Order, client: "ApiClient", configuration: "Configuration") -> "CreateExecution":
+    from stigmer_contract.api import CreateExecution
+
+    if order.cassette:
+        model = f"replay:sha256:{client.upload_blob(order.cassette.content)}"
+    else:
+        model = order.model or _find_model(order, client, configuration)
+    return CreateExecution(
+        agent=order.agent_name,
+        manifest=order.manifest,
+        input=order.prompt,
+        session_id=order.session_id,
+        workspace=str(order.workspace) if order.workspace else None,
+        model=model,
+    )
+
+
+def _find_model(order: _Order, client: "ApiClient", configuration: "Configuration") -> str | None:
+    """A running Ollama's, where nobody names a model; None where manifest or runner know one.
+
+    Raises:
+        ModelNotConfigured: there is none; says what can be set.
+    """
+    if configuration.names_model or configuration.server_endpoint is not None:
+        return None
+    if order.manifest:
+        spec = order.manifest.spec
+    else:
+        agent = client.find_agent(order.agent_name or "")
+        if agent is None:
+            return None  # the server says best what is wrong
+        spec = agent.manifest.spec
+    if spec.model is not None:
+        return None
+    from stigmer_cli.output import print_note
+    from stigmer_cli.stack import find_ollama
+
+    found = find_ollama(configuration)
+    if found is None:
+        raise ModelNotConfigured(
+            "could not choose a model: neither the manifest nor the configuration names one",
+            "pass --model openai:gpt-5 with OPENAI_API_KEY set, or anthropic:… with ANTHROPIC_API_KEY; "
+            "start Ollama; or set STIGMER_LLM_PROVIDER and STIGMER_LLM_MODEL",
+        )
+    print_note(f"using the model {found} of the running Ollama")
+    return found
+
+
+def _follow(client: "ApiClient", execution: "ExecutionResource", *, as_json: bool) -> None:
+    from stigmer_cli.commands.following import Following
+    from stigmer_cli.rendering.execution_view import ExecutionView
+    from stigmer_cli.rendering.json_view import JsonView
+    from stigmer_cli.rendering.screen import Screen
+
+    if as_json:
+        view = JsonView(sys.stdout, execution.execution_id)
+    else:
+        view = ExecutionView(Screen(sys.stdout, sys.stderr), client.load_payload)
+    Following(client, execution.execution_id, view, cancels=True).follow()
+
+
+def _record(client: "ApiClient", execution_id: str, file: Path) -> None:
+    from stigmer_cli.output import print_note
+    from stigmer_contract.cassette import cassette_from_events, dump_cassette
+
+    cassette = cassette_from_events(list(client.read_events(execution_id)), client.fetch_blob)
+    file.write_text(dump_cassette(cassette), encoding="utf-8")
+    print_note(f"wrote the cassette {str(file)!r}; play it with --model replay:{file}")

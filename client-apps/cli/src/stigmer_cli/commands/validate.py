@@ -1,0 +1,38 @@
+"""`stigmer validate`: reads manifests and says everything that is wrong with them. Needs no server."""
+
+import click
+
+
+@click.command()
+@click.option(
+    "-f", "--file", "path", metavar="FILE|DIR", required=True, help="Manifests; - is standard input."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the agents as JSON.")
+def validate(path: str, as_json: bool) -> None:
+    """Check manifests without applying them.
+
+    A folder means every agent.yaml in it and below. Each problem is told with file, line and column, and
+    with what would be right; the exit code is then 1.
+
+    Example: stigmer validate -f agent.yaml
+    """
+    from stigmer_cli.commands.manifest_files import (
+        find_manifest_files,
+        read_cassette,
+        read_manifest_files,
+    )
+    from stigmer_cli.output import print_json, print_note
+    from stigmer_contract.manifest import unsupported_fields
+
+    files = read_manifest_files(find_manifest_files(path))
+    for file in files:
+        read_cassette(file.manifest.spec.model, file.folder)
+        for field in unsupported_fields(file.manifest.spec):
+            print_note(f"note: {file.source}: {field} is valid, and not supported yet")
+    if as_json:
+        print_json(
+            [{"name": file.manifest.metadata.name, "file": file.source, "valid": True} for file in files]
+        )
+        return
+    for file in files:
+        click.echo(f"{file.source}: agent {file.manifest.metadata.name} is valid")

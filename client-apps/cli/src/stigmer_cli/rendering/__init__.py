@@ -1,0 +1,1 @@
+"""How executions, tables and quantities look. Decides nothing, calls nobody."""

@@ -1,0 +1,83 @@
+"""An execution and its log as text that a person reads from top to bottom."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+from stigmer_cli.output import sanitize
+from stigmer_cli.rendering.execution_table import describe_phase
+from stigmer_cli.rendering.model_responses import response_text
+from stigmer_cli.rendering.quantities import format_seconds, format_usage, plural
+from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
+from stigmer_contract import events as contract
+from stigmer_contract.api import ExecutionResource
+
+LoadPayload = Callable[[contract.Payload], object]
+_INDENT = " " * 11
+
+
+def format_execution(
+    execution: ExecutionResource, events: Sequence[contract.RecordedEvent], load_payload: LoadPayload
+) -> str:
+    """What it is, how it stands, and each event with its time (UTC)."""
+    facts = [
+        ("execution", execution.execution_id),
+        ("session", execution.session_id),
+        ("agent", execution.agent_name),
+        ("model", execution.model or "default"),
+        ("phase", describe_phase(execution)),
+        ("created", f"{execution.created_at:%Y-%m-%d %H:%M:%S} UTC"),
+    ]
+    if execution.ended_at:
+        facts.append(("time", format_seconds((execution.ended_at - execution.created_at).total_seconds())))
+    facts.append(("usage", format_usage(execution.usage)))
+    lines = [f"{name:<9}  {value}" for name, value in facts] + [""]
+    for recorded in events:
+        first, *rest = describe_event(recorded.event, load_payload).splitlines() or [""]
+        lines.append(f"{recorded.recorded_at:%H:%M:%S}   {first}")
+        lines += [_INDENT + line for line in rest]
+    return sanitize("\n".join(lines))
+
+
+def describe_event(event: contract.Event, load_payload: LoadPayload) -> str:
+    """One event in a line or more."""
+    match event:
+        case contract.ExecutionStarted():
+            return f"started: {_text(load_payload(event.input))}"
+        case contract.LegStarted():
+            return f"attempt {event.attempt} begins on {event.runner}"
+        case contract.LegEnded():
+            return f"attempt {event.attempt} ends: {event.reason}"
+        case contract.ModelResponded():
+            retries = f", {plural(event.retries, 'failed request')} before" if event.retries else ""
+            heading = f"turn {event.turn}: {event.model} in {format_seconds(event.duration_seconds)}{retries}"
+            text = response_text(load_payload(event.response))
+            return f"{heading}\n{text}" if text else heading
+        case contract.ToolStarted():
+            return f"→ {describe_call(event.tool, load_payload(event.arguments))}"
+        case contract.ToolFinished():
+            ending = describe_ending(event, load_payload(event.result))
+            detail = f": {ending.detail}" if ending.detail else ""
+            return f"{ending.mark} {event.tool} in {format_seconds(event.duration_seconds)}{detail}"
+        case contract.UsageUpdated():
+            return f"used: {format_usage(event.total)}"
+        case contract.ApprovalRequested():
+            call = describe_call(event.tool, load_payload(event.arguments))
+            return f"waiting for approval: {call}"
+        case contract.ApprovalResolved():
+            return f"{'approved' if event.approved else 'denied'} by {event.resolved_by}"
+        case contract.MessageReceived():
+            return f"message: {_text(load_payload(event.message))}"
+        case contract.ExecutionCompleted():
+            return f"completed: {_text(load_payload(event.output))}"
+        case contract.ExecutionFailed():
+            hint = f"\nhint: {event.hint}" if event.hint else ""
+            return f"failed ({event.code}): {event.message}{hint}"
+        case contract.ExecutionCancelled():
+            return f"cancelled{f': {event.reason}' if event.reason else ''}"
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,44 @@
+"""Executions as a table."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from stigmer_cli.rendering.quantities import format_age, format_cost, format_count, format_seconds
+from stigmer_cli.rendering.tables import print_table
+from stigmer_contract.api import ExecutionResource
+
+
+def print_executions(executions: Sequence[ExecutionResource]) -> None:
+    """Writes the table to stdout."""
+    now = datetime.now(UTC)
+    print_table(
+        ["EXECUTION", "AGENT", "PHASE", "CREATED", "TIME", "TURNS", "TOKENS", "COST"],
+        [_row(execution, now) for execution in executions],
+        empty="no executions; `stigmer run` makes one",
+    )
+
+
+def describe_phase(execution: ExecutionResource) -> str:
+    """The phase, with what the person should know beside it."""
+    if execution.pending_reason:
+        return f"{execution.phase} ({execution.pending_reason})"
+    if execution.error:
+        return f"{execution.phase} ({execution.error.code})"
+    if execution.cancel_requested and not execution.phase.is_terminal:
+        return f"{execution.phase} (cancelling)"
+    return execution.phase
+
+
+def _row(execution: ExecutionResource, now: datetime) -> list[str]:
+    usage = execution.usage
+    seconds = ((execution.ended_at or now) - execution.created_at).total_seconds()
+    return [
+        execution.execution_id,
+        execution.agent_name,
+        describe_phase(execution),
+        format_age(execution.created_at, now),
+        format_seconds(max(0.0, seconds)),
+        str(usage.requests),
+        format_count(usage.total_tokens),
+        format_cost(usage.cost_usd) if usage.cost_usd is not None else "",
+    ]

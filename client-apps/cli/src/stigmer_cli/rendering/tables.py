@@ -1,0 +1,32 @@
+"""Lists as tables: plain aligned text, its header bold on a terminal."""
+
+from collections.abc import Sequence
+
+from stigmer_cli.output import has_colour, sanitize
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold_header: bool) -> str:
+    """Columns as wide as their widest cell, two spaces apart; no space at line ends."""
+    cells = [
+        [sanitize(cell).replace("\n", " ").replace("\t", " ") for cell in row] for row in [header, *rows]
+    ]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+    if bold_header:
+        lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
+    return "\n".join(lines)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+    """Writes a table to stdout; of an empty one a word to stderr, so that a program reads nothing."""
+    import sys
+
+    from stigmer_cli.output import print_note
+
+    if not rows:
+        print_note(empty)
+        return
+    sys.stdout.write(format_table(header, rows, bold_header=has_colour(sys.stdout)) + "\n")
