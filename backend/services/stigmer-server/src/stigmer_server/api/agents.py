@@ -1,0 +1,49 @@
+"""Routes of `/v1/agents`."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from stigmer_contract.api import AgentResource, Page
+from stigmer_contract.manifest import AgentManifest
+from stigmer_server.api.problems import problem_responses
+from stigmer_server.api.services import DEFAULT_PAGE_SIZE, Cursor, Limit, ServicesOf
+from stigmer_server.errors import NotFound
+
+router = APIRouter(prefix="/v1/agents", tags=["agents"])
+
+Name = Annotated[str, Path(max_length=63)]
+
+
+@router.put(
+    "/{name}",
+    responses={201: {"model": AgentResource, "description": "The agent is new."}} | problem_responses(),
+)
+async def apply_agent(
+    name: Name, manifest: AgentManifest, response: Response, services: ServicesOf
+) -> AgentResource:
+    """Make the agent what the manifest says; the version counts up where that is a change."""
+    agent, is_new = await services.agents.apply(name, manifest)
+    response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+    return agent
+
+
+@router.get("", responses=problem_responses())
+async def list_agents(
+    services: ServicesOf, limit: Limit = DEFAULT_PAGE_SIZE, cursor: Cursor = None
+) -> Page[AgentResource]:
+    """Applied agents, by name."""
+    return await services.agents.list(limit, cursor)
+
+
+@router.get("/{name}", responses=problem_responses(NotFound))
+async def get_agent(name: Name, services: ServicesOf) -> AgentResource:
+    """One applied agent."""
+    return await services.agents.get(name)
+
+
+@router.delete("/{name}", status_code=204, responses=problem_responses(NotFound))
+async def delete_agent(name: Name, services: ServicesOf) -> None:
+    """Forget an agent; its executions stay."""
+    await services.agents.delete(name)

@@ -1,0 +1,37 @@
+"""Routes of `/v1/blobs`."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+
+from stigmer_contract.api import BlobResource
+from stigmer_server.api.problems import problem_responses
+from stigmer_server.api.services import ServicesOf
+from stigmer_server.errors import NotFound, PayloadTooLarge
+
+router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
+
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+
+@router.put(
+    "/{sha256}",
+    responses=problem_responses(PayloadTooLarge),
+    openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
+)
+async def store_blob(sha256: str, request: Request, services: ServicesOf) -> BlobResource:
+    """Store bytes under their SHA-256; what is there already stays."""
+    return await services.blobs.store(sha256, request.stream())
+
+
+@router.get(
+    "/{sha256}",
+    response_class=FileResponse,
+    responses=problem_responses(NotFound) | {200: {"content": _BINARY, "description": "The bytes."}},
+)
+async def get_blob(sha256: str, services: ServicesOf) -> FileResponse:
+    """The bytes of a blob."""
+    return FileResponse(
+        services.blobs.find(sha256),
+        media_type="application/octet-stream",
+        headers={"Cache-Control": "private, max-age=31536000, immutable"},
+    )

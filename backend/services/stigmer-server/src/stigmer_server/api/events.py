@@ -1,0 +1,138 @@
+"""`GET /v1/executions/{id}/events`: the log as pages of JSON, or as a stream that goes on until the end.
+
+The stream (server-sent events, WHATWG HTML section 9.2) replays what the reader has not seen, then follows.
+It subscribes before it reads, so nothing falls between; a sequence it has sent is never sent again.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, format_sse_event
+
+from stigmer_contract.api import LAST_EVENT_ID_HEADER, Page
+from stigmer_contract.events import RecordedEvent
+from stigmer_server.api.problems import problem_responses
+from stigmer_server.api.services import Limit, Services, ServicesOf
+from stigmer_server.errors import InvalidRequest, NotFound
+from stigmer_server.event_broadcast import ShownEvent, Subscription
+from stigmer_server.event_log import StoredEvent
+
+router = APIRouter(prefix="/v1/executions", tags=["executions"])
+
+DEFAULT_EVENT_PAGE_SIZE: Final = 100
+REPLAY_PAGE_SIZE: Final = 200
+HEARTBEAT_SECONDS: Final = 15.0
+HEARTBEAT: Final = b": heartbeat\n\n"
+MAX_SEQUENCE: Final = 2**31 - 1
+TERMINAL_TYPES: Final = frozenset({"execution.completed", "execution.failed", "execution.cancelled"})
+_STREAM: Final = "text/event-stream"
+
+
+@router.get(
+    "/{execution_id}/events",
+    response_model=Page[RecordedEvent],
+    responses=problem_responses(NotFound)
+    | {200: {"content": {_STREAM: {"schema": {"type": "string", "description": "Server-sent events."}}}}},
+)
+async def read_events(
+    execution_id: str,
+    request: Request,
+    services: ServicesOf,
+    after: Annotated[
+        int, Query(ge=0, le=MAX_SEQUENCE, description="Only events with a greater sequence.")
+    ] = 0,
+    limit: Limit = DEFAULT_EVENT_PAGE_SIZE,
+    last_event_id: Annotated[
+        str | None, Header(alias=LAST_EVENT_ID_HEADER, description="As `after`.")
+    ] = None,
+) -> Response:
+    """The log. With `Accept: text/event-stream` it is followed to its end, live events among it."""
+    await services.executions.load(execution_id)
+    if _STREAM not in request.headers.get("accept", ""):
+        return await _page(services, execution_id, after, limit)
+    if last_event_id:
+        after = _parse_event_id(last_event_id)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return EventSourceResponse(_stream(services, execution_id, after), headers=headers)
+
+
+async def _page(services: Services, execution_id: str, after: int, limit: int) -> Response:
+    stored = await services.log.read(execution_id, after, limit + 1)
+    items = ",".join(event.to_json() for event in stored[:limit])
+    # The cursor is the sequence to go on `after`; it is there only where more follows.
+    cursor = f'"{stored[limit - 1].sequence}"' if len(stored) > limit else "null"
+    return Response(f'{{"items":[{items}],"next_cursor":{cursor}}}', media_type="application/json")
+
+
+def _parse_event_id(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) > MAX_SEQUENCE:
+        raise InvalidRequest(f"{LAST_EVENT_ID_HEADER} {text!r} is not an event's sequence")
+    return int(text)
+
+
+async def _stream(services: Services, execution_id: str, after: int) -> AsyncGenerator[bytes]:
+    with services.broadcast.subscribe(execution_id) as subscription:
+        # An answer that begins at once tells the reader that it is connected.
+        yield b": connected\n\n"
+        last = after
+        while not subscription.closed:
+            subscription.must_read_log = False
+            while stored := await services.log.read(execution_id, last, REPLAY_PAGE_SIZE):
+                yield _frames(stored)
+                last = stored[-1].sequence
+                if stored[-1].type in TERMINAL_TYPES:
+                    return
+            # From here on without a pause: what waits is older than the answer so far, or in the log.
+            waiting = [item for item in subscription.take() if isinstance(item, StoredEvent)]
+            partial = services.broadcast.answer_so_far(execution_id)
+            shown: list[StoredEvent | ShownEvent] = [*waiting]
+            if partial is not None:
+                shown.append(ShownEvent.of(partial))
+            async for frames, sequence, ended in _follow(subscription, shown, last):
+                if frames:
+                    yield frames
+                last = sequence
+                if ended:
+                    return
+
+
+async def _follow(
+    subscription: Subscription, items: list[StoredEvent | ShownEvent], last: int
+) -> AsyncGenerator[tuple[bytes, int, bool]]:
+    """Frames as they come: bytes, the newest sequence in or before them, whether they end the stream.
+
+    Stops where the log must be read again.
+    """
+    while True:
+        fresh: list[StoredEvent | ShownEvent] = []
+        for item in items:
+            if isinstance(item, ShownEvent):
+                fresh.append(item)
+            elif item.sequence == last + 1:
+                fresh.append(item)
+                last = item.sequence
+            elif item.sequence > last:
+                subscription.must_read_log = True  # another process wrote what is between
+                break
+        ended = any(item.type in TERMINAL_TYPES for item in fresh)
+        if fresh:
+            yield _frames(fresh), last, ended
+        if subscription.must_read_log or subscription.closed:
+            return
+        try:
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                await subscription.wait()
+        except TimeoutError:
+            yield HEARTBEAT, last, False
+        items = subscription.take()
+
+
+def _frames(items: Iterable[StoredEvent | ShownEvent]) -> bytes:
+    return b"".join(
+        format_sse_event(id=str(item.sequence), event=item.type, data_str=item.to_json())
+        if isinstance(item, StoredEvent)
+        else format_sse_event(event=item.type, data_str=item.body)
+        for item in items
+    )

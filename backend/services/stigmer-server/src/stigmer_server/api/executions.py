@@ -1,0 +1,54 @@
+"""Routes of `/v1/executions` that people and the command line call."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from stigmer_contract.api import CancelExecution, CreateExecution, ExecutionResource, Page
+from stigmer_contract.phases import ExecutionPhase
+from stigmer_server.api.problems import problem_responses
+from stigmer_server.api.services import DEFAULT_PAGE_SIZE, Cursor, IdempotencyKey, Limit, ServicesOf
+from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
+
+router = APIRouter(prefix="/v1/executions", tags=["executions"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=ExecutionResource,
+    responses=problem_responses(NotFound, Conflict, IdempotencyKeyReused),
+)
+async def create_execution(
+    request: CreateExecution, services: ServicesOf, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Run an agent on an input. Answers at once; the log tells how it goes."""
+    answer = await services.executions.create(request, idempotency_key)
+    return Response(answer.body, answer.status, media_type="application/json")
+
+
+@router.get("", responses=problem_responses())
+async def list_executions(
+    services: ServicesOf,
+    limit: Limit = DEFAULT_PAGE_SIZE,
+    cursor: Cursor = None,
+    session_id: Annotated[str | None, Query(max_length=64)] = None,
+    agent: Annotated[str | None, Query(max_length=63)] = None,
+    phase: ExecutionPhase | None = None,
+) -> Page[ExecutionResource]:
+    """Executions, newest first."""
+    return await services.executions.list(limit, cursor, session_id=session_id, agent_name=agent, phase=phase)
+
+
+@router.get("/{execution_id}", responses=problem_responses(NotFound))
+async def get_execution(execution_id: str, services: ServicesOf) -> ExecutionResource:
+    """One execution."""
+    return await services.executions.get(execution_id)
+
+
+@router.post("/{execution_id}/cancel", status_code=202, responses=problem_responses(NotFound, Conflict))
+async def cancel_execution(
+    execution_id: str, services: ServicesOf, request: CancelExecution | None = None
+) -> ExecutionResource:
+    """Ask for an execution to stop. Cancelling it again changes nothing."""
+    return await services.executions.request_cancel(execution_id, None if request is None else request.reason)

@@ -1,0 +1,56 @@
+"""What the routes work with, and how they get at it."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request
+
+from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER
+from stigmer_server.agents import Agents
+from stigmer_server.blobs import BlobStore
+from stigmer_server.database import Database
+from stigmer_server.event_broadcast import EventBroadcast
+from stigmer_server.event_log import EventLog
+from stigmer_server.executions import Executions
+from stigmer_server.idempotency import MAX_KEY_LENGTH
+from stigmer_server.metrics import Metrics
+from stigmer_server.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from stigmer_server.sessions import Sessions
+from stigmer_server.temporal_client import TemporalClient
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that a route may call."""
+
+    database: Database
+    temporal: TemporalClient
+    agents: Agents
+    sessions: Sessions
+    executions: Executions
+    log: EventLog
+    broadcast: EventBroadcast
+    blobs: BlobStore
+    metrics: Metrics
+    version: str
+
+
+async def _services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOf = Annotated[Services, Depends(_services_of)]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Most items of the page.")]
+Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias=IDEMPOTENCY_KEY_HEADER,
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
+        description="The same key with the same request acts once and is answered alike, for 24 hours.",
+    ),
+]
+
+__all__ = ["DEFAULT_PAGE_SIZE", "Cursor", "IdempotencyKey", "Limit", "Services", "ServicesOf"]

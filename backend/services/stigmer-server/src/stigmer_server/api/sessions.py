@@ -1,0 +1,41 @@
+"""Routes of `/v1/sessions`."""
+
+from fastapi import APIRouter, Response
+
+from stigmer_contract.api import CreateSession, Page, SessionResource
+from stigmer_server.api.problems import problem_responses
+from stigmer_server.api.services import DEFAULT_PAGE_SIZE, Cursor, IdempotencyKey, Limit, ServicesOf
+from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
+
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+
+
+@router.post(
+    "", status_code=201, response_model=SessionResource, responses=problem_responses(IdempotencyKeyReused)
+)
+async def create_session(
+    request: CreateSession, services: ServicesOf, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Make a session."""
+    answer = await services.sessions.create(request, idempotency_key)
+    return Response(answer.body, answer.status, media_type="application/json")
+
+
+@router.get("", responses=problem_responses())
+async def list_sessions(
+    services: ServicesOf, limit: Limit = DEFAULT_PAGE_SIZE, cursor: Cursor = None
+) -> Page[SessionResource]:
+    """Sessions, newest first."""
+    return await services.sessions.list(limit, cursor)
+
+
+@router.get("/{session_id}", responses=problem_responses(NotFound))
+async def get_session(session_id: str, services: ServicesOf) -> SessionResource:
+    """One session."""
+    return await services.sessions.get(session_id)
+
+
+@router.delete("/{session_id}", status_code=204, responses=problem_responses(NotFound, Conflict))
+async def delete_session(session_id: str, services: ServicesOf) -> None:
+    """Forget a session, its executions and their logs. Its directory stays."""
+    await services.sessions.delete(session_id)

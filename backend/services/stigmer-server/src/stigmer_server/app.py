@@ -1,0 +1,155 @@
+"""Puts the server together: the services, the HTTP application, and what runs in the background."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+from importlib.metadata import version
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from stigmer_contract.api import AppendEvents, Problem, PublishLiveEvents
+from stigmer_contract.events import RecordedEvent
+from stigmer_server.agents import Agents
+from stigmer_server.api import agents, blobs, events, executions, health, legs, sessions
+from stigmer_server.api.gate import Gate
+from stigmer_server.api.problems import register_problem_handlers
+from stigmer_server.api.services import Services
+from stigmer_server.blobs import BlobStore
+from stigmer_server.database import open_database
+from stigmer_server.errors import DatabaseUnusable
+from stigmer_server.event_broadcast import EventBroadcast
+from stigmer_server.event_log import EventLog
+from stigmer_server.executions import Executions
+from stigmer_server.metrics import Metrics
+from stigmer_server.migrations import migrate
+from stigmer_server.reconciler import Reconciler
+from stigmer_server.sessions import Sessions
+from stigmer_server.settings import Settings
+from stigmer_server.temporal_client import TemporalClient
+
+logger = logging.getLogger(__name__)
+
+VERSION: Final = version("stigmer-server")
+OTHER_WRITERS_INTERVAL_SECONDS: Final = 2.0
+"""How often readers are looked after whose events another server process may have written."""
+
+
+class StigmerServer:
+    """One server: `app` answers HTTP while `running` is entered."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = open_database(settings.database_url)
+        self._broadcast = EventBroadcast()
+        self._metrics = Metrics()
+        self._log = EventLog(self._database, self._broadcast.publish_recorded, self._metrics.observe_append)
+        self._blobs = BlobStore(settings.blob_directory)
+        temporal = TemporalClient(settings.temporal, settings.heartbeat_timeout_seconds)
+        self._reconciler = Reconciler(self._database, temporal, settings.reconcile_interval_seconds)
+        executions_ = Executions(
+            self._database,
+            self._log,
+            self._broadcast,
+            self._blobs,
+            temporal,
+            self._reconciler.start_soon,
+            self._reconciler.cancel_soon,
+        )
+        self._reconciler.attach(executions_)
+        services = Services(
+            database=self._database,
+            temporal=temporal,
+            agents=Agents(self._database),
+            sessions=Sessions(self._database),
+            executions=executions_,
+            log=self._log,
+            broadcast=self._broadcast,
+            blobs=self._blobs,
+            metrics=self._metrics,
+            version=VERSION,
+        )
+        self.app = _make_app(settings, services)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Migrate, then keep the background work going; leave in good order.
+
+        Raises:
+            DatabaseUnusable: the database or the blobs' directory cannot be used.
+        """
+        try:
+            try:
+                self._blobs.prepare()
+            except OSError as error:
+                raise DatabaseUnusable(f"could not make the blobs' directory: {error}") from error
+            await migrate(self._database)
+            writer = asyncio.create_task(self._log.run(), name="event log")
+            others = [asyncio.create_task(self._reconciler.run(), name="reconciler")]
+            if self._database.is_shared:
+                others.append(asyncio.create_task(self._watch_other_writers(), name="other writers"))
+            try:
+                yield
+            finally:
+                self.end_streams()
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+                await self._reconciler.stop()
+                self._log.close()
+                await writer
+        finally:
+            await self._database.close()
+
+    def end_streams(self) -> None:
+        """End every reader's stream, which would keep the process from stopping."""
+        self._broadcast.close()
+
+    async def _watch_other_writers(self) -> None:
+        while True:
+            await asyncio.sleep(OTHER_WRITERS_INTERVAL_SECONDS)
+            for execution_id in self._broadcast.watched_execution_ids:
+                self._broadcast.send_readers_to_log(execution_id)
+
+
+def _make_app(settings: Settings, services: Services) -> FastAPI:
+    app = FastAPI(
+        title="Stigmer",
+        version=VERSION,
+        description="Agents that finish: executions and their logs.",
+        # The interactive pages load scripts from elsewhere, and could not show the token anyway.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.services = services
+    for module in (agents, sessions, executions, events, legs, blobs, health):
+        app.include_router(module.router)
+    register_problem_handlers(app)
+    app.add_middleware(
+        Gate, token=settings.token, allowed_hosts=settings.allowed_hosts, metrics=services.metrics
+    )
+    app.openapi = lambda: _openapi(app)
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The API's description, with the models that routes read themselves and the token that all ask for."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        components: dict[str, Any] = schema.setdefault("components", {})
+        models: list[type[BaseModel]] = [Problem, AppendEvents, PublishLiveEvents, RecordedEvent]
+        _, definitions = models_json_schema(
+            [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+        )
+        for name, definition in definitions.get("$defs", {}).items():
+            components.setdefault("schemas", {}).setdefault(name, definition)
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"token": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema

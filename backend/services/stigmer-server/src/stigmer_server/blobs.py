@@ -1,0 +1,107 @@
+"""Large payloads as files named by their SHA-256. Knows no executions, and never deletes.
+
+A file appears under its name only when it is whole, checked and on disk, so whoever finds it can trust it.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from stigmer_contract.api import BlobResource
+from stigmer_server.errors import DigestMismatch, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
+
+MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobStore:
+    """The blobs of one directory, spread over 256 folders."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def prepare(self) -> None:
+        """Make the directory.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    async def store(self, sha256: str, chunks: AsyncIterator[bytes]) -> BlobResource:
+        """Take in a blob; what is there already stays.
+
+        Raises:
+            InvalidRequest: `sha256` is not a digest.
+            PayloadTooLarge: more than `MAX_BLOB_BYTES`.
+            DigestMismatch: the bytes have another digest.
+            Unavailable: the disk refuses.
+        """
+        path = self._path(sha256)
+        try:
+            return await self._receive(path, sha256, chunks)
+        except OSError as error:
+            raise Unavailable(f"could not store blob {sha256}: {error.strerror}") from error
+
+    async def store_bytes(self, content: bytes) -> BlobResource:
+        """Take in a blob under its own digest."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield content
+
+        return await self.store(hashlib.sha256(content).hexdigest(), chunks())
+
+    def find(self, sha256: str) -> Path:
+        """The file of a blob.
+
+        Raises:
+            InvalidRequest: `sha256` is not a digest.
+            NotFound: there is no such blob.
+        """
+        path = self._path(sha256)
+        if not path.is_file():
+            raise NotFound("blob", sha256)
+        return path
+
+    async def _receive(self, path: Path, sha256: str, chunks: AsyncIterator[bytes]) -> BlobResource:
+        digest, size_bytes = hashlib.sha256(), 0
+        descriptor, name = tempfile.mkstemp(dir=self._directory, prefix=".incoming-")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                async for chunk in chunks:
+                    size_bytes += len(chunk)
+                    if size_bytes > MAX_BLOB_BYTES:
+                        raise PayloadTooLarge("the blob", MAX_BLOB_BYTES)
+                    digest.update(chunk)
+                    file.write(chunk)
+                if digest.hexdigest() != sha256:
+                    raise DigestMismatch(sha256, digest.hexdigest())
+                file.flush()
+                await asyncio.to_thread(_publish, file.fileno(), temporary, path)
+        except BaseException:
+            await asyncio.shield(asyncio.to_thread(temporary.unlink, missing_ok=True))
+            raise
+        return BlobResource(sha256=sha256, size_bytes=size_bytes)
+
+    def _path(self, sha256: str) -> Path:
+        if not _DIGEST.fullmatch(sha256):
+            raise InvalidRequest(f"{sha256!r} is not a SHA-256 in lower-case hexadecimal digits")
+        return self._directory / sha256[:2] / sha256
+
+
+def _publish(descriptor: int, temporary: Path, path: Path) -> None:
+    """Put a whole file under its name, so that it is there after a power cut too."""
+    os.fsync(descriptor)
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

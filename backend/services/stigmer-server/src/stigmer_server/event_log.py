@@ -1,0 +1,305 @@
+"""The log of every execution: appends, in the order they came, and reads.
+
+An append is a decision on the execution's state, taken inside the transaction that writes it. Appends that
+wait at the same time are committed together (group commit), so that a busy server pays for one
+durable write instead of many. Whoever must hear of events is told after the commit.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, func, select, tuple_
+
+from stigmer_contract.events import EVENT_ADAPTER, Event
+from stigmer_server.database import Database
+from stigmer_server.errors import CallRefused, NotFound, ServerError, Unavailable
+from stigmer_server.execution_state import ExecutionState, advance
+from stigmer_server.tables import events, executions
+
+logger = logging.getLogger(__name__)
+
+MAX_GROUP: Final = 128
+"""Most appends of one transaction; bounds how long one of them waits for the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to append, with its JSON, which is made before the transaction begins."""
+
+    event: Event
+    body: str
+
+    @classmethod
+    def of(cls, event: Event) -> "NewEvent":
+        """Serialise an event as the log keeps it: manifests inside it are camelCase."""
+        return cls(event, EVENT_ADAPTER.dump_json(event, by_alias=True).decode())
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event of the log, its body as JSON text."""
+
+    sequence: int
+    recorded_at: datetime
+    attempt: int | None
+    type: str
+    body: str
+
+    def to_json(self) -> str:
+        """The JSON of the contract's `RecordedEvent`, put together without parsing the body."""
+        recorded_at = self.recorded_at.isoformat().replace("+00:00", "Z")
+        attempt = "null" if self.attempt is None else self.attempt
+        return (
+            f'{{"sequence":{self.sequence},"recorded_at":"{recorded_at}",'
+            f'"attempt":{attempt},"event":{self.body}}}'
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a decision does to an execution: `state` with other flags, then `new_events` on top of it."""
+
+    state: ExecutionState
+    new_events: Sequence[NewEvent] = ()
+    attempt: int | None = None
+    """Whose events they are; None: the server's own."""
+
+
+Decision = Callable[[ExecutionState], Change]
+"""Pure; raises a `CallRefused` to change nothing. May run in another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an append led to."""
+
+    state: ExecutionState
+    stored: Sequence[StoredEvent]
+    last_sequence: int
+    """The log's end right after this append, also when it is asked for again later."""
+
+
+@dataclass(slots=True)
+class _Append:
+    execution_id: str
+    decide: Decision
+    append_id: str | None
+    future: "asyncio.Future[Appended]"
+    outcome: Appended | ServerError | None = None
+
+
+@dataclass(slots=True)
+class _Group:
+    """Rows of one transaction."""
+
+    states: dict[str, ExecutionState]
+    seen: dict[tuple[str, str], int]
+    """Last sequence by execution and append id."""
+    rows: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+    changed: set[str] = field(default_factory=set[str])
+
+
+Listener = Callable[[ExecutionState, Sequence[StoredEvent]], None]
+"""Called in the event loop after a commit, in the log's order. Must not block or raise."""
+
+_columns = executions.c
+_update = (
+    executions.update()
+    .where(_columns.execution_id == bindparam("key"))
+    .values(
+        {
+            column.name: bindparam(f"new_{column.name}")
+            for column in executions.columns
+            if column.name
+            not in ("execution_id", "session_id", "agent_name", "model", "created_at", "deadline_at")
+        }
+    )
+)
+
+
+class EventLog:
+    """Appends and reads. `run` must be running for appends to be answered."""
+
+    def __init__(
+        self, database: Database, listener: Listener, observe_append: Callable[[float, int], None]
+    ) -> None:
+        """`observe_append` is told the seconds and the number of events of each append."""
+        self._database = database
+        self._listener = listener
+        self._observe_append = observe_append
+        self._waiting: list[_Append] = []
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    async def append(self, execution_id: str, decide: Decision, append_id: str | None = None) -> Appended:
+        """Let a decision change an execution; durable on return.
+
+        With an `append_id` that the execution's log has already seen, nothing is decided or changed, and
+        `stored` of the answer is empty.
+
+        Raises:
+            NotFound: there is no such execution.
+            CallRefused: what the decision raised.
+            Unavailable: the database does not answer. Whether the append was made is then unknown.
+        """
+        if self._closed:
+            raise Unavailable("the server is stopping")
+        started = time.perf_counter()
+        append = _Append(execution_id, decide, append_id, asyncio.get_running_loop().create_future())
+        self._waiting.append(append)
+        self._wake.set()
+        appended = await append.future
+        self._observe_append(time.perf_counter() - started, len(appended.stored))
+        return appended
+
+    async def run(self) -> None:
+        """Write what is waiting, until `close`; then write what is left and return."""
+        while self._waiting or not self._closed:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+                await self._write(group)
+
+    def close(self) -> None:
+        """Take no more appends, and let `run` return."""
+        self._closed = True
+        self._wake.set()
+
+    async def _write(self, group: list[_Append]) -> None:
+        try:
+            await self._database.write(lambda connection: _write_group(connection, group))
+        except Unavailable as error:
+            logger.warning("%d appends were not written: %s", len(group), error)
+            for append in group:
+                append.outcome = error
+        except Exception:
+            logger.exception("%d appends were not written", len(group))
+            for append in group:
+                append.outcome = Unavailable("the append could not be written")
+        for append in group:
+            self._answer(append)
+
+    def _answer(self, append: _Append) -> None:
+        outcome = append.outcome
+        assert outcome is not None
+        if isinstance(outcome, Appended):
+            if outcome.stored:
+                self._listener(outcome.state, outcome.stored)
+            if not append.future.done():
+                append.future.set_result(outcome)
+        elif not append.future.done():
+            append.future.set_exception(outcome)
+
+    async def read(self, execution_id: str, after: int, limit: int) -> list[StoredEvent]:
+        """Events with a sequence greater than `after`, ascending, at most `limit`."""
+
+        def work(connection: Connection) -> list[StoredEvent]:
+            return read_events(connection, execution_id, after, limit)
+
+        return await self._database.read(work)
+
+
+def read_events(
+    connection: Connection, execution_id: str, after: int = 0, limit: int | None = None
+) -> list[StoredEvent]:
+    """Events with a sequence greater than `after`, ascending; all of them where `limit` is None."""
+    query = (
+        select(events.c.sequence, events.c.recorded_at, events.c.attempt, events.c.type, events.c.body)
+        .where(events.c.execution_id == execution_id, events.c.sequence > after)
+        .order_by(events.c.sequence)
+    )
+    if limit is not None:
+        query = query.limit(limit)
+    return [StoredEvent(*row) for row in connection.execute(query)]
+
+
+def insert_first_event(connection: Connection, state: ExecutionState, first: NewEvent) -> StoredEvent:
+    """Write a new execution with the first event of its log."""
+    stored = StoredEvent(1, state.created_at, None, first.event.type, first.body)
+    connection.execute(executions.insert(), state.to_row())
+    connection.execute(events.insert(), _event_row(state.execution_id, stored, None))
+    return stored
+
+
+def _write_group(connection: Connection, group: list[_Append]) -> None:
+    tables = _load_group(connection, group)
+    now = datetime.now(UTC)
+    for append in group:
+        try:
+            append.outcome = _decide(append, tables, now)
+        except CallRefused as refusal:
+            append.outcome = refusal
+    if tables.rows:
+        connection.execute(events.insert(), tables.rows)
+    if tables.changed:
+        connection.execute(_update, [_update_row(tables.states[key]) for key in sorted(tables.changed)])
+
+
+def _load_group(connection: Connection, group: list[_Append]) -> _Group:
+    execution_ids = sorted({append.execution_id for append in group})
+    rows = connection.execute(
+        # Sorted, so that two servers on one database lock in the same order.
+        select(executions)
+        .where(_columns.execution_id.in_(execution_ids))
+        .order_by(_columns.execution_id)
+        .with_for_update()
+    )
+    states = {row.execution_id: ExecutionState.from_row(row) for row in rows}
+    append_keys = [
+        (append.execution_id, append.append_id) for append in group if append.append_id is not None
+    ]
+    seen: dict[tuple[str, str], int] = {}
+    if append_keys:
+        found = connection.execute(
+            select(events.c.execution_id, events.c.append_id, func.max(events.c.sequence))
+            .where(tuple_(events.c.execution_id, events.c.append_id).in_(append_keys))
+            .group_by(events.c.execution_id, events.c.append_id)
+        )
+        seen = {(execution_id, append_id): sequence for execution_id, append_id, sequence in found}
+    return _Group(states, seen)
+
+
+def _decide(append: _Append, group: _Group, now: datetime) -> Appended:
+    state = group.states.get(append.execution_id)
+    if state is None:
+        raise NotFound("execution", append.execution_id)
+    if append.append_id is not None:
+        repeated = group.seen.get((append.execution_id, append.append_id))
+        if repeated is not None:
+            return Appended(state, (), repeated)
+    change = append.decide(state)
+    following = advance(change.state, [new.event for new in change.new_events], now)
+    stored = [
+        StoredEvent(sequence, now, change.attempt, new.event.type, new.body)
+        for sequence, new in enumerate(change.new_events, start=state.last_sequence + 1)
+    ]
+    if following != state:
+        group.states[append.execution_id] = following
+        group.changed.add(append.execution_id)
+    group.rows.extend(_event_row(append.execution_id, event, append.append_id) for event in stored)
+    if append.append_id is not None:
+        group.seen[append.execution_id, append.append_id] = following.last_sequence
+    return Appended(following, stored, following.last_sequence)
+
+
+def _event_row(execution_id: str, stored: StoredEvent, append_id: str | None) -> dict[str, object]:
+    return {
+        "execution_id": execution_id,
+        "sequence": stored.sequence,
+        "recorded_at": stored.recorded_at,
+        "attempt": stored.attempt,
+        "append_id": append_id,
+        "type": stored.type,
+        "body": stored.body,
+    }
+
+
+def _update_row(state: ExecutionState) -> dict[str, object]:
+    row: dict[str, object] = {f"new_{name}": value for name, value in state.to_row().items()}
+    return row | {"key": state.execution_id}

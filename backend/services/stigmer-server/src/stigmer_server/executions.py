@@ -1,0 +1,376 @@
+"""Executions: made, taken by runners, added to, cancelled, ended. Decides what each caller may do.
+
+The log is written by `event_log`; workflows are kept in step with it by `reconciler`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pydantic import BaseModel, JsonValue, TypeAdapter
+from sqlalchemy import Connection, select
+
+from stigmer_contract.api import (
+    AppendEvents,
+    AppendResult,
+    CreateExecution,
+    ExecutionResource,
+    Page,
+    PublishLiveEvents,
+    StartLeg,
+)
+from stigmer_contract.events import (
+    EVENT_ADAPTER,
+    INLINE_PAYLOAD_MAX_BYTES,
+    BlobPayload,
+    Event,
+    ExecutionCancelled,
+    ExecutionStarted,
+    InlinePayload,
+    LegEnded,
+    LegStarted,
+    Payload,
+)
+from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
+from stigmer_contract.manifest import AgentManifest, split_model, unsupported_fields
+from stigmer_contract.phases import ExecutionPhase
+from stigmer_server.agents import find_agent
+from stigmer_server.blobs import BlobStore
+from stigmer_server.database import Database
+from stigmer_server.errors import (
+    AttemptSuperseded,
+    ExecutionEnded,
+    FeatureNotYet,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    SessionBusy,
+)
+from stigmer_server.event_broadcast import EventBroadcast
+from stigmer_server.event_log import Change, EventLog, NewEvent, StoredEvent, insert_first_event, read_events
+from stigmer_server.execution_state import ExecutionState
+from stigmer_server.idempotency import Answer, act_once
+from stigmer_server.pages import decode_cursor, page_of
+from stigmer_server.sessions import find_session, has_unended_execution, insert_session
+from stigmer_server.tables import executions
+from stigmer_server.temporal_client import TemporalClient
+
+_JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a runner gets with a leg: the contract's `LegGrant`, the log as JSON text."""
+
+    state: ExecutionState
+    first: ExecutionStarted
+    workspace: str | None
+    previous_execution_ids: Sequence[str]
+    """The session's earlier executions, oldest first."""
+    stored: Sequence[StoredEvent]
+
+
+class Executions:
+    """The executions, by id."""
+
+    def __init__(
+        self,
+        database: Database,
+        log: EventLog,
+        broadcast: EventBroadcast,
+        blobs: BlobStore,
+        temporal: TemporalClient,
+        on_created: Callable[[str], None],
+        on_cancel: Callable[[str], None],
+    ) -> None:
+        """`on_created` and `on_cancel` are told the id after the commit, and must not block."""
+        self._database = database
+        self._log = log
+        self._broadcast = broadcast
+        self._blobs = blobs
+        self._temporal = temporal
+        self._on_created = on_created
+        self._on_cancel = on_cancel
+
+    async def create(self, request: CreateExecution, idempotency_key: str | None) -> Answer:
+        """Write a new execution down; its workflow starts afterwards, and later where Temporal is away.
+
+        Raises:
+            InvalidRequest: the request makes no sense.
+            FeatureNotYet: the agent uses what does not exist yet.
+            NotFound: there is no such agent or session.
+            SessionBusy: the session has an execution in hand.
+            IdempotencyKeyReused: the key came with another request.
+        """
+        _check_request(request)
+        payload = await self._wrap_input(request.input)
+        created: list[tuple[ExecutionState, StoredEvent]] = []
+
+        def work(connection: Connection) -> Answer:
+            def act() -> ExecutionResource:
+                created.append(_insert_execution(connection, request, payload))
+                return created[0][0].to_resource()
+
+            return act_once(connection, "executions", idempotency_key, request, act)[0]
+
+        answer = await self._database.write(work)
+        for state, first in created:
+            self._broadcast.publish_recorded(state, [first])
+            self._on_created(state.execution_id)
+        return answer
+
+    async def get(self, execution_id: str) -> ExecutionResource:
+        """The execution of this id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        state = await self.load(execution_id)
+        return state.to_resource(await self._find_pending_reason([state]))
+
+    async def load(self, execution_id: str) -> ExecutionState:
+        """How the execution's log says it stands.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return await self._database.read(lambda connection: _find_execution(connection, execution_id))
+
+    async def list(
+        self,
+        limit: int,
+        cursor: str | None,
+        *,
+        session_id: str | None = None,
+        agent_name: str | None = None,
+        phase: ExecutionPhase | None = None,
+    ) -> Page[ExecutionResource]:
+        """Executions, newest first."""
+        query = select(executions).order_by(executions.c.execution_id.desc()).limit(limit + 1)
+        if cursor is not None:
+            query = query.where(executions.c.execution_id < decode_cursor(cursor))
+        if session_id is not None:
+            query = query.where(executions.c.session_id == session_id)
+        if agent_name is not None:
+            query = query.where(executions.c.agent_name == agent_name)
+        if phase is not None:
+            query = query.where(executions.c.phase == phase.value)
+
+        def work(connection: Connection) -> Sequence[ExecutionState]:
+            return [ExecutionState.from_row(row) for row in connection.execute(query)]
+
+        states = await self._database.read(work)
+        reason = await self._find_pending_reason(states)
+        resources = [state.to_resource(reason) for state in states]
+        return page_of(resources, limit, lambda resource: resource.execution_id)
+
+    async def start_leg(self, execution_id: str, request: StartLeg) -> Grant:
+        """Give the execution to a runner, which fences off every earlier attempt.
+
+        Raises:
+            NotFound: there is no such execution.
+            ExecutionEnded: there is nothing left to do.
+        """
+
+        def decide(state: ExecutionState) -> Change:
+            _check_open(state)
+            attempt = state.attempt + 1
+            event = LegStarted(attempt=attempt, runner=request.runner, runner_version=request.runner_version)
+            return Change(state, [NewEvent.of(event)], attempt)
+
+        appended = await self._log.append(execution_id, decide)
+        return await self._database.read(lambda connection: _load_grant(connection, appended.state))
+
+    async def append(self, execution_id: str, request: AppendEvents) -> AppendResult:
+        """Add a runner's events to the log, once only.
+
+        Raises:
+            InvalidRequest: an event is not a runner's to write.
+            PayloadTooLarge: an event belongs into the blob store.
+            NotFound: there is no such execution.
+            AttemptSuperseded: a newer attempt holds the execution.
+            ExecutionEnded: the execution has ended.
+            IllegalMove: an event cannot follow what is there.
+        """
+        new_events = [_check_event(event, request.attempt) for event in request.events]
+
+        def decide(state: ExecutionState) -> Change:
+            _check_open(state)
+            _check_attempt(state, request.attempt)
+            return Change(state, new_events, request.attempt)
+
+        appended = await self._log.append(execution_id, decide, request.append_id)
+        return AppendResult(
+            last_sequence=appended.last_sequence,
+            cancel_requested=appended.state.cancel_requested_at is not None,
+        )
+
+    async def publish_live(self, execution_id: str, request: PublishLiveEvents) -> None:
+        """Show a runner's live events to whoever watches.
+
+        Raises:
+            NotFound: there is no such execution.
+            AttemptSuperseded: a newer attempt holds the execution.
+            ExecutionEnded: the execution has ended.
+        """
+        if self._broadcast.attempt_of(execution_id) != request.attempt:
+            state = await self.load(execution_id)
+            _check_open(state)
+            _check_attempt(state, request.attempt)
+            self._broadcast.follow_attempt(execution_id, request.attempt)
+        self._broadcast.publish_live(execution_id, request.events)
+
+    async def request_cancel(self, execution_id: str, reason: str | None) -> ExecutionResource:
+        """Ask for the execution to stop. One that no runner has taken yet is over at once.
+
+        Raises:
+            NotFound: there is no such execution.
+            ExecutionEnded: there is nothing to stop; cancelling a cancelled execution again is fine.
+        """
+
+        def decide(state: ExecutionState) -> Change:
+            if state.phase is ExecutionPhase.CANCELLED:
+                return Change(state)
+            _check_open(state)
+            if state.cancel_requested_at is None:
+                state = replace(state, cancel_requested_at=datetime.now(UTC), cancel_reason=reason)
+            if state.attempt == 0:
+                return Change(state, [NewEvent.of(ExecutionCancelled(reason=state.cancel_reason))])
+            return Change(state)
+
+        appended = await self._log.append(execution_id, decide)
+        if appended.stored or not appended.state.phase.is_terminal:
+            self._on_cancel(execution_id)
+        return appended.state.to_resource()
+
+    async def end(self, seen: ExecutionState, event: Event) -> ExecutionState:
+        """End an execution for which nobody else would, unless something happened since it was `seen`."""
+
+        def decide(state: ExecutionState) -> Change:
+            if state.phase.is_terminal or state.attempt != seen.attempt:
+                return Change(state)
+            return Change(state, [NewEvent.of(event)])
+
+        return (await self._log.append(seen.execution_id, decide)).state
+
+    async def _wrap_input(self, text: str) -> Payload:
+        content = _JSON.dump_json(text)
+        if len(content) <= INLINE_PAYLOAD_MAX_BYTES:
+            return InlinePayload(value=text)
+        blob = await self._blobs.store_bytes(content)
+        return BlobPayload(sha256=blob.sha256, size_bytes=blob.size_bytes)
+
+    async def _find_pending_reason(self, states: Sequence[ExecutionState]) -> str | None:
+        if any(state.phase is ExecutionPhase.PENDING for state in states):
+            return await self._temporal.find_pending_reason()
+        return None
+
+
+def _check_request(request: CreateExecution) -> None:
+    if (request.agent is None) == (request.manifest is None):
+        raise InvalidRequest("give exactly one of agent and manifest")
+    if request.session_id is not None and request.workspace is not None:
+        raise InvalidRequest("workspace is for a new session; session_id names one that has its own")
+    if request.model is not None:
+        try:
+            split_model(request.model)
+        except ValueError as error:
+            raise InvalidRequest(f"model: {error}") from error
+
+
+def _check_open(state: ExecutionState) -> None:
+    if state.phase.is_terminal:
+        raise ExecutionEnded(state.execution_id, state.phase)
+
+
+def _check_attempt(state: ExecutionState, attempt: int) -> None:
+    if attempt < state.attempt:
+        raise AttemptSuperseded(attempt, state.attempt)
+    if attempt > state.attempt:
+        raise InvalidRequest(f"attempt {attempt} was never granted; the newest is {state.attempt}")
+
+
+def _check_event(event: Event, attempt: int) -> NewEvent:
+    if isinstance(event, ExecutionStarted | LegStarted):
+        raise InvalidRequest(f"event {event.type!r} is written by the server alone")
+    if isinstance(event, LegEnded) and event.attempt != attempt:
+        raise InvalidRequest(f"event {event.type!r} is of attempt {event.attempt}, the append of {attempt}")
+    new_event = NewEvent.of(event)
+    # Only then can a payload inside it be over the limit; most events are far below.
+    if len(new_event.body) > INLINE_PAYLOAD_MAX_BYTES:
+        _check_payloads(event)
+    return new_event
+
+
+def _check_payloads(event: BaseModel) -> None:
+    for name in type(event).model_fields:
+        value: object = getattr(event, name)
+        if isinstance(value, InlinePayload) and len(_JSON.dump_json(value.value)) > INLINE_PAYLOAD_MAX_BYTES:
+            raise PayloadTooLarge(f"field {name!r} of the event", INLINE_PAYLOAD_MAX_BYTES)
+
+
+def _find_execution(connection: Connection, execution_id: str) -> ExecutionState:
+    row = connection.execute(
+        select(executions).where(executions.c.execution_id == execution_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("execution", execution_id)
+    return ExecutionState.from_row(row)
+
+
+def _resolve_manifest(connection: Connection, request: CreateExecution) -> AgentManifest:
+    manifest = request.manifest or find_agent(connection, request.agent or "").manifest
+    unsupported = unsupported_fields(manifest.spec)
+    if unsupported:
+        raise FeatureNotYet(unsupported)
+    return manifest
+
+
+def _insert_execution(
+    connection: Connection, request: CreateExecution, payload: Payload
+) -> tuple[ExecutionState, StoredEvent]:
+    manifest = _resolve_manifest(connection, request)
+    if request.session_id is None:
+        session = insert_session(connection, request.workspace)
+    else:
+        session = find_session(connection, request.session_id, lock=True)
+        if has_unended_execution(connection, session.session_id):
+            raise SessionBusy(session.session_id)
+    now = datetime.now(UTC)
+    duration: timedelta | None = manifest.spec.limits.duration
+    state = ExecutionState(
+        execution_id=new_id(EXECUTION_PREFIX),
+        session_id=session.session_id,
+        agent_name=manifest.metadata.name,
+        model=request.model or manifest.spec.model,
+        created_at=now,
+        deadline_at=None if duration is None else now + duration,
+    )
+    first = ExecutionStarted(
+        session_id=state.session_id,
+        agent_name=state.agent_name,
+        spec=manifest.spec,
+        model=request.model,
+        input=payload,
+    )
+    return state, insert_first_event(connection, state, NewEvent.of(first))
+
+
+def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
+    # Without what came after this grant, which a newer attempt may have written meanwhile.
+    stored = read_events(connection, state.execution_id, limit=state.last_sequence)
+    first = EVENT_ADAPTER.validate_json(stored[0].body)
+    assert isinstance(first, ExecutionStarted)
+    earlier = (
+        select(executions.c.execution_id)
+        .where(executions.c.session_id == state.session_id, executions.c.execution_id < state.execution_id)
+        .order_by(executions.c.execution_id)
+    )
+    return Grant(
+        state=state,
+        first=first,
+        workspace=find_session(connection, state.session_id).workspace,
+        previous_execution_ids=list(connection.execute(earlier).scalars()),
+        stored=stored,
+    )

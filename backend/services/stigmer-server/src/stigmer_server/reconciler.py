@@ -1,0 +1,220 @@
+"""Keeps workflows and logs in step: starts what is not started, ends in the log what nobody would end.
+
+Runs at the start, at an interval, whenever an execution is made or cancelled, and as soon as Temporal is
+back. Every act is checked again inside the log's transaction, so doing it twice changes nothing.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, assert_never
+
+from sqlalchemy import Connection, select
+
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import ExecutionCancelled, ExecutionFailed
+from stigmer_server.database import Database
+from stigmer_server.errors import ServerError, TemporalUnavailable
+from stigmer_server.execution_state import ExecutionState
+from stigmer_server.executions import Executions
+from stigmer_server.idempotency import delete_expired_keys
+from stigmer_server.sessions import UNENDED_PHASES
+from stigmer_server.tables import executions
+from stigmer_server.temporal_client import TemporalClient, WorkflowCondition, WorkflowView
+
+logger = logging.getLogger(__name__)
+
+AWAY_INTERVAL_SECONDS: Final = 0.5
+"""How often Temporal is looked for while it is away; a refused connection costs next to nothing."""
+DURATION_GRACE: Final = timedelta(seconds=30)
+"""The runner enforces `limits.duration`; only when it has not done so for this long the server does."""
+CANCEL_GRACE: Final = timedelta(seconds=2)
+"""A runner that is there reacts to a cancellation within milliseconds."""
+CANCEL_LOOKS_SECONDS: Final = (0.2, 0.5, 1.0, 1.0, 2.0, 4.0, 8.0)
+"""After a cancellation the execution is looked at in these steps; then at the interval."""
+MAX_CONCURRENT_LOOKS: Final = 16
+
+
+class Reconciler:
+    """The loop, and what is done at once for single executions."""
+
+    def __init__(self, database: Database, temporal: TemporalClient, interval_seconds: float) -> None:
+        self._database = database
+        self._temporal = temporal
+        self._interval_seconds = interval_seconds
+        self._looks = asyncio.Semaphore(MAX_CONCURRENT_LOOKS)
+        self._temporal_is_away = False
+        self._away = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._executions: Executions | None = None
+
+    def attach(self, executions_: Executions) -> None:
+        """Name the executions to keep in step; must come before anything else."""
+        self._executions = executions_
+
+    def start_soon(self, execution_id: str) -> None:
+        """Start the workflow of a new execution."""
+        self._spawn(self._start(execution_id), f"start {execution_id}")
+
+    def cancel_soon(self, execution_id: str) -> None:
+        """Make sure that an execution ends, whose cancellation was asked for."""
+        self._spawn(self._follow_cancellation(execution_id), f"cancel {execution_id}")
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        while True:
+            try:
+                await self.reconcile()
+            except ServerError as error:
+                logger.warning("could not reconcile: %s", error)
+            except Exception:
+                logger.exception("could not reconcile")
+            await asyncio.sleep(AWAY_INTERVAL_SECONDS)
+            if not self._temporal_is_away:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._interval_seconds - AWAY_INTERVAL_SECONDS):
+                        await self._away.wait()
+            self._away.clear()
+
+    async def stop(self) -> None:
+        """Drop what is in hand; the next start of a server takes it up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def reconcile(self) -> None:
+        """Look at every execution that has not ended."""
+        problem = await self._temporal.find_problem()
+        if (problem is not None) != self._temporal_is_away:
+            self._temporal_is_away = problem is not None
+            logger.log(
+                logging.WARNING if problem else logging.INFO, "%s", problem or "Temporal is reachable again"
+            )
+        states = await self._database.read(_load_unended)
+        await asyncio.gather(*(self._look(state) for state in states))
+        await self._database.write(delete_expired_keys)
+
+    async def _look(self, state: ExecutionState) -> None:
+        async with self._looks:
+            try:
+                if _is_overdue(state):
+                    await self._end_overdue(state)
+                elif not self._temporal_is_away:
+                    await self._look_at_workflow(state)
+            except TemporalUnavailable as error:
+                self._note_away(error)
+            except ServerError as error:
+                logger.warning("could not reconcile: %s", error, extra={"execution_id": state.execution_id})
+
+    async def _look_at_workflow(self, state: ExecutionState) -> None:
+        # Starting a workflow that is there changes nothing; and what never ran cannot run twice.
+        if state.attempt == 0 and await self._temporal.start_workflow(state.execution_id):
+            return
+        view = await self._temporal.look_at_workflow(state.execution_id)
+        match view.condition:
+            case WorkflowCondition.RUNNING_LEG:
+                await self._pass_cancellation_on(state)
+            case WorkflowCondition.OPEN:
+                await self._end_abandoned_cancellation(state)
+            case WorkflowCondition.CANCELLED:
+                await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
+            case WorkflowCondition.CLOSED | WorkflowCondition.NOT_FOUND:
+                await self._end_lost(state, view)
+            case _:
+                assert_never(view.condition)
+
+    async def _pass_cancellation_on(self, state: ExecutionState) -> None:
+        if state.cancel_requested_at is not None:
+            await self._temporal.cancel_workflow(state.execution_id)
+
+    async def _end_abandoned_cancellation(self, state: ExecutionState) -> None:
+        """End an execution that is to be cancelled while no runner has it in hand."""
+        if state.cancel_requested_at is None:
+            return
+        await self._temporal.cancel_workflow(state.execution_id)
+        if datetime.now(UTC) - state.cancel_requested_at >= CANCEL_GRACE:
+            await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
+            await self._temporal.terminate_workflow(state.execution_id, "cancelled while no runner had it")
+
+    async def _end_lost(self, state: ExecutionState, view: WorkflowView) -> None:
+        if state.cancel_requested_at is not None:
+            await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
+            return
+        message = (
+            f"could not go on with execution {state.execution_id!r}: its Temporal workflow "
+            f"{'is ' if view.condition is WorkflowCondition.NOT_FOUND else ''}{view.detail}"
+        )
+        event = ExecutionFailed(
+            code=ErrorCode.WORKFLOW_LOST, message=message, hint="start a new execution in the same session"
+        )
+        await self._end(state, event)
+
+    async def _end_overdue(self, state: ExecutionState) -> None:
+        event = ExecutionFailed(
+            code=ErrorCode.LIMIT_DURATION,
+            message="limits.duration is over, and no runner ended the execution",
+            hint="raise limits.duration in the manifest, or check that a runner is connected",
+        )
+        await self._end(state, event)
+        await self._temporal.terminate_workflow(state.execution_id, "limits.duration is over")
+
+    async def _end(self, state: ExecutionState, event: ExecutionCancelled | ExecutionFailed) -> None:
+        assert self._executions is not None
+        ended = await self._executions.end(state, event)
+        logger.info("ended: %s", ended.phase, extra={"execution_id": state.execution_id})
+
+    async def _start(self, execution_id: str) -> None:
+        try:
+            await self._temporal.start_workflow(execution_id)
+        except TemporalUnavailable as error:
+            self._note_away(error)
+
+    async def _follow_cancellation(self, execution_id: str) -> None:
+        assert self._executions is not None
+        state = await self._executions.load(execution_id)
+        try:
+            if state.phase.is_terminal:
+                # It was ended at once, since no runner had it; a workflow without a log has no use.
+                await self._temporal.terminate_workflow(execution_id, "cancelled before a runner had it")
+                return
+            await self._temporal.cancel_workflow(execution_id)
+        except TemporalUnavailable as error:
+            self._note_away(error)
+            return
+        for seconds in CANCEL_LOOKS_SECONDS:
+            await asyncio.sleep(seconds)
+            state = await self._executions.load(execution_id)
+            if state.phase.is_terminal:
+                return
+            await self._look(state)
+
+    def _note_away(self, error: TemporalUnavailable) -> None:
+        if not self._temporal_is_away:
+            logger.warning("%s", error)
+        self._temporal_is_away = True
+        self._away.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(_log_failure(work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _log_failure(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except ServerError as error:
+        logger.warning("left to the next round: %s", error)
+    except Exception:
+        logger.exception("left to the next round")
+
+
+def _load_unended(connection: Connection) -> list[ExecutionState]:
+    rows = connection.execute(select(executions).where(executions.c.phase.in_(UNENDED_PHASES)))
+    return [ExecutionState.from_row(row) for row in rows]
+
+
+def _is_overdue(state: ExecutionState) -> bool:
+    return state.deadline_at is not None and datetime.now(UTC) > state.deadline_at + DURATION_GRACE

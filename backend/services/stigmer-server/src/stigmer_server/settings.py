@@ -1,0 +1,249 @@
+"""What the server is told by its environment, read once into a frozen object; nothing else reads it.
+
+Says what a value must look like, not whether what it points to exists.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+from stigmer_contract.temporal import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, DEFAULT_TASK_QUEUE
+from stigmer_server.errors import SettingsError
+
+DEFAULT_ALLOWED_HOSTS = "localhost,127.0.0.1,[::1]"
+
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(frozen=True)
+class TemporalSettings:
+    """How Temporal is reached."""
+
+    address: str
+    """`TEMPORAL_SERVICE_ADDRESS`: host:port of the frontend; default localhost:7233."""
+    namespace: str
+    """`TEMPORAL_NAMESPACE`; default `default`."""
+    task_queue: str
+    """`TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE`; default agent_execution_runner."""
+    api_key: str | None = field(repr=False)
+    """`TEMPORAL_API_KEY` or `TEMPORAL_API_KEY_FILE`; turns TLS on."""
+    tls: bool
+    """`TEMPORAL_TLS`; default: on where an API key or a TLS file is given."""
+    client_certificate: Path | None
+    """`TEMPORAL_TLS_CLIENT_CERT_PATH`: PEM file, together with the key."""
+    client_key: Path | None
+    """`TEMPORAL_TLS_CLIENT_KEY_PATH`: PEM file."""
+    server_ca: Path | None
+    """`TEMPORAL_TLS_SERVER_CA_CERT_PATH`: PEM file; default: the system's authorities."""
+    server_name: str | None
+    """`TEMPORAL_TLS_SERVER_NAME`: name that the certificate must carry."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The server's configuration."""
+
+    home: Path
+    """`STIGMER_HOME`: the state's directory; default ~/.stigmer."""
+    host: str
+    """`STIGMER_HOST`: address to listen on; default 127.0.0.1."""
+    port: int
+    """`STIGMER_PORT`: default 7234; 0 takes a free one."""
+    database_url: str = field(repr=False)
+    """`STIGMER_DATABASE_URL`: `sqlite:///…` or `postgresql://…`; default data/stigmer.db in the home."""
+    blob_directory: Path
+    """`STIGMER_BLOB_DIR`: default data/blobs in the home."""
+    token: str = field(repr=False)
+    """`STIGMER_TOKEN` or `STIGMER_TOKEN_FILE`, required: what every caller must show."""
+    allowed_hosts: frozenset[str]
+    """`STIGMER_ALLOWED_HOSTS`: names in `Host` that are answered, lower case; `*` allows every one."""
+    temporal: TemporalSettings
+    reconcile_interval_seconds: float
+    """`STIGMER_RECONCILE_INTERVAL_SECONDS`: default 15."""
+    heartbeat_timeout_seconds: float
+    """`STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS`: after so long a silent runner is taken for dead; default 5."""
+    log_level: LogLevel
+    """`LOG_LEVEL`: default INFO."""
+    log_format: LogFormat
+    """`LOG_FORMAT`: default text."""
+
+
+class _Environment:
+    """Reads variables; an empty one counts as unset. Every error names its variable."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str) -> str | None:
+        return self._environ.get(name, "").strip() or None
+
+    def read(self, name: str, default: str, parse: Callable[[str], ValueT]) -> ValueT:
+        try:
+            return parse(self.text(name) or default)
+        except ValueError as error:
+            raise SettingsError(name, str(error)) from error
+
+    def optional(self, name: str, parse: Callable[[str], ValueT]) -> ValueT | None:
+        return None if self.text(name) is None else self.read(name, "", parse)
+
+    def secret(self, name: str) -> str | None:
+        """The variable's text, or what the file that `NAME_FILE` names holds."""
+        file_variable = f"{name}_FILE"
+        path = self.text(file_variable)
+        if path is None or self.text(name) is not None:
+            return self.text(name)
+        try:
+            secret = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise SettingsError(file_variable, f"could not read {path!r}: {reason}") from error
+        if not secret:
+            raise SettingsError(file_variable, f"file {path!r} is empty")
+        return secret
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the configuration.
+
+    Raises:
+        SettingsError: a variable has a wrong value, or a needed one is missing.
+    """
+    environment = _Environment(environ)
+    home = environment.read("STIGMER_HOME", str(Path.home() / ".stigmer"), _absolute_path)
+    token = environment.secret("STIGMER_TOKEN")
+    if token is None:
+        raise SettingsError(
+            "STIGMER_TOKEN", "is not set; set it, or STIGMER_TOKEN_FILE, to the token of callers"
+        )
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise SettingsError("STIGMER_TOKEN", "must be printable ASCII characters without spaces")
+    return Settings(
+        home=home,
+        host=environment.text("STIGMER_HOST") or "127.0.0.1",
+        port=environment.read("STIGMER_PORT", "7234", _port),
+        database_url=environment.read(
+            "STIGMER_DATABASE_URL", f"sqlite:///{home / 'data' / 'stigmer.db'}", _database_url
+        ),
+        blob_directory=environment.read("STIGMER_BLOB_DIR", str(home / "data" / "blobs"), _absolute_path),
+        token=token,
+        allowed_hosts=environment.read("STIGMER_ALLOWED_HOSTS", DEFAULT_ALLOWED_HOSTS, _host_names),
+        temporal=_load_temporal(environment),
+        reconcile_interval_seconds=environment.read("STIGMER_RECONCILE_INTERVAL_SECONDS", "15", _seconds),
+        heartbeat_timeout_seconds=environment.read("STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS", "5", _seconds),
+        log_level=environment.read("LOG_LEVEL", "INFO", _log_level),
+        log_format=environment.read("LOG_FORMAT", "text", _log_format),
+    )
+
+
+def _load_temporal(environment: _Environment) -> TemporalSettings:
+    api_key = environment.secret("TEMPORAL_API_KEY")
+    certificate = environment.optional("TEMPORAL_TLS_CLIENT_CERT_PATH", _existing_file)
+    key = environment.optional("TEMPORAL_TLS_CLIENT_KEY_PATH", _existing_file)
+    server_ca = environment.optional("TEMPORAL_TLS_SERVER_CA_CERT_PATH", _existing_file)
+    server_name = environment.text("TEMPORAL_TLS_SERVER_NAME")
+    if (certificate is None) != (key is None):
+        missing = "TEMPORAL_TLS_CLIENT_CERT_PATH" if certificate is None else "TEMPORAL_TLS_CLIENT_KEY_PATH"
+        raise SettingsError(missing, "is not set; a client's certificate and key go together")
+    wanted = any(value is not None for value in (api_key, certificate, server_ca, server_name))
+    return TemporalSettings(
+        address=environment.read("TEMPORAL_SERVICE_ADDRESS", DEFAULT_ADDRESS, _address),
+        namespace=environment.text("TEMPORAL_NAMESPACE") or DEFAULT_NAMESPACE,
+        task_queue=environment.text("TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE") or DEFAULT_TASK_QUEUE,
+        api_key=api_key,
+        tls=environment.read("TEMPORAL_TLS", "true" if wanted else "false", _boolean),
+        client_certificate=certificate,
+        client_key=key,
+        server_ca=server_ca,
+        server_name=server_name,
+    )
+
+
+def _absolute_path(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        raise ValueError(f"{text!r} is not an absolute path")
+    return path
+
+
+def _existing_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(f"{text!r} is not a file")
+    return path
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise ValueError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0.1 <= number <= 86_400:  # also refuses NaN
+        raise ValueError(f"{text!r} is not a number of seconds from 0.1 to 86400")
+    return number
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "1"):
+        return True
+    if text.lower() in ("false", "0"):
+        return False
+    raise ValueError(f"{text!r} is none of true, false")
+
+
+def _address(text: str) -> str:
+    try:
+        split = urlsplit(f"//{text}")
+        valid = bool(split.hostname) and split.port is not None and split.netloc == text and "@" not in text
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError(f"{text!r} is not an address; write host:port, such as {DEFAULT_ADDRESS}")
+    return text
+
+
+def _database_url(text: str) -> str:
+    if text.partition(":")[0] not in (
+        "sqlite",
+        "sqlite+aiosqlite",
+        "postgresql",
+        "postgresql+asyncpg",
+        "postgres",
+    ):
+        # The text may hold a password, so it is not repeated.
+        raise ValueError(
+            "is not a database's URL; write sqlite:////path/of/file or postgresql://user:password@host/name"
+        )
+    return text
+
+
+def _host_names(text: str) -> frozenset[str]:
+    names = frozenset(name.strip().lower() for name in text.split(",") if name.strip())
+    for name in names:
+        if "/" in name or (":" in name and not (name.startswith("[") and name.endswith("]"))):
+            raise ValueError(
+                f"{name!r} is not a host name; write names without scheme and port, with commas between"
+            )
+    return names
+
+
+def _log_level(text: str) -> LogLevel:
+    level = text.upper()
+    if level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ValueError(f"{text!r} is none of debug, info, warning, error")
+    return level
+
+
+def _log_format(text: str) -> LogFormat:
+    if text not in ("text", "json"):
+        raise ValueError(f"{text!r} is none of text, json")
+    return text

@@ -1,0 +1,133 @@
+"""The tables, as SQLAlchemy Core sees them. Holds no queries; how they came to be is `migrations`.
+
+`events` is the truth. `executions` is a projection of it, written in the same transaction, so that a
+list or an append need not read a whole log.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+from stigmer_contract.phases import ExecutionPhase
+
+SCHEMA_REVISION = "0001"
+"""The newest migration; a test holds it to the files."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes, also where the database (SQLite) knows no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive values, which would mean something else on every machine."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give SQLite's naive values their zone back."""
+        return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("manifest", Text, nullable=False, comment="JSON, camelCase"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_id", String(64), primary_key=True),
+    Column("workspace", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+executions = Table(
+    "executions",
+    metadata,
+    Column("execution_id", String(64), primary_key=True),
+    Column("session_id", String(64), ForeignKey("sessions.session_id"), nullable=False),
+    Column("agent_name", String(63), nullable=False),
+    Column("model", Text),
+    Column("phase", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("last_sequence", Integer, nullable=False),
+    Column("usage", Text, nullable=False, comment="JSON of Usage"),
+    Column("output", Text, comment="JSON of Payload"),
+    Column("error", Text, comment="JSON of ExecutionError"),
+    Column("cancel_requested_at", UtcDateTime),
+    Column("cancel_reason", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("deadline_at", UtcDateTime, comment="created_at and limits.duration"),
+)
+Index("ix_executions_session_id_execution_id", executions.c.session_id, executions.c.execution_id)
+Index("ix_executions_phase", executions.c.phase)
+Index("ix_executions_agent_name_execution_id", executions.c.agent_name, executions.c.execution_id)
+
+_UNENDED = ", ".join(f"'{phase}'" for phase in ExecutionPhase if not phase.is_terminal)
+UNENDED_CONDITION = f"phase IN ({_UNENDED})"
+Index(
+    "uq_executions_session_id_unended",
+    executions.c.session_id,
+    unique=True,
+    sqlite_where=text(UNENDED_CONDITION),
+    postgresql_where=text(UNENDED_CONDITION),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("execution_id", String(64), ForeignKey("executions.execution_id"), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Column("attempt", Integer),
+    Column("append_id", String(64)),
+    Column("type", String(64), nullable=False),
+    Column("body", Text, nullable=False, comment="JSON of Event"),
+)
+Index("ix_events_execution_id_append_id", events.c.execution_id, events.c.append_id)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("scope", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("request_digest", String(64), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+Index("ix_idempotency_keys_created_at", idempotency_keys.c.created_at)

@@ -1,0 +1,230 @@
+"""The server's calls to Temporal: start, look at, cancel and end workflows, and see who polls the queue.
+
+Connects at the first call and again after each loss, so the server runs without Temporal too. Every call is
+bounded, and fails as `TemporalUnavailable`. Only ids cross.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+from typing import Final
+
+from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode, TLSConfig
+
+from stigmer_contract.temporal import WORKFLOW_TYPE, AgentExecutionInput
+from stigmer_server.errors import TemporalUnavailable
+from stigmer_server.settings import TemporalSettings
+
+RPC_TIMEOUT: Final = timedelta(seconds=5)
+LOOK_TIMEOUT: Final = timedelta(seconds=1)
+"""For what a person or a probe waits for."""
+LOOK_LIFETIME_SECONDS: Final = 1.0
+POLLER_LIFETIME: Final = timedelta(seconds=70)
+"""A worker renews its poll every 60 s (Temporal 1.32); Temporal goes on listing it for 5 minutes."""
+NO_RUNNER: Final = "no runner is connected"
+
+
+class WorkflowCondition(Enum):
+    """How a workflow stands, as far as the server must know."""
+
+    RUNNING_LEG = auto()
+    """A worker has an activity of it in hand."""
+    OPEN = auto()
+    """Open, but no worker has an activity of it in hand."""
+    CANCELLED = auto()
+    CLOSED = auto()
+    """Ended in any other way."""
+    NOT_FOUND = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowView:
+    """What Temporal says about a workflow."""
+
+    condition: WorkflowCondition
+    detail: str
+    """How it ended, for a person, such as `terminated`."""
+
+
+class TemporalClient:
+    """One connection, shared by all calls."""
+
+    def __init__(self, settings: TemporalSettings, heartbeat_timeout_seconds: float) -> None:
+        self._settings = settings
+        self._heartbeat_timeout_seconds = heartbeat_timeout_seconds
+        self._client: Client | None = None
+        self._look_lock = asyncio.Lock()
+        self._look_at = -LOOK_LIFETIME_SECONDS
+        self._look_reason: str | None = None
+
+    async def start_workflow(self, execution_id: str) -> bool:
+        """Make sure that the execution's workflow exists.
+
+        Returns:
+            False where it existed and has already ended.
+
+        Raises:
+            TemporalUnavailable: Temporal does not answer, or refuses.
+        """
+        async with self._translated_errors() as client:
+            try:
+                await client.start_workflow(
+                    WORKFLOW_TYPE,
+                    AgentExecutionInput(
+                        execution_id=execution_id, heartbeat_timeout_seconds=self._heartbeat_timeout_seconds
+                    ),
+                    id=execution_id,
+                    task_queue=self._settings.task_queue,
+                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    rpc_timeout=RPC_TIMEOUT,
+                )
+            except WorkflowAlreadyStartedError:
+                return False
+        return True
+
+    async def look_at_workflow(self, execution_id: str) -> WorkflowView:
+        """How the execution's workflow stands.
+
+        Raises:
+            TemporalUnavailable: Temporal does not answer, or refuses.
+        """
+        async with self._translated_errors() as client:
+            try:
+                description = await _handle(client, execution_id).describe(rpc_timeout=RPC_TIMEOUT)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND or _names_namespace(error):
+                    raise
+                return WorkflowView(WorkflowCondition.NOT_FOUND, "not found")
+        status = description.status
+        if status is None or status is WorkflowExecutionStatus.RUNNING:
+            started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+            in_hand = any(
+                activity.state == started for activity in description.raw_description.pending_activities
+            )
+            condition = WorkflowCondition.RUNNING_LEG if in_hand else WorkflowCondition.OPEN
+            return WorkflowView(condition, "running")
+        cancelled = status is WorkflowExecutionStatus.CANCELED
+        condition = WorkflowCondition.CANCELLED if cancelled else WorkflowCondition.CLOSED
+        return WorkflowView(condition, status.name.lower().replace("_", " "))
+
+    async def cancel_workflow(self, execution_id: str) -> None:
+        """Ask the workflow to stop; one that is gone or has ended is left as it is.
+
+        Raises:
+            TemporalUnavailable: Temporal does not answer, or refuses.
+        """
+        async with self._translated_errors() as client:
+            with _missing_is_fine():
+                await _handle(client, execution_id).cancel(rpc_timeout=RPC_TIMEOUT)
+
+    async def terminate_workflow(self, execution_id: str, reason: str) -> None:
+        """End the workflow without asking it; one that is gone or has ended is left as it is.
+
+        Raises:
+            TemporalUnavailable: Temporal does not answer, or refuses.
+        """
+        async with self._translated_errors() as client:
+            with _missing_is_fine():
+                await _handle(client, execution_id).terminate(reason=reason, rpc_timeout=RPC_TIMEOUT)
+
+    async def find_problem(self) -> str | None:
+        """Why Temporal cannot be used; None where it can."""
+        try:
+            async with self._translated_errors() as client:
+                request = DescribeNamespaceRequest(namespace=self._settings.namespace)
+                await client.workflow_service.describe_namespace(request, timeout=LOOK_TIMEOUT)
+        except TemporalUnavailable as error:
+            return str(error)
+        return None
+
+    async def find_pending_reason(self) -> str | None:
+        """Why executions wait: Temporal is away, or nobody polls the queue. At most a second old."""
+        async with self._look_lock:
+            if time.monotonic() - self._look_at >= LOOK_LIFETIME_SECONDS:
+                try:
+                    self._look_reason = None if await self._has_runner() else NO_RUNNER
+                except TemporalUnavailable as error:
+                    self._look_reason = str(error)
+                self._look_at = time.monotonic()
+            return self._look_reason
+
+    async def _has_runner(self) -> bool:
+        request = DescribeTaskQueueRequest(
+            namespace=self._settings.namespace,
+            task_queue=TaskQueue(name=self._settings.task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+        async with self._translated_errors() as client:
+            answer = await client.workflow_service.describe_task_queue(request, timeout=LOOK_TIMEOUT)
+        oldest = datetime.now(UTC) - POLLER_LIFETIME
+        return any(poller.last_access_time.ToDatetime(UTC) > oldest for poller in answer.pollers)
+
+    @contextlib.asynccontextmanager
+    async def _translated_errors(self) -> AsyncGenerator[Client]:
+        try:
+            if self._client is None:
+                self._client = await self._make_client()
+            yield self._client
+        except RPCError as error:
+            if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+                raise self._not_reachable() from error
+            raise TemporalUnavailable(
+                f"Temporal at {self._settings.address} refuses: {error.message}"
+            ) from error
+        except RuntimeError as error:
+            # What the SDK raises where the first connection fails (temporalio 1.35, bridge client).
+            raise self._not_reachable() from error
+        except OSError as error:
+            raise TemporalUnavailable(f"could not read a TLS file for Temporal: {error}") from error
+
+    def _not_reachable(self) -> TemporalUnavailable:
+        return TemporalUnavailable(f"Temporal is not reachable at {self._settings.address}")
+
+    async def _make_client(self) -> Client:
+        settings = self._settings
+        tls: bool | TLSConfig = settings.tls
+        if settings.tls:
+            tls = TLSConfig(
+                server_root_ca_cert=settings.server_ca.read_bytes() if settings.server_ca else None,
+                domain=settings.server_name,
+                client_cert=settings.client_certificate.read_bytes() if settings.client_certificate else None,
+                client_private_key=settings.client_key.read_bytes() if settings.client_key else None,
+            )
+        return await Client.connect(
+            settings.address,
+            namespace=settings.namespace,
+            api_key=settings.api_key,
+            tls=tls,
+            data_converter=pydantic_data_converter,
+            lazy=True,
+        )
+
+
+@contextlib.contextmanager
+def _missing_is_fine() -> Generator[None]:
+    try:
+        yield
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND or _names_namespace(error):
+            raise
+
+
+def _names_namespace(error: RPCError) -> bool:
+    # Temporal answers NOT_FOUND for a missing namespace as well as for a missing workflow (server 1.32).
+    return error.message.startswith("Namespace ")
+
+
+def _handle(client: Client, execution_id: str) -> WorkflowHandle[object, object]:
+    return client.get_workflow_handle(execution_id)
