@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -57,8 +58,15 @@ _NOT_EXECUTABLE = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP, errno
 class CommandLauncher:
     """Runs commands. An async context manager: inside, the zygote is there; at its end all is killed."""
 
-    def __init__(self, base_environment: Mapping[str, str] | None = None) -> None:
-        """`base_environment` is what every command gets; default: where programs usually are, UTF-8."""
+    def __init__(
+        self, base_environment: Mapping[str, str] | None = None, *, temporary_root: Path | None = None
+    ) -> None:
+        """`base_environment` is what every command gets; default: where programs usually are, UTF-8.
+
+        Each command gets a temporary directory of its own, removed with it, in `temporary_root`; default:
+        the system's.
+        """
+        self._temporary_root = str(temporary_root or tempfile.gettempdir())
         self._base_environment = dict(
             command_environment({}) if base_environment is None else base_environment
         )
@@ -109,12 +117,13 @@ class CommandLauncher:
         """
         merged = {**self._base_environment, **environment}
         _check_text(argv, merged)
+        request = {"argv": list(argv), "env": merged, "temporary_root": self._temporary_root}
         loop = asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
         for _ in range(START_TRIES):
             command = await self._start(directory)
             remaining = None if deadline is None else max(0.0, deadline - loop.time())
-            end = await self._attend(command, argv, merged, remaining)
+            end = await self._attend(command, request, remaining)
             if end.supervisor is not None or end.report is not None or end.cause is not None:
                 return await self._result_of(end, argv, timeout_seconds)
         raise _could_not_start("the process that starts commands keeps dying")
@@ -169,12 +178,11 @@ class CommandLauncher:
     async def _attend(
         self,
         command: RunningCommand,
-        argv: Sequence[str],
-        environment: Mapping[str, str],
+        request: Mapping[str, object],
         timeout_seconds: float | None,
     ) -> CommandEnd:
         """Wait in a task of its own, so that a cancelled caller leaves nothing behind."""
-        task = asyncio.create_task(command.run(argv, environment, timeout_seconds))
+        task = asyncio.create_task(command.run(request, timeout_seconds))
         self._in_hand[command] = task
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:

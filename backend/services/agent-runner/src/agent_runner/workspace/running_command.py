@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
@@ -105,11 +105,9 @@ class RunningCommand:
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
 
-    async def run(
-        self, argv: Sequence[str], environment: Mapping[str, str], timeout_seconds: float | None
-    ) -> CommandEnd:
-        """Say what to execute, and wait until it has ended and nothing of it is left."""
-        sending = asyncio.create_task(self._send(argv, environment))
+    async def run(self, request: Mapping[str, object], timeout_seconds: float | None) -> CommandEnd:
+        """Say what to execute (`zygote` has the shape), and wait until it has ended and nothing is left."""
+        sending = asyncio.create_task(self._send(request))
         try:
             await asyncio.wait(
                 {self._report, self._killed}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
@@ -142,10 +140,10 @@ class RunningCommand:
         for output in self._outputs:
             self._end_output(output)
 
-    async def _send(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
-        request = json.dumps({"argv": list(argv), "env": dict(environment)}).encode("ascii")
+    async def _send(self, request: Mapping[str, object]) -> None:
+        data = json.dumps(request).encode("ascii")
         with contextlib.suppress(OSError):  # the missing report tells of it
-            await self._loop.sock_sendall(self._control, struct.pack(">I", len(request)) + request)
+            await self._loop.sock_sendall(self._control, struct.pack(">I", len(data)) + data)
 
     def _read_messages(self) -> None:
         try:

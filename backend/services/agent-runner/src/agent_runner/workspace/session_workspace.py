@@ -5,7 +5,6 @@ may reach outside is decided by whoever isolates them, not here.
 """
 
 import asyncio
-import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -30,8 +29,6 @@ from agent_runner.workspace.launcher import CommandLauncher
 WORKSPACE_REF: Final = WorkspaceRef(provider="stigmer", id="session")
 """The same for every session: the history that holds it belongs to the session already, and the directory's
 path differs from machine to machine."""
-TEMPORARY_DIRECTORY: Final = ".tmp"
-"""Beneath a command's home directory; there only while it holds something or a command runs."""
 
 
 class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, SupportsRealpath):
@@ -40,15 +37,14 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
     def __init__(self, directory: Path, *, launcher: CommandLauncher, home: Path | None = None) -> None:
         """`directory` is absolute.
 
-        `home` is where commands find `HOME` and temporary files. Default: the directory itself; give another
-        where the directory is a person's own, which caches and dotfiles do not belong into.
+        `home` is what commands find as `HOME`. Default: the directory itself; give another where the
+        directory is a person's own, which caches and dotfiles do not belong into.
         """
         self._given = directory
         self._home = home
         self._launcher = launcher
         self._directory: str | None = None
         self._files: ConfinedFiles | None = None
-        self._commands_in_hand = 0
 
     @property
     def ref(self) -> WorkspaceRef:
@@ -112,17 +108,16 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         if isinstance(command, str) != shell:
             raise TypeError("give a string with shell=True, or a sequence of arguments without it")
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-        directory, home = await asyncio.to_thread(self._prepare_for_command)
+        directory = await asyncio.to_thread(lambda: open_root(self._ensure_there()))
         try:
             result = await self._launcher.run(
                 argv,
                 directory=directory,
-                environment={**self._environment(home), **(env or {})},
+                environment={**self._environment(), **(env or {})},
                 timeout_seconds=timeout,
             )
         finally:
             os.close(directory)
-            self._tidy_after_command(home)
         await self.working_dir()  # a command that ended because the directory went did not end well
         return result
 
@@ -143,27 +138,10 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
             self._files = ConfinedFiles(directory)
         return self._files
 
-    def _prepare_for_command(self) -> tuple[int, Path]:
-        """A descriptor of the directory and the path of the home, with a temporary directory in it."""
-        directory = open_root(self._ensure_there())
-        home = self._home or Path(str(self._directory))
-        self._commands_in_hand += 1
-        # A full disk, say, is for the command to find out.
-        with contextlib.suppress(OSError):
-            (home / TEMPORARY_DIRECTORY).mkdir(0o700)
-        return directory, home
-
-    def _tidy_after_command(self, home: Path) -> None:
-        self._commands_in_hand -= 1
-        if self._commands_in_hand == 0:
-            with contextlib.suppress(OSError):  # not empty, mostly
-                (home / TEMPORARY_DIRECTORY).rmdir()
-
-    def _environment(self, home: Path) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         return {
-            "HOME": str(home),
+            "HOME": str(self._home or self._directory),
             "PWD": str(self._directory),
-            "TMPDIR": str(home / TEMPORARY_DIRECTORY),
             "TERM": "dumb",
             "PAGER": "cat",
             "GIT_TERMINAL_PROMPT": "0",

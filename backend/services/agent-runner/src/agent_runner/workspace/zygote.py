@@ -5,12 +5,13 @@ hide; so it imports the standard library only, has one thread, and knows neither
 
 For each command the runner sends one byte over FD, with four descriptors: a control socket, the command's
 stdout and stderr, and its directory. Over the control socket goes a length (4 bytes, big-endian) and a
-request `{"argv": [...], "env": {...}}`; back come lines of JSON: `{"supervisor": pid}` once, then one report,
-either `{"exit_code": n, "survivors": n}` or `{"stage": "fork"|"directory"|"exec", "errno": n}`. End of file
-from the runner, by intent or by its death, means: kill everything. Over FD goes back `pid` and a line feed
-for each supervisor that died without a report, once its processes are gone too.
+request `{"argv": [...], "env": {...}, "temporary_root": "..."}`; back come lines of JSON:
+`{"supervisor": pid}` once, then one report, either `{"exit_code": n, "survivors": n}` or
+`{"stage": "fork"|"directory"|"exec", "errno": n}`. End of file from the runner, by intent or by its death,
+means: kill everything. Over FD goes back `pid` and a line feed for each supervisor that died without a
+report, once its processes are gone too.
 """
-# ruff: noqa: PTH110, PTH208 - pathlib would be a good part of what this process loads
+# ruff: noqa: PTH102, PTH110, PTH208 - pathlib would be a good part of what this process loads
 
 import contextlib
 import ctypes
@@ -18,6 +19,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -124,11 +126,30 @@ def run_supervisor(control: int, stdout: int, stderr: int, directory: int) -> No
 def supervise(
     control: socket.socket, stdout: int, stderr: int, directory: int, children_ended: int
 ) -> dict[str, int | str] | None:
-    """Run the command to its end, or until told to kill it; the report, None if nobody waits for it."""
+    """Give the command a temporary directory and run it; the report, None if nobody waits for it."""
     control.sendall(to_line({"supervisor": os.getpid()}))
     request = receive_request(control)
     if request is None:
         return None
+    temporary = make_temporary_directory(request["temporary_root"])
+    if temporary is not None:
+        request["env"].setdefault("TMPDIR", temporary)
+    try:
+        return run_command(request, control, stdout, stderr, directory, children_ended)
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def run_command(
+    request: dict[str, Any],
+    control: socket.socket,
+    stdout: int,
+    stderr: int,
+    directory: int,
+    children_ended: int,
+) -> dict[str, int | str]:
+    """Run the command to its end, or until told to kill it; the report."""
     try:
         command, failure = start(request, stdout, stderr, directory)
     except OSError as error:
@@ -154,6 +175,16 @@ def supervise(
             return {"exit_code": 137 if exit_code is None else exit_code, "survivors": survivors}
         ready = poller.poll(None if exit_code is None else STRAGGLER_SECONDS * 1000)
         is_told_to_kill = any(descriptor == control.fileno() for descriptor, _ in ready)
+
+
+def make_temporary_directory(root: str) -> str | None:
+    """A directory of the command's own, gone with it; None where none can be made: the disk is full, say."""
+    path = f"{root}/stigmer-{os.urandom(16).hex()}"
+    try:
+        os.mkdir(path, 0o700)
+    except OSError:
+        return None
+    return path
 
 
 def receive_request(control: socket.socket) -> dict[str, Any] | None:
