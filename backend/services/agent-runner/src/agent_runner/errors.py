@@ -1,12 +1,14 @@
 """What can go wrong in the runner.
 
-    RunnerError
-    ├── SettingsError           the environment has a wrong or missing value; the process ends with 2
-    ├── ServerUnreachable       the server did not answer; trying again can help
-    ├── ServerRefused           the server answered with a problem document
-    │   └── AttemptSuperseded   another attempt holds the execution, or it has ended
-    └── ExecutionFailure        the execution must end as failed, for this reason
+RunnerError
+├── SettingsError           the environment has a wrong or missing value; the process ends with 2
+├── ServerUnreachable       the server did not answer; trying again can help
+├── ServerRefused           the server answered with a problem document
+│   └── AttemptSuperseded   another attempt holds the execution, or it has ended
+└── ExecutionFailure        the execution must end as failed, for this reason
 """
+
+import traceback
 
 from stigmer_contract.error_codes import ErrorCode
 
@@ -49,3 +51,14 @@ class ExecutionFailure(RunnerError):
         self.code = code
         self.message = message
         self.hint = hint
+
+
+def stack_of(error: BaseException) -> str:
+    """Where an unexpected error came from, for the log: its types and places, but not its messages, which
+    may quote a prompt or a file."""
+    lines: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        lines.append("".join(traceback.format_tb(cause.__traceback__)) + type(cause).__name__)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "\ncaused by\n".join(lines)

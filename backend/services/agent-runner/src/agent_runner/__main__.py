@@ -1,0 +1,61 @@
+"""The command `agent-runner`: without arguments the worker, with `health` the container's health check."""
+
+import os
+import sys
+from typing import Final
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+USAGE: Final = "usage: agent-runner [health | --version]"
+
+
+def main() -> int:
+    """Run the worker or the probe; returns the exit code."""
+    match sys.argv[1:]:
+        case []:
+            return _run_worker()
+        case ["health"]:
+            from agent_runner.health import probe_health
+            from agent_runner.settings import read_health_port
+
+            return probe_health(read_health_port(os.environ))
+        case ["--version"]:
+            from importlib.metadata import version
+
+            print(f"agent-runner {version('agent-runner')}")
+            return 0
+        case ["-h" | "--help"]:
+            print(USAGE)
+            return 0
+        case _:
+            print(f"error: unknown arguments {' '.join(sys.argv[1:])!r}\n{USAGE}", file=sys.stderr)
+            return EXIT_USAGE
+
+
+def _run_worker() -> int:
+    import asyncio
+
+    from agent_runner.errors import SettingsError
+    from agent_runner.logs import configure_logging
+    from agent_runner.settings import load_settings
+    from agent_runner.worker import run_worker
+
+    try:
+        settings = load_settings(os.environ)
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    configure_logging(settings.log_level, settings.log_format)
+    try:
+        asyncio.run(run_worker(settings))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        print(f"error: could not start the runner: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

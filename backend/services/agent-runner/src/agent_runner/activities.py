@@ -1,0 +1,79 @@
+"""The Temporal activity `run_leg`: a leg's heartbeat and cancellation.
+
+The danger is here. Without a heartbeat Temporal gives the leg to another worker; a cancellation that is not
+told from a shutdown would end an execution that was only to move. What a leg does is `leg`'s work.
+"""
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Final
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from agent_runner.errors import RunnerError, stack_of
+from agent_runner.leg import LegRunner, StopReason, cancel_and_wait
+from stigmer_contract.temporal import RUN_LEG_ACTIVITY, LegInput, LegOutcome, LegResult
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_INTERVAL: Final = timedelta(seconds=1)
+"""Also how long a cancellation takes to be noticed: Temporal tells of it in its answer to a heartbeat."""
+HEARTBEATS_PER_TIMEOUT: Final = 3
+"""So many heartbeats would have to be late in a row before a living leg is written off."""
+
+
+class LegActivities:
+    """The activities of this worker."""
+
+    def __init__(self, legs: LegRunner) -> None:
+        """`legs` runs them."""
+        self._legs = legs
+
+    @activity.defn(name=RUN_LEG_ACTIVITY)
+    async def run_leg(self, leg: LegInput) -> LegResult:
+        """Run one leg of the execution, to its end or until it has to stop."""
+        heart = asyncio.create_task(_beat())
+        work = asyncio.create_task(self._legs.run(leg.execution_id))
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:
+            if not self._legs.stop(leg.execution_id, _stop_reason()):
+                work.cancel()  # it has not been granted yet, so there is nothing to write down
+            await asyncio.wait({work})
+        finally:
+            await cancel_and_wait(heart)
+        return LegResult(outcome=_outcome(work))
+
+
+async def _beat() -> None:
+    timeout = activity.info().heartbeat_timeout or timedelta.max
+    interval = min(HEARTBEAT_INTERVAL, timeout / HEARTBEATS_PER_TIMEOUT)
+    while True:
+        activity.heartbeat()
+        await asyncio.sleep(interval.total_seconds())
+
+
+def _stop_reason() -> StopReason:
+    """Why Temporal cancelled this activity."""
+    details = activity.cancellation_details()
+    if details is not None and details.cancel_requested:
+        return StopReason.CANCEL
+    if details is not None and details.worker_shutdown:
+        return StopReason.HAND_BACK
+    return StopReason.FALL_SILENT
+
+
+def _outcome(work: "asyncio.Task[LegOutcome]") -> LegOutcome:
+    """The leg's outcome. An error is passed to Temporal by type only: its text could quote anything."""
+    if work.cancelled():
+        raise asyncio.CancelledError
+    error = work.exception()
+    if error is None:
+        return work.result()
+    if isinstance(error, RunnerError):
+        logger.warning("leg could not be run: %s", error)
+    else:
+        logger.error("leg failed unexpectedly:\n%s", stack_of(error))
+    raise ApplicationError("the leg failed; see the runner's log", type=type(error).__name__) from None

@@ -1,0 +1,53 @@
+"""Builds the pydantic-ai agent of one leg from the execution's agent spec. Runs nothing."""
+
+from typing import Final
+
+from pydantic_ai import Agent
+from pydantic_ai.models import Model
+
+from agent_runner.errors import ExecutionFailure
+from agent_runner.journal.durability import JournalDurability
+from agent_runner.models import model_settings
+from agent_runner.settings import RunnerSettings
+from agent_runner.tools import tool_capabilities
+from agent_runner.workspace import SessionWorkspace
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.manifest import AgentSpec, unsupported_fields
+
+MAX_TOOL_CORRECTIONS: Final = 10
+"""How often in a row a model may get one tool's arguments wrong before the execution fails."""
+MAX_ANSWER_CORRECTIONS: Final = 3
+"""How often a model may answer with nothing at all."""
+
+
+def build_agent(
+    agent_name: str,
+    spec: AgentSpec,
+    *,
+    model: Model,
+    settings: RunnerSettings,
+    workspace: SessionWorkspace,
+    durability: JournalDurability,
+) -> Agent[None, str]:
+    """The agent that works through `durability`'s journal in `workspace`.
+
+    Raises:
+        ExecutionFailure: the spec asks for something that does not exist yet.
+    """
+    not_yet = unsupported_fields(spec)
+    if not_yet:
+        raise ExecutionFailure(
+            ErrorCode.FEATURE_NOT_YET,
+            f"{not_yet[0]} is not supported yet by this runner",
+            f"remove {not_yet[0]} from the manifest",
+        )
+    return Agent(
+        model,
+        name=agent_name,
+        deps_type=type(None),
+        output_type=str,
+        instructions=spec.instructions,
+        model_settings=model_settings(spec.model_settings, settings),
+        retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
+        capabilities=[*tool_capabilities(spec, workspace), durability],
+    )

@@ -1,0 +1,137 @@
+"""Hangs the journal into pydantic-ai through its public extension point for durable execution.
+
+Written against `pydantic_ai.durable_exec` 2.62. Which step is done and which is looked up is decided in
+`steps`; here it is only recognised what pydantic-ai is about to do.
+"""
+
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import JsonValue
+from pydantic_ai.durable_exec import (
+    JSON_CODEC,
+    BaseDurabilityCapability,
+    DurabilityEngineSpec,
+    DurableOperationId,
+    JournalCallableOperationBackend,
+    ModelCompactMessagesId,
+    ModelRequestId,
+    RoleBasedOperationConfig,
+    ToolsetCallToolId,
+)
+from pydantic_ai.messages import (
+    AgentStreamEvent,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+)
+from pydantic_ai.tools import RunContext
+
+from agent_runner.journal.steps import StepJournal, ToolCall
+from agent_runner.journal.writer import LogWriter
+from stigmer_contract.events import ModelDelta
+
+SideEffects = Callable[[str], bool]
+"""Whether the tool of this name changes anything."""
+
+
+class _JournalBackend(JournalCallableOperationBackend[None]):
+    """Sends each durable operation of the agent to the journal, or straight on where it needs none."""
+
+    def __init__(
+        self, steps: StepJournal, has_side_effects: SideEffects, *, agent_name: str, model_id: str | None
+    ) -> None:
+        super().__init__(
+            agent_name=agent_name,
+            default_model_id=model_id,
+            config=RoleBasedOperationConfig[None](model=None, event=None, capability=None, tool=None),
+        )
+        self._steps = steps
+        self._has_side_effects = has_side_effects
+
+    async def execute(
+        self,
+        *,
+        operation_id: DurableOperationId,
+        name: str,
+        body: Callable[[], Awaitable[object]],
+        cache_key: tuple[object, ...],
+        config: None,
+    ) -> object:
+        match operation_id:
+            case ModelRequestId() | ModelCompactMessagesId():
+                return await self._steps.model_step(cast("Callable[[], Awaitable[JsonValue]]", body))
+            case ToolsetCallToolId():
+                # The key's shape is that of `_FunctionCallToolCacheIdentity`: name, arguments, context, tool.
+                tool, arguments, context = cache_key[:3]
+                assert isinstance(tool, str)
+                assert isinstance(context, RunContext)
+                call = ToolCall(
+                    call_id=context.tool_call_id or f"{tool}-without-id",
+                    tool=tool,
+                    arguments=cast("dict[str, Any]", arguments),
+                    side_effects=self._has_side_effects(tool),
+                )
+                return await self._steps.tool_step(call, cast("Callable[[], Awaitable[JsonValue]]", body))
+            case _:
+                # Discovery, argument checks, events and the workspace's `ensure` change nothing: done again.
+                return await body()
+
+
+class JournalDurability(BaseDurabilityCapability[None]):
+    """Makes an agent's run replay from, and append to, one execution's journal. One instance per leg."""
+
+    engine_spec: ClassVar[DurabilityEngineSpec] = DurabilityEngineSpec(
+        engine_name="Stigmer",
+        durable_unit_noun="step",
+        durable_container_noun="leg",
+        codec=JSON_CODEC,
+        wrapped_toolset_kinds=frozenset({"function", "mcp"}),
+        toolset_lifecycles={"function": "enter-never", "mcp": "enter-in-durable-unit"},
+        unsupported_runtime_toolset_kinds=frozenset({"dynamic"}),
+    )
+
+    def __init__(self, steps: StepJournal, writer: LogWriter, has_side_effects: SideEffects) -> None:
+        """The agent's answers are shown through `writer` while they are written."""
+
+        async def show_answer(_: RunContext[None], events: AsyncIterable[AgentStreamEvent]) -> None:
+            async for event in events:
+                delta = _delta_of(event)
+                if delta is not None:
+                    kind, text = delta
+                    writer.show(ModelDelta(turn=steps.turn, kind=kind, text=text))
+
+        super().__init__(event_stream_handler=show_answer)
+        self._steps = steps
+        self._has_side_effects = has_side_effects
+
+    @property
+    def in_durable_context(self) -> bool:
+        """Always: the agent is built for one leg and used nowhere else."""
+        return True
+
+    def get_durable_operation_backend(self) -> _JournalBackend:
+        """The journal, under the bound agent's name."""
+        return _JournalBackend(
+            self._steps, self._has_side_effects, agent_name=self.name, model_id=self.default_model_id
+        )
+
+
+def _delta_of(event: AgentStreamEvent) -> tuple[Literal["text", "thinking"], str] | None:
+    """The piece of text that a stream event brings, if any."""
+    match event:
+        case (
+            PartStartEvent(part=TextPart(content=text))
+            | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
+        ) if text:
+            return "text", text
+        case (
+            PartStartEvent(part=ThinkingPart(content=text))
+            | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=str(text)))
+        ) if text:
+            return "thinking", text
+        case _:
+            return None

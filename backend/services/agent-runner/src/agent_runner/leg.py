@@ -1,0 +1,328 @@
+"""A leg: works on one execution until the agent is done, fails, is cancelled or has to hand back.
+
+Reads what it needs from the server, runs the agent through the journal, and writes how it ended. Knows
+nothing of Temporal; `activities` calls it.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from datetime import UTC, datetime
+from enum import Enum, auto
+from importlib.metadata import version
+from typing import Any, Final
+
+from pydantic_ai.exceptions import AgentRunError
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.usage import UsageLimits
+
+from agent_runner.agent_builder import build_agent
+from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused, stack_of
+from agent_runner.journal.conversation import messages_of
+from agent_runner.journal.durability import JournalDurability
+from agent_runner.journal.recorded import RecordedSteps
+from agent_runner.journal.steps import StepGate, StepJournal, duration_exceeded
+from agent_runner.journal.writer import LogWriter
+from agent_runner.models import ModelPool
+from agent_runner.server_client import ServerClient
+from agent_runner.settings import RunnerSettings
+from agent_runner.tools import has_side_effects
+from agent_runner.workspace import (
+    CommandLauncher,
+    SessionWorkspace,
+    open_named_directory,
+    open_session_directory,
+)
+from stigmer_contract.api import LegGrant, StartLeg
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import (
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionFailed,
+    LegEnded,
+    LegEndReason,
+    TerminalEvent,
+    UsageUpdated,
+)
+from stigmer_contract.temporal import LegOutcome
+
+logger = logging.getLogger(__name__)
+
+RUNNER_VERSION: Final = version("agent-runner")
+MAX_FRUITLESS_LEGS: Final = 5
+"""After so many runners died in a row without writing a step, going on would be a crash loop."""
+HISTORY_READERS: Final = 8
+"""How many earlier executions of a session are read at once."""
+
+
+class StopReason(Enum):
+    """Why a leg is stopped from outside, what it has in hand notwithstanding."""
+
+    CANCEL = auto()
+    """A person asked for it."""
+    HAND_BACK = auto()
+    """The process ends now: what is in hand is dropped."""
+    FALL_SILENT = auto()
+    """Another attempt has the execution."""
+    OVERDUE = auto()
+    """`limits.duration` is over."""
+
+
+class LegRunner:
+    """What all legs of a process share."""
+
+    def __init__(
+        self, settings: RunnerSettings, client: ServerClient, launcher: CommandLauncher, models: ModelPool
+    ) -> None:
+        """Legs can be run at once."""
+        self._settings = settings
+        self._client = client
+        self._launcher = launcher
+        self._models = models
+        self._legs: dict[str, Leg] = {}
+        self._draining = False
+
+    @property
+    def active_legs(self) -> int:
+        """How many legs are in hand."""
+        return len(self._legs)
+
+    def drain(self) -> None:
+        """Let every leg finish its step in hand and hand back; legs to come do so at once."""
+        self._draining = True
+        for leg in self._legs.values():
+            leg.drain()
+
+    def stop(self, execution_id: str, reason: StopReason) -> bool:
+        """Stop the execution's leg in this process; whether there is one."""
+        leg = self._legs.get(execution_id)
+        if leg is not None:
+            leg.stop(reason)
+        return leg is not None
+
+    async def run(self, execution_id: str) -> LegOutcome:
+        """Run a leg of the execution to its end."""
+        if self._draining:
+            return LegOutcome.DRAINED
+        # Temporal gave the leg to this process again, so the one that is still here has been written off.
+        self.stop(execution_id, StopReason.FALL_SILENT)
+        try:
+            grant = await self._client.start_leg(
+                execution_id,
+                StartLeg(runner=f"{os.getpid()}@{socket.gethostname()}", runner_version=RUNNER_VERSION),
+            )
+        except ServerRefused as refusal:
+            if refusal.code in (ErrorCode.EXECUTION_ENDED, ErrorCode.NOT_FOUND):
+                return LegOutcome.ENDED
+            raise
+        leg = Leg(grant, self._settings, self._client, self._launcher, self._models)
+        self._legs[execution_id] = leg
+        if self._draining:
+            leg.drain()
+        if grant.execution.cancel_requested:
+            leg.stop(StopReason.CANCEL)
+        try:
+            return await leg.run()
+        finally:
+            if self._legs.get(execution_id) is leg:
+                del self._legs[execution_id]
+
+
+class Leg:
+    """One attempt at one execution."""
+
+    def __init__(
+        self,
+        grant: LegGrant,
+        settings: RunnerSettings,
+        client: ServerClient,
+        launcher: CommandLauncher,
+        models: ModelPool,
+    ) -> None:
+        """Does nothing until `run`."""
+        self._grant = grant
+        self._settings = settings
+        self._client = client
+        self._launcher = launcher
+        self._models = models
+        self._execution_id = grant.execution.execution_id
+        self._recorded = RecordedSteps.from_events(grant.events)
+        self._gate = StepGate()
+        self._stop_reason: StopReason | None = None
+        self._stopped = asyncio.Event()
+        self._steps: StepJournal | None = None
+
+    def drain(self) -> None:
+        """Finish the steps in hand, begin no other, and hand back."""
+        self._gate.close()
+
+    def stop(self, reason: StopReason) -> None:
+        """Drop what is in hand and end. The first reason holds, but falling silent outweighs all."""
+        if self._stop_reason is None or reason is StopReason.FALL_SILENT:
+            self._stop_reason = reason
+            self._stopped.set()
+
+    async def run(self) -> LegOutcome:
+        """Work to the end, and write down how it came."""
+        log_context = {"execution_id": self._execution_id, "attempt": self._grant.attempt}
+        logger.info("leg started", extra=log_context)
+        async with LogWriter(
+            self._client,
+            self._execution_id,
+            self._grant.attempt,
+            on_cancel_requested=lambda: self.stop(StopReason.CANCEL),
+            on_failure=self._append_refused,
+        ) as writer:
+            outcome = await self._run_and_conclude(writer)
+        logger.info("leg ended: %s", outcome, extra=log_context)
+        return outcome
+
+    async def _run_and_conclude(self, writer: LogWriter) -> LegOutcome:
+        work = asyncio.create_task(self._work(writer), name=f"agent {self._execution_id}")
+        try:
+            await self._wait_for_end(work)
+        finally:
+            await cancel_and_wait(work)
+        if self._stop_reason is StopReason.FALL_SILENT:
+            return LegOutcome.SUPERSEDED
+        reason, terminal = await self._conclusion(work)
+        total = self._recorded.usage if self._steps is None else self._steps.total_usage
+        writer.append(UsageUpdated(total=total), LegEnded(attempt=self._grant.attempt, reason=reason))
+        if terminal is not None:
+            writer.append(terminal)
+        try:
+            await writer.flush()
+        except AttemptSuperseded:
+            return LegOutcome.SUPERSEDED
+        return LegOutcome.DRAINED if terminal is None else LegOutcome.ENDED
+
+    def _append_refused(self, error: Exception) -> None:
+        if not isinstance(error, AttemptSuperseded):
+            logger.error("the log took no more events: %s", error, extra={"execution_id": self._execution_id})
+        self.stop(StopReason.FALL_SILENT)
+
+    async def _wait_for_end(self, work: asyncio.Task[str]) -> None:
+        """Return when the work is done, or has to be cancelled."""
+        stopped = asyncio.create_task(self._stopped.wait())
+        drained = asyncio.create_task(self._gate.drained())
+        try:
+            done, _ = await asyncio.wait(
+                {work, stopped, drained}, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            await cancel_and_wait(stopped)
+            await cancel_and_wait(drained)
+        if not done:
+            self.stop(StopReason.OVERDUE)
+
+    def _seconds_left(self) -> float | None:
+        """Until `limits.duration` is over; None where there is no such limit."""
+        duration = self._grant.spec.limits.duration
+        if duration is None:
+            return None
+        deadline = self._grant.execution.created_at + duration
+        return max(0.0, (deadline - datetime.now(UTC)).total_seconds())
+
+    # --- the work -----------------------------------------------------------------------------
+
+    async def _work(self, writer: LogWriter) -> str:
+        """Run the agent; the journal makes it skip what is already done. Returns its final answer.
+
+        Raises:
+            ExecutionFailure: the execution cannot go on.
+        """
+        grant = self._grant
+        if self._recorded.fruitless_legs > MAX_FRUITLESS_LEGS:
+            raise ExecutionFailure(
+                ErrorCode.RUNNER_LOST,
+                f"{MAX_FRUITLESS_LEGS} runners died one after the other without getting any further",
+                "look at the runner's log and its memory limit, then start the execution again",
+            )
+        workspace = await asyncio.to_thread(self._open_workspace)
+        built = await self._models.build(grant.execution.model or grant.spec.model, self._client.load_blob)
+        self._steps = StepJournal(
+            recorded=self._recorded,
+            writer=writer,
+            client=self._client,
+            gate=self._gate,
+            model_reference=built.reference,
+            limits=grant.spec.limits,
+        )
+        agent = build_agent(
+            grant.execution.agent_name,
+            grant.spec,
+            model=built.model,
+            settings=self._settings,
+            workspace=workspace,
+            durability=JournalDurability(self._steps, writer, has_side_effects),
+        )
+        try:
+            result = await agent.run(
+                str(await self._client.load_payload(grant.input)),
+                message_history=await self._history(),
+                usage_limits=UsageLimits(request_limit=None),
+            )
+        except AgentRunError as error:
+            reason = f"the model's answers could not be used: {' '.join(str(error).split())}"
+            failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, reason)
+            raise self._steps.failure or failure from error
+        return result.output
+
+    def _open_workspace(self) -> SessionWorkspace:
+        own = open_session_directory(self._settings.sandbox_root_dir, self._grant.execution.session_id)
+        if self._grant.workspace is None:
+            return SessionWorkspace(own, launcher=self._launcher)
+        # A person's own directory; dotfiles and caches of commands do not belong into it.
+        named = open_named_directory(self._grant.workspace)
+        return SessionWorkspace(named, launcher=self._launcher, home=own)
+
+    async def _history(self) -> list[ModelMessage]:
+        """The messages of the session's earlier executions."""
+        readers = asyncio.Semaphore(HISTORY_READERS)
+
+        async def read(execution_id: str) -> list[ModelMessage]:
+            async with readers:
+                events = await self._client.list_events(execution_id)
+                return await messages_of(events, self._client.load_payload)
+
+        parts = await asyncio.gather(*map(read, self._grant.previous_execution_ids))
+        return [message for part in parts for message in part]
+
+    # --- the end ------------------------------------------------------------------------------
+
+    async def _conclusion(self, work: asyncio.Task[str]) -> tuple[LegEndReason, TerminalEvent | None]:
+        """Why the leg ended, and how the execution did; None where it goes on in another leg."""
+        if not work.cancelled():
+            error = work.exception()
+            if error is None:
+                output = await self._client.store_payload(work.result())
+                return LegEndReason.COMPLETED, ExecutionCompleted(output=output)
+            return LegEndReason.FAILED, self._failed(error)
+        match self._stop_reason:
+            case StopReason.CANCEL:
+                return LegEndReason.CANCELLED, ExecutionCancelled()
+            case StopReason.OVERDUE:
+                return LegEndReason.FAILED, self._failed(duration_exceeded(self._grant.spec.limits))
+            case _:
+                return LegEndReason.DRAINED, None
+
+    def _failed(self, error: BaseException) -> ExecutionFailed:
+        if isinstance(error, ExecutionFailure):
+            return ExecutionFailed(code=error.code, message=error.message, hint=error.hint)
+        logger.error(
+            "the agent's run failed unexpectedly:\n%s",
+            stack_of(error),
+            extra={"execution_id": self._execution_id},
+        )
+        return ExecutionFailed(
+            code=ErrorCode.INTERNAL,
+            message=f"the runner failed unexpectedly: {type(error).__name__}",
+            hint="look for the execution's id in the runner's log",
+        )
+
+
+async def cancel_and_wait(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task and wait until it has let go; its outcome stays in the task."""
+    task.cancel()
+    await asyncio.wait({task})

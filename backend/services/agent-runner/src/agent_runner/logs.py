@@ -1,0 +1,50 @@
+"""How the runner logs: one line an event on standard error, as text or JSON, ids as fields.
+
+Callers log ids, counts and codes. Prompts, answers, tool output and keys are never passed to a logger.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from agent_runner.settings import LogFormat, LogLevel
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure_logging(level: LogLevel, form: LogFormat) -> None:
+    """Set up the root logger. Libraries speak only from `warning` up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("agent_runner").setLevel(level.upper())
+
+
+def _fields(record: logging.LogRecord) -> dict[str, str]:
+    return {name: str(value) for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        text = f"{_time(record)} {record.levelname:<7} {record.name}: {record.getMessage()}{fields}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["stack"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)

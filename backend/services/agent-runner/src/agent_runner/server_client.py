@@ -1,0 +1,209 @@
+"""The runner's calls to stigmer-server. Knows HTTP and retries; knows nothing of agents or Temporal.
+
+The server may be restarted at any moment, so a call that got no answer is made again until the
+caller gives up (is cancelled): appends carry an id, which makes the repetition harmless.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Sequence
+from typing import Final
+from uuid import uuid4
+
+import httpx
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+
+from agent_runner.errors import AttemptSuperseded, ServerRefused, ServerUnreachable
+from stigmer_contract.api import (
+    AppendEvents,
+    AppendResult,
+    LegGrant,
+    Page,
+    Problem,
+    PublishLiveEvents,
+    StartLeg,
+)
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import (
+    INLINE_PAYLOAD_MAX_BYTES,
+    BlobPayload,
+    Event,
+    InlinePayload,
+    LiveEvent,
+    Payload,
+    RecordedEvent,
+)
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_SECONDS: Final = 30.0
+LIVE_TIMEOUT_SECONDS: Final = 2.0
+RETRY_FIRST_DELAY_SECONDS: Final = 0.05
+RETRY_MAX_DELAY_SECONDS: Final = 2.0
+MAX_CONNECTIONS: Final = 200
+_EVENT_PAGE_SIZE: Final = 500
+
+_FENCED = frozenset({ErrorCode.ATTEMPT_SUPERSEDED, ErrorCode.EXECUTION_ENDED})
+_RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
+_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
+_EVENT_PAGE = TypeAdapter(Page[RecordedEvent])
+
+
+class ServerClient:
+    """One connection pool to the server, shared by all legs of the process."""
+
+    def __init__(self, endpoint: str, token: str | None) -> None:
+        """`endpoint` is a base URL such as `http://localhost:7234`."""
+        self._http = httpx.AsyncClient(
+            base_url=endpoint,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=REQUEST_TIMEOUT_SECONDS,
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS),
+            # The server is ours and near; a proxy set for the models is not meant for it.
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close the pool. Nothing may be called afterwards."""
+        await self._http.aclose()
+
+    async def is_reachable(self) -> str | None:
+        """None when the server answers this runner's credentials, else the reason why not."""
+        try:
+            response = await self._http.get("/v1/agents", params={"limit": 1}, timeout=LIVE_TIMEOUT_SECONDS)
+        except httpx.TransportError as error:
+            return f"the server at {self._http.base_url} does not answer: {type(error).__name__}"
+        if not response.is_success:
+            return f"the server at {self._http.base_url} answered {response.status_code}"
+        return None
+
+    async def start_leg(self, execution_id: str, request: StartLeg) -> LegGrant:
+        """Take the execution.
+
+        Raises:
+            ServerRefused: no such execution, or it has ended (`AttemptSuperseded`).
+        """
+        response = await self._post(f"/v1/executions/{execution_id}/legs", request)
+        return LegGrant.model_validate_json(response.content)
+
+    async def append(self, execution_id: str, attempt: int, events: Sequence[Event]) -> AppendResult:
+        """Append to the log, exactly once, however often it has to be tried.
+
+        Raises:
+            AttemptSuperseded: another attempt holds the execution, or it has ended.
+        """
+        request = AppendEvents(attempt=attempt, append_id=uuid4().hex, events=list(events))
+        response = await self._post(f"/v1/executions/{execution_id}/events", request)
+        return AppendResult.model_validate_json(response.content)
+
+    async def publish(self, execution_id: str, attempt: int, events: Sequence[LiveEvent]) -> None:
+        """Show to whoever watches. Best effort: what nobody could be shown is dropped."""
+        body = PublishLiveEvents(attempt=attempt, events=list(events)).model_dump_json()
+        try:
+            await self._http.post(
+                f"/v1/executions/{execution_id}/live",
+                content=body,
+                headers={"Content-Type": "application/json"},
+                timeout=LIVE_TIMEOUT_SECONDS,
+            )
+        except httpx.TransportError as error:
+            logger.debug(
+                "live events dropped: %s", type(error).__name__, extra={"execution_id": execution_id}
+            )
+
+    async def list_events(self, execution_id: str) -> list[RecordedEvent]:
+        """The whole log of an execution, ascending by sequence."""
+        events: list[RecordedEvent] = []
+        while True:
+            response = await self._request(
+                "GET",
+                f"/v1/executions/{execution_id}/events",
+                params={"after": events[-1].sequence if events else 0, "limit": _EVENT_PAGE_SIZE},
+                headers={"Accept": "application/json"},
+            )
+            page = _EVENT_PAGE.validate_json(response.content)
+            events.extend(page.items)
+            if not page.items or page.next_cursor is None:
+                return events
+
+    async def load_blob(self, sha256: str) -> bytes:
+        """The blob's bytes.
+
+        Raises:
+            ServerRefused: there is no such blob.
+        """
+        response = await self._request("GET", f"/v1/blobs/{sha256}")
+        return response.content
+
+    async def store_payload(self, value: JsonValue) -> Payload:
+        """Wrap a JSON value for the log: inline, or as a blob where it is large."""
+        text = _JSON.dump_json(value)
+        if len(text) <= INLINE_PAYLOAD_MAX_BYTES:
+            return InlinePayload(value=value)
+        sha256 = hashlib.sha256(text).hexdigest()
+        await self._request("PUT", f"/v1/blobs/{sha256}", content=text)
+        return BlobPayload(sha256=sha256, size_bytes=len(text))
+
+    async def load_payload(self, payload: Payload) -> JsonValue:
+        """The value that `store_payload` wrapped."""
+        if isinstance(payload, InlinePayload):
+            return payload.value
+        return _JSON.validate_json(await self.load_blob(payload.sha256))
+
+    async def _post(self, path: str, body: BaseModel) -> httpx.Response:
+        return await self._request(
+            "POST",
+            path,
+            content=body.model_dump_json().encode(),
+            headers={"Content-Type": "application/json"},
+        )
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        params: dict[str, int] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """Make the call until there is an answer; the server being away is no reason to lose a leg."""
+        delay = RETRY_FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return await self._request_once(method, path, content=content, params=params, headers=headers)
+            except ServerUnreachable as error:
+                logger.warning("%s; trying again in %.2g s", error, delay)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+            delay = min(delay * 2, RETRY_MAX_DELAY_SECONDS)
+
+    async def _request_once(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None,
+        params: dict[str, int] | None,
+        headers: dict[str, str] | None,
+    ) -> httpx.Response:
+        try:
+            response = await self._http.request(method, path, content=content, params=params, headers=headers)
+        except httpx.TransportError as error:
+            raise ServerUnreachable(f"{method} {path}: no answer ({type(error).__name__})") from error
+        if response.is_success:
+            return response
+        if response.status_code in _RETRYABLE_STATUSES:
+            raise ServerUnreachable(f"{method} {path}: the server answered {response.status_code}")
+        raise _refusal(response)
+
+
+def _refusal(response: httpx.Response) -> ServerRefused:
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except (ValidationError, json.JSONDecodeError):
+        return ServerRefused(response.status_code, None, response.reason_phrase)
+    kind = AttemptSuperseded if problem.code in _FENCED else ServerRefused
+    return kind(response.status_code, problem.code, problem.detail or problem.title)

@@ -1,0 +1,188 @@
+"""The runner's process: connects, polls the task queue, answers for its health, drains on SIGTERM.
+
+Composes what the other modules offer; decides nothing about an execution.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, TLSConfig
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
+from agent_runner.health import HealthServer
+from agent_runner.leg import RUNNER_VERSION, LegRunner
+from agent_runner.models import ModelPool
+from agent_runner.server_client import ServerClient
+from agent_runner.settings import RunnerSettings
+from agent_runner.workflows import AgentExecution
+from agent_runner.workspace import CommandLauncher, protect_process
+
+logger = logging.getLogger(__name__)
+
+CONNECT_FIRST_DELAY_SECONDS: Final = 0.1
+CONNECT_MAX_DELAY_SECONDS: Final = 2.0
+SHUTDOWN_MARGIN_SECONDS: Final = 2.0
+"""Kept of the drain's grace for dropping what could not finish and for writing that down."""
+
+
+async def run_worker(settings: RunnerSettings) -> None:
+    """Run until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    protect_process()
+    async with contextlib.AsyncExitStack() as resources:
+        # First, while there is the least to inherit.
+        launcher = await resources.enter_async_context(CommandLauncher())
+        server = ServerClient(settings.backend_endpoint, settings.token.get_secret_value())
+        resources.push_async_callback(server.close)
+        models = ModelPool(settings)
+        resources.push_async_callback(models.close)
+        runner = _Runner(settings, server, LegRunner(settings, server, launcher, models))
+        await resources.enter_async_context(
+            HealthServer(settings.health_host, settings.health_port, runner.checks(), version=RUNNER_VERSION)
+        )
+        await runner.run_until(stop)
+
+
+class _Runner:
+    """One worker on one Temporal namespace."""
+
+    def __init__(self, settings: RunnerSettings, server: ServerClient, legs: LegRunner) -> None:
+        self._settings = settings
+        self._server = server
+        self._legs = legs
+        self._client: Client | None = None
+        self._identity = f"{os.getpid()}@{os.uname().nodename}"
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Connect, however long that takes, poll until `stop`, then drain."""
+        stopping = asyncio.create_task(stop.wait())
+        connecting = asyncio.create_task(self._connect())
+        await asyncio.wait({stopping, connecting}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            connecting.cancel()
+            return
+        self._client = connecting.result()
+        worker = self._worker(self._client)
+        polling = asyncio.create_task(worker.run())
+        logger.info("polling task queue %s as %s", self._settings.temporal_task_queue, self._identity)
+        await asyncio.wait({stopping, polling}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if stop.is_set():
+            logger.info("draining: %d leg(s) in hand", self._legs.active_legs)
+            self._legs.drain()
+            await worker.shutdown()
+        await polling
+        logger.info("stopped")
+
+    def _worker(self, client: Client) -> Worker:
+        grace = max(0.0, self._settings.drain_grace_seconds - SHUTDOWN_MARGIN_SECONDS)
+        return Worker(
+            client,
+            task_queue=self._settings.temporal_task_queue,
+            workflows=[AgentExecution],
+            activities=[LegActivities(self._legs).run_leg],
+            identity=self._identity,
+            max_concurrent_activities=self._settings.temporal_max_concurrency,
+            # No sticky queue: a killed runner's workflows go on at once elsewhere. Histories are a few
+            # events long, so reading one again costs nothing.
+            max_cached_workflows=0,
+            max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
+            default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
+            graceful_shutdown_timeout=timedelta(seconds=grace),
+        )
+
+    async def _connect(self) -> Client:
+        delay = CONNECT_FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return await _connect_once(self._settings, self._identity)
+            except (RPCError, RuntimeError) as error:
+                logger.warning(
+                    "Temporal at %s does not answer (%s); trying again",
+                    self._settings.temporal_address,
+                    type(error).__name__,
+                )
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, CONNECT_MAX_DELAY_SECONDS)
+
+    # --- health -------------------------------------------------------------------------------
+
+    def checks(self) -> dict[str, Callable[[], Awaitable[str | None]]]:
+        """What readiness depends on; each check gives None, or the reason why it does not hold."""
+        return {
+            "temporal": self._check_polling,
+            "server": self._server.is_reachable,
+            "workspace": self._check_workspace,
+        }
+
+    async def _check_polling(self) -> str | None:
+        """Ask Temporal itself whether this worker polls the queue."""
+        address, queue = self._settings.temporal_address, self._settings.temporal_task_queue
+        if self._client is None:
+            return f"not connected to Temporal at {address}"
+        try:
+            answer = await self._client.workflow_service.describe_task_queue(
+                DescribeTaskQueueRequest(
+                    namespace=self._settings.temporal_namespace,
+                    task_queue=TaskQueue(name=queue),
+                    task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+                ),
+                timeout=timedelta(seconds=2),
+            )
+        except RPCError as error:
+            return f"Temporal at {address} does not answer: {error.status.name}"
+        if any(poller.identity == self._identity for poller in answer.pollers):
+            return None
+        return f"Temporal does not list this worker on task queue {queue}"
+
+    async def _check_workspace(self) -> str | None:
+        return await asyncio.to_thread(_why_not_writable, self._settings.sandbox_root_dir)
+
+
+async def _connect_once(settings: RunnerSettings, identity: str) -> Client:
+    api_key = settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None
+    return await Client.connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        api_key=api_key,
+        tls=_tls(settings) if settings.uses_temporal_tls else False,
+        identity=identity,
+        data_converter=pydantic_data_converter,
+    )
+
+
+def _tls(settings: RunnerSettings) -> TLSConfig:
+    def read(path: Path | None) -> bytes | None:
+        return None if path is None else path.read_bytes()
+
+    return TLSConfig(
+        server_root_ca_cert=read(settings.temporal_tls_server_ca_cert_path),
+        domain=settings.temporal_tls_server_name,
+        client_cert=read(settings.temporal_tls_client_cert_path),
+        client_private_key=read(settings.temporal_tls_client_key_path),
+    )
+
+
+def _why_not_writable(directory: Path) -> str | None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return None
+    except OSError as error:
+        return f"cannot write to {str(directory)!r}: {error.strerror}"
