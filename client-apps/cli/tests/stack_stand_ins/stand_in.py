@@ -24,7 +24,10 @@ def run(name: str, port_variable: str) -> None:
         print("about to crash", flush=True)
         sys.exit(1)
     (home / "seen").mkdir(exist_ok=True)
-    seen = {"arguments": sys.orig_argv, "environment": dict(os.environ), "files": os.listdir("/proc/self/fd")}
+    files = [
+        str(descriptor.readlink()) for descriptor in Path("/proc/self/fd").iterdir() if descriptor.exists()
+    ]
+    seen = {"arguments": sys.orig_argv, "environment": dict(os.environ), "files": files}
     (home / "seen" / f"{name}.json").write_text(json.dumps(seen), encoding="utf-8")
 
     class Handler(BaseHTTPRequestHandler):
@@ -37,7 +40,7 @@ def run(name: str, port_variable: str) -> None:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
             return
 
     server = ThreadingHTTPServer(("127.0.0.1", int(os.environ[port_variable])), Handler)

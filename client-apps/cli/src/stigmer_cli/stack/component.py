@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.stack.health import Probe
-from stigmer_cli.stack.process_identity import ProcessIdentity
 
 LineSink = Callable[[str], None]
 """Takes each line that a component writes."""

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.stack.component import Component, Launcher, RunningComponent
 from stigmer_cli.stack.log_files import RotatingLog
-from stigmer_cli.stack.process_identity import ProcessIdentity
 from stigmer_cli.stack.state import ComponentPhase, ComponentState
 
 logger = logging.getLogger(__name__)

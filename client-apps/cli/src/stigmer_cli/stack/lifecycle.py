@@ -4,7 +4,6 @@ Safe to call by several commands at once: one changes, the others wait for it.
 """
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -21,8 +20,8 @@ from stigmer_cli.errors import (
     HomeUnusable,
     PortTaken,
 )
+from stigmer_cli.processes.identity import end_processes
 from stigmer_cli.stack.locks import hold, is_locked
-from stigmer_cli.stack.process_identity import end_processes
 from stigmer_cli.stack.state import (
     LOOPBACK,
     RUNNER,
@@ -124,6 +123,8 @@ def ensure_token(path: Path) -> str:
         token = path.read_text(encoding="ascii").strip() if path.exists() else ""
         if token:
             return token
+        import secrets  # 25 ms, once in a lifetime
+
         # Linked into place: of two commands that make one at once, both get the first's.
         draft = path.with_name(f".token.{os.getpid()}")
         replace_file(draft, secrets.token_urlsafe(32))
@@ -188,7 +189,7 @@ def _end_leftovers(files: StackFiles, grace_seconds: float) -> None:
 
 
 def _check_ports(configuration: Configuration) -> None:
-    from stigmer_cli.stack.ports import find_holder, is_free
+    from stigmer_cli.processes.ports import find_holder, is_free
 
     needed = [
         (SERVER, configuration.server_port, "server.port"),

@@ -1,9 +1,6 @@
 """The model settings of the stack: whether they have changed, and an Ollama to use where none is set."""
 
-import hashlib
-import hmac
 import json
-import urllib.request
 from typing import Any, cast
 
 from stigmer_cli.config import Configuration, Secret, settings_by_field
@@ -19,6 +16,9 @@ _MAX_ANSWER_BYTES = 2_000_000
 
 def model_fingerprint(configuration: Configuration, token: str) -> str:
     """Equal for equal model settings. Keyed, so that it tells nothing about an API key."""
+    import hashlib
+    import hmac
+
     values: list[object] = [getattr(configuration, name) for name in MODEL_FIELDS]
     plain = [value.reveal() if isinstance(value, Secret) else value for value in values]
     return hmac.new(token.encode(), json.dumps(plain).encode(), hashlib.sha256).hexdigest()
@@ -40,6 +40,8 @@ def find_ollama(configuration: Configuration) -> str | None:
 
 
 def _ask(url: str, body: dict[str, str] | None) -> dict[str, Any]:
+    import urllib.request
+
     request = urllib.request.Request(  # noqa: S310  # the configuration allows http and https only
         url,
         data=None if body is None else json.dumps(body).encode(),

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stigmer_cli.processes.identity import ProcessIdentity, identify
 from stigmer_cli.stack.component import LineSink
 from stigmer_cli.stack.log_files import LineSplitter
-from stigmer_cli.stack.process_identity import ProcessIdentity, identify
 
 _READ_BYTES = 65_536
 _LAST_OUTPUT_SECONDS = 0.5

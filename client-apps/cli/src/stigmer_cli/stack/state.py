@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from stigmer_cli.config import Configuration, replace_file
-from stigmer_cli.stack.process_identity import ProcessIdentity
+from stigmer_cli.processes.identity import ProcessIdentity
 
 LOOPBACK = "127.0.0.1"
 """Every component of our own listens here, and nowhere else."""

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from stigmer_cli.config import Configuration
+from stigmer_cli.processes.identity import uptime_seconds
 from stigmer_cli.stack.health import Health
 from stigmer_cli.stack.local_components import component_probe
 from stigmer_cli.stack.locks import is_locked
-from stigmer_cli.stack.process_identity import uptime_seconds
 from stigmer_cli.stack.state import (
     LOOPBACK,
     RUNNER,

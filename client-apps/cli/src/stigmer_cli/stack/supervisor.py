@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from stigmer_cli.processes.identity import ProcessIdentity, identify
 from stigmer_cli.stack.component import Component
 from stigmer_cli.stack.keeper import ComponentKeeper, RestartPolicy
 from stigmer_cli.stack.locks import FileLock
 from stigmer_cli.stack.log_files import RotatingLog
-from stigmer_cli.stack.process_identity import ProcessIdentity, identify
 from stigmer_cli.stack.state import ComponentPhase, ComponentState, StackFiles, StackState, write_state
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Supervisor:
     async def _keep_guard(self) -> None:
         while True:
             self._guard = guard = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "stigmer_cli.stack.guard"),
+                *(sys.executable, "-P", "-m", "stigmer_cli.processes.guard"),
                 stdin=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )

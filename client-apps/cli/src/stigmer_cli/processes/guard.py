@@ -1,4 +1,4 @@
-"""Ends the components when the supervisor was killed and could not: `python -m stigmer_cli.stack.guard`.
+"""Ends the components when the supervisor was killed and could not: `python -m stigmer_cli.processes.guard`.
 
 Reads from stdin which processes run (`+ PID MARK`) and which have ended (`- PID`). The supervisor holds the
 other end, so the end of stdin is the end of the supervisor. Unlike Linux's PR_SET_PDEATHSIG this is portable,
@@ -8,7 +8,7 @@ and the components get time to end in good order. Does nothing as long as the su
 import signal
 import sys
 
-from stigmer_cli.stack.process_identity import ProcessIdentity, end_processes
+from stigmer_cli.processes.identity import ProcessIdentity, end_processes
 
 GRACE_SECONDS = 5.0
 
