@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select, tuple_
+from sqlalchemy import Connection, bindparam, func, select
 
 from stigmer_contract.events import EVENT_ADAPTER, Event
 from stigmer_server.database import Database
 from stigmer_server.errors import CallRefused, NotFound, ServerError, Unavailable
-from stigmer_server.execution_state import ExecutionState, advance
+from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
 from stigmer_server.tables import events, executions
 
 logger = logging.getLogger(__name__)
@@ -107,18 +107,27 @@ class _Group:
 Listener = Callable[[ExecutionState, Sequence[StoredEvent]], None]
 """Called in the event loop after a commit, in the log's order. Must not block or raise."""
 
-_columns = executions.c
-_update = (
-    executions.update()
-    .where(_columns.execution_id == bindparam("key"))
-    .values(
-        {
-            column.name: bindparam(f"new_{column.name}")
-            for column in executions.columns
-            if column.name
-            not in ("execution_id", "session_id", "agent_name", "model", "created_at", "deadline_at")
-        }
+# Built once: to build a statement takes SQLAlchemy as long as SQLite to run it.
+_select_states = (
+    select(executions)
+    .where(executions.c.execution_id.in_(bindparam("execution_ids", expanding=True)))
+    # Sorted, so that two servers on one database lock in the same order.
+    .order_by(executions.c.execution_id)
+    .with_for_update()
+)
+_select_seen = (
+    select(events.c.execution_id, events.c.append_id, func.max(events.c.sequence))
+    .where(
+        events.c.execution_id.in_(bindparam("execution_ids", expanding=True)),
+        events.c.append_id.in_(bindparam("append_ids", expanding=True)),
     )
+    .group_by(events.c.execution_id, events.c.append_id)
+)
+_insert_events = events.insert()
+_update_state = (
+    executions.update()
+    .where(executions.c.execution_id == bindparam("key"))
+    .values({name: bindparam(f"new_{name}") for name in CHANGING_COLUMNS})
 )
 
 
@@ -236,31 +245,19 @@ def _write_group(connection: Connection, group: list[_Append]) -> None:
         except CallRefused as refusal:
             append.outcome = refusal
     if tables.rows:
-        connection.execute(events.insert(), tables.rows)
+        connection.execute(_insert_events, tables.rows)
     if tables.changed:
-        connection.execute(_update, [_update_row(tables.states[key]) for key in sorted(tables.changed)])
+        connection.execute(_update_state, [_update_row(tables.states[key]) for key in sorted(tables.changed)])
 
 
 def _load_group(connection: Connection, group: list[_Append]) -> _Group:
     execution_ids = sorted({append.execution_id for append in group})
-    rows = connection.execute(
-        # Sorted, so that two servers on one database lock in the same order.
-        select(executions)
-        .where(_columns.execution_id.in_(execution_ids))
-        .order_by(_columns.execution_id)
-        .with_for_update()
-    )
+    rows = connection.execute(_select_states, {"execution_ids": execution_ids})
     states = {row.execution_id: ExecutionState.from_row(row) for row in rows}
-    append_keys = [
-        (append.execution_id, append.append_id) for append in group if append.append_id is not None
-    ]
+    append_ids = [append.append_id for append in group if append.append_id is not None]
     seen: dict[tuple[str, str], int] = {}
-    if append_keys:
-        found = connection.execute(
-            select(events.c.execution_id, events.c.append_id, func.max(events.c.sequence))
-            .where(tuple_(events.c.execution_id, events.c.append_id).in_(append_keys))
-            .group_by(events.c.execution_id, events.c.append_id)
-        )
+    if append_ids:
+        found = connection.execute(_select_seen, {"execution_ids": execution_ids, "append_ids": append_ids})
         seen = {(execution_id, append_id): sequence for execution_id, append_id, sequence in found}
     return _Group(states, seen)
 
@@ -301,5 +298,6 @@ def _event_row(execution_id: str, stored: StoredEvent, append_id: str | None) ->
 
 
 def _update_row(state: ExecutionState) -> dict[str, object]:
-    row: dict[str, object] = {f"new_{name}": value for name, value in state.to_row().items()}
-    return row | {"key": state.execution_id}
+    row = state.to_row()
+    changes: dict[str, object] = {f"new_{name}": row[name] for name in CHANGING_COLUMNS}
+    return changes | {"key": state.execution_id}

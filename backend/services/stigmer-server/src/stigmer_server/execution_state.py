@@ -36,6 +36,19 @@ from stigmer_server.errors import IllegalMove
 _PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
 
 NOTHING_USED: Final = Usage()
+CHANGING_COLUMNS: Final = (
+    "phase",
+    "attempt",
+    "last_sequence",
+    "usage",
+    "output",
+    "error",
+    "cancel_requested_at",
+    "cancel_reason",
+    "started_at",
+    "ended_at",
+)
+"""Columns of `executions` that change after its first event."""
 
 
 @dataclass(frozen=True, slots=True)
