@@ -245,7 +245,7 @@ class Configuration:
     @property
     def names_model(self) -> bool:
         """Whether a model is configured for agents that name none."""
-        return self.llm_model is not None
+        return self.llm_provider is not None and self.llm_model is not None
 
 
 def settings_by_field() -> dict[str, Setting]:

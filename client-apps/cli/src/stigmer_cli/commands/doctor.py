@@ -1,0 +1,67 @@
+"""`stigmer doctor`: says what is right and what is wrong with this machine, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from stigmer_cli.errors import ConfigurationError, EnvironmentNotReady
+
+if TYPE_CHECKING:
+    from stigmer_cli.stack.model_access import Finding
+
+
+@click.command(epilog="Example: stigmer doctor --json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> int:
+    """Check that this machine can run agents.
+
+    The exit code is 3 where something has to be repaired, else 0.
+    """
+    from dataclasses import asdict
+
+    from stigmer_cli.output import print_json
+    from stigmer_cli.stack.model_access import Outcome
+
+    findings = _find()
+    broken = any(finding.outcome is Outcome.FAILED for finding in findings)
+    if as_json:
+        print_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            click.echo(_describe(finding))
+    return EnvironmentNotReady.exit_code if broken else 0
+
+
+def _find() -> list[Finding]:
+    from stigmer_cli.config import load_configuration
+    from stigmer_cli.stack.diagnosis import check_python, diagnose
+    from stigmer_cli.stack.model_access import Finding, Outcome
+
+    try:
+        configuration = load_configuration(os.environ)
+    except ConfigurationError as error:
+        remedy = error.hint or "correct the value"
+        return [check_python(), Finding("configuration", Outcome.FAILED, error.message, remedy)]
+    read = Finding("configuration", Outcome.PASSED, str(configuration.config_file))
+    return [check_python(), read, *diagnose(configuration)]
+
+
+def _describe(finding: Finding) -> str:
+    import sys
+
+    from stigmer_cli.output import has_colour, sanitize
+    from stigmer_cli.stack.model_access import Outcome
+
+    mark, colour = {
+        Outcome.PASSED: ("passed ", "32"),
+        Outcome.WARNING: ("warning", "33"),
+        Outcome.FAILED: ("failed ", "31"),
+    }[finding.outcome]
+    painted = f"\x1b[{colour}m{mark}\x1b[0m" if has_colour(sys.stdout) else mark
+    lines = [f"{painted}  {finding.name}: {sanitize(finding.detail)}"]
+    if finding.remedy:
+        lines.append(f"         {sanitize(finding.remedy)}")
+    return "\n".join(lines)

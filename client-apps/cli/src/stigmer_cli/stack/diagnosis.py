@@ -1,0 +1,121 @@
+"""Checks whether this machine can run agents: a finding for each thing that can be wrong. Changes nothing."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+
+from stigmer_cli.config import Configuration
+from stigmer_cli.errors import ProgramMissing
+from stigmer_cli.processes.ports import find_holder, is_free
+from stigmer_cli.stack.local_components import component_probe, find_temporal
+from stigmer_cli.stack.model_access import Finding, Outcome, check_models
+from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, ComponentPhase
+from stigmer_cli.stack.status import ComponentStatus, StackStatus, stack_status
+
+NEEDED_PYTHON = (3, 11)
+NEEDED_BYTES = 200_000_000
+"""Below this a database may not grow for long."""
+ADVISED_BYTES = 2_000_000_000
+_START = "run `stigmer server start`"
+
+
+def check_python() -> Finding:
+    """Whether this Python is new enough."""
+    detail = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info >= NEEDED_PYTHON:
+        return Finding("python", Outcome.PASSED, detail)
+    return Finding("python", Outcome.FAILED, detail, "install Python 3.11 or newer")
+
+
+def diagnose(configuration: Configuration) -> list[Finding]:
+    """All the checks that need a readable configuration; those over the network wait for seconds at most."""
+    status = stack_status(configuration)
+    return [
+        _check_home(configuration),
+        _check_disk(configuration),
+        _check_temporal(configuration),
+        *_check_ports(configuration, status),
+        *(_check_component(component, status) for component in status.components),
+        *check_models(configuration),
+    ]
+
+
+def _check_home(configuration: Configuration) -> Finding:
+    home = configuration.home
+    if not home.exists():
+        parent = next(folder for folder in home.parents if folder.exists())
+        if os.access(parent, os.W_OK | os.X_OK):
+            return Finding("home", Outcome.PASSED, f"{home} (made at the first start)")
+        return Finding("home", Outcome.FAILED, f"{home} cannot be made", "set STIGMER_HOME to another folder")
+    try:
+        with tempfile.TemporaryFile(dir=home):
+            mode = home.stat().st_mode & 0o777
+    except OSError as error:
+        detail = f"{home} cannot be written to: {error.strerror}"
+        return Finding("home", Outcome.FAILED, detail, "set STIGMER_HOME to a folder that you can write to")
+    if mode & 0o077:
+        detail = f"{home} is open to others (mode {mode:03o})"
+        return Finding("home", Outcome.WARNING, detail, f"run `chmod 700 {home}`")
+    return Finding("home", Outcome.PASSED, str(home))
+
+
+def _check_disk(configuration: Configuration) -> Finding:
+    folder = next(f for f in (configuration.home, *configuration.home.parents) if f.exists())
+    free_bytes = shutil.disk_usage(folder).free
+    detail = f"{free_bytes / 1e9:.1f} GB free at {folder}"
+    if free_bytes < NEEDED_BYTES:
+        return Finding("disk", Outcome.FAILED, detail, "make room, or set STIGMER_HOME to another disk")
+    if free_bytes < ADVISED_BYTES:
+        return Finding("disk", Outcome.WARNING, detail, "make room before long runs")
+    return Finding("disk", Outcome.PASSED, detail)
+
+
+def _check_temporal(configuration: Configuration) -> Finding:
+    name = "temporal program"
+    if configuration.temporal_address is None:
+        try:
+            return Finding(name, Outcome.PASSED, str(find_temporal()))
+        except ProgramMissing as error:
+            return Finding(name, Outcome.FAILED, error.message, error.hint)
+    address = configuration.temporal_address
+    health = component_probe(TEMPORAL, address, is_external=True)()
+    if health.ready:
+        return Finding("temporal address", Outcome.PASSED, f"{address} answers")
+    detail = f"{address}: {health.reason}"
+    return Finding(
+        "temporal address", Outcome.FAILED, detail, "start that Temporal, or unset `temporal.address`"
+    )
+
+
+def _check_ports(configuration: Configuration, status: StackStatus) -> list[Finding]:
+    if status.running:
+        return []  # the components hold them; whether they answer is checked for each
+    ports = {SERVER: configuration.server_port, RUNNER: configuration.runner_health_port}
+    settings = {SERVER: "server.port", RUNNER: "runner.healthPort", TEMPORAL: "temporal.port"}
+    if configuration.temporal_address is None:
+        ports = {TEMPORAL: configuration.temporal_port, **ports}
+    findings: list[Finding] = []
+    for component, port in ports.items():
+        name = f"port {port} ({component})"
+        if is_free(LOOPBACK, port):
+            findings.append(Finding(name, Outcome.PASSED, "free"))
+        else:
+            detail = f"held by {find_holder(port) or 'another program'}"
+            remedy = f"stop that program, or run `stigmer config set {settings[component]} PORT`"
+            findings.append(Finding(name, Outcome.FAILED, detail, remedy))
+    return findings
+
+
+def _check_component(component: ComponentStatus, status: StackStatus) -> Finding:
+    if component.ready:
+        version = f", version {component.version}" if component.version else ""
+        return Finding(component.name, Outcome.PASSED, f"ready at {component.address}{version}")
+    if not status.running:
+        detail = component.reason or "not running"
+        return Finding(component.name, Outcome.WARNING, detail, f"{_START}; `stigmer run` does so by itself")
+    detail = f"{component.phase}: {component.reason or 'no reason given'}"
+    restart = component.phase is ComponentPhase.FAILED
+    remedy = f"run `stigmer server logs --{component.name}`" + (", then `stigmer server restart`" * restart)
+    return Finding(component.name, Outcome.FAILED, detail, remedy)

@@ -1,0 +1,108 @@
+"""Asks model providers, at no cost, whether they answer and take the key: `doctor`'s question.
+
+The runner decides for itself how it reaches a provider (agent_runner.models); this follows its rules: the
+general key and base URL belong to `llm.provider` where that is set.
+"""
+
+import http.client
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from enum import StrEnum
+
+from stigmer_cli.config import Configuration, Secret
+from stigmer_cli.stack.model_settings import find_ollama
+
+_TIMEOUT_SECONDS = 5.0
+_OWN_URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com/v1"}
+_KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+_ANTHROPIC_VERSION = "2023-06-01"  # https://docs.anthropic.com/en/api/versioning
+_REFUSALS = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
+
+
+class Outcome(StrEnum):
+    """How a check went."""
+
+    PASSED = "passed"
+    WARNING = "warning"
+    """Agents can run, but something may surprise."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    name: str
+    outcome: Outcome
+    detail: str
+    remedy: str | None = None
+    """What to do, where it did not pass."""
+
+
+def check_models(configuration: Configuration) -> list[Finding]:
+    """The model for agents that name none, then every provider that a setting or a key speaks of."""
+    wanted = [configuration.llm_provider] if configuration.llm_provider else []
+    wanted += ["openai"] if configuration.openai_api_key else []
+    wanted += ["anthropic"] if configuration.anthropic_api_key else []
+    asked = dict.fromkeys(provider for provider in wanted if provider != "replay")
+    return [_check_default(configuration), *(_check_provider(configuration, provider) for provider in asked)]
+
+
+def _check_default(configuration: Configuration) -> Finding:
+    name = "default model"
+    if configuration.names_model:
+        return Finding(name, Outcome.PASSED, f"{configuration.llm_provider}:{configuration.llm_model}")
+    if found := find_ollama(configuration):
+        return Finding(name, Outcome.PASSED, f"none is set; {found} of the running Ollama is used")
+    remedy = "set STIGMER_LLM_PROVIDER and STIGMER_LLM_MODEL, or write a `model` into each manifest"
+    return Finding(name, Outcome.WARNING, "none is set, and no Ollama answers", remedy)
+
+
+def _check_provider(configuration: Configuration, provider: str) -> Finding:
+    name = f"provider {provider}"
+    is_general = configuration.llm_provider in (None, provider)
+    base_url = configuration.llm_base_url if is_general else None
+    base_url = base_url or _OWN_URLS.get(provider)
+    if provider == "ollama":
+        base_url = base_url or f"{configuration.ollama_base_url}/v1"
+    if base_url is None:
+        return Finding(name, Outcome.FAILED, "it has no address", "set STIGMER_LLM_BASE_URL")
+    key = _find_key(configuration, provider, is_general)
+    if key is None and provider in _KEY_VARIABLES:
+        return Finding(name, Outcome.FAILED, "it has no API key", f"set {_KEY_VARIABLES[provider]}")
+    return _ask(name, f"{base_url}/models", _headers(provider, key))
+
+
+def _find_key(configuration: Configuration, provider: str, is_general: bool) -> Secret | None:
+    own = {"openai": configuration.openai_api_key, "anthropic": configuration.anthropic_api_key}
+    return (configuration.llm_api_key if is_general else None) or own.get(provider)
+
+
+def _headers(provider: str, key: Secret | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if provider == "anthropic":
+        return {"x-api-key": key.reveal(), "anthropic-version": _ANTHROPIC_VERSION}
+    return {"Authorization": f"Bearer {key.reveal()}"}
+
+
+def _ask(name: str, url: str, headers: dict[str, str]) -> Finding:
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310  # http and https only, as read
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310  # as above
+            return Finding(
+                name, Outcome.PASSED, f"{url} answers and takes the key" if headers else f"{url} answers"
+            )
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in _REFUSALS:
+            return Finding(name, Outcome.FAILED, f"{url} refuses the key ({error.code})", "set another key")
+        return Finding(
+            name, Outcome.WARNING, f"{url} answers {error.code}", "see whether the base URL is right"
+        )
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
+        return Finding(
+            name, Outcome.FAILED, f"{url} cannot be reached: {reason}", "check the network and the URL"
+        )
