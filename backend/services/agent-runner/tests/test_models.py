@@ -1,0 +1,485 @@
+"""Models end to end: built from a reference, asked over real HTTP, in every wire format."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from pydantic_ai import Agent
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    PartDeltaEvent,
+    TextPartDelta,
+    ThinkingPart,
+    ToolCallPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.settings import ModelSettings as RequestSettings
+
+from agent_runner.errors import ExecutionFailure
+from agent_runner.models import ModelPool, classify_fault, model_settings, price_of
+from agent_runner.models.model_faults import ModelFault
+from agent_runner.settings import load_settings
+from model_server import VALID_KEY, Fault, FaultKind, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.manifest import ModelSettings
+
+REFERENCES = ["openai:gpt-5", "anthropic:claude-sonnet-5", "openai-compatible:local", "ollama:qwen3:8b"]
+every_wire_format = pytest.mark.parametrize("reference", REFERENCES)
+
+
+async def no_blob(sha256: str) -> bytes:
+    raise AssertionError(f"blob {sha256} was asked for")
+
+
+@asynccontextmanager
+async def pool_with(environ: dict[str, str]) -> AsyncGenerator[ModelPool]:
+    pool = ModelPool(load_settings({"STIGMER_TOKEN": "t", **environ}))
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def environ_for(reference: str, server: ModelServer, key: str = VALID_KEY) -> dict[str, str]:
+    return {
+        "STIGMER_LLM_PROVIDER": reference.partition(":")[0],
+        "STIGMER_LLM_BASE_URL": server.url,
+        "STIGMER_LLM_API_KEY": key,
+    }
+
+
+def question(text: str = "Hello.") -> list[ModelMessage]:
+    return [ModelRequest(parts=[UserPromptPart(text)])]
+
+
+async def ask(
+    reference: str,
+    server: ModelServer,
+    *,
+    key: str = VALID_KEY,
+    timeout_seconds: float = 10,
+    stream: bool = True,
+) -> tuple[ModelResponse, list[str]]:
+    """One request, never repeated: the answer and the pieces of text in which it came."""
+    settings = RequestSettings(timeout=timeout_seconds)
+    pieces: list[str] = []
+    async with pool_with(environ_for(reference, server, key)) as pool:
+        model = (await pool.build(reference, no_blob)).model
+        if not stream:
+            return await model.request(question(), settings, ModelRequestParameters()), pieces
+        async with model.request_stream(question(), settings, ModelRequestParameters()) as answer:
+            async for event in answer:
+                if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+                    pieces.append(event.delta.content_delta)
+        return answer.get(), pieces
+
+
+async def fault_of(
+    reference: str,
+    server: ModelServer,
+    *,
+    key: str = VALID_KEY,
+    timeout_seconds: float = 10,
+    stream: bool = True,
+) -> ModelFault:
+    with pytest.raises(Exception) as caught:
+        await ask(reference, server, key=key, timeout_seconds=timeout_seconds, stream=stream)
+    return classify_fault(caught.value)
+
+
+# --- answers ----------------------------------------------------------------------------------
+
+
+@every_wire_format
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_comes_whole_and_with_its_usage(reference: str, stream: bool) -> None:
+    turn = ScriptedTurn("One two three.", input_tokens=42, output_tokens=7)
+    with ModelServer(ScriptedModel([turn])) as server:
+        response, pieces = await ask(reference, server, stream=stream)
+
+    assert (response.text, len(response.parts)) == ("One two three.", 1)
+    assert (response.usage.input_tokens, response.usage.output_tokens) == (42, 7)
+    assert pieces == (["two ", "three."] if stream else [])
+
+
+@every_wire_format
+async def test_an_agent_calls_tools_and_goes_on_with_their_results(reference: str) -> None:
+    script = ScriptedModel(
+        [
+            ScriptedTurn(
+                "Let me see.", [ScriptedCall("add", {"a": 2, "b": 3}), ScriptedCall("add", {"a": 4, "b": 5})]
+            ),
+            ScriptedTurn("", [ScriptedCall("add", {"a": 5, "b": 9})], thinking="Nearly there."),
+            ScriptedTurn("It is 14."),
+        ]
+    )
+    with ModelServer(script) as server:
+        async with pool_with(environ_for(reference, server)) as pool:
+            agent = Agent(
+                (await pool.build(reference, no_blob)).model,
+                model_settings=model_settings(ModelSettings(), load_settings({"STIGMER_TOKEN": "t"})),
+            )
+
+            @agent.tool_plain
+            def add(a: int, b: int) -> int:
+                return a + b
+
+            result = await agent.run("[conversation sum] Add them up.")
+
+    assert result.output == "It is 14."
+    calls = [
+        part.args_as_dict()
+        for message in result.all_messages()
+        for part in message.parts
+        if isinstance(part, ToolCallPart)
+    ]
+    assert calls == [{"a": 2, "b": 3}, {"a": 4, "b": 5}, {"a": 5, "b": 9}]
+    thoughts = [
+        part.content
+        for message in result.all_messages()
+        for part in message.parts
+        if isinstance(part, ThinkingPart)
+    ]
+    assert thoughts == ["Nearly there."]
+    assert server.asked == {("sum", 1): 1, ("sum", 2): 1, ("sum", 3): 1}
+
+
+async def test_settings_of_the_agent_reach_the_provider() -> None:
+    wanted = ModelSettings.model_validate(
+        {"temperature": 0.5, "topP": 0.9, "maxTokens": 77, "seed": 3, "timeout": "30s"}
+    )
+    settings = load_settings(
+        {"STIGMER_TOKEN": "t", "STIGMER_LLM_MAX_TOKENS": "5", "STIGMER_LLM_TEMPERATURE": "1.5"}
+    )
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
+        async with pool_with(environ_for("openai-compatible:", server)) as pool:
+            model = (await pool.build("openai-compatible:local", no_blob)).model
+            for request in (model_settings(wanted, settings), model_settings(ModelSettings(), settings)):
+                await model.request(question(), request, ModelRequestParameters())
+
+    first, second = server.bodies
+    assert (first["temperature"], first["top_p"], first["max_completion_tokens"], first["seed"]) == (
+        0.5,
+        0.9,
+        77,
+        3,
+    )
+    assert (second["temperature"], second["max_completion_tokens"]) == (1.5, 5)
+    assert "seed" not in second
+
+
+async def test_a_known_model_has_a_price_and_another_has_none() -> None:
+    turn = ScriptedTurn("Yes.", input_tokens=1_000_000, output_tokens=100_000)
+    with ModelServer(ScriptedModel([turn])) as server:
+        prices = [price_of((await ask(reference, server))[0]) for reference in REFERENCES]
+
+    assert prices == [Decimal("2.25"), Decimal("3.0"), None, None]
+
+
+async def test_models_of_one_provider_share_connections() -> None:
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
+        async with pool_with(environ_for("openai-compatible:", server)) as pool:
+            for name in ("a", "b", "a"):
+                model = (await pool.build(f"openai-compatible:{name}", no_blob)).model
+                await model.request(question(), None, ModelRequestParameters())
+
+    assert server.connections == 1
+
+
+# --- faults -----------------------------------------------------------------------------------
+
+
+@every_wire_format
+async def test_too_many_requests_are_retryable_after_what_the_provider_asks(reference: str) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    faults = [
+        Fault("status", 429, "Slow down.", retry_after="7"),
+        Fault("status", 429, "Slow down.", retry_after=format_datetime(later, usegmt=True)),
+        Fault("status", 429, "Slow down."),
+    ]
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: faults})) as server:
+        in_seconds, as_date, unsaid = [await fault_of(reference, server) for _ in faults]
+
+    assert in_seconds == ModelFault(
+        True,
+        7.0,
+        ErrorCode.MODEL_UNAVAILABLE,
+        f"model {reference.partition(':')[2]!r} failed: 429: Slow down.",
+        "try again later, or name another model",
+    )
+    assert as_date.retry_after_seconds is not None
+    assert 3500 < as_date.retry_after_seconds <= 3600
+    assert unsaid.retry_after_seconds is None
+
+
+@every_wire_format
+@pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 529])
+async def test_a_server_error_is_retryable_and_not_retried_by_the_sdk(reference: str, status: int) -> None:
+    faults = [Fault("status", status)] * 5
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: faults})) as server:
+        fault = await fault_of(reference, server)
+
+    assert (fault.retryable, fault.code) == (True, ErrorCode.MODEL_UNAVAILABLE)
+    assert fault.message.endswith(f"{status}: the model is out of order")
+    assert server.asked == {("default", 1): 1}
+
+
+@every_wire_format
+@pytest.mark.parametrize("kind", ["cut", "end_early", "malformed", "error_event"])
+@pytest.mark.parametrize("after_pieces", [0, 1, 3, 4])
+async def test_a_broken_stream_is_never_taken_for_an_answer(
+    reference: str, kind: FaultKind, after_pieces: int
+) -> None:
+    fault = Fault(kind, 529, after_pieces=after_pieces)
+    turn = ScriptedTurn("One two three four.")
+    with ModelServer(ScriptedModel([turn], {1: [fault]})) as server:
+        found = await fault_of(reference, server)
+
+    assert (found.retryable, found.code) == (True, ErrorCode.MODEL_UNAVAILABLE), found
+
+
+@every_wire_format
+@pytest.mark.parametrize("kind", ["cut", "end_early"])
+@pytest.mark.parametrize("after_pieces", range(2, 9))
+async def test_a_tool_call_that_breaks_off_is_never_carried_out(
+    reference: str, kind: FaultKind, after_pieces: int
+) -> None:
+    fault = Fault(kind, after_pieces=after_pieces)
+    turn = ScriptedTurn("", [ScriptedCall("write", {"path": "a b c d e f g h", "text": "i j k l m n"})])
+    with ModelServer(ScriptedModel([turn], {1: [fault]})) as server:
+        found = await fault_of(reference, server)
+
+    assert (found.retryable, found.code) == (True, ErrorCode.MODEL_UNAVAILABLE), found
+
+
+@every_wire_format
+@pytest.mark.parametrize("kind", ["cut", "end_early"])
+async def test_a_body_that_breaks_off_is_retryable(reference: str, kind: FaultKind) -> None:
+    fault = Fault(kind)
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [fault]})) as server:
+        found = await fault_of(reference, server, stream=False)
+
+    assert (found.retryable, found.code) == (True, ErrorCode.MODEL_UNAVAILABLE), found
+
+
+@every_wire_format
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_model_that_says_nothing_times_out(reference: str, stream: bool) -> None:
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [Fault("hang")]})) as server:
+        fault = await fault_of(reference, server, timeout_seconds=0.2, stream=stream)
+
+    assert (fault.retryable, fault.code) == (True, ErrorCode.MODEL_UNAVAILABLE)
+
+
+@every_wire_format
+async def test_a_model_that_trickles_for_ever_times_out(reference: str) -> None:
+    turn = ScriptedTurn("so " * 10_000, chunk_seconds=0.02)
+    with ModelServer(ScriptedModel([turn])) as server:
+        fault = await fault_of(reference, server, timeout_seconds=0.3)
+
+    assert fault.retryable
+    assert fault.message.endswith("failed: no complete answer within 0.3 seconds")
+
+
+@every_wire_format
+async def test_a_server_that_is_not_there_is_retryable(reference: str) -> None:
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
+        pass
+
+    fault = await fault_of(reference, server)
+
+    assert (fault.retryable, fault.code) == (True, ErrorCode.MODEL_UNAVAILABLE)
+
+
+@every_wire_format
+async def test_a_wrong_key_is_refused_with_the_providers_reason(reference: str) -> None:
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
+        fault = await fault_of(reference, server, key="sk-wrong-secret-key")
+
+    assert fault == ModelFault(
+        False,
+        None,
+        ErrorCode.MODEL_REJECTED,
+        f"model {reference.partition(':')[2]!r} was refused: 401: Incorrect API key provided: sk-…",
+        "give the runner a valid key of this provider, with access to the model",
+    )
+
+
+@every_wire_format
+async def test_an_unknown_model_is_refused_with_the_providers_reason(reference: str) -> None:
+    name = reference.partition(":")[2]
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], models=["other"])) as server:
+        fault = await fault_of(reference, server)
+
+    assert (fault.retryable, fault.code) == (False, ErrorCode.MODEL_REJECTED)
+    assert fault.message == f"model {name!r} was refused: 404: The model `{name}` does not exist"
+
+
+@every_wire_format
+@pytest.mark.parametrize("status", [400, 403, 413, 422])
+async def test_a_refused_request_is_not_asked_again(reference: str, status: int) -> None:
+    fault = Fault("status", status, "That is not allowed.")
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [fault]})) as server:
+        found = await fault_of(reference, server)
+
+    assert (found.retryable, found.code) == (False, ErrorCode.MODEL_REJECTED)
+    assert found.message.endswith(f"was refused: {status}: That is not allowed.")
+
+
+@pytest.mark.parametrize(
+    ("reference", "fault", "hint"),
+    [
+        (
+            "openai:gpt-5",
+            Fault("status", 400, "Your input exceeds the context window.", "context_length_exceeded"),
+            "give the agent a smaller task, or name a model with a larger context window",
+        ),
+        (
+            "openai-compatible:local",
+            Fault("status", 400, "This model's maximum context length is 8192 tokens."),
+            "give the agent a smaller task, or name a model with a larger context window",
+        ),
+        (
+            "anthropic:claude-sonnet-5",
+            Fault("status", 400, "prompt is too long: 208310 tokens > 200000 maximum"),
+            "give the agent a smaller task, or name a model with a larger context window",
+        ),
+        (
+            "openai:gpt-5",
+            Fault("status", 429, "You exceeded your current quota.", "insufficient_quota"),
+            "top up the provider's account, or name another model",
+        ),
+    ],
+)
+async def test_what_waiting_cannot_mend_says_what_can(reference: str, fault: Fault, hint: str) -> None:
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [fault]})) as server:
+        found = await fault_of(reference, server)
+
+    assert (found.retryable, found.code, found.hint) == (False, ErrorCode.MODEL_REJECTED, hint)
+
+
+@every_wire_format
+async def test_a_cancelled_request_ends_at_once_and_leaves_the_pool_usable(reference: str) -> None:
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [Fault("hang")]})) as server:
+        async with pool_with(environ_for(reference, server)) as pool:
+            model = (await pool.build(reference, no_blob)).model
+            request = asyncio.create_task(model.request(question(), None, ModelRequestParameters()))
+            await asyncio.to_thread(server.wait_until_asked, "default", 1)
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(request, 5)
+            server.release()
+
+            response = await model.request(question(), None, ModelRequestParameters())
+
+    assert response.text == "Yes."
+
+
+# --- what has to be configured ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reference", "environ", "message", "hint"),
+    [
+        (
+            None,
+            {},
+            "no model is named by the agent, the command, or the runner's environment",
+            "write `model: provider:name` into the manifest, give --model provider:name, "
+            "or set STIGMER_LLM_PROVIDER and STIGMER_LLM_MODEL for the runner",
+        ),
+        (
+            None,
+            {"STIGMER_LLM_PROVIDER": "openai"},
+            "no model is named by the agent, the command, or the runner's environment",
+            "write `model: provider:name` into the manifest, give --model provider:name, "
+            "or set STIGMER_LLM_MODEL for the runner",
+        ),
+        (
+            "openai:gpt-5",
+            {"ANTHROPIC_API_KEY": "a"},
+            "there is no API key for provider 'openai'",
+            "set OPENAI_API_KEY or OPENAI_API_KEY_FILE for the runner",
+        ),
+        (
+            "anthropic:claude-sonnet-5",
+            {"STIGMER_LLM_PROVIDER": "openai", "STIGMER_LLM_API_KEY": "of-openai"},
+            "there is no API key for provider 'anthropic'",
+            "set ANTHROPIC_API_KEY or ANTHROPIC_API_KEY_FILE for the runner",
+        ),
+        (
+            "openai-compatible:local",
+            {},
+            "model 'openai-compatible:local' has no server to be asked from",
+            "set STIGMER_LLM_BASE_URL for the runner, such as http://localhost:8000/v1",
+        ),
+        (
+            "gpt-5",
+            {},
+            "'gpt-5' is not a model; write provider:name, where provider is one of "
+            "openai, anthropic, ollama, openai-compatible, replay",
+            None,
+        ),
+        (
+            "replay:/nowhere/c.yaml",
+            {},
+            "could not read the cassette '/nowhere/c.yaml': No such file or directory",
+            None,
+        ),
+        (
+            "replay:demo.yaml",
+            {"MODE": "cloud"},
+            "this runner takes cassettes from the blob store only, not the file 'demo.yaml'",
+            "run `stigmer run --model replay:FILE`, which uploads the file",
+        ),
+    ],
+)
+async def test_a_model_that_is_not_configured_says_what_to_set(
+    reference: str | None, environ: dict[str, str], message: str, hint: str | None
+) -> None:
+    async with pool_with(environ) as pool:
+        with pytest.raises(ExecutionFailure) as caught:
+            await pool.build(reference, no_blob)
+
+    assert (caught.value.code, caught.value.message, caught.value.hint) == (
+        ErrorCode.MODEL_NOT_CONFIGURED,
+        message,
+        hint,
+    )
+
+
+async def test_the_runners_default_model_is_used_where_nobody_names_one() -> None:
+    environ = {"STIGMER_LLM_PROVIDER": "ollama", "STIGMER_LLM_MODEL": "qwen3:8b"}
+    async with pool_with(environ) as pool:
+        assert (await pool.build(None, no_blob)).reference == "ollama:qwen3:8b"
+
+
+async def test_an_exchange_of_keys_between_providers_is_not_possible(tmp_path: Path) -> None:
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
+        environ = {
+            "STIGMER_LLM_PROVIDER": "openai",
+            "STIGMER_LLM_API_KEY": "of-openai",
+            "OPENAI_API_KEY": "of-openai-too",
+            "OLLAMA_BASE_URL": server.url,
+        }
+        async with pool_with(environ) as pool:
+            model = (await pool.build("ollama:qwen3", no_blob)).model
+            with pytest.raises(Exception, match="Incorrect API key provided: no-key"):
+                await model.request(question(), None, ModelRequestParameters())
+
+
+def test_importing_the_models_imports_no_providers_sdk() -> None:
+    code = "import sys, agent_runner.models; print({'openai', 'anthropic'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert result.stdout.strip() == "set()"
