@@ -175,6 +175,10 @@ class CommandLauncher:
                 raise _could_not_start(error.strerror) from error
         return self._zygote
 
+    def _replace_zygote(self) -> None:
+        if self._zygote is not None:
+            self._zygote.kill()
+
     async def _attend(
         self,
         command: RunningCommand,
@@ -182,7 +186,7 @@ class CommandLauncher:
         timeout_seconds: float | None,
     ) -> CommandEnd:
         """Wait in a task of its own, so that a cancelled caller leaves nothing behind."""
-        task = asyncio.create_task(command.run(request, timeout_seconds))
+        task = asyncio.create_task(command.run(request, timeout_seconds, on_silence=self._replace_zygote))
         self._in_hand[command] = task
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:

@@ -8,6 +8,7 @@ import codecs
 import contextlib
 import json
 import os
+import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ kills the command and is raised from there.
 
 MAX_OUTPUT_BYTES: Final = 10 * 1024 * 1024
 """Most that a command may write to stdout and stderr together before it is killed."""
+START_SECONDS: Final = 10.0
+"""Longest wait for a supervisor; a zygote that takes longer was stopped, or is otherwise lost."""
 KILL_SECONDS: Final = 10.0
 """Longest wait for the supervisor to report that all is dead; it gives up by itself sooner."""
 DRAIN_SECONDS: Final = 2.0
@@ -104,10 +107,24 @@ class RunningCommand:
         self._killed.set_result(None)
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
+        if self._supervisor is not None and not self._report.done():
+            with contextlib.suppress(OSError):
+                os.kill(self._supervisor, signal.SIGCONT)  # its own command may have stopped it
 
-    async def run(self, request: Mapping[str, object], timeout_seconds: float | None) -> CommandEnd:
-        """Say what to execute (`zygote` has the shape), and wait until it has ended and nothing is left."""
+    async def run(
+        self,
+        request: Mapping[str, object],
+        timeout_seconds: float | None,
+        *,
+        on_silence: Callable[[], None],
+    ) -> CommandEnd:
+        """Say what to execute (`zygote` has the shape), and wait until it has ended and nothing is left.
+
+        `on_silence` is called when no supervisor has started after `START_SECONDS`. It must end the zygote,
+        which settles that none will.
+        """
         sending = asyncio.create_task(self._send(request))
+        silence = self._loop.call_later(START_SECONDS, lambda: self._supervisor or on_silence())
         try:
             await asyncio.wait(
                 {self._report, self._killed}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
@@ -118,6 +135,7 @@ class RunningCommand:
             if self._report.done():
                 await asyncio.wait({output.ended for output in self._outputs}, timeout=DRAIN_SECONDS)
         finally:
+            silence.cancel()
             sending.cancel()
             await asyncio.wait({sending})
             self.close()
