@@ -2,6 +2,8 @@
 
 import click
 
+_MODEL_WIDTH = 32
+
 
 @click.group()
 def agents() -> None:
@@ -21,19 +23,20 @@ def list_agents(limit: int, as_json: bool) -> None:
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.quantities import format_age
+    from stigmer_cli.rendering.screen import shorten
     from stigmer_cli.rendering.tables import print_table
 
     with open_client() as client:
         found = client.list_agents(limit)
     if as_json:
-        print_json([agent.model_dump(mode="json", by_alias=True, exclude_unset=True) for agent in found])
+        print_json([agent.model_dump(mode="json", by_alias=True, exclude_defaults=True) for agent in found])
         return
     now = datetime.now(UTC)
     rows = [
         [
             agent.name,
             str(agent.version),
-            agent.manifest.spec.model or "default",
+            shorten(agent.manifest.spec.model or "default", _MODEL_WIDTH),
             format_age(agent.updated_at, now),
             agent.manifest.spec.description,
         ]
@@ -61,7 +64,7 @@ def get_agent(name: str, as_json: bool) -> None:
     with open_client() as client:
         agent = client.get_agent(name)
     if as_json:
-        print_json(agent.model_dump(mode="json", by_alias=True, exclude_unset=True))
+        print_json(agent.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     else:
         click.echo(format_manifest(agent.manifest), nl=False)
 

@@ -7,9 +7,7 @@ from stigmer_cli.api_client import ApiClient
 from stigmer_cli.config import load_configuration
 from stigmer_cli.errors import StackNotRunning, UsageError
 from stigmer_cli.output import is_terminal, print_note
-from stigmer_cli.stack import ensure_running
-from stigmer_cli.stack.locks import is_locked
-from stigmer_cli.stack.state import StackFiles
+from stigmer_cli.stack import ensure_running, running_version
 
 
 def open_client() -> ApiClient:
@@ -19,8 +17,7 @@ def open_client() -> ApiClient:
         StackNotRunning: the local stack does not run, and no other server is configured.
     """
     configuration = load_configuration(os.environ)
-    is_local = configuration.server_endpoint is None
-    if is_local and not is_locked(StackFiles(configuration).supervisor_lock):
+    if configuration.server_endpoint is None and running_version(configuration) is None:
         raise StackNotRunning
     return ApiClient(ensure_running(configuration, report=print_note))
 
