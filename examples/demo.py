@@ -1,0 +1,248 @@
+"""`make demo`: an agent at work, its runner killed half-way, and the agent finishing all the same.
+
+Uses nothing but the `stigmer` command and what it prints with `--json`. The stack is the demo's own: its
+state is in `.demo/`, its ports are free ones, and it is stopped at the end.
+"""
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from run import EXAMPLES, find_stigmer, run_arguments
+
+EXAMPLE = "csv-report"
+FOLDER = EXAMPLES.parent / ".demo"
+WORKSPACE = FOLDER / EXAMPLE
+KILL_AFTER_TURN = 6
+"""Of the cassette's twelve answers. The next one takes two seconds, so that no command runs meanwhile."""
+COMMAND_TIMEOUT_SECONDS = 60
+REPORT_LINES = 14
+STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Event = dict[str, Any]  # one line of `--json`
+
+
+class DemoFailed(Exception):
+    """The demo did not show what it is there to show."""
+
+
+def main() -> int:
+    """Start, run, kill, prove, stop."""
+    for number in STOPPING_SIGNALS:
+        signal.signal(number, _interrupt)
+    FOLDER.mkdir(exist_ok=True)
+    with (FOLDER / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("error: another demo runs in this checkout", file=sys.stderr)
+            return 3
+        try:
+            return _demonstrate()
+        except DemoFailed as failure:
+            print(f"\nerror: {failure}\n\nhint: logs are in {FOLDER / 'home' / 'logs'}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            return 130
+
+
+def _demonstrate() -> int:
+    began = time.monotonic()
+    stigmer = Stigmer()
+    _say("Starting Temporal, stigmer-server and a runner of the demo's own.")
+    with stigmer.running_stack():
+        runner = stigmer.runner_pid()
+        shutil.copytree(EXAMPLES / EXAMPLE / "input", WORKSPACE)
+        _say(
+            f"The agent {EXAMPLE} is to write a report about a sales export of 194 rows, some of them dirty.",
+            "Its model answers from a recording, so no key is needed; its commands really run.",
+        )
+        events = _watch_and_kill(stigmer, runner)
+        execution_id = str(events[0]["execution_id"])
+        _show_proof(stigmer, execution_id)
+    _show_result(execution_id)
+    print(f"\nThe whole demo took {time.monotonic() - began:.0f} seconds.")
+    return 0
+
+
+class Stigmer:
+    """The `stigmer` command, with a home and ports that nobody else uses."""
+
+    def __init__(self) -> None:
+        command = find_stigmer()
+        if command is None:
+            raise DemoFailed("there is no `stigmer` command; run `make setup`")
+        self._command = command
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("STIGMER_", "TEMPORAL_", "OTEL_"))
+        }
+        temporal, server, health = _free_ports(3)
+        self._environment = kept | {
+            "STIGMER_HOME": str(FOLDER / "home"),
+            "STIGMER_TEMPORAL_PORT": str(temporal),
+            "STIGMER_PORT": str(server),
+            "STIGMER_HEALTH_PORT": str(health),
+        }
+
+    @contextmanager
+    def running_stack(self) -> Iterator[None]:
+        """A fresh stack, ready; stopped at the end, whatever happens."""
+        self.run("server", "stop")  # what an earlier demo left behind, if it was killed
+        for leftover in (FOLDER / "home", WORKSPACE):
+            shutil.rmtree(leftover, ignore_errors=True)
+        try:
+            self.run("server", "start", shown=True)
+            yield
+        finally:
+            for number in STOPPING_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)  # stopping takes some seconds, and must not be cut off
+            self.run("server", "stop")
+
+    def run(self, *arguments: str, shown: bool = False) -> str:
+        """What the command prints on stdout."""
+        if shown:
+            print(f"  $ {shlex.join(['stigmer', *arguments])}")
+        finished = subprocess.run(
+            [self._command, *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=COMMAND_TIMEOUT_SECONDS,
+            check=False,
+            start_new_session=True,  # Ctrl-C is the demo's to handle
+        )
+        if finished.returncode:
+            raise DemoFailed(f"`stigmer {shlex.join(arguments)}` failed:\n{finished.stderr.strip()}")
+        return finished.stdout
+
+    @contextmanager
+    def events(self, *arguments: str) -> Iterator[Iterator[Event]]:
+        """The recorded events that a command with `--json` prints, as they come."""
+        with subprocess.Popen(
+            [self._command, *arguments, "--json"],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,
+        ) as process:
+            assert process.stdout is not None
+            try:
+                yield (line for line in map(json.loads, process.stdout) if "sequence" in line)
+                if process.wait(COMMAND_TIMEOUT_SECONDS):
+                    raise DemoFailed(f"`stigmer {arguments[0]}` ended with exit code {process.returncode}")
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+    def runner_pid(self) -> int:
+        """Of the runner that the stack has now."""
+        status = json.loads(self.run("server", "status", "--json"))
+        return next(int(part["pid"]) for part in status["components"] if part["name"] == "runner")
+
+
+# --- what one sees ----------------------------------------------------------------------------
+
+
+def _watch_and_kill(stigmer: Stigmer, runner: int) -> list[Event]:
+    """Show the execution to its end, and kill its runner on the way."""
+    seen: list[Event] = []
+    with stigmer.events(*run_arguments(EXAMPLE, WORKSPACE, None)) as events:
+        for line in events:
+            seen.append(line)
+            event = line["event"]
+            _show(event)
+            if event["type"] == "tool.finished" and event["turn"] == KILL_AFTER_TURN:
+                os.kill(runner, signal.SIGKILL)
+                _say(f"Half-way, while the model is being asked: kill -9 {runner}. The runner is gone.")
+            if event["type"] == "leg.started" and event["attempt"] > 1:
+                _say(
+                    f"A new runner, {event['runner']}, took the execution over at event {line['sequence']}.",
+                    "It reads the log and goes on with the answer that never came.",
+                )
+    if seen[-1]["event"]["type"] != "execution.completed":
+        raise DemoFailed("the execution did not complete")
+    return seen
+
+
+def _show(event: Event) -> None:
+    """One line for each answer and each finished tool call."""
+    if event["type"] == "model.responded":
+        parts = event["response"].get("value", {}).get("parts", [])
+        said = " ".join(part["content"] for part in parts if part["part_kind"] == "text")
+        if said:
+            print(f"  turn {event['turn']:>2}  {_shortened(said)}")
+    elif event["type"] == "tool.started":
+        arguments = event["arguments"].get("value", {})
+        argument = _shortened(str(next(iter(arguments.values()), "")))
+        print(f"  turn {event['turn']:>2}    {event['tool']} {argument}")
+
+
+def _show_proof(stigmer: Stigmer, execution_id: str) -> None:
+    """Read the whole log once more, and count."""
+    with stigmer.events("executions", "follow", execution_id) as lines:
+        log = list(lines)
+    answers = [line for line in log if line["event"]["type"] == "model.responded"]
+    calls = [line["event"]["call_id"] for line in log if line["event"]["type"] == "tool.finished"]
+    turns = [line["event"]["turn"] for line in answers]
+    if turns != list(range(1, len(turns) + 1)) or len(calls) != len(set(calls)):
+        raise DemoFailed("something stands in the log twice")
+    _say(f"The log of {execution_id} proves it, {len(log)} events in all:")
+    for attempt in sorted({line["attempt"] for line in answers}):
+        mine = [line["event"]["turn"] for line in answers if line["attempt"] == attempt]
+        print(f"  runner {attempt} got the answers to turns {mine[0]} to {mine[-1]}")
+    print(f"  {len(turns)} turns, {len(turns)} model answers, {len(calls)} tool calls: none of them twice")
+
+
+def _show_result(execution_id: str) -> None:
+    report = (WORKSPACE / "report.md").read_text(encoding="utf-8").splitlines()
+    _say(f"The report ({len(report)} lines) begins:")
+    print("\n".join(f"  | {line}" for line in report[:REPORT_LINES]))
+    here = Path.cwd()
+    _say("Everything is stopped. What is left to look at:")
+    for what, path in (("report and scripts", WORKSPACE), ("logs of the stack", FOLDER / "home" / "logs")):
+        shown = path.relative_to(here) if path.is_relative_to(here) else path
+        print(f"  {what:<20} {shown}")
+    print(f"  {'the same by hand':<20} python3 examples/run.py {EXAMPLE}")
+
+
+def _say(*lines: str) -> None:
+    print("", *lines, sep="\n", flush=True)
+
+
+def _shortened(text: str, width: int = 88) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(listener.getsockname()[1]) for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
