@@ -1,0 +1,149 @@
+"""Answers `/healthz` and `/readyz` for this process, and asks another runner's: the container's health check.
+
+Imports the standard library only, for the probe starts every few seconds. What makes a runner ready is
+told by the caller.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Final, Self
+
+logger = logging.getLogger(__name__)
+
+CHECK_TIMEOUT_SECONDS: Final = 2.0
+REQUEST_TIMEOUT_SECONDS: Final = 5.0
+PROBE_TIMEOUT_SECONDS: Final = 4.0
+MAX_REQUEST_BYTES: Final = 16 * 1024
+
+Check = Callable[[], Awaitable[str | None]]
+"""Whether one thing is as it should be: None, or the reason why not."""
+
+
+class HealthServer:
+    """Serves health over HTTP while it is entered.
+
+    `/healthz` is 200 as long as the event loop turns. `/readyz` is 200 or 503 with a `Readiness` of the
+    contract as JSON.
+    """
+
+    def __init__(self, host: str, port: int, checks: Mapping[str, Check], *, version: str) -> None:
+        """Port 0: a free one is chosen, see `port`."""
+        self.host = host
+        self.port = port
+        self._checks = checks
+        self._version = version
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Begin to listen.
+
+        Raises:
+            OSError: the address cannot be used.
+        """
+        self._server = await asyncio.start_server(self._accept, self.host, self.port, limit=MAX_REQUEST_BYTES)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        for connection in list(self._connections):
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            with contextlib.suppress(OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+                    await self._answer(reader, writer)
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
+        path = target.partition("?")[0]
+        if method not in ("GET", "HEAD"):
+            status, body = 405, b'{"title": "Method Not Allowed"}'
+        elif path == "/healthz":
+            status, body = 200, b'{"alive": true}'
+        elif path == "/readyz":
+            status, body = await self._readiness()
+        else:
+            status, body = 404, b'{"title": "Not Found"}'
+        phrase = http.client.responses[status]
+        writer.write(
+            f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n".encode()
+        )
+        if method != "HEAD":
+            writer.write(body)
+        await writer.drain()
+
+    async def _readiness(self) -> tuple[int, bytes]:
+        details = await asyncio.gather(*(_run_check(name, check) for name, check in self._checks.items()))
+        checks = [
+            {"name": name, "ok": detail is None, "detail": detail}
+            for name, detail in zip(self._checks, details, strict=True)
+        ]
+        ready = all(detail is None for detail in details)
+        body = {"ready": ready, "version": self._version, "checks": checks}
+        return (200 if ready else 503), json.dumps(body).encode()
+
+
+async def _run_check(name: str, check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            return await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_TIMEOUT_SECONDS:g} seconds"
+    except Exception as error:  # the boundary of a request: a broken check must not take health down
+        logger.exception("readiness check failed", extra={"check": name})
+        return f"the check itself failed: {type(error).__name__}"
+
+
+def probe_health(port: int, host: str = "127.0.0.1") -> int:
+    """Ask the runner on this machine whether it is ready; says on stderr why not.
+
+    Returns:
+        The exit code: 0 ready, 1 not.
+    """
+    connection = http.client.HTTPConnection(host, port, timeout=PROBE_TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        reason = str(error) or type(error).__name__
+        print(f"error: no runner answers on {host}:{port}: {reason}", file=sys.stderr)
+        return 1
+    finally:
+        connection.close()
+    if response.status == http.client.OK:
+        return 0
+    print(f"error: the runner on {host}:{port} is not ready: {_reasons(body)}", file=sys.stderr)
+    return 1
+
+
+def _reasons(body: bytes) -> str:
+    try:
+        checks = json.loads(body)["checks"]
+        return "; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"])
+    except (ValueError, KeyError, TypeError):
+        return "it does not answer as a runner does"
