@@ -2,7 +2,6 @@
 
 RunnerError
 ├── SettingsError           the environment has a wrong or missing value; the process ends with 2
-├── ServerUnreachable       the server did not answer; trying again can help
 ├── ServerRefused           the server answered with a problem document
 │   └── AttemptSuperseded   another attempt holds the execution, or it has ended
 └── ExecutionFailure        the execution must end as failed, for this reason
@@ -24,10 +23,6 @@ class SettingsError(RunnerError):
         super().__init__(f"{variable}: {problem}")
         self.variable = variable
         self.problem = problem
-
-
-class ServerUnreachable(RunnerError):
-    """The server did not answer in time, or at all. Trying again can help."""
 
 
 class ServerRefused(RunnerError):

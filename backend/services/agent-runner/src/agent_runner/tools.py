@@ -1,5 +1,6 @@
 """The built-in toolsets `shell` and `files`, bound to a session's workspace. The tools are the harness's."""
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -26,24 +27,33 @@ _TIMEOUT_ARGUMENT = "timeout_seconds"
 def tool_capabilities(spec: AgentSpec, workspace: SessionWorkspace) -> list[AbstractCapability[None]]:
     """What gives an agent the toolsets its spec names, working in `workspace`. Empty where it names none."""
     timeout_seconds = spec.limits.tool_timeout.total_seconds()
-    toolsets: dict[str, AbstractCapability[None]] = {
-        "shell": Shell[None](
-            id="shell",
-            tools=(COMMAND_TOOL,),
-            # Names of programs are no boundary: what a command may do is the workspace's to decide.
-            denied_commands=(),
-            default_timeout=timeout_seconds,
-            max_output_chars=MAX_TOOL_OUTPUT_CHARACTERS,
-        ),
-        "files": FileSystem[None](
-            id="files",
-            tools=DEFAULT_TOOL_NAMES,
-            read_only_patterns=PROTECTED_PATHS,
-            max_read_chars=MAX_TOOL_OUTPUT_CHARACTERS,
-        ),
-    }
+    toolsets: dict[str, AbstractCapability[None]] = {"shell": _shell(timeout_seconds), "files": _files()}
     chosen = [toolsets[name] for name in spec.tools]
     return [BoundWorkspace(workspace=workspace, timeout_seconds=timeout_seconds), *chosen] if chosen else []
+
+
+# The harness's toolsets keep nothing of a run, and making their schemas takes a third of a leg's set-up:
+# all legs share them.
+@functools.lru_cache(maxsize=64)
+def _shell(timeout_seconds: float) -> Shell[None]:
+    return Shell[None](
+        id="shell",
+        tools=(COMMAND_TOOL,),
+        # Names of programs are no boundary: what a command may do is the workspace's to decide.
+        denied_commands=(),
+        default_timeout=timeout_seconds,
+        max_output_chars=MAX_TOOL_OUTPUT_CHARACTERS,
+    )
+
+
+@functools.cache
+def _files() -> FileSystem[None]:
+    return FileSystem[None](
+        id="files",
+        tools=DEFAULT_TOOL_NAMES,
+        read_only_patterns=PROTECTED_PATHS,
+        max_read_chars=MAX_TOOL_OUTPUT_CHARACTERS,
+    )
 
 
 def has_side_effects(tool_name: str) -> bool:

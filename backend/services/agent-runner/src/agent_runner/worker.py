@@ -20,7 +20,7 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, TLSConfig
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
 from agent_runner.health import HealthServer
@@ -102,6 +102,9 @@ class _Runner:
             # No sticky queue: a killed runner's workflows go on at once elsewhere. Histories are a few
             # events long, so reading one again costs nothing.
             max_cached_workflows=0,
+            # The sandbox would import the workflow's module anew for each task, to catch non-determinism;
+            # `workflows` is a loop over one activity, and import-linter keeps it so.
+            workflow_runner=UnsandboxedWorkflowRunner(),
             max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
             default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
             graceful_shutdown_timeout=timedelta(seconds=grace),

@@ -53,6 +53,7 @@ TOOL_TIMEOUT_GRACE_SECONDS: Final = 5.0
 """A tool that has its own time-out (a command) is to report it itself, with the output so far."""
 
 _MODEL_RESPONSE: TypeAdapter[ModelResponse] = TypeAdapter(ModelResponse)
+_ARGUMENTS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 _TOOL_RESULT: TypeAdapter[Any] = TypeAdapter(CallToolResult)
 _OUTCOMES = {
     "tool_return": ToolOutcome.SUCCEEDED,
@@ -253,7 +254,9 @@ class StepJournal:
             return unknown
         async with self._gate.step():
             if key not in self._recorded.tools_started:
-                arguments = await self._client.store_payload(_jsonable(call.arguments))
+                arguments = await self._client.store_payload(
+                    _ARGUMENTS.dump_python(call.arguments, mode="json")
+                )
                 self._writer.append(
                     ToolStarted(
                         turn=turn,
@@ -326,10 +329,6 @@ def _failed_result(message: str) -> JsonValue:
 def _outcome_of(result: JsonValue) -> ToolOutcome:
     kind = result.get("kind") if isinstance(result, dict) else None
     return _OUTCOMES.get(kind, ToolOutcome.FAILED) if isinstance(kind, str) else ToolOutcome.FAILED
-
-
-def _jsonable(arguments: dict[str, Any]) -> JsonValue:
-    return TypeAdapter(dict[str, Any]).dump_python(arguments, mode="json")
 
 
 def _usage_of(response: JsonValue) -> Usage:
