@@ -1,15 +1,10 @@
-"""Answers `/healthz` and `/readyz` for this process, and asks another runner's: the container's health check.
-
-Imports the standard library only, for the probe starts every few seconds. What makes a runner ready is
-told by the caller.
-"""
+"""Answers `/healthz` and `/readyz` for this process. What makes a runner ready is told by the caller."""
 
 import asyncio
 import contextlib
 import http.client
 import json
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
@@ -18,7 +13,6 @@ logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT_SECONDS: Final = 2.0
 REQUEST_TIMEOUT_SECONDS: Final = 5.0
-PROBE_TIMEOUT_SECONDS: Final = 4.0
 MAX_REQUEST_BYTES: Final = 16 * 1024
 
 Check = Callable[[], Awaitable[str | None]]
@@ -116,34 +110,3 @@ async def _run_check(name: str, check: Check) -> str | None:
     except Exception as error:  # the boundary of a request: a broken check must not take health down
         logger.exception("readiness check failed", extra={"check": name})
         return f"the check itself failed: {type(error).__name__}"
-
-
-def probe_health(port: int, host: str = "127.0.0.1") -> int:
-    """Ask the runner on this machine whether it is ready; says on stderr why not.
-
-    Returns:
-        The exit code: 0 ready, 1 not.
-    """
-    connection = http.client.HTTPConnection(host, port, timeout=PROBE_TIMEOUT_SECONDS)
-    try:
-        connection.request("GET", "/readyz")
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        reason = str(error) or type(error).__name__
-        print(f"error: no runner answers on {host}:{port}: {reason}", file=sys.stderr)
-        return 1
-    finally:
-        connection.close()
-    if response.status == http.client.OK:
-        return 0
-    print(f"error: the runner on {host}:{port} is not ready: {_reasons(body)}", file=sys.stderr)
-    return 1
-
-
-def _reasons(body: bytes) -> str:
-    try:
-        checks = json.loads(body)["checks"]
-        return "; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"])
-    except (ValueError, KeyError, TypeError):
-        return "it does not answer as a runner does"
