@@ -17,7 +17,14 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -34,6 +41,8 @@ POSTGRES_CONNECT_TIMEOUT_SECONDS: Final = 5.0
 POSTGRES_COMMAND_TIMEOUT_SECONDS: Final = 30.0
 MIGRATION_LOCK_KEY: Final = 5_784_306_121
 """Any number, the same for all servers of one database (PostgreSQL's advisory locks)."""
+_PASSING_STATES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
+"""Lost connections, deadlocks, exhausted resources, shutdowns: the same call may work later."""
 
 
 class Database(ABC):
@@ -193,11 +202,18 @@ def _translated_errors() -> Generator[None]:
     """Turn what the drivers raise into the server's own errors. No statement or value is repeated."""
     try:
         yield
-    except DataError as error:
-        raise InvalidRequest("a value cannot be stored: it is too large, or holds a NUL character") from error
-    except (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError) as error:
-        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-        raise Unavailable(f"the database does not answer: {reason or type(error).__name__}") from error
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        # SQLSTATE classes (PostgreSQL 17, appendix A); SQLite has none, and raises `OperationalError`.
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        if isinstance(error, DataError) or state.startswith("22"):
+            raise InvalidRequest("a value is too long, or holds a NUL character") from error
+        if isinstance(error, OperationalError | InterfaceError) or state[:2] in _PASSING_STATES:
+            raise Unavailable(f"the database does not answer: {error.orig}") from error
+        raise
+    except (PoolTimeout, OSError, TimeoutError) as error:
+        raise Unavailable(f"the database does not answer: {error or type(error).__name__}") from error
 
 
 def insert_where_absent(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from stigmer_contract.events import EVENT_ADAPTER, Event
 from stigmer_server.database import Database
-from stigmer_server.errors import CallRefused, NotFound, ServerError, Unavailable
+from stigmer_server.errors import CallRefused, NotFound, Unavailable
 from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
 from stigmer_server.tables import events, executions
 
@@ -90,7 +90,7 @@ class _Append:
     decide: Decision
     append_id: str | None
     future: "asyncio.Future[Appended]"
-    outcome: Appended | ServerError | None = None
+    outcome: Appended | Exception | None = None
 
 
 @dataclass(slots=True)
@@ -187,10 +187,15 @@ class EventLog:
             logger.warning("%d appends were not written: %s", len(group), error)
             for append in group:
                 append.outcome = error
-        except Exception:
-            logger.exception("%d appends were not written", len(group))
-            for append in group:
-                append.outcome = Unavailable("the append could not be written")
+        except Exception as error:
+            if len(group) > 1:
+                # Whatever it is, it must not be the ruin of the others.
+                for append in group:
+                    await self._write([append])
+                return
+            execution_id = group[0].execution_id
+            logger.exception("an append was not written", extra={"execution_id": execution_id})
+            group[0].outcome = error
         for append in group:
             self._answer(append)
 

@@ -193,6 +193,10 @@ class Executions:
             ExecutionEnded: the execution has ended.
             IllegalMove: an event cannot follow what is there.
         """
+        if not (request.append_id.isascii() and request.append_id.isprintable()):
+            raise InvalidRequest(
+                f"append_id {request.append_id!r} has characters that are not printable ASCII"
+            )
         new_events = [_check_event(event, request.attempt) for event in request.events]
 
         def decide(state: ExecutionState) -> Change:

@@ -1,7 +1,6 @@
 """Cursors of lists: opaque to callers, the last item's key inside. Knows nothing of what is listed."""
 
 import base64
-import binascii
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -26,8 +25,8 @@ def decode_cursor(cursor: str) -> str:
         InvalidRequest: it is not one that this server gave out.
     """
     try:
-        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, ValueError) as error:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except ValueError as error:
         raise InvalidRequest(f"{cursor!r} is not a cursor of this list") from error
 
 

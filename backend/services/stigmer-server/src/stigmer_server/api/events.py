@@ -14,7 +14,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from stigmer_contract.api import LAST_EVENT_ID_HEADER, Page
 from stigmer_contract.events import RecordedEvent
 from stigmer_server.api.problems import problem_responses
-from stigmer_server.api.services import Limit, Services, ServicesOf
+from stigmer_server.api.services import ExecutionId, Limit, Services, ServicesOf
 from stigmer_server.errors import InvalidRequest, NotFound
 from stigmer_server.event_broadcast import ShownEvent, Subscription
 from stigmer_server.event_log import StoredEvent
@@ -37,7 +37,7 @@ _STREAM: Final = "text/event-stream"
     | {200: {"content": {_STREAM: {"schema": {"type": "string", "description": "Server-sent events."}}}}},
 )
 async def read_events(
-    execution_id: str,
+    execution_id: ExecutionId,
     request: Request,
     services: ServicesOf,
     after: Annotated[
@@ -58,7 +58,7 @@ async def read_events(
     return EventSourceResponse(_stream(services, execution_id, after), headers=headers)
 
 
-async def _page(services: Services, execution_id: str, after: int, limit: int) -> Response:
+async def _page(services: Services, execution_id: ExecutionId, after: int, limit: int) -> Response:
     stored = await services.log.read(execution_id, after, limit + 1)
     items = ",".join(event.to_json() for event in stored[:limit])
     # The cursor is the sequence to go on `after`; it is there only where more follows.
@@ -72,7 +72,7 @@ def _parse_event_id(text: str) -> int:
     return int(text)
 
 
-async def _stream(services: Services, execution_id: str, after: int) -> AsyncGenerator[bytes]:
+async def _stream(services: Services, execution_id: ExecutionId, after: int) -> AsyncGenerator[bytes]:
     with services.broadcast.subscribe(execution_id) as subscription:
         # An answer that begins at once tells the reader that it is connected.
         yield b": connected\n\n"

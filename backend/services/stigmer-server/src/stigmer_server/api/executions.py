@@ -7,7 +7,14 @@ from fastapi import APIRouter, Query, Response
 from stigmer_contract.api import CancelExecution, CreateExecution, ExecutionResource, Page
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.api.problems import problem_responses
-from stigmer_server.api.services import DEFAULT_PAGE_SIZE, Cursor, IdempotencyKey, Limit, ServicesOf
+from stigmer_server.api.services import (
+    DEFAULT_PAGE_SIZE,
+    Cursor,
+    ExecutionId,
+    IdempotencyKey,
+    Limit,
+    ServicesOf,
+)
 from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"])
@@ -41,14 +48,14 @@ async def list_executions(
 
 
 @router.get("/{execution_id}", responses=problem_responses(NotFound))
-async def get_execution(execution_id: str, services: ServicesOf) -> ExecutionResource:
+async def get_execution(execution_id: ExecutionId, services: ServicesOf) -> ExecutionResource:
     """One execution."""
     return await services.executions.get(execution_id)
 
 
 @router.post("/{execution_id}/cancel", status_code=202, responses=problem_responses(NotFound, Conflict))
 async def cancel_execution(
-    execution_id: str, services: ServicesOf, request: CancelExecution | None = None
+    execution_id: ExecutionId, services: ServicesOf, request: CancelExecution | None = None
 ) -> ExecutionResource:
     """Ask for an execution to stop. Cancelling it again changes nothing."""
     return await services.executions.request_cancel(execution_id, None if request is None else request.reason)

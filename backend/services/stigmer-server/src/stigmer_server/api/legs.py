@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 from stigmer_contract.api import AppendEvents, AppendResult, LegGrant, PublishLiveEvents, StartLeg
 from stigmer_contract.events import Payload
 from stigmer_server.api.problems import problem_responses
-from stigmer_server.api.services import ServicesOf
+from stigmer_server.api.services import ExecutionId, ServicesOf
 from stigmer_server.errors import Conflict, NotFound, PayloadTooLarge
 from stigmer_server.executions import Grant
 
@@ -35,7 +35,7 @@ def _body(model: type[BaseModel]) -> dict[str, Any]:
     response_model=LegGrant,
     responses=problem_responses(NotFound, Conflict),
 )
-async def start_leg(execution_id: str, request: StartLeg, services: ServicesOf) -> Response:
+async def start_leg(execution_id: ExecutionId, request: StartLeg, services: ServicesOf) -> Response:
     """Take the execution, fencing off every earlier attempt."""
     grant = await services.executions.start_leg(execution_id, request)
     return Response(_grant_json(grant), 201, media_type=_JSON)
@@ -47,7 +47,7 @@ async def start_leg(execution_id: str, request: StartLeg, services: ServicesOf) 
     responses=problem_responses(NotFound, Conflict, PayloadTooLarge),
     openapi_extra=_body(AppendEvents),
 )
-async def append_events(execution_id: str, request: Request, services: ServicesOf) -> Response:
+async def append_events(execution_id: ExecutionId, request: Request, services: ServicesOf) -> Response:
     """Append to the log: all or nothing, and once only for each `append_id`."""
     append = AppendEvents.model_validate_json(await request.body())
     result = await services.executions.append(execution_id, append)
@@ -60,7 +60,7 @@ async def append_events(execution_id: str, request: Request, services: ServicesO
     responses=problem_responses(NotFound, Conflict),
     openapi_extra=_body(PublishLiveEvents),
 )
-async def publish_live_events(execution_id: str, request: Request, services: ServicesOf) -> Response:
+async def publish_live_events(execution_id: ExecutionId, request: Request, services: ServicesOf) -> Response:
     """Show events to whoever watches; they are stored nowhere."""
     live = PublishLiveEvents.model_validate_json(await request.body())
     await services.executions.publish_live(execution_id, live)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 
 from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER
 from stigmer_server.agents import Agents
@@ -41,6 +41,9 @@ async def _services_of(request: Request) -> Services:
 
 
 ServicesOf = Annotated[Services, Depends(_services_of)]
+_IDENTIFIER = r"^[!-~]{1,64}$"
+ExecutionId = Annotated[str, Path(pattern=_IDENTIFIER)]
+SessionId = Annotated[str, Path(pattern=_IDENTIFIER)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Most items of the page.")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]
 IdempotencyKey = Annotated[
@@ -53,4 +56,13 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-__all__ = ["DEFAULT_PAGE_SIZE", "Cursor", "IdempotencyKey", "Limit", "Services", "ServicesOf"]
+__all__ = [
+    "DEFAULT_PAGE_SIZE",
+    "Cursor",
+    "ExecutionId",
+    "IdempotencyKey",
+    "Limit",
+    "Services",
+    "ServicesOf",
+    "SessionId",
+]

@@ -4,7 +4,14 @@ from fastapi import APIRouter, Response
 
 from stigmer_contract.api import CreateSession, Page, SessionResource
 from stigmer_server.api.problems import problem_responses
-from stigmer_server.api.services import DEFAULT_PAGE_SIZE, Cursor, IdempotencyKey, Limit, ServicesOf
+from stigmer_server.api.services import (
+    DEFAULT_PAGE_SIZE,
+    Cursor,
+    IdempotencyKey,
+    Limit,
+    ServicesOf,
+    SessionId,
+)
 from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
@@ -30,12 +37,12 @@ async def list_sessions(
 
 
 @router.get("/{session_id}", responses=problem_responses(NotFound))
-async def get_session(session_id: str, services: ServicesOf) -> SessionResource:
+async def get_session(session_id: SessionId, services: ServicesOf) -> SessionResource:
     """One session."""
     return await services.sessions.get(session_id)
 
 
 @router.delete("/{session_id}", status_code=204, responses=problem_responses(NotFound, Conflict))
-async def delete_session(session_id: str, services: ServicesOf) -> None:
+async def delete_session(session_id: SessionId, services: ServicesOf) -> None:
     """Forget a session, its executions and their logs. Its directory stays."""
     await services.sessions.delete(session_id)

@@ -1,0 +1,78 @@
+"""Servers to test against: real processes, on SQLite and on PostgreSQL, with a real Temporal behind them."""
+
+import asyncio
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from postgres_server import PostgresServer, find_postgres_binaries
+from server_process import ServerApi, ServerProcess
+from temporal_server import TemporalServer
+
+DatabaseFactory = Callable[[str], str | None]
+ServerFactory = Callable[..., ServerProcess]
+
+DATABASES = [pytest.param("sqlite"), pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(scope="session")
+def temporal() -> Generator[TemporalServer]:
+    with TemporalServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def make_database() -> Iterator[DatabaseFactory]:
+    """Gives the URL of an empty database of a kind; None for SQLite, where the server's home says it."""
+    with ExitStack() as stack:
+        started: list[PostgresServer] = []
+
+        def make(kind: str) -> str | None:
+            if kind == "sqlite":
+                return None
+            binaries = find_postgres_binaries()
+            if binaries is None:
+                if os.environ.get("CI"):
+                    pytest.fail("CI needs the binaries of PostgreSQL")
+                pytest.skip("no binaries of PostgreSQL on this machine")
+            if not started:
+                started.append(stack.enter_context(PostgresServer(binaries)))
+            return asyncio.run(started[0].create_database())
+
+        yield make
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def server(
+    request: pytest.FixtureRequest,
+    make_database: DatabaseFactory,
+    temporal: TemporalServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[ServerProcess]:
+    """One server of each kind, shared by all tests that do not break it."""
+    kind: str = request.param
+    home = tmp_path_factory.mktemp(kind)
+    with ServerProcess(home, temporal_address=temporal.address, database_url=make_database(kind)) as process:
+        yield process
+
+
+@pytest.fixture
+def api(server: ServerProcess) -> Generator[ServerApi]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, temporal: TemporalServer) -> Iterator[ServerFactory]:
+    """Starts a server of the test's own on SQLite, unless told otherwise."""
+    with ExitStack() as stack:
+
+        def start(**options: object) -> ServerProcess:
+            arguments: dict[str, object] = {"temporal_address": temporal.address, **options}
+            process = ServerProcess(tmp_path / "home", **arguments)  # pyright: ignore[reportArgumentType] - as given
+            return stack.enter_context(process)
+
+        yield start
