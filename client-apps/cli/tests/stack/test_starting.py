@@ -1,0 +1,219 @@
+"""`stigmer server start`: what it does where something runs already, or is in the way."""
+
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stack_home import StackHome, wait_until
+from stigmer_cli.config import load_configuration
+from stigmer_cli.errors import ConfigurationError
+from stigmer_cli.stack import ensure_running
+
+
+def _pids(home: StackHome) -> list[int]:
+    return sorted(process.pid for process in home.processes())
+
+
+def test_a_second_start_changes_nothing(stack_home: StackHome) -> None:
+    stack_home.start()
+    before = _pids(stack_home)
+    completed = stack_home.stigmer("server", "start")
+    assert (completed.returncode, completed.stdout) == (0, "")
+    assert completed.stderr == "the stack is already running; see `stigmer server status`\n"
+    assert _pids(stack_home) == before
+
+
+def test_starting_says_what_happens_and_what_to_do_next(stack_home: StackHome) -> None:
+    completed = stack_home.stigmer("server", "start")
+    lines = completed.stderr.splitlines()
+    assert (completed.returncode, completed.stdout) == (0, "")
+    assert lines[:2] == [
+        "starting the local stack",
+        "note: commands of agents run directly on this machine, not in a container",
+    ]
+    assert sorted(lines[2:4]) == [
+        f"runner is ready at 127.0.0.1:{stack_home.ports['runner']}",
+        f"server is ready at 127.0.0.1:{stack_home.ports['server']}",
+    ]
+    assert lines[4:] == [
+        "the stack is ready; run `stigmer run AGENT PROMPT`, or end it with `stigmer server stop`"
+    ]
+
+
+def test_starts_at_the_same_time_make_one_stack(stack_home: StackHome) -> None:
+    arguments = [sys.executable, "-m", "stigmer_cli", "server", "start"]
+    starts = [
+        subprocess.Popen(arguments, env=stack_home.environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(5)
+    ]
+    notes = [start.communicate(timeout=60)[1] for start in starts]
+    assert [start.returncode for start in starts] == [0] * 5, notes
+    assert sum("starting the local stack" in note for note in notes) == 1
+    modules = [name for p in stack_home.processes() for name in p.cmdline() if name in ("agent_runner",)]
+    assert modules == ["agent_runner"]
+
+
+def test_without_waiting_the_start_returns_before_all_is_ready(stack_home: StackHome) -> None:
+    stack_home.order("server-unready")
+    completed = stack_home.stigmer("server", "start", "--no-wait")
+    assert (completed.returncode, completed.stdout) == (0, "")
+    assert stack_home.component("server")["ready"] is False
+    stack_home.withdraw("server-unready")
+    wait_until(lambda: stack_home.status()["components"][1]["ready"], "the server is ready")
+
+
+def test_the_stack_outlives_the_terminal(stack_home: StackHome) -> None:
+    controller, terminal = pty.openpty()
+    take_terminal = (
+        "import fcntl, termios; from stigmer_cli.__main__ import main; "
+        "fcntl.ioctl(0, termios.TIOCSCTTY); main()"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", take_terminal, "server", "start"],
+        env=stack_home.environment,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    wait_until(lambda: stack_home.component("runner")["ready"], "the runner is ready")
+    before = stack_home.component("runner")["pid"]
+    os.close(controller)  # the kernel sends SIGHUP to whoever belongs to the terminal
+    starter.wait(timeout=10)
+    assert stack_home.component("runner")["pid"] == before
+    assert [process.terminal() for process in stack_home.processes()] == [None] * 4
+
+
+def test_the_parts_inherit_no_file_of_the_starter(stack_home: StackHome, tmp_path: Path) -> None:
+    with (tmp_path / "private").open("w") as private:
+        completed = subprocess.run(
+            [sys.executable, "-m", "stigmer_cli", "server", "start"],
+            env=stack_home.environment,
+            pass_fds=[private.fileno()],
+            check=False,
+            capture_output=True,
+            timeout=40,
+        )
+    assert completed.returncode == 0
+    for process in stack_home.processes():
+        assert str(tmp_path / "private") not in [file.path for file in process.open_files()]
+
+
+def test_a_taken_port_names_who_holds_it(stack_home: StackHome) -> None:
+    with socket.create_server(("127.0.0.1", stack_home.ports["server"])):
+        completed = stack_home.stigmer("server", "start")
+    holder = f"{psutil.Process().name()} (pid {os.getpid()})"
+    assert (completed.returncode, completed.stdout) == (3, "")
+    assert completed.stderr == (
+        f"error: could not start server: port {stack_home.ports['server']} is held by {holder}\n"
+        "\n"
+        "hint: stop that program, or choose another port with `stigmer config set server.port PORT`\n"
+    )
+    assert stack_home.processes() == []
+
+
+def test_a_stale_record_never_ends_a_stranger(stack_home: StackHome) -> None:
+    stack_home.start()
+    record = stack_home.path / "run" / "supervisor.json"
+    text = record.read_text(encoding="utf-8")
+    server_pid = stack_home.component("server")["pid"]
+    stack_home.stigmer("server", "stop")
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        record.write_text(text.replace(f'"pid": {server_pid},', f'"pid": {stranger.pid},'), encoding="utf-8")
+        assert stack_home.component("server")["pid"] is None
+        stack_home.start()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_garbled_record_is_no_obstacle(stack_home: StackHome) -> None:
+    stack_home.start()
+    stack_home.stigmer("server", "stop")
+    (stack_home.path / "run" / "supervisor.json").write_text('{"supervisor": 7', encoding="utf-8")
+    assert stack_home.status()["running"] is False
+    stack_home.start()
+
+
+def test_a_home_that_cannot_be_made_is_one_line_and_a_hint(stack_home: StackHome, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    completed = stack_home.stigmer(
+        "server", "start", variables={"STIGMER_HOME": str(tmp_path / "file" / "home")}
+    )
+    assert completed.returncode == 3
+    assert completed.stderr == (
+        f"error: could not use the state folder '{tmp_path}/file/home': Not a directory\n"
+        "\n"
+        "hint: set STIGMER_HOME to a folder that you can write to\n"
+    )
+
+
+def test_a_key_goes_to_the_runner_alone(stack_home: StackHome) -> None:
+    canary = "sk-canary-0123456789"
+    stack_home.start(OPENAI_API_KEY=canary)
+    assert stack_home.seen("runner")["environment"]["OPENAI_API_KEY"] == canary
+    assert canary not in str(stack_home.seen("server"))
+    assert all(canary not in " ".join(process.cmdline()) for process in stack_home.processes())
+    written = [path for path in stack_home.path.rglob("*") if path.is_file() and "seen" not in path.parts]
+    assert all(canary.encode() not in path.read_bytes() for path in written)
+
+
+def test_the_token_is_shown_to_nobody(stack_home: StackHome) -> None:
+    stack_home.start()
+    path = stack_home.path / "run" / "token"
+    token = path.read_text(encoding="ascii")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert stack_home.path.stat().st_mode & 0o777 == 0o700
+    assert all(token not in " ".join(process.cmdline()) for process in stack_home.processes())
+    assert token not in str(stack_home.seen("runner"))
+
+
+def test_changed_model_settings_are_noticed(stack_home: StackHome) -> None:
+    stack_home.start(OPENAI_API_KEY="sk-one")
+    same = stack_home.stigmer("server", "start", variables={"OPENAI_API_KEY": "sk-one"})
+    other = stack_home.stigmer("server", "start", variables={"OPENAI_API_KEY": "sk-two"})
+    assert same.stderr == "the stack is already running; see `stigmer server status`\n"
+    assert other.stderr.splitlines()[0] == (
+        "note: the model settings have changed since the stack was started; "
+        "run `stigmer server restart` to use them"
+    )
+    stack_home.stigmer("server", "restart", variables={"OPENAI_API_KEY": "sk-two"})
+    assert stack_home.seen("runner")["environment"]["OPENAI_API_KEY"] == "sk-two"
+
+
+@pytest.mark.parametrize("flags", [["--engine", "docker"], ["--use-local-image"]])
+def test_containers_are_refused_for_now(stack_home: StackHome, flags: list[str]) -> None:
+    completed = stack_home.stigmer("server", "start", *flags)
+    assert completed.returncode == 1
+    assert completed.stderr == (
+        f"error: could not start the runner in a container: `{flags[0]}` does not work yet\n"
+        "\n"
+        "hint: leave the flag out to run the runner as a plain process\n"
+    )
+
+
+def test_a_server_elsewhere_needs_its_token(tmp_path: Path) -> None:
+    environment = {"STIGMER_HOME": str(tmp_path), "STIGMER_BACKEND_ENDPOINT": "stigmer.example:443"}
+    with pytest.raises(ConfigurationError) as raised:
+        ensure_running(load_configuration(environment), report=print)
+    assert raised.value.where == "server.endpoint"
+    connection = ensure_running(load_configuration(environment | {"STIGMER_TOKEN": "t"}), report=print)
+    assert (connection.endpoint, connection.token) == ("http://stigmer.example:443", "t")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_started_stack_ends_on_request_of_the_system(stack_home: StackHome) -> None:
+    stack_home.start()
+    os.kill(stack_home.status()["supervisor_pid"], signal.SIGTERM)
+    wait_until(lambda: not stack_home.processes(), "everything has ended")
+    assert stack_home.stigmer("server", "stop").stderr == "the stack is not running\n"

@@ -1,0 +1,133 @@
+"""A private STIGMER_HOME for tests of the local stack, used through the real `stigmer` command.
+
+Server and runner are stand-ins that misbehave on order, or the real programs; Temporal is the real one.
+"""
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+
+STAND_INS = Path(__file__).parent / "stack_stand_ins"
+WAIT_SECONDS = 15.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on, below those that the kernel gives to outgoing connections."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as candidate:
+            try:
+                candidate.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Waits for a condition, with a bound."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.02)
+
+
+@dataclass
+class StackHome:
+    """One STIGMER_HOME and the commands that use it."""
+
+    path: Path
+    environment: dict[str, str]
+    ports: dict[str, int] = field(default_factory=dict[str, int])
+
+    def stigmer(
+        self, *arguments: str, timeout_seconds: float = 40, variables: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs the command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "stigmer_cli", *arguments],
+            env=self.environment | dict(variables or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_seconds,
+            check=False,
+        )
+
+    def start(self, **variables: str) -> None:
+        """Starts the stack, and expects it to be ready."""
+        completed = self.stigmer("server", "start", variables=variables)
+        assert completed.returncode == 0, completed.stderr
+
+    def status(self) -> dict[str, Any]:
+        """What `status --json` says."""
+        return cast("dict[str, Any]", json.loads(self.stigmer("server", "status", "--json").stdout))
+
+    def component(self, name: str) -> dict[str, Any]:
+        """What `status --json` says of one component."""
+        return next(entry for entry in self.status()["components"] if entry["name"] == name)
+
+    def order(self, order: str) -> None:
+        """Tells a stand-in to misbehave."""
+        (self.path / "orders").mkdir(parents=True, exist_ok=True)
+        (self.path / "orders" / order).touch()
+
+    def withdraw(self, order: str) -> None:
+        """Tells a stand-in to behave again."""
+        (self.path / "orders" / order).unlink()
+
+    def seen(self, name: str) -> dict[str, Any]:
+        """What a stand-in was started with."""
+        return cast("dict[str, Any]", json.loads((self.path / "seen" / f"{name}.json").read_text("utf-8")))
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this stack, found without its help: each has the home among its variables."""
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            try:
+                mentions = [*process.cmdline(), *process.environ().values(), process.cwd()]
+                is_running = process.status() != psutil.STATUS_ZOMBIE
+            except psutil.Error:
+                continue
+            if is_running and process.pid != os.getpid() and any(str(self.path) in text for text in mentions):
+                found.append(process)
+        return found
+
+
+def make_stack_home(path: Path, *, own_temporal: bool, real_programs: bool = False) -> StackHome:
+    """A home that does not exist yet, on ports of its own. Its end is the caller's to see to."""
+    ports = {name: free_port() for name in ("temporal", "server", "runner")}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(path.parent),
+        "STIGMER_HOME": str(path),
+        "STIGMER_TEMPORAL_PORT": str(ports["temporal"]),
+        "STIGMER_PORT": str(ports["server"]),
+        "STIGMER_HEALTH_PORT": str(ports["runner"]),
+        "OLLAMA_BASE_URL": f"http://127.0.0.1:{free_port()}",
+    }
+    if not real_programs:
+        environment["PYTHONPATH"] = str(STAND_INS)
+    if not own_temporal:
+        # Nobody is there, and no stand-in cares: it saves seconds where Temporal plays no part.
+        environment["TEMPORAL_SERVICE_ADDRESS"] = f"127.0.0.1:{ports['temporal']}"
+    return StackHome(path, environment, ports)
+
+
+def end_everything(home: StackHome) -> None:
+    """Kills what is left of a stack."""
+    for process in home.processes():
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    wait_until(lambda: not home.processes(), "the processes of the test are gone")
