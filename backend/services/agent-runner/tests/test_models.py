@@ -26,8 +26,14 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings as RequestSettings
 
 from agent_runner.errors import ExecutionFailure
-from agent_runner.models import ModelPool, classify_fault, model_settings, price_of
-from agent_runner.models.model_faults import ModelFault
+from agent_runner.models import (
+    ModelFault,
+    ModelPool,
+    backoff_seconds,
+    classify_fault,
+    model_settings,
+    price_of,
+)
 from agent_runner.settings import load_settings
 from model_server import VALID_KEY, Fault, FaultKind, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from stigmer_contract.error_codes import ErrorCode
@@ -383,6 +389,38 @@ async def test_a_cancelled_request_ends_at_once_and_leaves_the_pool_usable(refer
             response = await model.request(question(), None, ModelRequestParameters())
 
     assert response.text == "Yes."
+
+
+# --- when to ask again ------------------------------------------------------------------------
+
+
+def test_waits_grow_with_each_failure_up_to_a_limit_and_are_spread() -> None:
+    waits = {
+        failures: [backoff_seconds(failures, None) for _ in range(200)] for failures in (1, 3, 9, 10_000)
+    }
+
+    for failures, longest in ((1, 1.0), (3, 4.0), (9, 30.0), (10_000, 30.0)):
+        assert 0 <= min(waits[failures]) < longest / 4
+        assert longest * 3 / 4 < max(waits[failures]) <= longest
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "at_least", "at_most"), [(0.0, 0, 1), (7.0, 7, 8), (86_400.0, 120, 121), (-5.0, 0, 1)]
+)
+def test_a_provider_is_not_asked_earlier_than_it_wants(
+    asked_for: float, at_least: float, at_most: float
+) -> None:
+    assert all(at_least <= backoff_seconds(6, asked_for) <= at_most for _ in range(100))
+
+
+def test_a_defect_of_ours_is_not_blamed_on_the_model_and_tells_no_details() -> None:
+    assert classify_fault(KeyError("a prompt")) == ModelFault(
+        False,
+        None,
+        ErrorCode.INTERNAL,
+        "asking the model failed unexpectedly: KeyError",
+        "look into the runner's log",
+    )
 
 
 # --- what has to be configured ----------------------------------------------------------------
