@@ -1,4 +1,4 @@
-"""A manifest as YAML that can be applied again: only what was written, texts of several lines as blocks."""
+"""A manifest as YAML that can be applied again: no defaults, texts of several lines as blocks."""
 
 import yaml
 
@@ -20,7 +20,7 @@ _Dumper.add_representer(str, _represent_text)
 
 def format_manifest(manifest: AgentManifest) -> str:
     """The YAML document, its fields in the format's order."""
-    document = manifest.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    document = manifest.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     text = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     assert isinstance(text, str)
     return text

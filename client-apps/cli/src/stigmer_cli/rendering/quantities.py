@@ -1,9 +1,13 @@
 """Durations, ages, counts and costs as a person reads them."""
 
+from __future__ import annotations
+
 from datetime import datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from stigmer_contract.events import Usage
+if TYPE_CHECKING:
+    from stigmer_contract.events import Usage  # importing pydantic takes longer than most commands
 
 
 def format_seconds(seconds: float) -> str:

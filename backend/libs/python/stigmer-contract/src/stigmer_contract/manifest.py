@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import GenerateJsonSchema
 
 API_VERSION = "agentic.stigmer.ai/v1"
 
@@ -275,9 +276,18 @@ def unsupported_fields(spec: AgentSpec) -> list[str]:
     return [path for path, value in not_yet.items() if value]
 
 
+class _SchemaWithoutTitles(GenerateJsonSchema):
+    """Leaves out titles such as `Costusd`, which editors would show in the place of the field's name."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+
 def manifest_json_schema() -> dict[str, JsonValue]:
     """JSON Schema (draft 2020-12) of a manifest, for editors; generated, never edited."""
-    schema: dict[str, JsonValue] = AgentManifest.model_json_schema(by_alias=True)
+    schema: dict[str, JsonValue] = AgentManifest.model_json_schema(
+        by_alias=True, schema_generator=_SchemaWithoutTitles
+    )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "https://stigmer.ai/schemas/agent.schema.json",

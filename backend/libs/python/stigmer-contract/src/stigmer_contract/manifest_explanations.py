@@ -17,7 +17,6 @@ from pydantic_core import ErrorDetails
 from stigmer_contract.manifest import AgentManifest
 from stigmer_contract.yaml_document import FieldPath
 
-
 _MISSING = "is missing"
 
 

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import yaml
 from pydantic import JsonValue
@@ -15,8 +16,8 @@ from pydantic import JsonValue
 MAX_TEXT_BYTES = 256 * 1024
 """A larger text is refused unread."""
 MAX_DEPTH = 64
-MAX_VALUES = 20_000
-"""Values of one document after its aliases are followed."""
+MAX_VALUES = 10_000
+"""Values of a text, and of each of its documents after its aliases are followed."""
 MAX_CHARACTERS = 1024 * 1024
 """Characters of one document's values after its aliases are followed."""
 
@@ -120,15 +121,23 @@ class _BoundedLoader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.depth = 0
+        self.values = 0
 
     def position(self) -> Position:
         """How far the text has been read."""
         return Position(self.line + 1, self.column + 1)
 
+    def _next_position(self) -> Position:
+        event = cast("yaml.Event", self.peek_event())  # pyright: ignore[reportUnknownMemberType] - untyped
+        return _position(cast("yaml.Mark", event.start_mark))
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
+        self.values += 1
         if self.depth > MAX_DEPTH:
-            raise YamlProblem(self.position(), f"nested deeper than {MAX_DEPTH} levels")
+            raise YamlProblem(self._next_position(), f"nested deeper than {MAX_DEPTH} levels")
+        if self.values > MAX_VALUES:
+            raise YamlProblem(self._next_position(), f"more than {MAX_VALUES} values")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -141,24 +150,33 @@ class _Reading:
         self.document = YamlDocument(_position(root.start_mark))
         self._values = 0
         self._characters = 0
+        self._open: set[int] = set()  # ids of the nodes around the one that is read
         self.document.value = self._read(root, (), None)
 
     def _read(self, node: yaml.Node, path: FieldPath, key: yaml.Node | None) -> JsonValue:
         self._count(node, path)
-        # A value that is written as nothing begins where the next key does; its own key is nearer.
-        nothing = key is not None and isinstance(node, yaml.ScalarNode) and not node.value and not node.style
-        self.document.values[path] = _position(key.start_mark if nothing and key else node.start_mark)
+        position = _position(node.start_mark)
+        if key is not None and isinstance(node, yaml.ScalarNode) and not node.value and not node.style:
+            # A value that is written as nothing begins where the next key does; its own key is nearer.
+            position = _position(key.start_mark)
+        self.document.values[path] = position
+        if isinstance(node, yaml.ScalarNode):
+            try:
+                return _read_scalar(node)
+            except YamlProblem as problem:
+                problem.path = path
+                self.document.problems.append(problem)
+                return None
+        if id(node) in self._open:
+            place = _position(key.start_mark) if key else position
+            raise YamlProblem(place, "the alias refers to what it stands in", None, path)
+        self._open.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            return self._read_mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._read(item, (*path, index), None) for index, item in enumerate(node.value)]
-        assert isinstance(node, yaml.ScalarNode)
-        try:
-            return _read_scalar(node)
-        except YamlProblem as problem:
-            problem.path = path
-            self.document.problems.append(problem)
-            return None
+            value = self._read_mapping(node, path)
+        else:
+            value = [self._read(item, (*path, index), None) for index, item in enumerate(node.value)]
+        self._open.remove(id(node))
+        return value
 
     def _read_mapping(self, node: yaml.MappingNode, path: FieldPath) -> JsonValue:
         mapping: dict[str, JsonValue] = {}
@@ -189,8 +207,6 @@ class _Reading:
         self._values += 1
         if isinstance(node, yaml.ScalarNode):
             self._characters += len(node.value)
-        if len(path) > MAX_DEPTH:
-            raise YamlProblem(_position(node.start_mark), "an alias refers to what it stands in", None, path)
         if self._values > MAX_VALUES or self._characters > MAX_CHARACTERS:
             raise YamlProblem(
                 _position(node.start_mark),

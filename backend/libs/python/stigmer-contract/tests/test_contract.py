@@ -1,0 +1,194 @@
+"""Phases, ids, durations, events and the schema: what several programs rely on."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count, product
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from stigmer_contract import events, identifiers
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.manifest import (
+    AgentSpec,
+    format_duration,
+    parse_duration,
+    split_model,
+    unsupported_fields,
+)
+from stigmer_contract.phases import ExecutionPhase, is_legal_move
+
+REPOSITORY = Path(__file__).parents[5]
+
+
+def test_the_legal_moves_are_these_and_no_others() -> None:
+    p = ExecutionPhase
+    legal = {
+        (p.PENDING, p.IN_PROGRESS),
+        (p.PENDING, p.FAILED),
+        (p.PENDING, p.CANCELLED),
+        (p.IN_PROGRESS, p.WAITING_FOR_APPROVAL),
+        (p.IN_PROGRESS, p.COMPLETED),
+        (p.IN_PROGRESS, p.FAILED),
+        (p.IN_PROGRESS, p.CANCELLED),
+        (p.WAITING_FOR_APPROVAL, p.IN_PROGRESS),
+        (p.WAITING_FOR_APPROVAL, p.FAILED),
+        (p.WAITING_FOR_APPROVAL, p.CANCELLED),
+        *((phase, phase) for phase in p),
+    }
+
+    assert {move for move in product(p, p) if is_legal_move(*move)} == legal
+    assert {phase for phase in p if phase.is_terminal} == {p.COMPLETED, p.FAILED, p.CANCELLED}
+
+
+def test_ids_sort_by_time_and_never_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    milliseconds = count(1_790_000_000_000)
+    monkeypatch.setattr("time.time_ns", lambda: next(milliseconds) * 1_000_000)
+
+    ids = [identifiers.new_id(identifiers.EXECUTION_PREFIX) for _ in range(1000)]
+
+    assert ids == sorted(set(ids))
+    assert all(len(one) == len("exe_") + 26 and one.startswith("exe_") for one in ids)
+
+
+@given(st.integers(1, 3650 * 86400).map(lambda seconds: timedelta(seconds=seconds)))
+def test_a_written_duration_is_read_back(duration: timedelta) -> None:
+    assert parse_duration(format_duration(duration)) == duration
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 m", "m", "1.5h", "-1h", "1h1", "1w", "0s", "0h0m", "99999d"])
+def test_other_texts_are_no_durations(text: str) -> None:
+    with pytest.raises(ValueError, match=r"duration|ten years"):
+        parse_duration(text)
+
+
+def test_a_models_name_may_hold_colons() -> None:
+    assert split_model("ollama:qwen3:8b") == ("ollama", "qwen3:8b")
+    for wrong in ["gpt-5", "openai:", ":x", "Openai:gpt-5", "other:x"]:
+        with pytest.raises(ValueError, match="write provider:name"):
+            split_model(wrong)
+
+
+def test_fields_whose_feature_does_not_exist_yet_are_named() -> None:
+    spec = AgentSpec.model_validate(
+        {"instructions": "x", "skills": ["./a"], "approval": [{"tool": "shell", "policy": "ask"}]}
+    )
+
+    assert unsupported_fields(AgentSpec(instructions="x")) == []
+    assert unsupported_fields(spec) == ["spec.skills", "spec.approval"]
+
+
+def test_usage_adds_up_and_keeps_a_cost_that_is_known_on_one_side() -> None:
+    known = events.Usage(requests=1, input_tokens=10, output_tokens=1, cost_usd=Decimal("0.1"))
+    unknown = events.Usage(requests=2, input_tokens=5, output_tokens=2, cache_read_tokens=4)
+
+    assert known + unknown == events.Usage(
+        requests=3, input_tokens=15, output_tokens=3, cache_read_tokens=4, cost_usd=Decimal("0.1")
+    )
+    assert (unknown + unknown).cost_usd is None
+    assert known.total_tokens == 11
+
+
+PAYLOAD = events.InlinePayload(value={"a": [1, "ü\n", None, 1.5]})
+BLOB = events.BlobPayload(sha256="a" * 64, size_bytes=70_000)
+EVENTS: list[events.Event] = [
+    events.ExecutionStarted(
+        session_id="ses_1", agent_name="a", spec=AgentSpec(instructions="x"), input=PAYLOAD
+    ),
+    events.LegStarted(attempt=1, runner="1@host", runner_version="0.1"),
+    events.LegEnded(attempt=1, reason=events.LegEndReason.DRAINED),
+    events.ModelResponded(
+        turn=1, model="openai:gpt-5", response=BLOB, usage=events.Usage(requests=1), duration_seconds=0.1
+    ),
+    events.ToolStarted(turn=1, call_id="c", tool="shell", arguments=PAYLOAD, side_effects=True),
+    events.ToolFinished(
+        turn=1,
+        call_id="c",
+        tool="shell",
+        outcome=events.ToolOutcome.UNKNOWN,
+        result=PAYLOAD,
+        duration_seconds=0,
+    ),
+    events.UsageUpdated(total=events.Usage(cost_usd=Decimal("0.0001"))),
+    events.ApprovalRequested(
+        turn=1, call_id="c", tool="shell", arguments=PAYLOAD, expires_at=datetime(2026, 1, 1, tzinfo=UTC)
+    ),
+    events.ApprovalResolved(call_id="c", approved=False, resolved_by="a person"),
+    events.MessageReceived(message=PAYLOAD),
+    events.ExecutionCompleted(output=PAYLOAD),
+    events.ExecutionFailed(code=ErrorCode.LIMIT_TURNS, message="m", hint="h"),
+    events.ExecutionCancelled(reason="r"),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.type)
+def test_an_event_survives_the_log(event: events.Event) -> None:
+    recorded = events.RecordedEvent(
+        sequence=7, recorded_at=datetime(2026, 1, 1, tzinfo=UTC), attempt=1, event=event
+    )
+
+    assert events.RecordedEvent.model_validate_json(recorded.model_dump_json()) == recorded
+    assert events.EVENT_ADAPTER.validate_json(event.model_dump_json()) == event
+
+
+def test_every_kind_of_event_is_tested() -> None:
+    union, _discriminator = get_args(events.Event)
+
+    assert {type(event) for event in EVENTS} == set(get_args(union))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        events.ModelDelta(turn=1, text="ü"),
+        events.ModelPartial(turn=1, text=""),
+        events.ToolOutput(call_id="c", stream="stderr", text="\n"),
+    ],
+    ids=lambda event: event.type,
+)
+def test_a_live_event_survives_the_wire(event: events.LiveEvent) -> None:
+    assert events.LIVE_EVENT_ADAPTER.validate_json(event.model_dump_json()) == event
+
+
+def test_an_unknown_event_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        events.EVENT_ADAPTER.validate_python({"type": "execution.exploded"})
+    with pytest.raises(ValidationError):
+        events.EVENT_ADAPTER.validate_python({"type": "leg.ended", "attempt": 1, "reason": "x", "more": 1})
+
+
+def test_the_committed_schema_is_up_to_date() -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "stigmer_contract.schema", "--check", "docs/reference/agent.schema.json"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=30,
+        check=False,
+    )
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_an_outdated_schema_is_told(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("{}", encoding="utf-8")
+
+    checked = subprocess.run(
+        [sys.executable, "-m", "stigmer_contract.schema", "--check", "old.json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=30,
+        check=False,
+    )
+
+    assert checked.returncode == 1
+    assert checked.stderr == "error: old.json is outdated\n\nhint: run `make schema`\n"
