@@ -74,6 +74,11 @@ class RunningStack:
         return self.home / "data" / "workspace"
 
     @property
+    def runners(self) -> list[RunnerProcess]:
+        """All runners that were started, the newest last; dead ones too."""
+        return list(self._runners)
+
+    @property
     def environment(self) -> dict[str, str]:
         """For `stigmer`: it finds this stack, and starts none."""
         home = self.home / "command-line"

@@ -113,6 +113,12 @@ class JournalDurability(BaseDurabilityCapability[None]):
         """Always: the agent is built for one leg and used nowhere else."""
         return True
 
+    def wrap_run_event_stream(
+        self, ctx: RunContext[None], *, stream: AsyncIterable[AgentStreamEvent]
+    ) -> AsyncIterable[AgentStreamEvent]:
+        """Leave the replayed events alone: answers are shown while the model writes them, tools by the journal."""
+        return stream
+
     def get_durable_operation_backend(self) -> _JournalBackend:
         """The journal, under the bound agent's name."""
         return _JournalBackend(
