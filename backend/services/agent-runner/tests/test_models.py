@@ -22,7 +22,7 @@ from pydantic_ai.messages import (
     ToolCallPart,
     UserPromptPart,
 )
-from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings as RequestSettings
 
 from agent_runner.errors import ExecutionFailure
@@ -68,38 +68,30 @@ def question(text: str = "Hello.") -> list[ModelMessage]:
     return [ModelRequest(parts=[UserPromptPart(text)])]
 
 
+@asynccontextmanager
+async def model_of(reference: str, server: ModelServer, key: str = VALID_KEY) -> AsyncGenerator[Model]:
+    async with pool_with(environ_for(reference, server, key)) as pool:
+        yield (await pool.build(reference, no_blob)).model
+
+
 async def ask(
-    reference: str,
-    server: ModelServer,
-    *,
-    key: str = VALID_KEY,
-    timeout_seconds: float = 10,
-    stream: bool = True,
+    model: Model, *, timeout_seconds: float = 10, stream: bool = True
 ) -> tuple[ModelResponse, list[str]]:
     """One request, never repeated: the answer and the pieces of text in which it came."""
     settings = RequestSettings(timeout=timeout_seconds)
     pieces: list[str] = []
-    async with pool_with(environ_for(reference, server, key)) as pool:
-        model = (await pool.build(reference, no_blob)).model
-        if not stream:
-            return await model.request(question(), settings, ModelRequestParameters()), pieces
-        async with model.request_stream(question(), settings, ModelRequestParameters()) as answer:
-            async for event in answer:
-                if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
-                    pieces.append(event.delta.content_delta)
-        return answer.get(), pieces
+    if not stream:
+        return await model.request(question(), settings, ModelRequestParameters()), pieces
+    async with model.request_stream(question(), settings, ModelRequestParameters()) as answer:
+        async for event in answer:
+            if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+                pieces.append(event.delta.content_delta)
+    return answer.get(), pieces
 
 
-async def fault_of(
-    reference: str,
-    server: ModelServer,
-    *,
-    key: str = VALID_KEY,
-    timeout_seconds: float = 10,
-    stream: bool = True,
-) -> ModelFault:
+async def fault_of(model: Model, *, timeout_seconds: float = 10, stream: bool = True) -> ModelFault:
     with pytest.raises(Exception) as caught:
-        await ask(reference, server, key=key, timeout_seconds=timeout_seconds, stream=stream)
+        await ask(model, timeout_seconds=timeout_seconds, stream=stream)
     return classify_fault(caught.value)
 
 
@@ -111,7 +103,8 @@ async def fault_of(
 async def test_an_answer_comes_whole_and_with_its_usage(reference: str, stream: bool) -> None:
     turn = ScriptedTurn("One two three.", input_tokens=42, output_tokens=7)
     with ModelServer(ScriptedModel([turn])) as server:
-        response, pieces = await ask(reference, server, stream=stream)
+        async with model_of(reference, server) as model:
+            response, pieces = await ask(model, stream=stream)
 
     assert (response.text, len(response.parts)) == ("One two three.", 1)
     assert (response.usage.input_tokens, response.usage.output_tokens) == (42, 7)
@@ -187,7 +180,10 @@ async def test_settings_of_the_agent_reach_the_provider() -> None:
 async def test_a_known_model_has_a_price_and_another_has_none() -> None:
     turn = ScriptedTurn("Yes.", input_tokens=1_000_000, output_tokens=100_000)
     with ModelServer(ScriptedModel([turn])) as server:
-        prices = [price_of((await ask(reference, server))[0]) for reference in REFERENCES]
+        prices: list[Decimal | None] = []
+        for reference in REFERENCES:
+            async with model_of(reference, server) as model:
+                prices.append(price_of((await ask(model))[0]))
 
     assert prices == [Decimal("2.25"), Decimal("3.0"), None, None]
 
@@ -214,7 +210,8 @@ async def test_too_many_requests_are_retryable_after_what_the_provider_asks(refe
         Fault("status", 429, "Slow down."),
     ]
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: faults})) as server:
-        in_seconds, as_date, unsaid = [await fault_of(reference, server) for _ in faults]
+        async with model_of(reference, server) as model:
+            in_seconds, as_date, unsaid = [await fault_of(model) for _ in faults]
 
     assert in_seconds == ModelFault(
         True,
@@ -229,43 +226,41 @@ async def test_too_many_requests_are_retryable_after_what_the_provider_asks(refe
 
 
 @every_wire_format
-@pytest.mark.parametrize("status", [408, 409, 500, 502, 503, 529])
-async def test_a_server_error_is_retryable_and_not_retried_by_the_sdk(reference: str, status: int) -> None:
-    faults = [Fault("status", status)] * 5
+async def test_a_server_error_is_retryable_and_not_retried_by_the_sdk(reference: str) -> None:
+    statuses = [408, 409, 500, 502, 503, 529]
+    faults = [Fault("status", status) for status in statuses]
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: faults})) as server:
-        fault = await fault_of(reference, server)
+        async with model_of(reference, server) as model:
+            found = [await fault_of(model) for _ in faults]
 
-    assert (fault.retryable, fault.code) == (True, ErrorCode.MODEL_UNAVAILABLE)
-    assert fault.message.endswith(f"{status}: the model is out of order")
-    assert server.asked == {("default", 1): 1}
+    assert [(fault.retryable, fault.code) for fault in found] == [(True, ErrorCode.MODEL_UNAVAILABLE)] * 6
+    for status, fault in zip(statuses, found, strict=True):
+        assert fault.message.endswith(f"{status}: the model is out of order")
+    assert server.asked == {("default", 1): 6}
 
 
 @every_wire_format
 @pytest.mark.parametrize("kind", ["cut", "end_early", "malformed", "error_event"])
-@pytest.mark.parametrize("after_pieces", [0, 1, 3, 4])
-async def test_a_broken_stream_is_never_taken_for_an_answer(
-    reference: str, kind: FaultKind, after_pieces: int
-) -> None:
-    fault = Fault(kind, 529, after_pieces=after_pieces)
+async def test_a_broken_stream_is_never_taken_for_an_answer(reference: str, kind: FaultKind) -> None:
+    faults = [Fault(kind, 529, after_pieces=pieces) for pieces in range(5)]
     turn = ScriptedTurn("One two three four.")
-    with ModelServer(ScriptedModel([turn], {1: [fault]})) as server:
-        found = await fault_of(reference, server)
+    with ModelServer(ScriptedModel([turn], {1: faults})) as server:
+        async with model_of(reference, server) as model:
+            found = [await fault_of(model) for _ in faults]
 
-    assert (found.retryable, found.code) == (True, ErrorCode.MODEL_UNAVAILABLE), found
+    assert [(fault.retryable, fault.code) for fault in found] == [(True, ErrorCode.MODEL_UNAVAILABLE)] * 5
 
 
 @every_wire_format
 @pytest.mark.parametrize("kind", ["cut", "end_early"])
-@pytest.mark.parametrize("after_pieces", range(2, 9))
-async def test_a_tool_call_that_breaks_off_is_never_carried_out(
-    reference: str, kind: FaultKind, after_pieces: int
-) -> None:
-    fault = Fault(kind, after_pieces=after_pieces)
+async def test_a_tool_call_that_breaks_off_is_never_carried_out(reference: str, kind: FaultKind) -> None:
+    faults = [Fault(kind, after_pieces=pieces) for pieces in range(2, 9)]
     turn = ScriptedTurn("", [ScriptedCall("write", {"path": "a b c d e f g h", "text": "i j k l m n"})])
-    with ModelServer(ScriptedModel([turn], {1: [fault]})) as server:
-        found = await fault_of(reference, server)
+    with ModelServer(ScriptedModel([turn], {1: faults})) as server:
+        async with model_of(reference, server) as model:
+            found = [await fault_of(model) for _ in faults]
 
-    assert (found.retryable, found.code) == (True, ErrorCode.MODEL_UNAVAILABLE), found
+    assert [(fault.retryable, fault.code) for fault in found] == [(True, ErrorCode.MODEL_UNAVAILABLE)] * 7
 
 
 @every_wire_format
@@ -273,7 +268,8 @@ async def test_a_tool_call_that_breaks_off_is_never_carried_out(
 async def test_a_body_that_breaks_off_is_retryable(reference: str, kind: FaultKind) -> None:
     fault = Fault(kind)
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [fault]})) as server:
-        found = await fault_of(reference, server, stream=False)
+        async with model_of(reference, server) as model:
+            found = await fault_of(model, stream=False)
 
     assert (found.retryable, found.code) == (True, ErrorCode.MODEL_UNAVAILABLE), found
 
@@ -282,7 +278,8 @@ async def test_a_body_that_breaks_off_is_retryable(reference: str, kind: FaultKi
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_model_that_says_nothing_times_out(reference: str, stream: bool) -> None:
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [Fault("hang")]})) as server:
-        fault = await fault_of(reference, server, timeout_seconds=0.2, stream=stream)
+        async with model_of(reference, server) as model:
+            fault = await fault_of(model, timeout_seconds=0.2, stream=stream)
 
     assert (fault.retryable, fault.code) == (True, ErrorCode.MODEL_UNAVAILABLE)
 
@@ -291,7 +288,8 @@ async def test_a_model_that_says_nothing_times_out(reference: str, stream: bool)
 async def test_a_model_that_trickles_for_ever_times_out(reference: str) -> None:
     turn = ScriptedTurn("so " * 10_000, chunk_seconds=0.02)
     with ModelServer(ScriptedModel([turn])) as server:
-        fault = await fault_of(reference, server, timeout_seconds=0.3)
+        async with model_of(reference, server) as model:
+            fault = await fault_of(model, timeout_seconds=0.3)
 
     assert fault.retryable
     assert fault.message.endswith("failed: no complete answer within 0.3 seconds")
@@ -302,7 +300,8 @@ async def test_a_server_that_is_not_there_is_retryable(reference: str) -> None:
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
         pass
 
-    fault = await fault_of(reference, server)
+    async with model_of(reference, server) as model:
+        fault = await fault_of(model)
 
     assert (fault.retryable, fault.code) == (True, ErrorCode.MODEL_UNAVAILABLE)
 
@@ -310,7 +309,8 @@ async def test_a_server_that_is_not_there_is_retryable(reference: str) -> None:
 @every_wire_format
 async def test_a_wrong_key_is_refused_with_the_providers_reason(reference: str) -> None:
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
-        fault = await fault_of(reference, server, key="sk-wrong-secret-key")
+        async with model_of(reference, server, "sk-wrong-secret-key") as model:
+            fault = await fault_of(model)
 
     assert fault == ModelFault(
         False,
@@ -325,21 +325,24 @@ async def test_a_wrong_key_is_refused_with_the_providers_reason(reference: str) 
 async def test_an_unknown_model_is_refused_with_the_providers_reason(reference: str) -> None:
     name = reference.partition(":")[2]
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], models=["other"])) as server:
-        fault = await fault_of(reference, server)
+        async with model_of(reference, server) as model:
+            fault = await fault_of(model)
 
     assert (fault.retryable, fault.code) == (False, ErrorCode.MODEL_REJECTED)
     assert fault.message == f"model {name!r} was refused: 404: The model `{name}` does not exist"
 
 
 @every_wire_format
-@pytest.mark.parametrize("status", [400, 403, 413, 422])
-async def test_a_refused_request_is_not_asked_again(reference: str, status: int) -> None:
-    fault = Fault("status", status, "That is not allowed.")
-    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [fault]})) as server:
-        found = await fault_of(reference, server)
+async def test_a_refused_request_is_not_asked_again(reference: str) -> None:
+    statuses = [400, 403, 413, 422]
+    faults = [Fault("status", status, "That is not allowed.") for status in statuses]
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: faults})) as server:
+        async with model_of(reference, server) as model:
+            found = [await fault_of(model) for _ in faults]
 
-    assert (found.retryable, found.code) == (False, ErrorCode.MODEL_REJECTED)
-    assert found.message.endswith(f"was refused: {status}: That is not allowed.")
+    assert [(fault.retryable, fault.code) for fault in found] == [(False, ErrorCode.MODEL_REJECTED)] * 4
+    for status, fault in zip(statuses, found, strict=True):
+        assert fault.message.endswith(f"was refused: {status}: That is not allowed.")
 
 
 @pytest.mark.parametrize(
@@ -369,7 +372,8 @@ async def test_a_refused_request_is_not_asked_again(reference: str, status: int)
 )
 async def test_what_waiting_cannot_mend_says_what_can(reference: str, fault: Fault, hint: str) -> None:
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [fault]})) as server:
-        found = await fault_of(reference, server)
+        async with model_of(reference, server) as model:
+            found = await fault_of(model)
 
     assert (found.retryable, found.code, found.hint) == (False, ErrorCode.MODEL_REJECTED, hint)
 
