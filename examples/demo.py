@@ -1,7 +1,7 @@
 """`make demo`: an agent at work, its runner killed half-way, and the agent finishing all the same.
 
 Uses nothing but the `stigmer` command and what it prints with `--json`. The stack is the demo's own: its
-state is in `.demo/`, its ports are free ones, and it is stopped at the end.
+state is in `.demo/` (or the folder given as argument), its ports are free ones, and it is stopped at the end.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ from typing import Any
 from run import EXAMPLES, find_stigmer, run_arguments
 
 EXAMPLE = "csv-report"
-FOLDER = EXAMPLES.parent / ".demo"
+FOLDER = Path(*sys.argv[1:2]).resolve() if sys.argv[1:] else EXAMPLES.parent / ".demo"
 WORKSPACE = FOLDER / EXAMPLE
 KILL_AFTER_TURN = 6
 """Of the cassette's twelve answers. The next one takes two seconds, so that no command runs meanwhile."""
@@ -42,7 +42,7 @@ def main() -> int:
     """Start, run, kill, prove, stop."""
     for number in STOPPING_SIGNALS:
         signal.signal(number, _interrupt)
-    FOLDER.mkdir(exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,8 +73,8 @@ def _demonstrate() -> int:
         events = _watch_and_kill(stigmer, runner)
         execution_id = str(events[0]["execution_id"])
         _show_proof(stigmer, execution_id)
-    _show_result(execution_id)
-    print(f"\nThe whole demo took {time.monotonic() - began:.0f} seconds.")
+    _show_result()
+    _print(f"\nThe whole demo took {time.monotonic() - began:.0f} seconds.")
     return 0
 
 
@@ -100,7 +100,7 @@ class Stigmer:
         }
 
     @contextmanager
-    def running_stack(self) -> Iterator[None]:
+    def running_stack(self) -> Generator[None]:
         """A fresh stack, ready; stopped at the end, whatever happens."""
         self.run("server", "stop")  # what an earlier demo left behind, if it was killed
         for leftover in (FOLDER / "home", WORKSPACE):
@@ -116,7 +116,7 @@ class Stigmer:
     def run(self, *arguments: str, shown: bool = False) -> str:
         """What the command prints on stdout."""
         if shown:
-            print(f"  $ {shlex.join(['stigmer', *arguments])}")
+            _print(f"  $ {shlex.join(['stigmer', *arguments])}")
         finished = subprocess.run(
             [self._command, *arguments],
             env=self._environment,
@@ -132,7 +132,7 @@ class Stigmer:
         return finished.stdout
 
     @contextmanager
-    def events(self, *arguments: str) -> Iterator[Iterator[Event]]:
+    def events(self, *arguments: str) -> Generator[Iterator[Event]]:
         """The recorded events that a command with `--json` prints, as they come."""
         with subprocess.Popen(
             [self._command, *arguments, "--json"],
@@ -142,6 +142,7 @@ class Stigmer:
             encoding="utf-8",
             start_new_session=True,
         ) as process:
+            _print(f"  $ {shlex.join(['stigmer', *map(_here, arguments), '--json'])}")
             assert process.stdout is not None
             try:
                 yield (line for line in map(json.loads, process.stdout) if "sequence" in line)
@@ -163,6 +164,7 @@ class Stigmer:
 def _watch_and_kill(stigmer: Stigmer, runner: int) -> list[Event]:
     """Show the execution to its end, and kill its runner on the way."""
     seen: list[Event] = []
+    killed_at = 0.0
     with stigmer.events(*run_arguments(EXAMPLE, WORKSPACE, None)) as events:
         for line in events:
             seen.append(line)
@@ -170,11 +172,15 @@ def _watch_and_kill(stigmer: Stigmer, runner: int) -> list[Event]:
             _show(event)
             if event["type"] == "tool.finished" and event["turn"] == KILL_AFTER_TURN:
                 os.kill(runner, signal.SIGKILL)
-                _say(f"Half-way, while the model is being asked: kill -9 {runner}. The runner is gone.")
-            if event["type"] == "leg.started" and event["attempt"] > 1:
+                killed_at = time.monotonic()
                 _say(
-                    f"A new runner, {event['runner']}, took the execution over at event {line['sequence']}.",
-                    "It reads the log and goes on with the answer that never came.",
+                    "Half-way, while the model is being asked, the runner is killed.", f"  $ kill -9 {runner}"
+                )
+            if event["type"] == "leg.started" and event["attempt"] > 1:
+                waited = time.monotonic() - killed_at
+                _say(
+                    f"{waited:.0f} seconds later another runner, {event['runner']}, takes over. It reads the",
+                    f"{line['sequence']} events of the log, asks for the answer that never came, and repeats nothing.",
                 )
     if seen[-1]["event"]["type"] != "execution.completed":
         raise DemoFailed("the execution did not complete")
@@ -187,15 +193,16 @@ def _show(event: Event) -> None:
         parts = event["response"].get("value", {}).get("parts", [])
         said = " ".join(part["content"] for part in parts if part["part_kind"] == "text")
         if said:
-            print(f"  turn {event['turn']:>2}  {_shortened(said)}")
+            _print(f"  turn {event['turn']:>2}  {_shortened(said)}")
     elif event["type"] == "tool.started":
         arguments = event["arguments"].get("value", {})
         argument = _shortened(str(next(iter(arguments.values()), "")))
-        print(f"  turn {event['turn']:>2}    {event['tool']} {argument}")
+        _print(f"  turn {event['turn']:>2}    {event['tool']} {argument}")
 
 
 def _show_proof(stigmer: Stigmer, execution_id: str) -> None:
     """Read the whole log once more, and count."""
+    _say("The log shows it:")
     with stigmer.events("executions", "follow", execution_id) as lines:
         log = list(lines)
     answers = [line for line in log if line["event"]["type"] == "model.responded"]
@@ -203,30 +210,37 @@ def _show_proof(stigmer: Stigmer, execution_id: str) -> None:
     turns = [line["event"]["turn"] for line in answers]
     if turns != list(range(1, len(turns) + 1)) or len(calls) != len(set(calls)):
         raise DemoFailed("something stands in the log twice")
-    _say(f"The log of {execution_id} proves it, {len(log)} events in all:")
     for attempt in sorted({line["attempt"] for line in answers}):
         mine = [line["event"]["turn"] for line in answers if line["attempt"] == attempt]
-        print(f"  runner {attempt} got the answers to turns {mine[0]} to {mine[-1]}")
-    print(f"  {len(turns)} turns, {len(turns)} model answers, {len(calls)} tool calls: none of them twice")
+        _print(f"  attempt {attempt}: turns {mine[0]} to {mine[-1]}")
+    each = f"{len(turns)} turns with one model answer each, {len(calls)} tool calls, none twice"
+    _print(f"  {len(log)} events: {each}")
 
 
-def _show_result(execution_id: str) -> None:
+def _show_result() -> None:
     report = (WORKSPACE / "report.md").read_text(encoding="utf-8").splitlines()
     _say(f"The report ({len(report)} lines) begins:")
-    print("\n".join(f"  | {line}" for line in report[:REPORT_LINES]))
-    here = Path.cwd()
+    _print("\n".join(f"  | {line}" for line in report[:REPORT_LINES]))
     _say("Everything is stopped. What is left to look at:")
     for what, path in (("report and scripts", WORKSPACE), ("logs of the stack", FOLDER / "home" / "logs")):
-        shown = path.relative_to(here) if path.is_relative_to(here) else path
-        print(f"  {what:<20} {shown}")
-    print(f"  {'the same by hand':<20} python3 examples/run.py {EXAMPLE}")
+        _print(f"  {what:<20} {_here(str(path))}")
+    _print(f"  {'the same by hand':<20} python3 examples/run.py {EXAMPLE}")
 
 
 def _say(*lines: str) -> None:
-    print("", *lines, sep="\n", flush=True)
+    _print("\n".join(["", *lines]))
 
 
-def _shortened(text: str, width: int = 88) -> str:
+def _print(text: str) -> None:
+    print(text, flush=True)  # at once, also where it goes to a file or a pipe
+
+
+def _here(argument: str) -> str:
+    """Paths below the current directory, relative to it."""
+    return argument.replace(f"{Path.cwd()}/", "")
+
+
+def _shortened(text: str, width: int = 96) -> str:
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
 
