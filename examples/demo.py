@@ -179,8 +179,8 @@ def _watch_and_kill(stigmer: Stigmer, runner: int) -> list[Event]:
             if event["type"] == "leg.started" and event["attempt"] > 1:
                 waited = time.monotonic() - killed_at
                 _say(
-                    f"{waited:.0f} seconds later another runner, {event['runner']}, takes over. It reads the",
-                    f"{line['sequence']} events of the log, asks for the answer that never came, and repeats nothing.",
+                    f"{waited:.0f} seconds later another runner, {event['runner']}, takes over. It reads the log of",
+                    f"{line['sequence']} events, asks for the answer that never came, and repeats nothing.",
                 )
     if seen[-1]["event"]["type"] != "execution.completed":
         raise DemoFailed("the execution did not complete")
@@ -188,7 +188,7 @@ def _watch_and_kill(stigmer: Stigmer, runner: int) -> list[Event]:
 
 
 def _show(event: Event) -> None:
-    """One line for each answer and each finished tool call."""
+    """One line for what the model says, and for each tool call."""
     if event["type"] == "model.responded":
         parts = event["response"].get("value", {}).get("parts", [])
         said = " ".join(part["content"] for part in parts if part["part_kind"] == "text")
