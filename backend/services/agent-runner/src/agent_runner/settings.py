@@ -253,7 +253,8 @@ class RunnerSettings:
         str | None,
         Variable(
             "STIGMER_LLM_BASE_URL",
-            "Base URL of the provider's API instead of its own; needed for openai-compatible.",
+            "Base URL of the provider's API instead of its own; needed for openai-compatible. Where "
+            "STIGMER_LLM_PROVIDER is set, for that provider only.",
             _url,
         ),
     ]
@@ -261,7 +262,8 @@ class RunnerSettings:
         "SecretStr | None",
         Variable(
             "STIGMER_LLM_API_KEY",
-            "API key for whichever provider is used; wins over the provider's own variable.",
+            "API key that wins over the provider's own variable. Where STIGMER_LLM_PROVIDER is set, for that "
+            "provider only.",
             _secret,
             is_secret=True,
         ),
