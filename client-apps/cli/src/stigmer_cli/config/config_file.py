@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import yaml
 
 MAX_FILE_BYTES = 1_000_000
+_INDENT = 2
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ def _collect(file: ConfigFile, node: yaml.Node, section: str, keys: Collection[s
 
     if not isinstance(node, yaml.MappingNode):
         if _is_null(node):
+            if node.start_mark.index == node.end_mark.index:  # nothing stands there yet
+                file.sections[section] = _Section(_INDENT, node.end_mark.index, False, True)
             return
         what = f"`{section}`" if section else "the file"
         raise ConfigurationError(str(_place(file, node)), f"{what} must be a mapping of keys to values")

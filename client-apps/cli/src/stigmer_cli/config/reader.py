@@ -53,8 +53,13 @@ def set_value(configuration: Configuration, key: str, text: str) -> Path:
     path = configuration.config_file
     new_text = _read_file(path).with_value(key, text)
     # What was written must be read back as it was meant, else the file stays as it is.
-    if parse_config_text(path, new_text, settings).values[key].text != text:
-        raise ConfigurationError(str(path), f"could not set `{key}` in the file", "edit the file by hand")
+    refusal = ConfigurationError(str(path), f"could not set `{key}` in the file", "edit the file by hand")
+    try:
+        read_back = parse_config_text(path, new_text, settings).values.get(key)
+    except ConfigurationError as error:
+        raise refusal from error
+    if read_back is None or read_back.text != text:
+        raise refusal
     prepare_home(configuration)
     replace_file(path.resolve(), new_text)  # a link to the file stays a link
     return path

@@ -1,0 +1,142 @@
+"""`stigmer doctor` and what it asks: ports, parts, model providers, a running Ollama."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from stack_home import StackHome
+from stigmer_cli.config import load_configuration
+from stigmer_cli.stack import find_ollama
+from stigmer_cli.stack.health import http_probe, temporal_probe
+
+Answer = Callable[[str, dict[str, str], bytes], tuple[int, object]]
+"""Answers path, headers and body with a status and a JSON document."""
+
+
+@contextmanager
+def _serve(answer: Answer) -> Generator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            status, document = answer(self.path, dict(self.headers), self.rfile.read(length))
+            body = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _findings(home: StackHome, **variables: str) -> tuple[int, dict[str, tuple[str, str]]]:
+    completed = home.stigmer("doctor", "--json", variables=variables)
+    found: list[dict[str, Any]] = json.loads(completed.stdout)["findings"]
+    return completed.returncode, {entry["name"]: (entry["outcome"], entry["detail"]) for entry in found}
+
+
+def test_a_fresh_machine_is_in_order(temporal_home: StackHome) -> None:
+    exit_code, findings = _findings(temporal_home)
+    assert exit_code == 0
+    assert {outcome for outcome, _ in findings.values()} == {"passed", "warning"}
+    assert findings["home"] == ("passed", f"{temporal_home.path} (made at the first start)")
+    assert findings["server"] == ("warning", "not running")
+    assert findings["default model"] == ("warning", "none is set, and no Ollama answers")
+    assert not temporal_home.path.exists()
+
+
+def test_a_taken_port_is_something_to_repair(temporal_home: StackHome) -> None:
+    port = temporal_home.ports["server"]
+    with socket.create_server(("127.0.0.1", port)):
+        exit_code, findings = _findings(temporal_home)
+    assert exit_code == 3
+    assert findings[f"port {port} (server)"][0] == "failed"
+
+
+def test_a_running_stack_is_asked(stack_home: StackHome) -> None:
+    stack_home.start()
+    stack_home.order("server-unready")
+    exit_code, findings = _findings(stack_home)
+    assert exit_code == 3
+    assert findings["server"] == ("failed", "unhealthy: orders: told to be unready")
+    assert findings["runner"][0] == "passed"
+    assert findings["temporal"][0] == "failed"  # the address that was given answers nobody
+
+
+def test_a_broken_configuration_is_a_finding(stack_home: StackHome) -> None:
+    stack_home.path.mkdir()
+    (stack_home.path / "config.yaml").write_text("llm: {modl: x}\n", encoding="utf-8")
+    completed = stack_home.stigmer("doctor")
+    assert completed.returncode == 3
+    assert completed.stdout.splitlines()[1:] == [
+        f"failed   configuration: {stack_home.path}/config.yaml:1:7: unknown key `llm.modl`",
+        "         write `llm.model`",
+    ]
+
+
+def test_a_provider_is_asked_whether_it_takes_the_key(temporal_home: StackHome) -> None:
+    def answer(path: str, headers: dict[str, str], body: bytes) -> tuple[int, object]:
+        return (200 if headers.get("Authorization") == "Bearer sk-right" else 401), {}
+
+    with _serve(answer) as url:
+        settings = {"STIGMER_LLM_PROVIDER": "openai", "STIGMER_LLM_MODEL": "m", "STIGMER_LLM_BASE_URL": url}
+        right = _findings(temporal_home, OPENAI_API_KEY="sk-right", **settings)
+        wrong = _findings(temporal_home, OPENAI_API_KEY="sk-wrong", **settings)
+    missing = _findings(temporal_home, **settings)
+    assert right[1]["default model"] == ("passed", "openai:m")
+    assert right[1]["provider openai"] == ("passed", f"{url}/models answers and takes the key")
+    assert wrong == (3, right[1] | {"provider openai": ("failed", f"{url}/models refuses the key (401)")})
+    assert missing[1]["provider openai"] == ("failed", "it has no API key")
+
+
+def test_the_newest_model_of_ollama_that_calls_tools_is_found(tmp_path: Path) -> None:
+    def answer(path: str, headers: dict[str, str], body: bytes) -> tuple[int, object]:
+        if path == "/api/tags":
+            return 200, {"models": [{"name": "embed:1"}, {"name": "qwen3:8b"}, {"name": "old:1"}]}
+        name = json.loads(body)["model"]
+        return 200, {"capabilities": ["embedding"] if name == "embed:1" else ["completion", "tools"]}
+
+    with _serve(answer) as url:
+        configuration = load_configuration({"STIGMER_HOME": str(tmp_path), "OLLAMA_BASE_URL": url})
+        assert find_ollama(configuration) == "ollama:qwen3:8b"
+    assert find_ollama(configuration) is None
+
+
+def test_what_is_no_ollama_is_not_taken_for_one(tmp_path: Path) -> None:
+    documents: list[object] = [[], {"models": 7}, {"models": [7, {"name": None}]}, "text"]
+    for document in documents:
+        with _serve(lambda path, headers, body, document=document: (200, document)) as url:
+            configuration = load_configuration({"STIGMER_HOME": str(tmp_path), "OLLAMA_BASE_URL": url})
+            assert find_ollama(configuration) is None
+
+
+def test_a_program_that_is_no_part_of_the_stack_is_not_ready() -> None:
+    with _serve(lambda path, headers, body: (200, {"hello": "world"})) as url:
+        port = int(url.rpartition(":")[2])
+        health = http_probe("127.0.0.1", port)()
+        assert (health.ready, health.reason) == (False, "/readyz answered 200 without a readiness document")
+        assert temporal_probe("127.0.0.1", port)().ready is False
+
+
+def test_a_part_that_is_silent_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert http_probe("127.0.0.1", port)().reason == "it does not answer in time"
+        assert temporal_probe("127.0.0.1", port)().reason == "it does not answer in time"
