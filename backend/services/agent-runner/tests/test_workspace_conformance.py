@@ -5,10 +5,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from agent_runner.workspace import CommandLauncher, SessionWorkspace
 from pydantic_ai.messages import WorkspaceRef
 from pydantic_ai.workspaces import WorkspaceBackend
 from pydantic_ai.workspaces.conformance import WorkspaceBackendSuite
+
+from agent_runner.workspace import CommandLauncher, SessionWorkspace
 
 
 class TestSessionWorkspaceConforms(WorkspaceBackendSuite):

@@ -12,3 +12,11 @@ class FileOperationFailed(WorkspaceError, OSError):
 
     A plain OSError would end the agent's run instead. A retry can help once the machine's state has changed.
     """
+
+    def __init__(self, number: int, reason: str, path: str) -> None:
+        """The three parts of an OSError."""
+        OSError.__init__(self, number, reason, path)
+
+    def __str__(self) -> str:
+        """The text that the model reads."""
+        return f"the operation on {self.filename!r} failed: {self.strerror}"

@@ -71,6 +71,7 @@ class CommandLauncher:
             command_environment({}) if base_environment is None else base_environment
         )
         self._zygote: _Zygote | None = None
+        self._is_closed = False
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
 
     async def __aenter__(self) -> Self:
@@ -88,7 +89,8 @@ class CommandLauncher:
         return None if self._zygote is None else self._zygote.pid
 
     async def close(self) -> None:
-        """Kill what runs, and end the zygote. Can be called again; a later command starts a new one."""
+        """Kill what runs, end the zygote, and refuse later commands. Can be called again."""
+        self._is_closed = True
         in_hand = dict(self._in_hand)
         for command in in_hand:
             command.kill(EndCause.CALLER)
@@ -164,6 +166,8 @@ class CommandLauncher:
                 return
 
     def _living_zygote(self) -> "_Zygote":
+        if self._is_closed:
+            raise _could_not_start("the runner is stopping")
         if self._zygote is not None and not self._zygote.is_alive():
             logger.warning("the process that starts commands died; starting a new one")
             self._zygote.stop()

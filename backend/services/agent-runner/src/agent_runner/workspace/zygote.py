@@ -35,6 +35,7 @@ STRAGGLER_SECONDS: Final = 0.2
 """What a command's last children get to end by themselves, such as the `tee` of a process substitution."""
 COMMAND_UMASK: Final = 0o022
 """The directory itself is closed to other users; files carried out of it keep the usual modes."""
+POLL_MILLISECONDS: Final = 20.0
 IS_LINUX: Final = sys.platform == "linux"
 
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)
@@ -52,16 +53,15 @@ def main() -> None:
     poller = select.poll()
     poller.register(control, select.POLLIN)
     poller.register(children_ended, select.POLLIN)
-    supervisors, unreported, is_open, give_up_at = set[int](), list[int](), True, 0.0
-    while is_open or supervisors or unreported:
-        ready = {descriptor for descriptor, _ in poller.poll(20 if unreported else None)}
+    supervisors, unreported, give_up_at = set[int](), list[int](), 0.0
+    while True:
+        ready = {descriptor for descriptor, _ in poller.poll(POLL_MILLISECONDS if unreported else None)}
         drain(children_ended)
         if control.fileno() in ready:
             started = serve(control)
             if started is None:
-                is_open = False
-                poller.unregister(control)
-            elif started:
+                break
+            if started:
                 supervisors.add(started)
         ended, _ = reap()
         for pid in supervisors.intersection(ended):
@@ -73,6 +73,21 @@ def main() -> None:
             with contextlib.suppress(OSError):
                 control.sendall(b"".join(b"%d\n" % pid for pid in unreported))
             unreported.clear()
+    end_supervisors(supervisors, children_ended)
+
+
+def end_supervisors(supervisors: set[int], children_ended: int) -> None:
+    """The runner is gone: each supervisor noticed, unless its command stopped it. Then kill what is left."""
+    poller = select.poll()
+    poller.register(children_ended, select.POLLIN)
+    give_up_at = time.monotonic() + 2 * KILL_SECONDS
+    while supervisors and time.monotonic() < give_up_at:
+        for pid in supervisors:
+            send_signal(pid, signal.SIGCONT)
+        poller.poll(POLL_MILLISECONDS)
+        drain(children_ended)
+        supervisors.difference_update(reap()[0])
+    kill_all(children_ended)
 
 
 def serve(control: socket.socket) -> int | None:
@@ -171,7 +186,11 @@ def run_command(
             give_up_at = time.monotonic() + STRAGGLER_SECONDS
         is_over = exit_code is not None and (not has_children or time.monotonic() >= give_up_at)
         if is_over or is_told_to_kill:
-            survivors = kill_all(command, children_ended)
+            if not IS_LINUX:
+                # No process can adopt orphans (macOS): the command's process group is all that can be found.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(command, signal.SIGKILL)
+            survivors = kill_all(children_ended)
             return {"exit_code": 137 if exit_code is None else exit_code, "survivors": survivors}
         ready = poller.poll(None if exit_code is None else STRAGGLER_SECONDS * 1000)
         is_told_to_kill = any(descriptor == control.fileno() for descriptor, _ in ready)
@@ -241,12 +260,8 @@ def execute(request: dict[str, Any], stdout: int, stderr: int, directory: int, f
         os._exit(127)
 
 
-def kill_all(command: int, children_ended: int) -> int:
+def kill_all(children_ended: int) -> int:
     """Kill every descendant of this process; how many could not be killed in time."""
-    if not IS_LINUX:
-        # No process can adopt orphans (macOS): the command's process group is all that can be found.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(command, signal.SIGKILL)
     give_up_at, pause = time.monotonic() + KILL_SECONDS, 1.0
     poller = select.poll()
     poller.register(children_ended, select.POLLIN)
