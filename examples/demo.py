@@ -179,8 +179,8 @@ def _watch_and_kill(stigmer: Stigmer, runner: int) -> list[Event]:
             if event["type"] == "leg.started" and event["attempt"] > 1:
                 waited = time.monotonic() - killed_at
                 _say(
-                    f"{waited:.0f} seconds later another runner, {event['runner']}, takes over. It reads the log of",
-                    f"{line['sequence']} events, asks for the answer that never came, and repeats nothing.",
+                    f"{waited:.0f} seconds later another runner, {event['runner']}, takes over.",
+                    f"From the log of {line['sequence']} events it knows what is done, and repeats nothing.",
                 )
     if seen[-1]["event"]["type"] != "execution.completed":
         raise DemoFailed("the execution did not complete")
