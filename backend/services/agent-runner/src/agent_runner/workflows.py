@@ -46,5 +46,7 @@ class AgentExecution:
                 # The leg writes down that it was cancelled; until then the execution has not ended.
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )
-            if leg.outcome is not LegOutcome.DRAINED:
+            # A superseded leg says nothing of the execution: what superseded it may have been a straggler of
+            # an earlier attempt that Temporal has written off. The next leg finds out from the log.
+            if leg.outcome is LegOutcome.ENDED:
                 return
