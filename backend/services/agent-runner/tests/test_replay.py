@@ -354,7 +354,7 @@ async def test_a_broken_cassette_names_its_line() -> None:
 
     assert (caught.value.code, caught.value.message) == (
         ErrorCode.MODEL_NOT_CONFIGURED,
-        f"the cassette 'sha256:{'a' * 64}' cannot be played: "
+        "the cassette 'sha256:aaaaaaaaaaaa…' cannot be played: "
         "line 3: turns[0].txt: there is no such field here",
     )
 

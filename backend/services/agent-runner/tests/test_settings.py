@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+
 from agent_runner.errors import SettingsError
 from agent_runner.settings import LlmProvider, RunnerSettings, load_settings, read_health_port, variables
 from stigmer_contract import temporal

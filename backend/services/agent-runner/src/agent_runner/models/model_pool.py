@@ -16,6 +16,7 @@ from pydantic_ai.models import Model, create_async_httpx2_client
 from agent_runner.errors import ExecutionFailure
 from agent_runner.models.complete_answers import CompleteAnswers
 from agent_runner.models.replay import ReplayModel
+from agent_runner.models.replay_check import shorten_name
 from agent_runner.models.request_settings import DEFAULT_ANSWER_TIMEOUT_SECONDS
 from agent_runner.settings import RunnerSettings
 from stigmer_contract.cassette import Cassette, load_cassette
@@ -221,5 +222,5 @@ def _parse_cassette(name: str, content: bytes) -> Cassette:
         return load_cassette(content)
     except CassetteError as error:
         raise ExecutionFailure(
-            ErrorCode.MODEL_NOT_CONFIGURED, f"the cassette {name!r} cannot be played: {error}"
+            ErrorCode.MODEL_NOT_CONFIGURED, f"the cassette {shorten_name(name)!r} cannot be played: {error}"
         ) from error

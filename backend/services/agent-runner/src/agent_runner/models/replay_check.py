@@ -31,6 +31,12 @@ MAX_DIFFERENCE_LINES: Final = 40
 MAX_LINE_CHARACTERS: Final = 200
 
 
+def shorten_name(name: str) -> str:
+    """A cassette's name for a message: of `sha256:<hex>` the beginning, a path as it is."""
+    kind, colon, digest = name.partition(":")
+    return f"{kind}:{digest[:12]}…" if colon and kind == "sha256" else name
+
+
 def find_turn(name: str, cassette: Cassette, messages: Sequence[ModelMessage]) -> int:
     """Index of the turn that comes next.
 
@@ -197,7 +203,7 @@ def _told_since_last_answer(messages: Sequence[ModelMessage]) -> str:
 
 
 def _mismatch(name: str, problem: str, difference: str = "") -> ExecutionFailure:
-    message = f"the conversation no longer matches the cassette {name!r}: {problem}"
+    message = f"the conversation no longer matches the cassette {shorten_name(name)!r}: {problem}"
     return ExecutionFailure(
         ErrorCode.REPLAY_MISMATCH,
         f"{message}\n{difference}" if difference else message,

@@ -1,0 +1,25 @@
+"""The runner's settings: what its environment says, read once. Nothing else reads the environment."""
+
+from agent_runner.settings.runner_settings import (
+    LlmProvider,
+    LogFormat,
+    LogLevel,
+    Mode,
+    RunnerSettings,
+    load_settings,
+    read_health_port,
+    variables,
+)
+from agent_runner.settings.values import Variable
+
+__all__ = [
+    "LlmProvider",
+    "LogFormat",
+    "LogLevel",
+    "Mode",
+    "RunnerSettings",
+    "Variable",
+    "load_settings",
+    "read_health_port",
+    "variables",
+]
