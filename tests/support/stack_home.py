@@ -18,7 +18,7 @@ from typing import Any, cast
 import psutil
 
 STAND_INS = Path(__file__).parent / "stack_stand_ins"
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 30.0
 
 
 def free_port() -> int:
@@ -50,7 +50,7 @@ class StackHome:
     ports: dict[str, int] = field(default_factory=dict[str, int])
 
     def stigmer(
-        self, *arguments: str, timeout_seconds: float = 40, variables: Mapping[str, str] | None = None
+        self, *arguments: str, timeout_seconds: float = 60, variables: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """Runs the command to its end."""
         return subprocess.run(

@@ -60,6 +60,18 @@ def test_starts_at_the_same_time_make_one_stack(stack_home: StackHome) -> None:
     assert modules == ["agent_runner"]
 
 
+def test_a_start_during_a_stop_starts_again(stack_home: StackHome) -> None:
+    stack_home.order("server-hang")
+    stack_home.start()
+    first = stack_home.status()["supervisor_pid"]
+    arguments = [sys.executable, "-m", "stigmer_cli", "server", "stop"]
+    stop = subprocess.Popen(arguments, env=stack_home.environment, stderr=subprocess.DEVNULL)
+    wait_until(lambda: stack_home.component("runner")["phase"] == "stopped", "the stop is under way")
+    stack_home.start()
+    assert stop.wait(timeout=10) == 0
+    assert stack_home.status()["supervisor_pid"] != first
+
+
 def test_without_waiting_the_start_returns_before_all_is_ready(stack_home: StackHome) -> None:
     stack_home.order("server-unready")
     completed = stack_home.stigmer("server", "start", "--no-wait")

@@ -34,10 +34,10 @@ from stigmer_cli.stack.state import (
     read_state,
 )
 
-START_TIMEOUT_SECONDS = 60.0
-SUPERVISOR_TIMEOUT_SECONDS = 10.0
+START_TIMEOUT_SECONDS = 120.0
+SUPERVISOR_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 9.5
-CHANGE_TIMEOUT_SECONDS = 30.0
+CHANGE_TIMEOUT_SECONDS = 45.0
 _POLL_SECONDS = 0.02
 _SETTLED = (ComponentPhase.READY, ComponentPhase.EXTERNAL)
 
@@ -73,11 +73,10 @@ def start(configuration: Configuration, *, report: Report, wait: bool = True) ->
     files = StackFiles(configuration)
     token = ensure_token(files.token)
     started = False
-    if not is_locked(files.supervisor_lock):
-        with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):
-            if not is_locked(files.supervisor_lock):
-                _start_supervisor(configuration, files, report)
-                started = True
+    with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):  # a stop that is under way comes first
+        if not is_locked(files.supervisor_lock):
+            _start_supervisor(configuration, files, report)
+            started = True
     if not started:
         _report_differences(configuration, files, token, report)
     if wait:
@@ -162,17 +161,21 @@ def _start_supervisor(configuration: Configuration, files: StackFiles, report: R
     log_path = configuration.log_directory / "supervisor.log"
     log_path.touch(mode=0o600)
     with log_path.open("ab") as log:
-        completed = subprocess.run(
-            [sys.executable, "-P", "-m", "stigmer_cli.stack.supervisor"],
-            env=configuration.environment,
-            cwd=configuration.home,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            timeout=SUPERVISOR_TIMEOUT_SECONDS,
-            check=False,
-            start_new_session=True,
-        )
+        try:
+            completed = subprocess.run(
+                [sys.executable, "-P", "-m", "stigmer_cli.stack.supervisor"],
+                env=configuration.environment,
+                cwd=configuration.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                timeout=SUPERVISOR_TIMEOUT_SECONDS,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired as error:
+            reason = f"it did not answer within {SUPERVISOR_TIMEOUT_SECONDS:.0f} s"
+            raise ComponentFailed("supervisor", reason) from error
     if completed.returncode != 0:
         last_lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
         raise ComponentFailed("supervisor", "it ended at once", tuple(last_lines))

@@ -21,7 +21,7 @@ from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, StackFil
 # Within the supervisor's 9 s: what the runner has in hand comes first, then the log, then the queue.
 _RUNNER_STOP_SECONDS = 6.5
 _RUNNER_DRAIN_GRACE_SECONDS = 6.0
-_SERVER_STOP_SECONDS = 1.2
+_SERVER_STOP_SECONDS = 2.0
 _TEMPORAL_STOP_SECONDS = 5.0
 
 _PLAIN_VARIABLES = frozenset(
