@@ -39,6 +39,7 @@ check: setup ## Formatting, lint, types, layers, lock file, generated files
 	$(RUN)/pyright
 	$(RUN)/lint-imports --no-cache
 	$(RUN)/python -m stigmer_contract.schema --check docs/reference/agent.schema.json
+	$(RUN)/python docs/generate.py --check
 	$(RUN)/shellcheck .ci/run
 
 .PHONY: test
@@ -52,6 +53,7 @@ bench: setup ## Measure speed and memory, beside a bare agent loop and plain Tem
 .PHONY: schema
 schema: setup ## Write the generated files: JSON Schema and reference pages
 	$(RUN)/python -m stigmer_contract.schema docs/reference/agent.schema.json
+	$(RUN)/python docs/generate.py
 
 .PHONY: clean
 clean: ## Remove environments, caches and what demo left
