@@ -26,7 +26,7 @@ EXAMPLE = "csv-report"
 FOLDER = Path(*sys.argv[1:2]).resolve() if sys.argv[1:] else EXAMPLES.parent / ".demo"
 WORKSPACE = FOLDER / EXAMPLE
 KILL_AFTER_TURN = 6
-"""Of the cassette's twelve answers. The next one takes two seconds, so that no command runs meanwhile."""
+"""Of the cassette's twelve answers. The next one takes three seconds, so that no command runs meanwhile."""
 COMMAND_TIMEOUT_SECONDS = 60
 REPORT_LINES = 14
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
