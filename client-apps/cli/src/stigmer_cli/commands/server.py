@@ -13,7 +13,7 @@ from stigmer_cli.errors import EnvironmentNotReady, NotYet, UsageError
 
 if TYPE_CHECKING:
     from stigmer_cli.config import Configuration
-    from stigmer_cli.stack import ComponentStatus, StackStatus
+    from stigmer_cli.stack.status import ComponentStatus, StackStatus
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
@@ -81,16 +81,17 @@ def status(as_json: bool) -> int:
     """
     from dataclasses import asdict
 
-    from stigmer_cli import stack
     from stigmer_cli.output import print_json, print_note
+    from stigmer_cli.stack import UNCONTAINED_NOTE
+    from stigmer_cli.stack.status import stack_status
 
-    current = stack.stack_status(_configuration())
+    current = stack_status(_configuration())
     if as_json:
         print_json(asdict(current))
     else:
         click.echo(_describe(current))
         if current.running:
-            print_note(f"note: {stack.UNCONTAINED_NOTE}")
+            print_note(f"note: {UNCONTAINED_NOTE}")
         else:
             print_note("the stack is not running; run `stigmer server start`")
     return 0 if current.ready else EnvironmentNotReady.exit_code

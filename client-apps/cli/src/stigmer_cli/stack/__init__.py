@@ -1,20 +1,10 @@
-"""The local stack: Temporal, server and runner under one supervisor, as commands use it."""
+"""The local stack: Temporal, server and runner under one supervisor, as commands use it.
+
+Only what `stigmer run` needs is imported here, since its start-up time matters; the rest is in the modules.
+"""
 
 from stigmer_cli.stack.lifecycle import UNCONTAINED_NOTE, ensure_running, start, stop
 from stigmer_cli.stack.model_settings import find_ollama
-from stigmer_cli.stack.state import COMPONENT_NAMES, ComponentPhase
-from stigmer_cli.stack.status import ComponentStatus, StackStatus, running_version, stack_status
+from stigmer_cli.stack.state import running_version
 
-__all__ = [
-    "COMPONENT_NAMES",
-    "UNCONTAINED_NOTE",
-    "ComponentPhase",
-    "ComponentStatus",
-    "StackStatus",
-    "ensure_running",
-    "find_ollama",
-    "running_version",
-    "stack_status",
-    "start",
-    "stop",
-]
+__all__ = ["UNCONTAINED_NOTE", "ensure_running", "find_ollama", "running_version", "start", "stop"]

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from stigmer_cli.config import Configuration, replace_file
 from stigmer_cli.processes.identity import ProcessIdentity
+from stigmer_cli.stack.locks import is_locked
 
 LOOPBACK = "127.0.0.1"
 """Every component of our own listens here, and nowhere else."""
@@ -104,6 +105,13 @@ def read_state(path: Path) -> StackState | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def running_version(configuration: Configuration) -> str | None:
+    """The version of the running stack; None where none runs."""
+    files = StackFiles(configuration)
+    state = read_state(files.state)
+    return None if state is None or not is_locked(files.supervisor_lock) else state.version
 
 
 def _read_component(entry: dict[str, Any]) -> ComponentState:

@@ -75,13 +75,6 @@ def stack_status(configuration: Configuration) -> StackStatus:
     )
 
 
-def running_version(configuration: Configuration) -> str | None:
-    """The version of the running stack; None where none runs."""
-    files = StackFiles(configuration)
-    state = read_state(files.state)
-    return None if state is None or not is_locked(files.supervisor_lock) else state.version
-
-
 def _ask(recorded: ComponentState) -> ComponentStatus:
     is_external = recorded.phase is ComponentPhase.EXTERNAL
     process = recorded.process
