@@ -48,7 +48,7 @@ test: setup ## All tests, against real Temporal, SQLite and PostgreSQL
 
 .PHONY: bench
 bench: setup ## Measure speed and memory, beside a bare agent loop and plain Temporal activities
-	$(RUN)/python tests/bench/bench.py
+	PYTHONPATH=tests/support $(RUN)/python tests/bench/bench.py
 
 .PHONY: schema
 schema: setup ## Write the generated files: JSON Schema and reference pages

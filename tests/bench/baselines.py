@@ -17,7 +17,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from temporalio import activity, workflow
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 TOOL_CALLS = 10
 """Tool calls of the measured execution, one a turn; the 11th turn is the answer."""
@@ -92,6 +92,7 @@ async def plain_activities_loop(client: Client, directory: Path, repetitions: in
             workflows=[PlainActivities],
             activities=[plain_model, plain_tool],
             activity_executor=threads,
+            workflow_runner=UnsandboxedWorkflowRunner(),  # as Stigmer's own
         )
         async with worker:
             for _ in range(repetitions):

@@ -74,6 +74,12 @@ class RunningStack:
         return self.home / "data" / "workspace"
 
     @property
+    def server_pid(self) -> int:
+        """Of the newest server."""
+        assert self._server is not None
+        return self._server.pid
+
+    @property
     def runners(self) -> list[RunnerProcess]:
         """All runners that were started, the newest last; dead ones too."""
         return list(self._runners)
