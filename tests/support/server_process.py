@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import httpx
@@ -43,6 +43,7 @@ class ServerProcess:
     ) -> None:
         """Nothing is started yet. `environment` is added to the server's."""
         self.home = home
+        self.database_url = database_url
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = home / "server.log"
@@ -124,6 +125,20 @@ class ServerProcess:
             return httpx.get(f"{self.url}/healthz", timeout=1, trust_env=False).is_success
         except httpx.TransportError:
             return False
+
+
+class ServerFactory(Protocol):
+    """Starts a server of a test's own, with the arguments of `ServerProcess` but for its home."""
+
+    def __call__(
+        self,
+        *,
+        temporal_address: str = ...,
+        database_url: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> ServerProcess:
+        """The started server; it ends with the test."""
+        ...
 
 
 def manifest(name: str = "worker", **spec: Any) -> dict[str, Any]:

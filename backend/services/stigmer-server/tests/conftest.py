@@ -2,18 +2,17 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from postgres_server import PostgresServer, find_postgres_binaries
-from server_process import ServerApi, ServerProcess
+from server_process import ServerApi, ServerFactory, ServerProcess
 from temporal_server import TemporalServer
 
 DatabaseFactory = Callable[[str], str | None]
-ServerFactory = Callable[..., ServerProcess]
 
 DATABASES = [pytest.param("sqlite"), pytest.param("postgresql", marks=pytest.mark.postgres)]
 
@@ -70,9 +69,18 @@ def start_server(tmp_path: Path, temporal: TemporalServer) -> Iterator[ServerFac
     """Starts a server of the test's own on SQLite, unless told otherwise."""
     with ExitStack() as stack:
 
-        def start(**options: object) -> ServerProcess:
-            arguments: dict[str, object] = {"temporal_address": temporal.address, **options}
-            process = ServerProcess(tmp_path / "home", **arguments)  # pyright: ignore[reportArgumentType] - as given
+        def start(
+            *,
+            temporal_address: str = temporal.address,
+            database_url: str | None = None,
+            environment: Mapping[str, str] | None = None,
+        ) -> ServerProcess:
+            process = ServerProcess(
+                tmp_path / "home",
+                temporal_address=temporal_address,
+                database_url=database_url,
+                environment=environment,
+            )
             return stack.enter_context(process)
 
         yield start

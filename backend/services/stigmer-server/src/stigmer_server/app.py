@@ -21,7 +21,7 @@ from stigmer_server.api.problems import register_problem_handlers
 from stigmer_server.api.services import Services
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import open_database
-from stigmer_server.errors import DatabaseUnusable
+from stigmer_server.errors import DatabaseUnusable, Unavailable
 from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_log import EventLog
 from stigmer_server.executions import Executions
@@ -112,8 +112,13 @@ class StigmerServer:
     async def _watch_other_writers(self) -> None:
         while True:
             await asyncio.sleep(OTHER_WRITERS_INTERVAL_SECONDS)
-            for execution_id in self._broadcast.watched_execution_ids:
-                self._broadcast.send_readers_to_log(execution_id)
+            watched = self._broadcast.watched_execution_ids
+            if not watched:
+                continue
+            try:
+                self._broadcast.compare_with_log(await self._log.read_last_sequences(watched))
+            except Unavailable as error:
+                logger.warning("could not look for events of other servers: %s", error)
 
 
 def _make_app(settings: Settings, services: Services) -> FastAPI:

@@ -7,7 +7,7 @@ is too slow loses the queue, not the events: those it reads from the log.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,7 +54,9 @@ class Subscription:
         self._items: deque[StoredEvent | ShownEvent] = deque()
         self._wake = asyncio.Event()
         self.must_read_log = False
-        """Set where events were dropped, or another process may have appended some."""
+        """Set where events were dropped, or another process has appended some."""
+        self.newest_sequence = 0
+        """The newest event that the reader has, or has waiting."""
         self.closed = False
 
     def put(self, items: Sequence[StoredEvent | ShownEvent]) -> None:
@@ -62,6 +64,9 @@ class Subscription:
         if self.must_read_log:
             return
         self._items.extend(items)
+        for item in items:
+            if isinstance(item, StoredEvent):
+                self.newest_sequence = max(self.newest_sequence, item.sequence)
         if len(self._items) > MAX_WAITING:
             self.send_to_log()
         self._wake.set()
@@ -165,10 +170,12 @@ class EventBroadcast:
         answer.parts = ["".join(answer.parts)]
         return ModelPartial(turn=answer.turn, text=answer.parts[0])
 
-    def send_readers_to_log(self, execution_id: str) -> None:
-        """Let the execution's readers look into the log."""
-        for subscription in self._subscriptions.get(execution_id, ()):
-            subscription.send_to_log()
+    def compare_with_log(self, last_sequences: Mapping[str, int]) -> None:
+        """Send readers to the log who miss events that it has; by execution id."""
+        for execution_id, last_sequence in last_sequences.items():
+            for subscription in self._subscriptions.get(execution_id, ()):
+                if subscription.newest_sequence < last_sequence:
+                    subscription.send_to_log()
 
     def close(self) -> None:
         """End every reader's stream, now and later."""

@@ -218,6 +218,17 @@ class EventLog:
 
         return await self._database.read(work)
 
+    async def read_last_sequences(self, execution_ids: Sequence[str]) -> dict[str, int]:
+        """The ends of some logs, by execution id."""
+        query = select(executions.c.execution_id, executions.c.last_sequence).where(
+            executions.c.execution_id.in_(execution_ids)
+        )
+
+        def work(connection: Connection) -> dict[str, int]:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+        return await self._database.read(work)
+
 
 def read_events(
     connection: Connection, execution_id: str, after: int = 0, limit: int | None = None

@@ -6,6 +6,7 @@ It subscribes before it reads, so nothing falls between; a sequence it has sent 
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
+from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -27,6 +28,7 @@ HEARTBEAT_SECONDS: Final = 15.0
 HEARTBEAT: Final = b": heartbeat\n\n"
 MAX_SEQUENCE: Final = 2**31 - 1
 TERMINAL_TYPES: Final = frozenset({"execution.completed", "execution.failed", "execution.cancelled"})
+_ANSWER_TYPES: Final = frozenset({"model.delta", "model.partial"})
 _STREAM: Final = "text/event-stream"
 
 
@@ -34,7 +36,10 @@ _STREAM: Final = "text/event-stream"
     "/{execution_id}/events",
     response_model=Page[RecordedEvent],
     responses=problem_responses(NotFound)
-    | {200: {"content": {_STREAM: {"schema": {"type": "string", "description": "Server-sent events."}}}}},
+    | {
+        200: {"content": {_STREAM: {"schema": {"type": "string", "description": "Server-sent events."}}}},
+        204: {"description": "The stream's end has been read; an `EventSource` then stops asking."},
+    },
 )
 async def read_events(
     execution_id: ExecutionId,
@@ -49,11 +54,13 @@ async def read_events(
     ] = None,
 ) -> Response:
     """The log. With `Accept: text/event-stream` it is followed to its end, live events among it."""
-    await services.executions.load(execution_id)
+    state = await services.executions.load(execution_id)
     if _STREAM not in request.headers.get("accept", ""):
         return await _page(services, execution_id, after, limit)
     if last_event_id:
         after = _parse_event_id(last_event_id)
+    if state.phase.is_terminal and after >= state.last_sequence:
+        return Response(status_code=HTTPStatus.NO_CONTENT)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return EventSourceResponse(_stream(services, execution_id, after), headers=headers)
 
@@ -79,18 +86,21 @@ async def _stream(services: Services, execution_id: ExecutionId, after: int) -> 
         last = after
         while not subscription.closed:
             subscription.must_read_log = False
-            while stored := await services.log.read(execution_id, last, REPLAY_PAGE_SIZE):
-                yield _frames(stored)
-                last = stored[-1].sequence
-                if stored[-1].type in TERMINAL_TYPES:
-                    return
-            # From here on without a pause: what waits is older than the answer so far, or in the log.
-            waiting = [item for item in subscription.take() if isinstance(item, StoredEvent)]
+            while True:
+                stored = await services.log.read(execution_id, last, REPLAY_PAGE_SIZE)
+                if stored:
+                    yield _frames(stored)
+                    last = subscription.newest_sequence = stored[-1].sequence
+                    if stored[-1].type in TERMINAL_TYPES:
+                        return
+                if len(stored) < REPLAY_PAGE_SIZE:
+                    break
+            # Without a pause from here on: the answer so far holds the pieces of it that are waiting.
+            waiting = [item for item in subscription.take() if item.type not in _ANSWER_TYPES]
             partial = services.broadcast.answer_so_far(execution_id)
-            shown: list[StoredEvent | ShownEvent] = [*waiting]
             if partial is not None:
-                shown.append(ShownEvent.of(partial))
-            async for frames, sequence, ended in _follow(subscription, shown, last):
+                waiting.append(ShownEvent.of(partial))
+            async for frames, sequence, ended in _follow(subscription, waiting, last):
                 if frames:
                     yield frames
                 last = sequence
