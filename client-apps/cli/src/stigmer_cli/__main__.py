@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.exceptions import NoSuchCommand, NoSuchOption
 
 from stigmer_cli.cli import DEBUG_VARIABLE, root
 from stigmer_cli.errors import StigmerError, UsageError
@@ -48,8 +49,24 @@ def run(arguments: Sequence[str]) -> int:
 def _explain(error: click.ClickException) -> UsageError:
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else "stigmer"
-    message = error.format_message()
-    return UsageError(message[:1].lower() + message[1:].rstrip("."), f"run `{path} --help`")
+    match error:
+        case NoSuchCommand() if context and isinstance(context.command, click.Group):
+            known = context.command.list_commands(context)
+            return _unknown("command", error.command_name, known, path)
+        case NoSuchOption():
+            known = [name for name in error.possibilities or [] if name.startswith("--")]
+            return _unknown("option", error.option_name, known, path)
+        case _:
+            message = error.format_message()
+            return UsageError(message[:1].lower() + message[1:].rstrip("."), f"run `{path} --help`")
+
+
+def _unknown(kind: str, name: str, known: Sequence[str], path: str) -> UsageError:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"run `{path} --help`"
+    return UsageError(f"no such {kind} {name!r}", hint)
 
 
 def _forget_stdout() -> None:

@@ -20,8 +20,8 @@ def apply(path: str, as_json: bool) -> None:
     """
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.manifest_files import (
+        check_cassette,
         find_manifest_files,
-        read_cassette,
         read_manifest_files,
         with_model,
     )
@@ -30,7 +30,7 @@ def apply(path: str, as_json: bool) -> None:
     from stigmer_cli.stack import ensure_running
 
     files = read_manifest_files(find_manifest_files(path))
-    cassettes = [read_cassette(file.manifest.spec.model, file.folder) for file in files]
+    cassettes = [check_cassette(file) for file in files]
     changes: list[dict[str, object]] = []
     with ApiClient(ensure_running(load_configuration(os.environ), report=print_note)) as client:
         for file, cassette in zip(files, cassettes, strict=True):

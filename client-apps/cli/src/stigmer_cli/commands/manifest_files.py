@@ -31,8 +31,9 @@ class ManifestFile:
 
 @dataclass(frozen=True)
 class CassetteFile:
-    """The file behind a model `replay:FILE`, checked."""
+    """The file behind a model `replay:FILE`."""
 
+    path: Path
     content: bytes
 
 
@@ -116,22 +117,35 @@ def read_cassette(model: str | None, folder: Path) -> CassetteFile | None:
     """The cassette of a model `replay:FILE`; None for any other model.
 
     Raises:
-        UsageError: the file cannot be read, or is no cassette.
+        UsageError: the file cannot be read.
     """
     if model is None or not model.startswith(_FILE_MODEL) or model.startswith(_BLOB_MODEL):
         return None
     path = folder / Path(model.removeprefix(_FILE_MODEL)).expanduser()
     try:
-        content = path.read_bytes()
+        return CassetteFile(path, path.read_bytes())
     except OSError as error:
         raise UsageError(f"could not read the cassette {str(path)!r}: {error.strerror}") from error
+
+
+def check_cassette(file: ManifestFile) -> CassetteFile | None:
+    """The cassette that a manifest names, its content checked; None where it names none.
+
+    `run` leaves the check to the runner, which makes it anyway: importing what it takes is slow.
+
+    Raises:
+        UsageError: the file cannot be read, or is no cassette.
+    """
+    cassette = read_cassette(file.manifest.spec.model, file.folder)
+    if cassette is None:
+        return None
     from stigmer_contract.cassette import load_cassette
 
     try:
-        load_cassette(content)
+        load_cassette(cassette.content)
     except CassetteError as error:
-        raise UsageError(f"{path}: {error}") from error
-    return CassetteFile(content)
+        raise UsageError(f"{cassette.path}: {error}") from error
+    return cassette
 
 
 def _read_content(source: str) -> bytes:

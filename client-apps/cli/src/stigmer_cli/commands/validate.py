@@ -17,8 +17,8 @@ def validate(path: str, as_json: bool) -> None:
     Example: stigmer validate -f agent.yaml
     """
     from stigmer_cli.commands.manifest_files import (
+        check_cassette,
         find_manifest_files,
-        read_cassette,
         read_manifest_files,
     )
     from stigmer_cli.output import print_json, print_note
@@ -26,7 +26,7 @@ def validate(path: str, as_json: bool) -> None:
 
     files = read_manifest_files(find_manifest_files(path))
     for file in files:
-        read_cassette(file.manifest.spec.model, file.folder)
+        check_cassette(file)
         for field in unsupported_fields(file.manifest.spec):
             print_note(f"note: {file.source}: {field} is valid, and not supported yet")
     if as_json:
