@@ -10,14 +10,11 @@ def agents() -> None:
     """List, show and delete applied agents."""
 
 
-@agents.command("list")
+@agents.command("list", epilog="Example: stigmer agents list")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Most agents.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_agents(limit: int, as_json: bool) -> None:
-    """List applied agents.
-
-    Example: stigmer agents list
-    """
+    """List applied agents."""
     from datetime import UTC, datetime
 
     from stigmer_cli.commands.connecting import open_client
@@ -49,14 +46,11 @@ def list_agents(limit: int, as_json: bool) -> None:
     )
 
 
-@agents.command("get")
+@agents.command("get", epilog="Example: stigmer agents get report-writer > agent.yaml")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with version and times.")
 def get_agent(name: str, as_json: bool) -> None:
-    """Print an applied agent's manifest as YAML.
-
-    Example: stigmer agents get report-writer > agent.yaml
-    """
+    """Print an applied agent's manifest as YAML."""
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.manifest_text import format_manifest
@@ -69,14 +63,11 @@ def get_agent(name: str, as_json: bool) -> None:
         click.echo(format_manifest(agent.manifest), nl=False)
 
 
-@agents.command("delete")
+@agents.command("delete", epilog="Example: stigmer agents delete report-writer --yes")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete_agent(name: str, yes: bool) -> None:
-    """Delete an applied agent; its executions stay.
-
-    Example: stigmer agents delete report-writer --yes
-    """
+    """Delete an applied agent; its executions stay."""
     from stigmer_cli.commands.connecting import confirm_deletion, open_client
     from stigmer_cli.output import print_note
 

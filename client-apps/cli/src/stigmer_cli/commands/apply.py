@@ -5,7 +5,7 @@ import os
 import click
 
 
-@click.command()
+@click.command(epilog="Example: stigmer apply -f agent.yaml")
 @click.option(
     "-f", "--file", "path", metavar="FILE|DIR", required=True, help="Manifests; - is standard input."
 )
@@ -15,8 +15,6 @@ def apply(path: str, as_json: bool) -> None:
 
     A folder means every agent.yaml in it and below. Nothing is applied where one of them has a problem.
     Starts the stack where it is not running.
-
-    Example: stigmer apply -f agent.yaml
     """
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.manifest_files import (

@@ -3,14 +3,11 @@
 import click
 
 
-@click.command()
+@click.command(epilog="Example: stigmer completion bash > ~/.local/share/bash-completion/completions/stigmer")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print a completion script for a shell.
-
-    Example: stigmer completion bash > ~/.local/share/bash-completion/completions/stigmer
-    """
+    """Print a completion script for a shell."""
     from click.shell_completion import get_completion_class
 
     from stigmer_cli.errors import StigmerError

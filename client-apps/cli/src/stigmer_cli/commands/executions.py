@@ -12,7 +12,7 @@ def executions() -> None:
     """List, follow and steer executions."""
 
 
-@executions.command("list")
+@executions.command("list", epilog="Example: stigmer executions list --phase in_progress")
 @click.option("--session", "session_id", metavar="ID", help="Of this session only.")
 @click.option("--agent", metavar="NAME", help="Of this agent only.")
 @click.option(
@@ -25,10 +25,7 @@ def executions() -> None:
 def list_executions(
     session_id: str | None, agent: str | None, phase: str | None, limit: int, as_json: bool
 ) -> None:
-    """List executions, newest first.
-
-    Example: stigmer executions list --phase in_progress
-    """
+    """List executions, newest first."""
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.execution_table import print_executions
@@ -41,14 +38,11 @@ def list_executions(
         print_executions(found)
 
 
-@executions.command("get")
+@executions.command("get", epilog="Example: stigmer executions get exe_01k9…")
 @click.argument("execution_id")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every event.")
 def get_execution(execution_id: str, as_json: bool) -> None:
-    """Show an execution and its log.
-
-    Example: stigmer executions get exe_01k9…
-    """
+    """Show an execution and its log."""
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.execution_log import format_execution
@@ -63,7 +57,7 @@ def get_execution(execution_id: str, as_json: bool) -> None:
             click.echo(format_execution(execution, events, client.load_payload))
 
 
-@executions.command("follow")
+@executions.command("follow", epilog="Example: stigmer executions follow exe_01k9…")
 @click.argument("execution_id")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
 @click.option("--after", type=click.IntRange(0), default=0, help="Only events after this sequence.")
@@ -71,8 +65,6 @@ def follow(execution_id: str, as_json: bool, after: int) -> None:
     """Watch an execution from its beginning to its end.
 
     Ctrl-C ends the watch, not the execution. The exit code is that of `stigmer run`.
-
-    Example: stigmer executions follow exe_01k9…
     """
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.commands.following import Following
@@ -88,14 +80,11 @@ def follow(execution_id: str, as_json: bool, after: int) -> None:
         Following(client, execution_id, view, cancels=False).follow(after)
 
 
-@executions.command("cancel")
+@executions.command("cancel", epilog="Example: stigmer executions cancel exe_01k9… --reason 'wrong file'")
 @click.argument("execution_id")
 @click.option("--reason", help="Why, for whoever reads the log.")
 def cancel(execution_id: str, reason: str | None) -> None:
-    """Ask an execution to stop.
-
-    Example: stigmer executions cancel exe_01k9… --reason 'wrong file'
-    """
+    """Ask an execution to stop."""
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_note
 
@@ -104,36 +93,27 @@ def cancel(execution_id: str, reason: str | None) -> None:
     print_note(f"asked {execution_id} to stop; `stigmer executions follow {execution_id}` shows when it has")
 
 
-@executions.command("approve")
+@executions.command("approve", epilog="Example: stigmer executions approve exe_01k9…")
 @click.argument("execution_id")
 @click.argument("call_id", required=False)
 def approve(execution_id: str, call_id: str | None) -> None:
-    """Let a tool call run that waits for approval (not yet).
-
-    Example: stigmer executions approve exe_01k9…
-    """
+    """Let a tool call run that waits for approval (not yet)."""
     raise _not_yet(f"approve a call of {execution_id}", call_id)
 
 
-@executions.command("deny")
+@executions.command("deny", epilog="Example: stigmer executions deny exe_01k9…")
 @click.argument("execution_id")
 @click.argument("call_id", required=False)
 def deny(execution_id: str, call_id: str | None) -> None:
-    """Refuse a tool call that waits for approval (not yet).
-
-    Example: stigmer executions deny exe_01k9…
-    """
+    """Refuse a tool call that waits for approval (not yet)."""
     raise _not_yet(f"deny a call of {execution_id}", call_id)
 
 
-@executions.command("send")
+@executions.command("send", epilog="Example: stigmer executions send exe_01k9… 'Use the other file.'")
 @click.argument("execution_id")
 @click.argument("message")
 def send(execution_id: str, message: str) -> None:
-    """Say something to a running execution (not yet).
-
-    Example: stigmer executions send exe_01k9… 'Use the other file.'
-    """
+    """Say something to a running execution (not yet)."""
     raise _not_yet(f"send a message to {execution_id}", message)
 
 

@@ -34,15 +34,13 @@ spec:
 """
 
 
-@click.command()
+@click.command(epilog="Example: stigmer init report-writer")
 @click.argument("name", required=False)
 def init(name: str | None) -> None:
     """Write a first manifest to start from.
 
     With NAME: NAME/agent.yaml. Without: agent.yaml in this folder, named after it. An existing file stays
     as it is.
-
-    Example: stigmer init report-writer
     """
     from stigmer_cli.errors import StigmerError, UsageError
     from stigmer_cli.output import print_note

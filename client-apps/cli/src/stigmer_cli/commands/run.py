@@ -34,7 +34,7 @@ class _Order:
     workspace: Path | None
 
 
-@click.command()
+@click.command(epilog="Example: stigmer run examples/report 'Summarise sales.csv' --workspace .")
 @click.argument("agent")
 @click.argument("prompt")
 @click.option("--session", "session_id", metavar="ID", help="Go on with this conversation.")
@@ -66,8 +66,6 @@ def run(
     AGENT is a manifest, a folder with an agent.yaml, or the name of an applied agent. PROMPT is the task;
     - reads it from standard input. The answer goes to stdout, everything else to stderr. Ctrl-C asks
     whether to cancel the execution or to let it go on without you.
-
-    Example: stigmer run examples/report 'Summarise sales.csv' --workspace .
     """
     if approve != "never":
         raise NotYet(f"could not use `--approve {approve}`: asking before a tool runs is not supported yet")

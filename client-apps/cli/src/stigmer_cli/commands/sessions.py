@@ -8,14 +8,11 @@ def sessions() -> None:
     """List, show and delete conversations."""
 
 
-@sessions.command("list")
+@sessions.command("list", epilog="Example: stigmer sessions list")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most sessions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_sessions(limit: int, as_json: bool) -> None:
-    """List sessions, newest first.
-
-    Example: stigmer sessions list
-    """
+    """List sessions, newest first."""
     from datetime import UTC, datetime
 
     from stigmer_cli.commands.connecting import open_client
@@ -39,14 +36,11 @@ def list_sessions(limit: int, as_json: bool) -> None:
     )
 
 
-@sessions.command("get")
+@sessions.command("get", epilog="Example: stigmer sessions get ses_01k9…")
 @click.argument("session_id")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def get_session(session_id: str, as_json: bool) -> None:
-    """Show a session and its executions.
-
-    Example: stigmer sessions get ses_01k9…
-    """
+    """Show a session and its executions."""
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.execution_table import print_executions
@@ -66,14 +60,11 @@ def get_session(session_id: str, as_json: bool) -> None:
     print_executions(executions)
 
 
-@sessions.command("delete")
+@sessions.command("delete", epilog="Example: stigmer sessions delete ses_01k9… --yes")
 @click.argument("session_id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete_session(session_id: str, yes: bool) -> None:
-    """Delete a session with the logs of its executions; the files of its workspace stay.
-
-    Example: stigmer sessions delete ses_01k9… --yes
-    """
+    """Delete a session with the logs of its executions; the files of its workspace stay."""
     from stigmer_cli.commands.connecting import confirm_deletion, open_client
     from stigmer_cli.output import print_note
 

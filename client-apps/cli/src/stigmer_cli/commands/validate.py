@@ -3,7 +3,7 @@
 import click
 
 
-@click.command()
+@click.command(epilog="Example: stigmer validate -f agent.yaml")
 @click.option(
     "-f", "--file", "path", metavar="FILE|DIR", required=True, help="Manifests; - is standard input."
 )
@@ -13,8 +13,6 @@ def validate(path: str, as_json: bool) -> None:
 
     A folder means every agent.yaml in it and below. Each problem is told with file, line and column, and
     with what would be right; the exit code is then 1.
-
-    Example: stigmer validate -f agent.yaml
     """
     from stigmer_cli.commands.manifest_files import (
         check_cassette,
