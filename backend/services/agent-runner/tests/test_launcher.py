@@ -25,7 +25,7 @@ from agent_runner.workspace import (
     running_command,
 )
 
-BOUND_SECONDS = 5.0
+BOUND_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -133,8 +133,8 @@ async def test_arguments_no_process_can_be_given_are_refused(workspace: SessionW
 
 
 async def test_a_timeout_keeps_the_output_so_far(workspace: SessionWorkspace) -> None:
-    with pytest.raises(WorkspaceTimeoutError, match=r"timed out after 0\.3s") as caught:
-        await shell(workspace, "echo out; echo err >&2; sleep 1000", 0.3)
+    with pytest.raises(WorkspaceTimeoutError, match="timed out after 2s") as caught:
+        await shell(workspace, "echo out; echo err >&2; sleep 1000", 2)
     assert (caught.value.stdout, caught.value.stderr) == ("out\n", "err\n")
 
 
@@ -203,7 +203,7 @@ async def test_a_killed_zygote_is_replaced_and_running_commands_go_on(
 async def test_a_stopped_zygote_is_replaced(
     workspace: SessionWorkspace, launcher: CommandLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running_command, "START_SECONDS", 0.2)
+    monkeypatch.setattr(running_command, "START_SECONDS", 3.0)
     assert launcher.zygote_pid is not None
     os.kill(launcher.zygote_pid, signal.SIGSTOP)
     async with asyncio.timeout(BOUND_SECONDS):

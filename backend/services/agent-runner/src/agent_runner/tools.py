@@ -18,6 +18,9 @@ from stigmer_contract.manifest import AgentSpec
 COMMAND_TOOL: Final = "run_command"
 MAX_TOOL_OUTPUT_CHARACTERS: Final = 50_000
 """What one call may add to the conversation; the harness keeps the end of longer output."""
+MAX_COMMAND_CHARACTERS: Final = 100_000
+"""Linux starts no command with an argument of 128 KiB, and the harness splits 1 MiB into words for a minute, with
+the event loop standing still (measured 2026-11)."""
 PROTECTED_PATHS: Final = ("**/.git",)
 """What the file tools may not write: a hook planted there runs when the directory's owner next uses git."""
 
@@ -83,9 +86,13 @@ class BoundWorkspace(AbstractCapability[None]):
     async def before_tool_execute(
         self, ctx: RunContext[None], *, call: ToolCallPart, tool_def: ToolDefinition, args: dict[str, Any]
     ) -> dict[str, Any]:
-        """Cut a time-out that is longer than the agent may use."""
+        """Cut a time-out that is longer than the agent may use, and refuse what cannot be started."""
+        if tool_def.name != COMMAND_TOOL:
+            return args
+        if len(args["command"]) > MAX_COMMAND_CHARACTERS:
+            raise ModelRetry("the command is too long to start; write it to a file in parts, and run that")
         asked = args.get(_TIMEOUT_ARGUMENT)
-        if tool_def.name != COMMAND_TOOL or asked is None:
+        if asked is None:
             return args
         if not asked > 0:
             raise ModelRetry(f"{_TIMEOUT_ARGUMENT} must be greater than 0")

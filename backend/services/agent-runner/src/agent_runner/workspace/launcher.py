@@ -258,16 +258,20 @@ class _Zygote:
         self._control.setblocking(False)
         self._swept = bytearray()
         self._lock = threading.Lock()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-E", str(_ZYGOTE), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={},
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C in a terminal is the runner's to handle
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-E", str(_ZYGOTE), str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env={},
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C in a terminal is the runner's to handle
+                )
+        except OSError:
+            self._control.close()
+            raise
 
     @property
     def pid(self) -> int:
