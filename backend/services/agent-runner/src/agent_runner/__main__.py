@@ -34,6 +34,10 @@ def main() -> int:
 
 
 def _run_worker() -> int:
+    from agent_runner.pid_one import leave_first_process
+
+    leave_first_process()
+
     import asyncio
 
     from agent_runner.errors import SettingsError

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -67,7 +68,8 @@ class _Runner:
         self._server = server
         self._legs = legs
         self._client: Client | None = None
-        self._identity = f"{os.getpid()}@{os.uname().nodename}"
+        # Containers on one host's network share the host's name and number their processes alike.
+        self._identity = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Connect, however long that takes, poll until `stop`, then drain."""

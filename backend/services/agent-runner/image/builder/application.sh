@@ -1,0 +1,23 @@
+#!/bin/sh
+# Installs the runner and the contract with their bytecode into /application, so that a changed source file
+# changes one small layer.
+set -eu
+# shellcheck source=SCRIPTDIR/environment.sh
+. /builder/environment.sh
+
+list_files() {
+    (cd "$environment" && find . -type f -o -type l | sort)
+}
+
+list_files >/tmp/before
+sync_environment "$environment" --python-platform "$target_platform"
+list_files >/tmp/after
+if [ "$importable" != "$environment" ]; then
+    sync_environment "$importable"
+fi
+
+mkdir -p "/application$environment" /application/usr/local/bin
+comm -13 /tmp/before /tmp/after | tar -C "$environment" -c -T - | tar -C "/application$environment" -x
+ln -s "$environment/bin/agent-runner" /application/usr/local/bin/agent-runner
+cp LICENSE "/application$environment/LICENSE"
+compile_modules /application --package agent_runner --package stigmer_contract
