@@ -32,7 +32,7 @@ def test_a_page_and_a_namespace_are_served_on_request() -> None:
 
 def test_the_server_is_told_what_it_needs_and_no_more() -> None:
     configuration = _configuration(
-        OPENAI_API_KEY="sk-x", AWS_SECRET_ACCESS_KEY="x", STIGMER_HOST="0.0.0.0", TEMPORAL_API_KEY="t"
+        OPENAI_API_KEY="sk-x", AWS_SECRET_ACCESS_KEY="x", STIGMER_HOST="example.org", TEMPORAL_API_KEY="t"
     )
     assert server_environment(configuration) == {
         "PATH": "/bin",

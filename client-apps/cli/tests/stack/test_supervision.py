@@ -1,5 +1,6 @@
 """The supervisor against real processes that are killed, hang, crash and refuse."""
 
+import json
 import os
 import signal
 from typing import Any
@@ -134,7 +135,7 @@ def test_a_part_that_says_it_is_not_ready_is_reported_with_its_reason(stack_home
     stack_home.start()
     stack_home.order("server-unready")
     completed = stack_home.stigmer("server", "status", "--json")
-    server = stack_home.component("server")
+    server = json.loads(completed.stdout)["components"][1]
     assert completed.returncode == 3
     assert (server["phase"], server["ready"], server["reason"]) == (
         "unhealthy",

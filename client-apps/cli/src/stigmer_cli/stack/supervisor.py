@@ -48,7 +48,8 @@ class Supervisor:
         self._log_directory = log_directory
         self._policy = policy or RestartPolicy()
         self._stop_requested = asyncio.Event()
-        self._guard: asyncio.subprocess.Process | None = None
+        self._guard_pipe: int | None = None
+        """What is written there the guard reads; that it closes tells the guard that we are no more."""
         self._watched: set[ProcessIdentity] = set()
         states = tuple(_initial_state(component) for component in components)
         self._state = StackState(identity, version, model_fingerprint, states)
@@ -100,21 +101,35 @@ class Supervisor:
             self._tell_guard(f"- {process.pid}\n")
 
     def _tell_guard(self, line: str) -> None:
-        if self._guard is not None and self._guard.stdin is not None and not self._guard.stdin.is_closing():
-            self._guard.stdin.write(line.encode())
+        if self._guard_pipe is not None:
+            with contextlib.suppress(BrokenPipeError, BlockingIOError):  # another guard will be told
+                os.write(self._guard_pipe, line.encode())
 
     async def _keep_guard(self) -> None:
         while True:
-            self._guard = guard = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "stigmer_cli.processes.guard"),
-                stdin=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-            for process in self._watched:
-                self._tell_guard(f"+ {process.pid} {process.mark}\n")
-            await guard.wait()
-            logger.warning("the guard ended and is started again exit_code=%s", guard.returncode)
+            read_end, self._guard_pipe = os.pipe()
+            os.set_blocking(self._guard_pipe, False)
+            try:
+                for process in self._watched:  # before it starts, so that it never knows too little
+                    self._tell_guard(f"+ {process.pid} {process.mark}\n")
+                await self._run_guard(read_end)
+            finally:
+                os.close(self._guard_pipe)
+                self._guard_pipe = None
             await asyncio.sleep(self._policy.first_delay_seconds)
+
+    async def _run_guard(self, read_end: int) -> None:
+        arguments = (sys.executable, "-P", "-m", "stigmer_cli.processes.guard")
+        try:
+            guard = await asyncio.create_subprocess_exec(*arguments, stdin=read_end, start_new_session=True)
+        except OSError as error:
+            logger.warning("the guard could not be started error=%s", error)
+            await asyncio.sleep(self._policy.max_delay_seconds)
+            return
+        finally:
+            os.close(read_end)
+        await guard.wait()
+        logger.warning("the guard ended and is started again exit_code=%s", guard.returncode)
 
 
 def _initial_state(component: Component) -> ComponentState:
