@@ -19,8 +19,8 @@ COMMAND_TOOL: Final = "run_command"
 MAX_TOOL_OUTPUT_CHARACTERS: Final = 50_000
 """What one call may add to the conversation; the harness keeps the end of longer output."""
 MAX_COMMAND_CHARACTERS: Final = 100_000
-"""Linux starts no command with an argument of 128 KiB, and the harness splits 1 MiB into words for a minute, with
-the event loop standing still (measured 2026-11)."""
+"""Linux starts no command with an argument of 128 KiB, and the harness takes a minute over a word of
+1 MiB while the event loop stands still (measured 2026-11)."""
 PROTECTED_PATHS: Final = ("**/.git",)
 """What the file tools may not write: a hook planted there runs when the directory's owner next uses git."""
 

@@ -9,14 +9,8 @@ import contextlib
 import errno
 import logging
 import os
-import select
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
@@ -36,6 +30,7 @@ from agent_runner.workspace.running_command import (
     EndCause,
     RunningCommand,
 )
+from agent_runner.workspace.zygote_process import ZygoteProcess
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +40,9 @@ SEND_SECONDS: Final = 5.0
 """Longest wait for a zygote that does not take commands, before it is replaced."""
 SWEEP_SECONDS: Final = 10.0
 """Longest wait for the zygote to kill what a dead supervisor left behind."""
-STOP_SECONDS: Final = 10.0
-"""Longest wait for the zygote to end; it first kills every command that still runs."""
 PREVIEW_BYTES: Final = 64 * 1024
 """What is kept of each stream when a command writes too much."""
 
-_ZYGOTE = Path(__file__).with_name("zygote.py")
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 _NOT_EXECUTABLE = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP, errno.EPERM)
 
@@ -70,7 +62,7 @@ class CommandLauncher:
         self._base_environment = dict(
             command_environment({}) if base_environment is None else base_environment
         )
-        self._zygote: _Zygote | None = None
+        self._zygote: ZygoteProcess | None = None
         self._is_closed = False
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
 
@@ -165,7 +157,7 @@ class CommandLauncher:
             else:
                 return
 
-    def _living_zygote(self) -> "_Zygote":
+    def _living_zygote(self) -> ZygoteProcess:
         if self._is_closed:
             raise _could_not_start("the runner is stopping")
         if self._zygote is not None and not self._zygote.is_alive():
@@ -174,7 +166,7 @@ class CommandLauncher:
             self._zygote = None
         if self._zygote is None:
             try:
-                self._zygote = _Zygote()
+                self._zygote = ZygoteProcess()
             except OSError as error:
                 raise _could_not_start(error.strerror) from error
         return self._zygote
@@ -248,73 +240,6 @@ class CommandLauncher:
                 "processes of a command may still run: the process that starts commands does not answer"
             )
             zygote.kill()
-
-
-class _Zygote:
-    """The zygote process as the runner sees it. Methods that wait are called in threads."""
-
-    def __init__(self) -> None:
-        self._control, theirs = socket.socketpair()
-        self._control.setblocking(False)
-        self._swept = bytearray()
-        self._lock = threading.Lock()
-        try:
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-E", str(_ZYGOTE), str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    env={},
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C in a terminal is the runner's to handle
-                )
-        except OSError:
-            self._control.close()
-            raise
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def send(self, descriptors: list[int]) -> None:
-        socket.send_fds(self._control, [b"c"], descriptors)
-
-    def sweep(self, end: CommandEnd, timeout_seconds: float) -> bool:
-        """Kill a supervisor that hangs, and wait until its orphans are dead; whether that was reported."""
-        # Stopped by a command, perhaps.
-        self._process.send_signal(signal.SIGCONT)
-        if end.supervisor is None:
-            return not end.is_hanging
-        if end.is_hanging:  # else its pid may be another's by now
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(end.supervisor, signal.SIGKILL)
-        line, give_up_at = b"%d\n" % end.supervisor, time.monotonic() + timeout_seconds
-        with self._lock:
-            while line not in self._swept:
-                readable, _, _ = select.select(
-                    [self._control], [], [], max(0.0, give_up_at - time.monotonic())
-                )
-                chunk = self._control.recv(4096) if readable else b""
-                if not chunk:  # too late, or the zygote died
-                    return False
-                self._swept += chunk
-            self._swept = self._swept.replace(line, b"")
-        return True
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> None:
-        self._control.close()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
 
 
 def _check_text(argv: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -11,21 +11,20 @@ request `{"argv": [...], "env": {...}, "temporary_root": "..."}`; back come line
 means: kill everything. Over FD goes back `pid` and a line feed for each supervisor that died without a
 report, once its processes are gone too.
 """
-# ruff: noqa: PTH102, PTH110, PTH208 - pathlib would be a good part of what this process loads
+# ruff: noqa: PTH102, PTH106, PTH110, PTH208 - pathlib would be a good part of what this process loads
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import struct
 import sys
 import time
-import traceback
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
@@ -45,8 +44,8 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 
 def main() -> None:
     """Serve the runner until it is gone and every supervisor with it."""
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    reset_signals()
+    gc.disable()  # what is made here is little, and a collection would copy every page after a fork
     become_reaper(b"stigmer-zygote")
     control = socket.socket(fileno=int(sys.argv[1]))
     children_ended = watch_children()
@@ -134,6 +133,8 @@ def run_supervisor(control: int, stdout: int, stderr: int, directory: int) -> No
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)  # the runner is gone; nothing was started yet, or everything is killed already
     except BaseException:
+        import traceback
+
         traceback.print_exc()
         os._exit(1)
 
@@ -153,7 +154,7 @@ def supervise(
         return run_command(request, control, stdout, stderr, directory, children_ended)
     finally:
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove_temporary_directory(temporary)
 
 
 def run_command(
@@ -206,6 +207,17 @@ def make_temporary_directory(root: str) -> str | None:
     return path
 
 
+def remove_temporary_directory(path: str) -> None:
+    """Remove it with all that is in it; everything that could change it is dead."""
+    try:
+        os.rmdir(path)
+    except OSError:
+        # Loaded where needed only: each fork copies the page tables of all that is loaded.
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def receive_request(control: socket.socket) -> dict[str, Any] | None:
     """The request; None where the runner is gone or has changed its mind."""
     data = bytearray()
@@ -248,10 +260,8 @@ def execute(request: dict[str, Any], stdout: int, stderr: int, directory: int, f
         os.dup2(stderr, 2)
         os.umask(COMMAND_UMASK)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        for number in signal.valid_signals():
-            with contextlib.suppress(OSError, ValueError):  # SIGKILL, SIGSTOP, and what libc keeps for itself
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        for number in (*_IGNORED, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
         argv: list[str] = request["argv"]
         os.execvpe(argv[0], argv, request["env"])  # noqa: S606 - what this process is for
     except OSError as error:
@@ -338,12 +348,19 @@ def send_signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def reset_signals() -> None:
+    """Forget what the runner's parents ignored or blocked; ignore what a command may send by mistake."""
+    for number in signal.valid_signals():
+        with contextlib.suppress(OSError, ValueError):  # SIGKILL, SIGSTOP, and what libc keeps for itself
+            signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
 def become_reaper(name: bytes) -> None:
     """Adopt orphaned descendants, and bear a name that `killall python` does not match."""
     if IS_LINUX:
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
+        LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        LIBC.prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
 
 
 def watch_children() -> int:
@@ -381,6 +398,7 @@ def to_line(message: dict[str, Any]) -> bytes:
     return json.dumps(message).encode("ascii") + b"\n"
 
 
+LIBC: Final = ctypes.CDLL(None)
 HAS_CHILDREN_FILES: Final = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
 if __name__ == "__main__":
