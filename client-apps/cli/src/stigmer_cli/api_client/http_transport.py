@@ -104,7 +104,11 @@ class HttpTransport:
             self._kept = self._connect(REQUEST_TIMEOUT_SECONDS)
         self._kept.request(method, target, body=body, headers=dict(headers))
         response = self._kept.getresponse()
-        return HttpResponse(response.status, response.read())
+        content = response.read()
+        # http.client takes headers that were cut off for complete ones, and then the end for the body's.
+        if response.length is None and not response.chunked and response.status != http.client.NO_CONTENT:
+            raise http.client.IncompleteRead(content)
+        return HttpResponse(response.status, content)
 
     def _connect(self, timeout_seconds: float) -> http.client.HTTPConnection:
         host, port = self._address.hostname or "", self._address.port

@@ -34,7 +34,7 @@ class _Order:
     workspace: Path | None
 
 
-@click.command(epilog="Example: stigmer run examples/report 'Summarise sales.csv' --workspace .")
+@click.command(epilog="Example: stigmer run ./report-writer 'Summarise sales.csv' --workspace .")
 @click.argument("agent")
 @click.argument("prompt")
 @click.option("--session", "session_id", metavar="ID", help="Go on with this conversation.")
