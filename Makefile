@@ -21,7 +21,7 @@ help: ## Show this list
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.synced: uv.lock pyproject.toml $(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --frozen --quiet --python $(PYTHON)
+	$(UV) sync --frozen --quiet --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 .PHONY: setup
