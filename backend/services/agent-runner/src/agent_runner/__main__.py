@@ -44,6 +44,7 @@ def _run_worker() -> int:
     from agent_runner.logs import configure_logging
     from agent_runner.settings import load_settings
     from agent_runner.worker import run_worker
+    from agent_runner.workspace import command_environment
 
     try:
         settings = load_settings(os.environ)
@@ -52,7 +53,7 @@ def _run_worker() -> int:
         return EXIT_USAGE
     configure_logging(settings.log_level, settings.log_format)
     try:
-        asyncio.run(run_worker(settings))
+        asyncio.run(run_worker(settings, command_environment(os.environ)))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:

@@ -6,8 +6,6 @@ nothing of Temporal; `activities` calls it.
 
 import asyncio
 import logging
-import os
-import socket
 from datetime import UTC, datetime
 from enum import Enum, auto
 from importlib.metadata import version
@@ -73,9 +71,16 @@ class LegRunner:
     """What all legs of a process share."""
 
     def __init__(
-        self, settings: RunnerSettings, client: ServerClient, launcher: CommandLauncher, models: ModelPool
+        self,
+        settings: RunnerSettings,
+        client: ServerClient,
+        launcher: CommandLauncher,
+        models: ModelPool,
+        *,
+        identity: str,
     ) -> None:
-        """Legs can be run at once."""
+        """`identity` names the process to Temporal and in the log."""
+        self._identity = identity
         self._settings = settings
         self._client = client
         self._launcher = launcher
@@ -110,7 +115,7 @@ class LegRunner:
         try:
             grant = await self._client.start_leg(
                 execution_id,
-                StartLeg(runner=f"{os.getpid()}@{socket.gethostname()}", runner_version=RUNNER_VERSION),
+                StartLeg(runner=self._identity, runner_version=RUNNER_VERSION),
             )
         except ServerRefused as refusal:
             if refusal.code in (ErrorCode.EXECUTION_ENDED, ErrorCode.NOT_FOUND):

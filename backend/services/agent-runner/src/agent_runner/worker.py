@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -40,20 +40,23 @@ SHUTDOWN_MARGIN_SECONDS: Final = 2.0
 """Kept of the drain's grace for dropping what could not finish and for writing that down."""
 
 
-async def run_worker(settings: RunnerSettings) -> None:
-    """Run until SIGTERM or SIGINT, then drain."""
+async def run_worker(settings: RunnerSettings, command_variables: Mapping[str, str]) -> None:
+    """Run until SIGTERM or SIGINT, then drain. Agents' commands get `command_variables` and no others."""
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     protect_process()
     async with contextlib.AsyncExitStack() as resources:
         # First, while there is the least to inherit.
-        launcher = await resources.enter_async_context(CommandLauncher())
+        launcher = await resources.enter_async_context(CommandLauncher(command_variables))
         server = ServerClient(settings.backend_endpoint, settings.token.get_secret_value())
         resources.push_async_callback(server.close)
         models = ModelPool(settings)
         resources.push_async_callback(models.close)
-        runner = _Runner(settings, server, LegRunner(settings, server, launcher, models))
+        # Containers on one host's network share the host's name and number their processes alike.
+        identity = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
+        legs = LegRunner(settings, server, launcher, models, identity=identity)
+        runner = _Runner(settings, server, legs, identity)
         await resources.enter_async_context(
             HealthServer(settings.health_host, settings.health_port, runner.checks(), version=RUNNER_VERSION)
         )
@@ -63,13 +66,14 @@ async def run_worker(settings: RunnerSettings) -> None:
 class _Runner:
     """One worker on one Temporal namespace."""
 
-    def __init__(self, settings: RunnerSettings, server: ServerClient, legs: LegRunner) -> None:
+    def __init__(
+        self, settings: RunnerSettings, server: ServerClient, legs: LegRunner, identity: str
+    ) -> None:
         self._settings = settings
         self._server = server
         self._legs = legs
         self._client: Client | None = None
-        # Containers on one host's network share the host's name and number their processes alike.
-        self._identity = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
+        self._identity = identity
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Connect, however long that takes, poll until `stop`, then drain."""

@@ -96,7 +96,7 @@ class LegStarted(_Frozen):
     type: Literal["leg.started"] = "leg.started"
     attempt: int = Field(ge=1)
     runner: str
-    """Identity of the runner process, `pid@host`."""
+    """Identity of the runner process as Temporal shows it, `pid@host:token`."""
     runner_version: str
 
 

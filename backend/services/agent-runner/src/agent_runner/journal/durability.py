@@ -116,7 +116,7 @@ class JournalDurability(BaseDurabilityCapability[None]):
     def wrap_run_event_stream(
         self, ctx: RunContext[None], *, stream: AsyncIterable[AgentStreamEvent]
     ) -> AsyncIterable[AgentStreamEvent]:
-        """Leave the replayed events alone: answers are shown while the model writes them, tools by the journal."""
+        """Leave replayed events alone: answers are shown as the model writes them, tools by the journal."""
         return stream
 
     def get_durable_operation_backend(self) -> _JournalBackend:

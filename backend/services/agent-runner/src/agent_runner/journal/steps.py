@@ -28,6 +28,7 @@ from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.models import backoff_seconds, classify_fault, price_of
 from agent_runner.server_client import ServerClient
+from agent_runner.tools import COMMAND_TOOL
 from agent_runner.workspace import command_output_listener
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
@@ -277,7 +278,8 @@ class StepJournal:
         def show_output(stream: "Literal['stdout', 'stderr']", text: str) -> None:
             self._writer.show(ToolOutput(call_id=call.call_id, stream=stream, text=text))
 
-        token = command_output_listener.set(show_output)
+        # Other tools may run commands of their own, whose output is not meant for people.
+        token = command_output_listener.set(show_output if call.tool == COMMAND_TOOL else None)
         timeout = self._limits.tool_timeout + timedelta(seconds=TOOL_TIMEOUT_GRACE_SECONDS)
         scope = asyncio.timeout(timeout.total_seconds())
         try:
