@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -18,6 +18,7 @@ from temporal_server import free_port
 
 START_TIMEOUT_SECONDS: Final = 30.0
 STOP_TIMEOUT_SECONDS: Final = 10.0
+WAIT_SECONDS: Final = 30.0
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
 TOKEN: Final = "token-for-tests"
 NOWHERE: Final = "127.0.0.1:9"
@@ -141,6 +142,14 @@ class ServerFactory(Protocol):
         ...
 
 
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, at most `WAIT_SECONDS`."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(_POLL_SECONDS)
+
+
 def manifest(name: str = "worker", **spec: Any) -> dict[str, Any]:
     """The JSON of a manifest that runs as it is."""
     return {
@@ -197,6 +206,11 @@ class ServerApi:
     def get_execution(self, execution_id: str) -> dict[str, Any]:
         """The execution."""
         return _checked(self.http.get(f"/v1/executions/{execution_id}"))
+
+    def wait_for_phase(self, execution_id: str, phase: str) -> dict[str, Any]:
+        """Wait until the execution is in a phase; gives the resource."""
+        wait_until(lambda: self.get_execution(execution_id)["phase"] == phase, f"{execution_id} is {phase}")
+        return self.get_execution(execution_id)
 
     def start_leg(self, execution_id: str) -> dict[str, Any]:
         """Take the execution as a runner would; gives the grant."""

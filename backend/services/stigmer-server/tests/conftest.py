@@ -84,3 +84,9 @@ def start_server(tmp_path: Path, temporal: TemporalServer) -> Iterator[ServerFac
             return stack.enter_context(process)
 
         yield start
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, make_database: DatabaseFactory, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    return make_database(request.param) or f"sqlite:///{tmp_path / 'folder' / 'stigmer.db'}"

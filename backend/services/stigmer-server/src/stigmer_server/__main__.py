@@ -48,6 +48,7 @@ def main() -> None:
     try:
         settings = load_settings(os.environ)
         configure_logging(settings.log_level, settings.log_format)
+        os.umask(0o077)  # logs of executions are nobody else's business
         listener = _listen(settings.host, settings.port)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listener))

@@ -31,7 +31,7 @@ class BlobStore:
         Raises:
             OSError: it cannot be made.
         """
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory.mkdir(parents=True, exist_ok=True)
 
     async def store(self, sha256: str, chunks: AsyncIterator[bytes]) -> BlobResource:
         """Take in a blob; what is there already stays.
@@ -98,7 +98,7 @@ class BlobStore:
 def _publish(descriptor: int, temporary: Path, path: Path) -> None:
     """Put a whole file under its name, so that it is there after a power cut too."""
     os.fsync(descriptor)
-    path.parent.mkdir(exist_ok=True, mode=0o700)
+    path.parent.mkdir(exist_ok=True)
     temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:

@@ -19,6 +19,7 @@ from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, mak
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
+    DatabaseError,
     DataError,
     DBAPIError,
     IntegrityError,
@@ -115,11 +116,11 @@ class _SqliteDatabase(Database):
     async def migrate(self, work: Work[None]) -> None:
         # SQLite's tables change inside a transaction, and BEGIN IMMEDIATE admits one at a time.
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._path.touch(mode=0o600)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             await self.write(work)
-        except (OSError, Unavailable) as error:
-            raise DatabaseUnusable(f"could not open the database {str(self._path)!r}: {error}") from error
+        except (OSError, Unavailable, DatabaseError) as error:
+            reason = error.orig if isinstance(error, DatabaseError) else error
+            raise DatabaseUnusable(f"could not open the database {str(self._path)!r}: {reason}") from error
 
     async def close(self) -> None:
         for executor in (self._writer, self._readers):
@@ -133,6 +134,7 @@ def _sqlite_engine(url: URL, *, connections: int, begin: str) -> Engine:
         url,
         pool_size=connections,
         max_overflow=0,
+        hide_parameters=True,
         # Transactions are begun below; sqlite3 of its own would begin them late, and readers not at all.
         connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "isolation_level": None},
     )
@@ -168,6 +170,7 @@ class _PostgresDatabase(Database):
             url.set(drivername="postgresql+asyncpg"),
             pool_size=POSTGRES_CONNECTIONS,
             max_overflow=0,
+            hide_parameters=True,
             pool_timeout=POSTGRES_COMMAND_TIMEOUT_SECONDS,
             connect_args={
                 "timeout": POSTGRES_CONNECT_TIMEOUT_SECONDS,
@@ -190,8 +193,9 @@ class _PostgresDatabase(Database):
 
         try:
             await self.write(locked)
-        except Unavailable as error:
-            raise DatabaseUnusable(f"could not open the database: {error}") from error
+        except (Unavailable, DatabaseError) as error:
+            reason = error.orig if isinstance(error, DatabaseError) else error
+            raise DatabaseUnusable(f"could not open the database: {reason}") from error
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -142,9 +142,10 @@ class Reconciler:
         if state.cancel_requested_at is not None:
             await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
             return
+        is_gone = view.condition is WorkflowCondition.NOT_FOUND
         message = (
             f"could not go on with execution {state.execution_id!r}: its Temporal workflow "
-            f"{'is ' if view.condition is WorkflowCondition.NOT_FOUND else ''}{view.detail}"
+            f"{'does not exist' if is_gone else f'has ended ({view.detail})'}"
         )
         event = ExecutionFailed(
             code=ErrorCode.WORKFLOW_LOST, message=message, hint="start a new execution in the same session"
