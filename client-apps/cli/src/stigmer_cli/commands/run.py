@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from stigmer_cli.errors import ModelNotConfigured, NotYet, UsageError
+from stigmer_cli.errors import NotYet, StigmerError, UsageError
 
 if TYPE_CHECKING:
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.manifest_files import CassetteFile
     from stigmer_cli.config import Configuration
-    from stigmer_contract.api import CreateExecution, ExecutionResource
+    from stigmer_contract.api import ExecutionResource
     from stigmer_contract.manifest import AgentManifest
 
 
@@ -80,8 +80,9 @@ def run(
     from stigmer_cli.stack import ensure_running
 
     configuration = load_configuration(os.environ)
+    model = _choose_model(order, configuration)
     with ApiClient(ensure_running(configuration, report=print_note)) as client:
-        execution = client.create_execution(_make_request(order, client, configuration))
+        execution = _create_execution(order, model, client, configuration)
         if detach:
             if as_json:
                 print_json(execution.model_dump(mode="json"))
@@ -144,52 +145,43 @@ def _check_record_file(record: str | None) -> Path | None:
     return file
 
 
-def _make_request(order: _Order, client: "ApiClient", configuration: "Configuration") -> "CreateExecution":
+def _choose_model(order: _Order, configuration: "Configuration") -> str | None:
+    """What can be known before the stack is started; an applied agent's model is known afterwards."""
+    if order.model or order.cassette or order.manifest is None or order.manifest.spec.model:
+        return order.model
+    from stigmer_cli.commands.model_choice import choose_model
+
+    return choose_model(configuration)
+
+
+def _create_execution(
+    order: _Order, model: str | None, client: "ApiClient", configuration: "Configuration"
+) -> "ExecutionResource":
     from stigmer_contract.api import CreateExecution
 
     if order.cassette:
         model = f"replay:sha256:{client.upload_blob(order.cassette.content)}"
-    else:
-        model = order.model or _find_model(order, client, configuration)
-    return CreateExecution(
-        agent=order.agent_name,
-        manifest=order.manifest,
-        input=order.prompt,
-        session_id=order.session_id,
-        workspace=str(order.workspace) if order.workspace else None,
-        model=model,
-    )
-
-
-def _find_model(order: _Order, client: "ApiClient", configuration: "Configuration") -> str | None:
-    """A running Ollama's, where nobody names a model; None where manifest or runner know one.
-
-    Raises:
-        ModelNotConfigured: there is none; says what can be set.
-    """
-    if configuration.names_model or configuration.server_endpoint is not None:
-        return None
-    if order.manifest:
-        spec = order.manifest.spec
-    else:
-        agent = client.find_agent(order.agent_name or "")
+    if order.agent_name is not None:
+        agent = client.find_agent(order.agent_name)
         if agent is None:
-            return None  # the server says best what is wrong
-        spec = agent.manifest.spec
-    if spec.model is not None:
-        return None
-    from stigmer_cli.output import print_note
-    from stigmer_cli.stack import find_ollama
+            raise StigmerError(
+                f"could not run {order.agent_name!r}: no agent of that name is applied",
+                "run `stigmer agents list` to see which are, or name a manifest's file or folder",
+            )
+        if model is None and agent.manifest.spec.model is None:
+            from stigmer_cli.commands.model_choice import choose_model
 
-    found = find_ollama(configuration)
-    if found is None:
-        raise ModelNotConfigured(
-            "could not choose a model: neither the manifest nor the configuration names one",
-            "pass --model openai:gpt-5 with OPENAI_API_KEY set, or anthropic:… with ANTHROPIC_API_KEY; "
-            "start Ollama; or set STIGMER_LLM_PROVIDER and STIGMER_LLM_MODEL",
+            model = choose_model(configuration)
+    return client.create_execution(
+        CreateExecution(
+            agent=order.agent_name,
+            manifest=order.manifest,
+            input=order.prompt,
+            session_id=order.session_id,
+            workspace=str(order.workspace) if order.workspace else None,
+            model=model,
         )
-    print_note(f"using the model {found} of the running Ollama")
-    return found
+    )
 
 
 def _follow(client: "ApiClient", execution: "ExecutionResource", *, as_json: bool) -> None:
