@@ -51,8 +51,9 @@ async def _beat() -> None:
     timeout = activity.info().heartbeat_timeout or timedelta.max
     interval = min(HEARTBEAT_INTERVAL, timeout / HEARTBEATS_PER_TIMEOUT)
     while True:
-        activity.heartbeat()
+        # The start counts as the first heartbeat; a leg that ends soon costs Temporal none.
         await asyncio.sleep(interval.total_seconds())
+        activity.heartbeat()
 
 
 def _stop_reason() -> StopReason:
