@@ -207,10 +207,6 @@ class RunnerSettings:
     log_format: Annotated[
         LogFormat, Variable("LOG_FORMAT", "How log lines look.", choice_of(get_args(LogFormat)), "text")
     ]
-    otel_exporter_otlp_endpoint: Annotated[
-        str | None,
-        Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "Where OpenTelemetry traces go; unset: nowhere.", parse_url),
-    ]
     health_host: Annotated[
         str,
         Variable(
