@@ -1,6 +1,7 @@
 """`stigmer run` against a real server, its runner played by the test."""
 
 import json
+import re
 import signal
 
 from cli_harness import Command, Server, finish
@@ -22,7 +23,11 @@ def test_only_the_answer_goes_to_a_pipe(command: Command, server: Server) -> Non
     result = finish(process)
     assert (result.exit_code, result.stdout) == (0, "There is one file.\n")
     assert result.stderr.splitlines()[0] == "✓ run_command ls -l 1.2 s"
-    assert result.stderr.splitlines()[1].startswith("2 turns · 2.4k tokens in · 60 out · ")
+    session_id = leg.grant.execution.session_id
+    assert re.fullmatch(
+        rf"2 turns · 2\.4k tokens in · 60 out · [\d.]+ s · session {session_id}",
+        result.stderr.splitlines()[1],
+    )
 
 
 def test_a_terminal_shows_the_answer_as_it_is_written(command: Command, server: Server) -> None:

@@ -16,6 +16,7 @@ from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
 from stigmer_contract.events import (
     ApprovalRequested,
     ExecutionCompleted,
+    ExecutionStarted,
     LegStarted,
     LiveEvent,
     ModelDelta,
@@ -47,6 +48,7 @@ class ExecutionView:
         self._open_call: str | None = None  # the call whose line waits for its ending
         self._outputs: dict[str, CommandOutput] = {}
         self._usage = Usage()
+        self._session_id: str | None = None
         self._first: RecordedEvent | None = None
         self._last: RecordedEvent | None = None
 
@@ -72,11 +74,13 @@ class ExecutionView:
         self._screen.write_note(text, DIM)
 
     def show_summary(self) -> None:
-        """The last line: turns, tokens, cost, time."""
+        """The last line: turns, tokens, cost, time, and the session that `--session` goes on with."""
         parts = [format_usage(self._usage)]
         if self._first and self._last:
             seconds = (self._last.recorded_at - self._first.recorded_at).total_seconds()
             parts.append(format_seconds(seconds))
+        if self._session_id:
+            parts.append(f"session {self._session_id}")
         self._screen.write_note(" · ".join(parts), DIM)
 
     # --- the answer ---------------------------------------------------------------------------
@@ -128,6 +132,8 @@ class ExecutionView:
 
     def _show_recorded(self, recorded: RecordedEvent) -> None:
         match recorded.event:
+            case ExecutionStarted() as event:
+                self._session_id = event.session_id
             case ModelResponded() as event:
                 self._finish_turn(event)
             case ToolStarted() as event:
