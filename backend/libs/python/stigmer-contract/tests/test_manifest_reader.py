@@ -345,6 +345,7 @@ _PIECES = st.sampled_from(
 @example(b'"\\UFFFFFFFF"')
 @example(b'a: "\\ud800"')
 @example(b"&a [*a, *a]")
+@example((HEAD + "spec: {instructions: a, output: {schema: {a: 1e999}}}").encode())
 @example(b"%YAML 9999999999.1\n---\na")
 @settings(max_examples=1500, deadline=None)
 def test_no_bytes_make_it_fail_in_any_other_way(content: bytes) -> None:

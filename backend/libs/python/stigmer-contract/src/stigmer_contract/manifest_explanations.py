@@ -5,17 +5,20 @@ Knows the manifest's models, not where things stand in the text.
 
 import difflib
 import re
-import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Union, get_args, get_origin
 
-from pydantic import BaseModel, JsonValue
-from pydantic.fields import FieldInfo
+from pydantic import JsonValue
 from pydantic_core import ErrorDetails
 
-from stigmer_contract.manifest import AgentManifest
-from stigmer_contract.yaml_document import FieldPath
+from stigmer_contract.manifest_fields import (
+    describe_field,
+    field_choices,
+    field_names,
+    find_fields,
+    fold_name,
+)
+from stigmer_contract.yaml_problems import FieldPath
 
 _MISSING = "is missing"
 
@@ -82,7 +85,7 @@ def _explain(error: ErrorDetails, path: FieldPath, branch: str | None, value: Js
     if branch == "SecretReference" or branch == "str":
         return Explanation(path, "must be text, or a mapping such as {secret: NAME}", _quoting_hint(value))
     if kind == "value_error" and value is None:
-        return Explanation(path, "has no value", _description_hint(path))
+        return Explanation(path, "has no value", describe_field(path))
     if kind == "value_error":
         return Explanation(path, str(context["error"]))
     if kind == "literal_error":
@@ -94,7 +97,7 @@ def _explain(error: ErrorDetails, path: FieldPath, branch: str | None, value: Js
         limit = context.get(key)
         return Explanation(path, f"must be {wording.format(_number(limit))}, not {_show(value)}")
     if kind in {"too_short", "string_too_short"}:
-        return Explanation(path, "must not be empty", _description_hint(path))
+        return Explanation(path, "must not be empty", describe_field(path))
     if kind == "string_too_long":
         return Explanation(path, f"must be at most {context['max_length']} characters long")
     wanted = next((wanted for prefix, wanted in _WANTED.items() if kind.startswith(prefix)), None)
@@ -131,7 +134,7 @@ def _explain_type(path: FieldPath, wanted: str, value: JsonValue) -> Explanation
             path, f"a manifest must be a mapping, not {_show(value)}", "begin with `apiVersion:`"
         )
     if value is None:
-        return Explanation(path, f"has no value; it must be {wanted}", _description_hint(path))
+        return Explanation(path, f"has no value; it must be {wanted}", describe_field(path))
     hint = None
     match wanted:
         case "text":
@@ -156,8 +159,8 @@ def _quoting_hint(value: JsonValue) -> str | None:
 
 def _explain_missing(path: FieldPath) -> Explanation:
     name = path[-1]
-    description = _description_hint(path)
-    constant = _choices(path)
+    description = describe_field(path)
+    constant = field_choices(path)
     add = f"add `{name}: {constant[0]}`" if len(constant) == 1 else f"add `{name}`"
     return Explanation(path, _MISSING, f"{add}: {description}" if description else add, at_key=True)
 
@@ -165,9 +168,9 @@ def _explain_missing(path: FieldPath) -> Explanation:
 def _explain_unknown(path: FieldPath) -> Explanation:
     name, known = str(path[-1]), field_names(path[:-1])
     message = f"there is no field {name!r} here"
-    folded = {_fold(field): field for field in known}
-    near = difflib.get_close_matches(_fold(name), list(folded), n=1, cutoff=0.7)
-    elsewhere = [place for place in _places(_fold(name)) if place[:-1] != path[:-1]]
+    folded = {fold_name(field): field for field in known}
+    near = difflib.get_close_matches(fold_name(name), list(folded), n=1, cutoff=0.7)
+    elsewhere = [place for place in find_fields(fold_name(name)) if place[:-1] != path[:-1]]
     if near:
         meant = (*path[:-1], folded[near[0]])
         hint = f"did you mean `{meant[-1]}`?"
@@ -180,7 +183,7 @@ def _explain_unknown(path: FieldPath) -> Explanation:
 
 
 def _explain_choice(path: FieldPath, value: JsonValue) -> Explanation:
-    choices = _choices(path)
+    choices = field_choices(path)
     wanted = choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     near = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else []
     hint = f"did you mean `{near[0]}`?" if near and len(choices) > 1 else None
@@ -198,80 +201,6 @@ def _explain_pattern(path: FieldPath, value: str, pattern: str) -> Explanation:
         f"{_show(value)} is not a name: lower-case letters, digits and hyphens, at most 63 characters",
         f"did you mean `{slug}`?" if slug else None,
     )
-
-
-# --- what the models say ----------------------------------------------------------------------
-
-
-def field_names(path: FieldPath) -> list[str]:
-    """The fields of the mapping at a path, as a person spells them; none where any key may stand."""
-    model = _model_in(_annotation_at(path))
-    return [_alias(name, field) for name, field in model.model_fields.items()] if model else []
-
-
-def _annotation_at(path: FieldPath) -> object:
-    annotation: object = AgentManifest
-    for part in path:
-        model = _model_in(annotation)
-        if model and isinstance(part, str):
-            fields = {_alias(name, field): field for name, field in model.model_fields.items()}
-            annotation = fields[part].annotation if part in fields else None
-        else:
-            arguments = get_args(_without_none(annotation))
-            annotation = arguments[-1] if arguments else None
-    return annotation
-
-
-def _without_none(annotation: object) -> object:
-    """Of `Annotated` the type, of `X | None` the X."""
-    if get_origin(annotation) is Annotated:
-        return _without_none(get_args(annotation)[0])
-    if get_origin(annotation) in {Union, types.UnionType}:
-        rest = [argument for argument in get_args(annotation) if argument is not types.NoneType]
-        return _without_none(rest[0]) if len(rest) == 1 else annotation
-    return annotation
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    annotation = _without_none(annotation)
-    candidates = get_args(annotation) if get_origin(annotation) in {Union, types.UnionType} else (annotation,)
-    for candidate in candidates:
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
-def _alias(name: str, field: FieldInfo) -> str:
-    return field.alias or name
-
-
-def _field_at(path: FieldPath) -> FieldInfo | None:
-    model = _model_in(_annotation_at(path[:-1])) if path else None
-    fields = {_alias(name, field): field for name, field in model.model_fields.items()} if model else {}
-    return fields.get(str(path[-1])) if path else None
-
-
-def _description_hint(path: FieldPath) -> str | None:
-    field = _field_at(path)
-    return field.description.splitlines()[0].rstrip(".") if field and field.description else None
-
-
-def _choices(path: FieldPath) -> list[str]:
-    annotation = _without_none(_annotation_at(path))
-    return [choice for choice in get_args(annotation) if isinstance(choice, str)]
-
-
-def _places(folded_name: str, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Paths of the mappings' fields with that name, outermost first."""
-    names = field_names(path)
-    yield from ((*path, name) for name in names if _fold(name) == folded_name)
-    for name in names:
-        if get_origin(_without_none(_annotation_at((*path, name)))) is None:
-            yield from _places(folded_name, (*path, name))
-
-
-def _fold(name: str) -> str:
-    return re.sub(r"[-_\s]", "", name).lower()
 
 
 def _child(value: JsonValue, part: str | int) -> tuple[JsonValue] | None:

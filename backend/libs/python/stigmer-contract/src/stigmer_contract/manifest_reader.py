@@ -10,14 +10,8 @@ from pydantic import ValidationError
 from stigmer_contract.errors import ManifestError, ManifestProblem
 from stigmer_contract.manifest import AgentManifest
 from stigmer_contract.manifest_explanations import Explanation, explain_errors
-from stigmer_contract.yaml_document import (
-    FieldPath,
-    Position,
-    YamlDocument,
-    YamlProblem,
-    decode_text,
-    read_documents,
-)
+from stigmer_contract.yaml_document import YamlDocument, decode_text, read_documents
+from stigmer_contract.yaml_problems import FieldPath, Position, YamlProblem
 
 
 def read_manifests(text: str | bytes, source: str) -> list[AgentManifest]:
