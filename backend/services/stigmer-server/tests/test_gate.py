@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from server_process import TOKEN, ServerApi, ServerFactory, ServerProcess, manifest
+from server_process import TOKEN, ServerApi, ServerFactory, ServerProcess, manifest, responded
 
 PATHS = ["/v1/executions", "/v1/agents/a", "/v1/blobs/x", "/metrics", "/openapi.json", "/nowhere"]
 
@@ -103,6 +103,7 @@ def test_openapi_describes_every_route_with_its_problems(api: ServerApi) -> None
 def test_metrics_count_executions_events_and_requests(api: ServerApi) -> None:
     execution = api.create_execution(manifest=manifest("counted"))
     api.start_leg(execution["execution_id"])
+    api.append(execution["execution_id"], [responded()])
 
     lines = api.http.get("/metrics").text.splitlines()
 
@@ -113,6 +114,8 @@ def test_metrics_count_executions_events_and_requests(api: ServerApi) -> None:
     assert values["stigmer_appended_events_total"] >= 1
     assert values["stigmer_append_seconds_count"] >= 1
     assert values['stigmer_http_requests_total{method="POST",route="/v1/executions",status="201"}'] >= 1
+    append = "/v1/executions/{execution_id}/events"
+    assert values[f'stigmer_http_requests_total{{method="POST",route="{append}",status="200"}}'] >= 1
 
 
 def test_readiness_names_what_is_missing(start_server: ServerFactory) -> None:

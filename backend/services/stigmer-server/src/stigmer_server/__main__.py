@@ -63,6 +63,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         server.app,
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
+        ws="none",
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,

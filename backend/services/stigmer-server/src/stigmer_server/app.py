@@ -129,6 +129,10 @@ def _make_app(settings: Settings, services: Services) -> FastAPI:
         # The interactive pages load scripts from elsewhere, and could not show the token anyway.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
+        # FastAPI would export traces by environment variables of its own.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
+        routes=list(legs.served_directly),
     )
     app.state.services = services
     for module in (agents, sessions, executions, events, legs, blobs, health):
@@ -145,7 +149,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     """The API's description, with the models that routes read themselves and the token that all ask for."""
     if app.openapi_schema is None:
         schema = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=[*app.routes, *legs.described.routes],
         )
         components: dict[str, Any] = schema.setdefault("components", {})
         models: list[type[BaseModel]] = [Problem, AppendEvents, PublishLiveEvents, RecordedEvent]

@@ -63,7 +63,7 @@ class Reconciler:
         self._spawn(self._follow_cancellation(execution_id), f"cancel {execution_id}")
 
     async def run(self) -> None:
-        """Reconcile for ever."""
+        """Reconcile for ever: at the interval, and as soon as Temporal is back."""
         while True:
             try:
                 await self.reconcile()
@@ -71,12 +71,19 @@ class Reconciler:
                 logger.warning("could not reconcile: %s", error)
             except Exception:
                 logger.exception("could not reconcile")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_seconds):
+                    await self._wait_until_back()
+
+    async def _wait_until_back(self) -> None:
+        """Wait until Temporal has been away, and is there again."""
+        if not self._temporal_is_away:
+            await self._away.wait()
+        self._away.clear()
+        while True:
             await asyncio.sleep(AWAY_INTERVAL_SECONDS)
-            if not self._temporal_is_away:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._interval_seconds - AWAY_INTERVAL_SECONDS):
-                        await self._away.wait()
-            self._away.clear()
+            if await self._find_problem() is None:
+                return
 
     async def stop(self) -> None:
         """Drop what is in hand; the next start of a server takes it up."""
@@ -86,15 +93,19 @@ class Reconciler:
 
     async def reconcile(self) -> None:
         """Look at every execution that has not ended."""
-        problem = await self._temporal.find_problem()
-        if (problem is not None) != self._temporal_is_away:
-            self._temporal_is_away = problem is not None
-            logger.log(
-                logging.WARNING if problem else logging.INFO, "%s", problem or "Temporal is reachable again"
-            )
+        await self._find_problem()
         states = await self._database.read(_load_unended)
         await asyncio.gather(*(self._look(state) for state in states))
         await self._database.write(delete_expired_keys)
+
+    async def _find_problem(self) -> str | None:
+        problem = await self._temporal.find_problem()
+        if problem is not None and not self._temporal_is_away:
+            logger.warning("%s", problem)
+        elif problem is None and self._temporal_is_away:
+            logger.info("Temporal is reachable")
+        self._temporal_is_away = problem is not None
+        return problem
 
     async def _look(self, state: ExecutionState) -> None:
         async with self._looks:

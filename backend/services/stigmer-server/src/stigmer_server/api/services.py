@@ -1,7 +1,8 @@
 """What the routes work with, and how they get at it."""
 
+import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, Header, Path, Query, Request
 
@@ -9,6 +10,7 @@ from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER
 from stigmer_server.agents import Agents
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
+from stigmer_server.errors import InvalidRequest
 from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_log import EventLog
 from stigmer_server.executions import Executions
@@ -35,15 +37,29 @@ class Services:
     version: str
 
 
-async def _services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
+    """The services of the server that got the request."""
     services: Services = request.app.state.services
     return services
 
 
-ServicesOf = Annotated[Services, Depends(_services_of)]
-_IDENTIFIER = r"^[!-~]{1,64}$"
-ExecutionId = Annotated[str, Path(pattern=_IDENTIFIER)]
-SessionId = Annotated[str, Path(pattern=_IDENTIFIER)]
+def execution_id_of(request: Request) -> str:
+    """The execution id in the path of a request that FastAPI does not read.
+
+    Raises:
+        InvalidRequest: no execution can have it.
+    """
+    execution_id: str = request.path_params["execution_id"]
+    if not re.fullmatch(IDENTIFIER, execution_id):
+        raise InvalidRequest(f"{execution_id!r} is not an execution's id")
+    return execution_id
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]
+IDENTIFIER: Final = r"^[!-~]{1,64}$"
+"""What the id of an execution or a session may look like; every database can hold it."""
+ExecutionId = Annotated[str, Path(pattern=IDENTIFIER)]
+SessionId = Annotated[str, Path(pattern=IDENTIFIER)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Most items of the page.")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]
 IdempotencyKey = Annotated[
@@ -58,6 +74,7 @@ IdempotencyKey = Annotated[
 
 __all__ = [
     "DEFAULT_PAGE_SIZE",
+    "IDENTIFIER",
     "Cursor",
     "ExecutionId",
     "IdempotencyKey",
@@ -65,4 +82,6 @@ __all__ = [
     "Services",
     "ServicesOf",
     "SessionId",
+    "execution_id_of",
+    "services_of",
 ]
