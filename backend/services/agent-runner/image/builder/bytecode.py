@@ -5,6 +5,7 @@ source's time. What was done by an earlier run stands in a lower layer of the im
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import pkgutil
@@ -26,10 +27,11 @@ def main() -> None:
         "--output", type=Path, required=True, help="directory that stands for the image's root"
     )
     parser.add_argument("--package", action="append", default=[], help="import it with all its modules")
-    parser.add_argument("modules", nargs="*", help="import it")
+    parser.add_argument("modules", nargs="*", help="import it where it is installed")
     arguments = parser.parse_args()
     for name in arguments.modules:
-        importlib.import_module(name)
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     for name in arguments.package:
         import_whole(name)
     prefix = Path(sys.prefix)

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Builds the image for one platform and tags it: build.sh [PLATFORM [TAG]]
+# Environment: VERSION, IMAGE; optional ENGINE, BUILDER, PYTHON_IMAGE, UV_IMAGE, SYSTEM_PACKAGES, CA_BUNDLE, proxies.
+set -euo pipefail
+cd "$(dirname "$0")/../../../.."
+# shellcheck source=SCRIPTDIR/engine.sh
+. backend/services/agent-runner/image/engine.sh
+
+readonly service=backend/services/agent-runner
+find_engine
+check_version
+native=$(native_platform)
+platform=${1:-$native}
+tag=${2:-$IMAGE:$VERSION}
+
+arguments=(--tag "$tag" --build-arg "VERSION=$VERSION")
+arguments+=(--build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)")
+# The commit's time and not the clock's: equal sources, equal labels.
+created=$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || true)
+arguments+=(--build-arg "CREATED=${created:-1970-01-01T00:00:00Z}")
+for name in PYTHON_IMAGE UV_IMAGE SYSTEM_PACKAGES; do
+    [[ -z ${!name:-} ]] || arguments+=(--build-arg "$name=${!name}")
+done
+# By name: proxies may carry a password, which would stand in the process list.
+for name in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
+    [[ -z ${!name:-} ]] || arguments+=(--build-arg "$name")
+done
+if [[ -n ${CA_BUNDLE:-} && ! -f $CA_BUNDLE ]]; then
+    fail "CA_BUNDLE is '$CA_BUNDLE', which is not a file" "$EXIT_USAGE"
+fi
+secret=()
+[[ -z ${CA_BUNDLE:-} ]] || secret=(--secret "id=ca,src=$CA_BUNDLE")
+[[ $platform == "$native" ]] || arguments+=(--platform "$platform")
+
+build_with_docker() {
+    if "$engine" buildx version >/dev/null 2>&1; then
+        "$engine" buildx build --load "${secret[@]}" "${arguments[@]}" --file $service/Dockerfile .
+    else
+        DOCKER_BUILDKIT=1 "$engine" build "${secret[@]}" "${arguments[@]}" --file $service/Dockerfile .
+    fi
+}
+
+build_with_podman() {
+    # The OCI format has no health checks. Podman's layer cache is off where it is not asked for.
+    tls_flags_for "${PYTHON_IMAGE:-}" "${UV_IMAGE:-}"
+    "$engine" build --format docker --layers "${tls_flags[@]}" "${secret[@]}" "${arguments[@]}" \
+        --build-arg "BUILDER_PLATFORM=$native" --ignorefile $service/.dockerignore --file $service/Dockerfile .
+}
+
+# The classic builder knows no mounts and no Dockerfile.dockerignore: it gets a Dockerfile without the first, only
+# the files that the second lets through, and the authority in a builder image of its own.
+build_with_classic() {
+    local context
+    context=$(mktemp -d)
+    # shellcheck disable=SC2064  # the directory of now
+    trap "rm -rf '$context'" EXIT
+    sed -n 's/^!//p' $service/.dockerignore |
+        tar --create --exclude='__pycache__' --exclude='*.pyc' --files-from - | tar --extract --directory "$context"
+    sed -e '/^ *--mount=[^ ]* \\$/d' -e 's/^RUN --mount=[^ ]* \\$/RUN \\/' $service/Dockerfile >"$context/Dockerfile"
+    arguments+=(--build-arg "BUILDER_PLATFORM=$native")
+    if [[ -n ${CA_BUNDLE:-} ]]; then
+        mkdir "$context/authority"
+        cp "$CA_BUNDLE" "$context/authority/ca.crt"
+        printf 'FROM %s\nCOPY ca.crt /run/secrets/ca.crt\n' "${PYTHON_IMAGE:-python:3.11-slim}" >"$context/authority/Dockerfile"
+        DOCKER_BUILDKIT=0 "$engine" build --quiet --tag agent-runner-builder:private-authority "$context/authority" >/dev/null
+        rm -r "$context/authority"
+        arguments+=(--build-arg BUILDER_IMAGE=agent-runner-builder:private-authority)
+    fi
+    DOCKER_BUILDKIT=0 "$engine" build "${arguments[@]}" "$context"
+}
+
+case $builder in
+    buildkit) build_with_docker ;;
+    classic) build_with_classic ;;
+    buildah) build_with_podman ;;
+esac || fail "could not build '$tag' for $platform; the reason stands above"
+echo "built $tag for $platform"

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Runs the image on this machine as the person who calls it, locked down, on the host's network.
+# Environment: VERSION, IMAGE, CONTAINER; the runner's own variables are passed on by name, so that no value
+# stands in the process list.
+set -euo pipefail
+# shellcheck source=SCRIPTDIR/engine.sh
+. "$(dirname "$0")/engine.sh"
+
+# What the runner reads; a test holds this list to its settings. Those of the second are secrets, for which
+# NAME_FILE may name a file instead.
+readonly variables=(
+    MODE TEMPORAL_SERVICE_ADDRESS TEMPORAL_NAMESPACE TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE TEMPORAL_MAX_CONCURRENCY
+    TEMPORAL_TLS TEMPORAL_TLS_SERVER_NAME STIGMER_BACKEND_ENDPOINT STIGMER_LLM_PROVIDER STIGMER_LLM_MODEL
+    STIGMER_LLM_BASE_URL OLLAMA_BASE_URL STIGMER_LLM_MAX_TOKENS STIGMER_LLM_TEMPERATURE LOG_LEVEL LOG_FORMAT
+    OTEL_EXPORTER_OTLP_ENDPOINT STIGMER_HEALTH_HOST STIGMER_HEALTH_PORT STIGMER_DRAIN_GRACE_SECONDS
+)
+readonly secrets=(TEMPORAL_API_KEY STIGMER_TOKEN STIGMER_LLM_API_KEY OPENAI_API_KEY ANTHROPIC_API_KEY)
+readonly files=(
+    TEMPORAL_TLS_CLIENT_CERT_PATH TEMPORAL_TLS_CLIENT_KEY_PATH TEMPORAL_TLS_SERVER_CA_CERT_PATH SSL_CERT_FILE
+)
+readonly proxies=(HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy)
+
+readonly home=${STIGMER_HOME:-$HOME/.stigmer}
+readonly workspace=${WORKSPACE:-$home/data/workspace}
+
+mount_file() { # variable, path: shows the file to the container and tells it where
+    [[ -r $2 ]] || fail "$1 is '$2', which cannot be read" "$EXIT_USAGE"
+    arguments+=(--volume "$(realpath -- "$2"):/run/secrets/$1:ro" --env "$1=/run/secrets/$1")
+}
+
+find_engine
+check_version
+reference=$IMAGE:$VERSION
+require_image "$reference"
+
+arguments=(
+    --detach --name "$CONTAINER" --network host
+    --read-only --tmpfs "/tmp:size=64m" --cap-drop ALL --security-opt no-new-privileges --pids-limit 512
+    --volume "$workspace:/workspace"
+)
+# The files in the workspace shall belong to whoever calls this. Where the engine itself runs as that person,
+# the container's root is that person (Docker) or users are mapped by name (Podman).
+if [[ $engine_kind == podman ]] && [[ $("$engine" info --format '{{.Host.Security.Rootless}}') == true ]]; then
+    arguments+=(--userns keep-id --user "$(id -u):$(id -g)")
+elif [[ $engine_kind == docker ]] && [[ $("$engine" info --format '{{.SecurityOptions}}') == *name=rootless* ]]; then
+    arguments+=(--user 0:0)
+else
+    arguments+=(--user "$(id -u):$(id -g)")
+fi
+for name in "${variables[@]}" "${proxies[@]}"; do
+    [[ -z ${!name:-} ]] || arguments+=(--env "$name")
+done
+for name in "${secrets[@]}"; do
+    file_variable=${name}_FILE
+    if [[ -n ${!file_variable:-} ]]; then
+        mount_file "$file_variable" "${!file_variable}"
+    elif [[ -n ${!name:-} ]]; then
+        arguments+=(--env "$name")
+    fi
+done
+for name in "${files[@]}"; do
+    [[ -z ${!name:-} ]] || mount_file "$name" "${!name}"
+done
+if [[ -z ${STIGMER_TOKEN:-}${STIGMER_TOKEN_FILE:-} ]]; then
+    [[ -r $home/run/token ]] ||
+        fail "no token for stigmer-server: set STIGMER_TOKEN or STIGMER_TOKEN_FILE, or start the server, which writes '$home/run/token'" "$EXIT_ENVIRONMENT"
+    mount_file STIGMER_TOKEN_FILE "$home/run/token"
+fi
+
+(umask 077 && mkdir -p -- "$workspace")
+"$engine" rm --force "$CONTAINER" >/dev/null 2>&1 || true
+"$engine" run "${arguments[@]}" "$reference" >/dev/null || fail "could not start '$CONTAINER' from '$reference'"
+echo "started $CONTAINER; \`make logs\` shows what it says"
