@@ -1,0 +1,183 @@
+"""Finds an engine that can be used: Docker, then Podman; else says of each why not, and what to do."""
+
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+from stigmer_cli.containers.api import CONNECT_TIMEOUT_SECONDS, EngineApi, Json
+from stigmer_cli.containers.endpoints import docker_endpoints, podman_endpoints, socket_of
+from stigmer_cli.containers.engine import Engine, EngineKind, read_traits
+from stigmer_cli.containers.errors import (
+    EngineGone,
+    EngineNoPermission,
+    EngineNotInstalled,
+    EngineNotRunning,
+    EngineRefused,
+    EngineTooOld,
+    EngineUnusable,
+)
+from stigmer_cli.containers.podman_service import PodmanService
+
+NEEDED_API = (1, 41)
+"""Docker 20.10: `one-shot` statistics. Podman serves it from 4.0 on."""
+_ANSWER_SECONDS = 10.0
+
+_TITLES = {EngineKind.DOCKER: "Docker", EngineKind.PODMAN: "Podman"}
+
+
+def find_engine(
+    environ: Mapping[str, str], service_directory: Path, wanted: EngineKind | None = None
+) -> Engine:
+    """The first engine that can be used, or the wanted one. The caller closes it.
+
+    `service_directory` exists and is private: where Podman serves no socket, a service of our own does there.
+
+    Raises:
+        EngineNotInstalled: there is none at all.
+        EngineUnusable: the first that is installed cannot be used; the subclass tells why.
+    """
+    failures: list[EngineUnusable] = []
+    for kind in (wanted,) if wanted else (EngineKind.DOCKER, EngineKind.PODMAN):
+        try:
+            if kind is EngineKind.DOCKER:
+                return _find_docker(environ)
+            return _find_podman(environ, service_directory)
+        except EngineUnusable as error:
+            failures.append(error)
+    installed = [failure for failure in failures if not isinstance(failure, EngineNotInstalled)]
+    if installed:
+        raise installed[0]
+    if wanted is not None:
+        raise failures[0]
+    raise EngineNotInstalled(
+        "a container engine", "neither Docker nor Podman is installed", _install_remedy()
+    )
+
+
+def _find_docker(environ: Mapping[str, str]) -> Engine:
+    is_installed = _has_program("docker", environ) or _has_program("dockerd", environ)
+    return _first_that_answers(EngineKind.DOCKER, docker_endpoints(environ), is_installed)
+
+
+def _find_podman(environ: Mapping[str, str], service_directory: Path) -> Engine:
+    program = shutil.which("podman", path=environ.get("PATH"))
+    try:
+        return _first_that_answers(EngineKind.PODMAN, podman_endpoints(environ), program is not None)
+    except EngineNotRunning:
+        # Podman needs no service; most people have none.
+        if program is None or environ.get("CONTAINER_HOST") or sys.platform != "linux":
+            raise
+    service = PodmanService.start(program, service_directory, environ)
+    try:
+        return _examine(EngineKind.PODMAN, service.socket_path, service.end)
+    except BaseException:
+        service.end()
+        raise
+
+
+def _first_that_answers(kind: EngineKind, urls: tuple[str, ...], is_installed: bool) -> Engine:
+    title = _TITLES[kind]
+    failure: EngineUnusable | None = None
+    for url in urls:
+        path = socket_of(title, url, _local_remedy(kind))
+        try:
+            _connect(kind, path, is_installed)
+            return _examine(kind, path)
+        except EngineUnusable as error:
+            if failure is None or isinstance(failure, EngineNotRunning | EngineNotInstalled):
+                failure = error
+    if failure is None:
+        reason = "its context names no address"
+        raise EngineNotRunning(title, reason, "run `docker context use default`")
+    raise failure
+
+
+def _connect(kind: EngineKind, path: str, is_installed: bool) -> None:
+    title = _TITLES[kind]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(CONNECT_TIMEOUT_SECONDS)
+            probe.connect(path)
+    except PermissionError as error:
+        reason = f"this user may not open {path}"
+        raise EngineNoPermission(title, reason, _permission_remedy(kind)) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not is_installed:
+            raise EngineNotInstalled(title, "it is not installed", _install_remedy(kind)) from error
+        raise EngineNotRunning(
+            title, f"it is installed, but there is no {path}", _start_remedy(kind)
+        ) from error
+    except OSError as error:
+        raise EngineNotRunning(title, f"nobody answers at {path}", _start_remedy(kind)) from error
+
+
+def _examine(kind: EngineKind, path: str, end_service: Callable[[], None] = lambda: None) -> Engine:
+    title = _TITLES[kind]
+    try:
+        api = EngineApi(path)
+        version = _ask(api, "/version")
+        spoken = str(version.get("ApiVersion", ""))
+        if _numbers(spoken) < NEEDED_API:
+            needed = ".".join(map(str, NEEDED_API))
+            reason = f"version {version.get('Version')} speaks API {spoken}, and {needed} is needed"
+            raise EngineTooOld(title, reason, _update_remedy(kind))
+        api = EngineApi(path, f"/v{spoken}")
+        return Engine(api, read_traits(version, _ask(api, "/info")), end_service)
+    except (EngineGone, EngineRefused) as error:
+        reason = f"it does not answer as it should at {path}: {error}"
+        raise EngineNotRunning(title, reason, _start_remedy(kind)) from error
+
+
+def _ask(api: EngineApi, path: str) -> Json:
+    answer: object = api.call("ask the engine what it is", "GET", path, timeout_seconds=_ANSWER_SECONDS)
+    if not isinstance(answer, dict):
+        raise EngineGone("ask the engine what it is", f"{path} answered no document")
+    return cast("Json", answer)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _has_program(name: str, environ: Mapping[str, str]) -> bool:
+    return shutil.which(name, path=environ.get("PATH")) is not None
+
+
+def _install_remedy(kind: EngineKind | None = None) -> str:
+    if sys.platform == "darwin":
+        return "install Docker Desktop (https://docs.docker.com/desktop) or Podman (`brew install podman`)"
+    if kind is EngineKind.DOCKER:
+        return "install Docker Engine: https://docs.docker.com/engine/install"
+    if kind is EngineKind.PODMAN:
+        return "install the package `podman` of your distribution"
+    return "install the package `podman`, or Docker Engine: https://docs.docker.com/engine/install"
+
+
+def _start_remedy(kind: EngineKind) -> str:
+    if sys.platform == "darwin":
+        return "start Docker Desktop" if kind is EngineKind.DOCKER else "run `podman machine start`"
+    if kind is EngineKind.DOCKER:
+        return "run `sudo systemctl start docker`"
+    return "run `podman info` to see what is wrong, or `systemctl --user start podman.socket`"
+
+
+def _permission_remedy(kind: EngineKind) -> str:
+    if kind is EngineKind.DOCKER:
+        return (
+            "run `sudo usermod -aG docker $USER` and log in again (the group is as mighty as root), "
+            "or use Podman, which needs no such right"
+        )
+    return "unset CONTAINER_HOST to use your own rootless Podman"
+
+
+def _update_remedy(kind: EngineKind) -> str:
+    return "update Docker to 20.10 or newer" if kind is EngineKind.DOCKER else "update Podman to 4.0 or newer"
+
+
+def _local_remedy(kind: EngineKind) -> str:
+    if kind is EngineKind.DOCKER:
+        return "unset DOCKER_HOST and run `docker context use default`"
+    return "unset CONTAINER_HOST"

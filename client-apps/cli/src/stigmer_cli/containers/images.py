@@ -1,0 +1,162 @@
+"""An engine's images: finding, loading and pulling them. What a pull says is `pulling`'s concern."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from stigmer_cli.containers.api import EngineApi, Json
+from stigmer_cli.containers.credentials import Credentials
+from stigmer_cli.containers.errors import ArchiveUnusable, EngineGone, EngineRefused, ImageNotFound
+from stigmer_cli.containers.pulling import PullEvent, explain_pull_error, read_pull_event
+from stigmer_cli.containers.references import ImageReference
+
+_NOT_FOUND = 404
+_SILENCE_SECONDS = 300.0
+"""A pull that says nothing for so long has ended: unpacking a large layer is silent for a minute or two."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that the engine has."""
+
+    image_id: str
+    """`sha256:…` of its configuration."""
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    """`NAME@sha256:…` of the registries it came from; none for what was built here."""
+    labels: Mapping[str, str]
+    size_bytes: int
+    """Unpacked."""
+    created: str
+    """RFC 3339; where it is given by `list_images`, seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one engine."""
+
+    api: EngineApi
+    engine_kind: str
+    """`docker` or `podman`: their pulls are told apart."""
+
+    def find(self, reference: str) -> Image | None:
+        """The image of that reference or id; None where the engine has none. Asks no registry."""
+        try:
+            document = cast("Json", self.api.call("look up an image", "GET", f"/images/{reference}/json"))
+        except EngineRefused as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+        return Image(
+            image_id=_full_id(str(document["Id"])),
+            tags=tuple(document.get("RepoTags") or ()),
+            digests=tuple(document.get("RepoDigests") or ()),
+            labels=dict(cast("Json", document.get("Config") or {}).get("Labels") or {}),
+            size_bytes=int(document.get("Size") or 0),
+            created=str(document.get("Created", "")),
+        )
+
+    def list_images(self, labels: Mapping[str, str]) -> list[Image]:
+        """The tagged images that carry all the labels, newest first."""
+        filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+        found = cast(
+            "list[Json] | None",
+            self.api.call("list images", "GET", "/images/json", query={"filters": json.dumps(filters)}),
+        )
+        images = [
+            Image(
+                image_id=_full_id(str(entry["Id"])),
+                tags=tuple(tag for tag in entry.get("RepoTags") or () if tag != "<none>:<none>"),
+                digests=tuple(entry.get("RepoDigests") or ()),
+                labels=dict(entry.get("Labels") or {}),
+                size_bytes=int(entry.get("Size") or 0),
+                created=str(entry["Created"]),
+            )
+            for entry in found or []
+        ]
+        return sorted(
+            (image for image in images if image.tags), key=lambda image: int(image.created), reverse=True
+        )
+
+    def pull(
+        self,
+        reference: ImageReference,
+        on_event: Callable[[PullEvent], None],
+        credentials: Credentials | None = None,
+    ) -> Image:
+        """Brings the image from its registry; leaving it by an exception, also Ctrl-C, ends the pull.
+
+        Raises:
+            ImageError: its subclass tells the reason.
+        """
+        what = f"pull {reference}"
+        query = {"fromImage": reference.name, "tag": reference.version}
+        if reference.is_on_loopback and self.engine_kind == "podman":
+            query["tlsVerify"] = "false"
+        headers = {} if credentials is None else {"X-Registry-Auth": credentials.header()}
+        try:
+            with self.api.stream(
+                what, "POST", "/images/create", query=query, headers=headers, timeout_seconds=_SILENCE_SECONDS
+            ) as stream:
+                for document in stream.documents():
+                    if said := _error_of(document):  # Podman answers 200 and tells it here
+                        raise explain_pull_error(str(reference), said)
+                    if event := read_pull_event(document):
+                        on_event(event)
+        except EngineRefused as error:
+            raise explain_pull_error(str(reference), error.said) from error
+        found = self.find(f"{reference.name}@{reference.digest}" if reference.digest else str(reference))
+        if found is None:  # Podman 4.3 may end the stream without a word
+            raise ImageNotFound(str(reference), "the pull ended without an image and without a reason")
+        return found
+
+    def load(self, archive: Path) -> str:
+        """Loads what `docker save` or `podman save` wrote; answers the reference or id of its image.
+
+        Raises:
+            ArchiveUnusable: it cannot be read, or holds no image.
+        """
+        loaded: list[str] = []
+        try:
+            with (
+                archive.open("rb") as file,
+                self.api.stream(
+                    f"load {archive}",
+                    "POST",
+                    "/images/load",
+                    query={"quiet": "true"},
+                    body=file,
+                    headers={"Content-Length": str(archive.stat().st_size)},
+                ) as stream,
+            ):
+                for document in stream.documents():
+                    if said := _error_of(document):
+                        raise ArchiveUnusable(str(archive), said)
+                    loaded += _loaded_names(str(document.get("stream", "")))
+        except OSError as error:
+            raise ArchiveUnusable(str(archive), error.strerror or str(error)) from error
+        except (EngineRefused, EngineGone) as error:
+            said = error.said if isinstance(error, EngineRefused) else error.reason
+            raise ArchiveUnusable(str(archive), said) from error
+        if not loaded:
+            raise ArchiveUnusable(str(archive), "it holds no image")
+        return loaded[0]
+
+
+def _loaded_names(text: str) -> list[str]:
+    """Docker 20.10: `Loaded image: NAME`, `Loaded image ID: ID`; Podman 4.3: `Loaded image: A,B`."""
+    _, separator, names = text.strip().partition(": ")
+    is_line = separator and text.lstrip().startswith("Loaded image")
+    return [name.strip() for name in names.split(",")] if is_line else []
+
+
+def _error_of(document: Json) -> str | None:
+    detail = document.get("errorDetail")
+    said = cast("Json", detail).get("message") if isinstance(detail, dict) else None
+    return str(said or document["error"]) if said or document.get("error") else None
+
+
+def _full_id(image_id: str) -> str:
+    return image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"

@@ -1,0 +1,112 @@
+"""What engines say while they pull, made alike: events of layers, their sum, and errors by kind."""
+
+import re
+from dataclasses import dataclass, field
+from typing import cast
+
+from stigmer_cli.containers.api import Json
+from stigmer_cli.containers.errors import (
+    DiskFull,
+    ImageError,
+    ImageNotFound,
+    PullFailed,
+    RateLimited,
+    RegistryDenied,
+    RegistryUnreachable,
+)
+
+_FINISHED = ("Pull complete", "Already exists", "Download complete", "Verifying Checksum", "Extracting")
+
+# By the engines' English, since neither tells a kind. The first that matches wins.
+# Seen with Docker 20.10.24 and Podman 4.3.1, each against docker-registry 2.8.
+_ERROR_KINDS: tuple[tuple[re.Pattern[str], type[ImageError]], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), kind)
+    for pattern, kind in (
+        (r"no space left on device|disk quota exceeded", DiskFull),
+        (r"toomanyrequests|too many requests|rate limit", RateLimited),
+        (
+            r"unauthorized|authentication required|no basic auth|access denied|denied:|forbidden",
+            RegistryDenied,
+        ),
+        (r"manifest unknown|name unknown|not found|no such image", ImageNotFound),
+        (
+            r"connection refused|no such host|timeout|deadline exceeded|unreachable|reset by peer|EOF"
+            r"|broken pipe|tls:|x509|server misbehaving|pinging container registry|http response to https"
+            r"|received unexpected HTTP status: 5|50[0234]",
+            RegistryUnreachable,
+        ),
+    )
+)
+
+
+@dataclass(frozen=True)
+class PullEvent:
+    """What became of one layer."""
+
+    layer: str
+    """The first digits of its digest."""
+    current_bytes: int | None
+    """Downloaded so far; None where the engine does not tell (Podman)."""
+    total_bytes: int | None
+    is_downloaded: bool
+
+
+def read_pull_event(document: Json) -> PullEvent | None:
+    """An event of a layer; None for what else the engine says."""
+    layer, status = str(document.get("id") or ""), str(document.get("status") or "")
+    if not re.fullmatch(r"[0-9a-f]{12,64}", layer):
+        return None
+    detail = cast("Json", document.get("progressDetail") or {})
+    is_downloading = status == "Downloading"
+    return PullEvent(
+        layer=layer[:12],
+        current_bytes=int(detail["current"]) if is_downloading and "current" in detail else None,
+        total_bytes=int(detail["total"]) if is_downloading and detail.get("total") else None,
+        is_downloaded=status in _FINISHED,
+    )
+
+
+@dataclass
+class PullProgress:
+    """The sum of a pull's events. `sizes` are the layers' bytes where the registry told them."""
+
+    sizes: dict[str, int] = field(default_factory=dict[str, int])
+    _done: dict[str, int] = field(default_factory=dict[str, int])
+    _finished: set[str] = field(default_factory=set[str])
+
+    def add(self, event: PullEvent) -> None:
+        """Takes one event."""
+        if event.total_bytes is not None:
+            self.sizes.setdefault(event.layer, event.total_bytes)
+        if event.is_downloaded:
+            self._finished.add(event.layer)
+            self._done[event.layer] = self.sizes.get(event.layer, self._done.get(event.layer, 0))
+        elif event.current_bytes is not None and event.layer not in self._finished:
+            # Docker begins a layer anew after a cut connection: what is done may shrink.
+            self._done[event.layer] = event.current_bytes
+        else:
+            self._done.setdefault(event.layer, 0)
+
+    @property
+    def done_bytes(self) -> int:
+        """Downloaded so far; layers that were there already count."""
+        return sum(self._done.values())
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Of the whole image; None as long as no size is known."""
+        return sum(self.sizes.values()) or None
+
+    @property
+    def layers(self) -> dict[str, tuple[int, int | None]]:
+        """Of each layer seen, what is done and how large it is."""
+        return {layer: (done, self.sizes.get(layer)) for layer, done in self._done.items()}
+
+
+def explain_pull_error(reference: str, said: str) -> ImageError:
+    """The error of its kind."""
+    said = " ".join(said.split())
+    for pattern, kind in _ERROR_KINDS:
+        if pattern.search(said):
+            return kind(reference, said)
+    return PullFailed(reference, said)

@@ -1,0 +1,69 @@
+"""Both engines, each with a small image; every test of `engine` runs against Docker and against Podman."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from small_image import write_image_archive
+from stigmer_cli.containers import ContainerSpec, Engine, EngineKind, RunningContainer, find_engine
+from stigmer_cli.containers.errors import EngineUnusable
+
+SMALL_IMAGE = "localhost/stigmer-tests/small:1"
+
+RunContainer = Callable[..., RunningContainer]
+
+
+@pytest.fixture(scope="session", params=list(EngineKind), ids=str)
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine of this machine. In CI none may be missing."""
+    directory = tmp_path_factory.mktemp("service")
+    try:
+        found = find_engine(os.environ, directory, request.param)
+    except EngineUnusable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    with found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def small_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The id of an image with a shell. It stays, as loading it again costs more than keeping it."""
+    archive = write_image_archive(tmp_path_factory.mktemp("image") / "small.tar", SMALL_IMAGE)
+    image = engine.images.find(engine.images.load(archive))
+    assert image is not None
+    return image.image_id
+
+
+@pytest.fixture
+def run_container(engine: Engine, small_image: str) -> Iterator[RunContainer]:
+    """Starts containers by their spec's fields, with a name of their own; removed after the test."""
+    label = {"stigmer-tests": secrets.token_hex(8)}
+
+    def run(**fields: object) -> RunningContainer:
+        spec = ContainerSpec(
+            **{  # pyright: ignore[reportArgumentType]  # fields of the spec, checked when the test runs
+                "name": f"stigmer-tests-{secrets.token_hex(4)}",
+                "image": small_image,
+                "labels": label,
+                "stop_seconds": 1,
+                **fields,
+            }
+        )
+        return engine.create(spec).start()
+
+    yield run
+    for container in engine.find_containers(label):
+        container.remove()
+
+
+@pytest.fixture
+def service_directory(tmp_path: Path) -> Path:
+    """Where a Podman service may put its socket."""
+    directory = tmp_path / "s"
+    directory.mkdir(mode=0o700)
+    return directory

@@ -1,0 +1,207 @@
+"""Which engine is found, and what is said of one that cannot be used; each reason provoked for real."""
+
+import http.server
+import json
+import os
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from stigmer_cli.containers import Engine, EngineKind, find_engine
+from stigmer_cli.containers.errors import (
+    EngineNoPermission,
+    EngineNotInstalled,
+    EngineNotRunning,
+    EngineRemote,
+    EngineTooOld,
+    EngineUnusable,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the texts are those of Linux")
+
+
+def _program(directory: Path, name: str) -> str:
+    directory.mkdir(exist_ok=True)
+    (directory / name).write_text("#!/bin/sh\nexit 1\n")
+    (directory / name).chmod(0o755)
+    return str(directory)
+
+
+def _failure(
+    environ: dict[str, str], service_directory: Path, wanted: EngineKind | None = None
+) -> EngineUnusable:
+    with pytest.raises(EngineUnusable) as raised:
+        find_engine(environ, service_directory, wanted)
+    return raised.value
+
+
+def _docker_at(path: Path, **more: str) -> dict[str, str]:
+    return {"PATH": "/nowhere", "HOME": "/nowhere", "DOCKER_HOST": f"unix://{path}", **more}
+
+
+@contextmanager
+def _engine_that_says(path: Path, version: dict[str, object]) -> Generator[None]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(version).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name of the base class
+            """Says nothing."""
+
+        def address_string(self) -> str:
+            return "client"
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_the_engine_says_what_it_is(engine: Engine) -> None:
+    traits = engine.traits
+    assert traits.version.split(".")[0].isdigit()
+    assert (traits.is_rootless, traits.is_virtual) == (False, False)
+
+
+def test_no_program_and_no_socket_is_not_installed(service_directory: Path) -> None:
+    missing = service_directory / "docker.sock"
+    failure = _failure(_docker_at(missing, CONTAINER_HOST=f"unix://{missing}"), service_directory)
+    assert type(failure) is EngineNotInstalled
+    assert (failure.engine, failure.reason) == (
+        "a container engine",
+        "neither Docker nor Podman is installed",
+    )
+    assert failure.remedy == (
+        "install the package `podman`, or Docker Engine: https://docs.docker.com/engine/install"
+    )
+    failure = _failure(_docker_at(missing), service_directory, EngineKind.DOCKER)
+    assert (type(failure), failure.engine, failure.reason) == (
+        EngineNotInstalled,
+        "Docker",
+        "it is not installed",
+    )
+
+
+def test_a_program_without_a_socket_is_not_running(service_directory: Path, tmp_path: Path) -> None:
+    missing = service_directory / "docker.sock"
+    environ = _docker_at(missing, PATH=_program(tmp_path / "bin", "docker"))
+    failure = _failure(environ, service_directory, EngineKind.DOCKER)
+    assert type(failure) is EngineNotRunning
+    assert str(failure) == f"could not use Docker: it is installed, but there is no {missing}"
+    assert failure.remedy == "run `sudo systemctl start docker`"
+
+
+def test_a_socket_that_nobody_serves_is_not_running(service_directory: Path) -> None:
+    path = service_directory / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    failure = _failure(_docker_at(path), service_directory, EngineKind.DOCKER)
+    assert (type(failure), failure.reason) == (EngineNotRunning, f"nobody answers at {path}")
+
+
+def test_a_podman_that_does_not_work_says_why(service_directory: Path, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "podman"
+    _program(tmp_path / "bin", "podman")
+    program.write_text("#!/bin/sh\necho 'Error: no subuid ranges found' >&2\nexit 125\n")
+    environ = {"PATH": str(program.parent), "HOME": "/nowhere", "XDG_RUNTIME_DIR": str(service_directory)}
+    if os.geteuid() == 0 and Path("/run/podman/podman.sock").exists():
+        pytest.skip("a Podman service serves this machine's root")
+    failure = _failure(environ, service_directory, EngineKind.PODMAN)
+    assert type(failure) is EngineNotRunning
+    assert failure.reason == "it does not work: Error: no subuid ranges found"
+
+
+def test_an_old_engine_is_told_by_its_version(service_directory: Path) -> None:
+    path = service_directory / "docker.sock"
+    with _engine_that_says(path, {"Version": "19.03.15", "ApiVersion": "1.40"}):
+        failure = _failure(_docker_at(path), service_directory, EngineKind.DOCKER)
+    assert type(failure) is EngineTooOld
+    assert failure.reason == "version 19.03.15 speaks API 1.40, and 1.41 is needed"
+    assert failure.remedy == "update Docker to 20.10 or newer"
+
+
+@pytest.mark.parametrize("url", ["tcp://build.example:2376", "ssh://me@build.example"])
+def test_an_engine_elsewhere_cannot_mount_what_is_here(service_directory: Path, url: str) -> None:
+    environ = {"PATH": "/nowhere", "HOME": "/nowhere", "DOCKER_HOST": url}
+    failure = _failure(environ, service_directory, EngineKind.DOCKER)
+    assert type(failure) is EngineRemote
+    scheme = url.partition(":")[0]
+    assert failure.reason == (
+        f"{scheme}://build.example is not on this machine, so directories cannot be mounted"
+    )
+
+
+def test_the_chosen_context_is_honoured_and_a_variable_wins(service_directory: Path, tmp_path: Path) -> None:
+    meta = tmp_path / "contexts" / "meta" / sha256(b"mine").hexdigest()
+    meta.mkdir(parents=True)
+    host = f"unix://{service_directory}/context.sock"
+    (meta / "meta.json").write_text(json.dumps({"Name": "mine", "Endpoints": {"docker": {"Host": host}}}))
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "mine"}))
+    environ = {"PATH": _program(tmp_path / "bin", "docker"), "HOME": "/", "DOCKER_CONFIG": str(tmp_path)}
+    by_choice = _failure(environ, service_directory, EngineKind.DOCKER)
+    by_host = _failure(
+        environ | {"DOCKER_HOST": "unix:///nowhere/host.sock"}, service_directory, EngineKind.DOCKER
+    )
+    assert f"{service_directory}/context.sock" in by_choice.reason
+    assert "/nowhere/host.sock" in by_host.reason
+
+
+def test_docker_out_of_reach_is_no_obstacle_where_podman_works(
+    service_directory: Path, engine: Engine
+) -> None:
+    if engine.traits.kind is not EngineKind.PODMAN:
+        pytest.skip("one engine is enough")
+    environ = dict(os.environ) | {"DOCKER_HOST": f"unix://{service_directory}/none.sock"}
+    with find_engine(environ, service_directory) as found:
+        assert found.traits.kind is EngineKind.PODMAN
+    assert list(service_directory.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not open the socket")
+def test_a_socket_without_permission_is_told_apart(service_directory: Path) -> None:
+    path = service_directory / "docker.sock"
+    for directory in [service_directory, *service_directory.parents][:3]:
+        directory.chmod(0o755)
+    with _engine_that_says(path, {}):
+        path.chmod(0o600)
+        completed = _find_as_nobody(f"unix://{path}")
+    assert completed.split("|")[:2] == [
+        EngineNoPermission.__name__,
+        f"could not use Docker: this user may not open {path}",
+    ]
+    assert completed.split("|")[2].startswith("run `sudo usermod -aG docker $USER` and log in again")
+
+
+def _find_as_nobody(host: str) -> str:
+    # A fork: another user may not be able to start this interpreter, as it can lie in root's home.
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        try:
+            find_engine({"DOCKER_HOST": host, "PATH": ""}, Path("/"), EngineKind.DOCKER)
+        except EngineUnusable as error:
+            os.write(write_end, f"{type(error).__name__}|{error}|{error.remedy}".encode())
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as answer:
+        text = answer.read().decode()
+    os.waitpid(child, 0)
+    return text
