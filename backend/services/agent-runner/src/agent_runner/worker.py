@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import DescribeTaskQueueMode, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, TLSConfig
@@ -39,6 +39,8 @@ CONNECT_FIRST_DELAY_SECONDS: Final = 0.1
 CONNECT_MAX_DELAY_SECONDS: Final = 2.0
 SHUTDOWN_MARGIN_SECONDS: Final = 2.0
 """Kept of the drain's grace for dropping what could not finish and for writing that down."""
+
+_ACTIVITIES: Final = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
 
 async def run_worker(settings: RunnerSettings, command_variables: Mapping[str, str]) -> None:
@@ -150,16 +152,25 @@ class _Runner:
             return f"not connected to Temporal at {address}"
         try:
             answer = await self._client.workflow_service.describe_task_queue(
+                # The plain mode shows only the pollers of one partition of the queue, which several
+                # runners take turns in (Temporal 1.32).
                 DescribeTaskQueueRequest(
                     namespace=self._settings.temporal_namespace,
                     task_queue=TaskQueue(name=queue),
-                    task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+                    api_mode=DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED,
+                    task_queue_types=[_ACTIVITIES],
+                    report_pollers=True,
                 ),
                 timeout=timedelta(seconds=2),
             )
         except RPCError as error:
             return f"Temporal at {address} does not answer: {error.status.name}"
-        if any(poller.identity == self._identity for poller in answer.pollers):
+        pollers = [
+            poller.identity
+            for version in answer.versions_info.values()
+            for poller in version.types_info[_ACTIVITIES].pollers
+        ]
+        if self._identity in pollers:
             return None
         return f"Temporal does not list this worker on task queue {queue}"
 
