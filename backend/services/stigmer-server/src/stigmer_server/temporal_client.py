@@ -34,6 +34,8 @@ POLLER_LIFETIME: Final = timedelta(seconds=70)
 """A worker renews its poll every 60 s (Temporal 1.32); Temporal goes on listing it for 5 minutes."""
 NO_RUNNER: Final = "no runner is connected"
 
+_WORKFLOWS: Final = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
+
 
 class WorkflowCondition(Enum):
     """How a workflow stands, as far as the server must know."""
@@ -164,12 +166,19 @@ class TemporalClient:
         request = DescribeTaskQueueRequest(
             namespace=self._settings.namespace,
             task_queue=TaskQueue(name=self._settings.task_queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+            # The plain mode shows the pollers of one partition of the queue only.
+            api_mode=DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED,
+            task_queue_types=[_WORKFLOWS],
+            report_pollers=True,
         )
         async with self._translated_errors() as client:
             answer = await client.workflow_service.describe_task_queue(request, timeout=LOOK_TIMEOUT)
         oldest = datetime.now(UTC) - POLLER_LIFETIME
-        return any(poller.last_access_time.ToDatetime(UTC) > oldest for poller in answer.pollers)
+        return any(
+            poller.last_access_time.ToDatetime(UTC) > oldest
+            for version in answer.versions_info.values()
+            for poller in version.types_info[_WORKFLOWS].pollers
+        )
 
     @contextlib.asynccontextmanager
     async def _translated_errors(self) -> AsyncGenerator[Client]:

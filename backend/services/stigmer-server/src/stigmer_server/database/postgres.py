@@ -1,0 +1,60 @@
+"""PostgreSQL: a pool of asyncpg connections in the event loop. Other server processes may share it."""
+
+from typing import Final
+
+from sqlalchemy import URL, Connection, text
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from stigmer_server.database.transactions import Database, ResultT, Work, translated_errors
+from stigmer_server.errors import DatabaseUnusable, Unavailable
+
+CONNECTIONS: Final = 10
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
+COMMAND_TIMEOUT_SECONDS: Final = 30.0
+MIGRATION_LOCK_KEY: Final = 5_784_306_121
+"""Any number, the same for all servers of one database."""
+
+
+class PostgresDatabase(Database):
+    """Transactions at PostgreSQL's default isolation; what must not change meanwhile is locked by `work`."""
+
+    is_shared = True
+
+    def __init__(self, url: URL) -> None:
+        """Nothing is connected yet."""
+        self._engine = create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=COMMAND_TIMEOUT_SECONDS,
+            hide_parameters=True,
+            connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "command_timeout": COMMAND_TIMEOUT_SECONDS},
+        )
+
+    async def read(self, work: Work[ResultT]) -> ResultT:
+        """Run `work`; each of its statements sees one consistent state."""
+        return await self.write(work)
+
+    async def write(self, work: Work[ResultT]) -> ResultT:
+        """Run `work` beside others that write."""
+        with translated_errors():
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
+
+    async def migrate(self, work: Work[None]) -> None:
+        """Run `work` under an advisory lock, which ends with the transaction."""
+
+        def locked(connection: Connection) -> None:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK_KEY})
+            work(connection)
+
+        try:
+            await self.write(locked)
+        except (Unavailable, DatabaseError) as error:
+            reason = error.orig if isinstance(error, DatabaseError) else error
+            raise DatabaseUnusable(f"could not open the database: {reason}") from error
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._engine.dispose()
