@@ -23,7 +23,7 @@ class LegOutcome(StrEnum):
     DRAINED = "drained"
     """The worker was told to stop; the next leg goes on from the log."""
     SUPERSEDED = "superseded"
-    """Another attempt took over while this one worked; the next leg finds out from the log how things stand."""
+    """Another attempt took over; the next leg finds out from the log how things stand."""
 
 
 class AgentExecutionInput(BaseModel):
