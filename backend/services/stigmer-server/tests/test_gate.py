@@ -1,6 +1,7 @@
 """What every request passes: host, token, size; and problem documents for all that is refused."""
 
 import json
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -77,6 +78,21 @@ def test_every_error_is_a_problem_document(api: ServerApi) -> None:
         422: "invalid_request",
         409: "execution_ended",
     }
+
+
+@pytest.mark.parametrize(
+    "call", ["", "/exe_none/events", "/exe_none/live", "/exe_none/legs", "/exe_none/cancel"]
+)
+def test_a_body_that_grows_too_large_is_refused(api: ServerApi, call: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(17):
+            yield b" " * (1 << 20)
+
+    answer = api.http.post(
+        f"/v1/executions{call}", content=pieces(), headers={"Content-Type": "application/json"}
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
 
 
 def cancelled_execution(api: ServerApi) -> str:

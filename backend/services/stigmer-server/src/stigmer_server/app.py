@@ -16,7 +16,7 @@ from stigmer_contract.api import AppendEvents, Problem, PublishLiveEvents
 from stigmer_contract.events import RecordedEvent
 from stigmer_server.agents import Agents
 from stigmer_server.api import agents, blobs, events, executions, health, legs, sessions
-from stigmer_server.api.gate import Gate
+from stigmer_server.api.gate import MAX_BODY_BYTES, Gate
 from stigmer_server.api.problems import register_problem_handlers
 from stigmer_server.api.services import Services
 from stigmer_server.blobs import BlobStore
@@ -43,7 +43,6 @@ class StigmerServer:
     """One server: `app` answers HTTP while `running` is entered."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._database = open_database(settings.database_url)
         self._broadcast = EventBroadcast()
         self._metrics = Metrics()
@@ -73,7 +72,13 @@ class StigmerServer:
             metrics=self._metrics,
             version=VERSION,
         )
-        self.app = _make_app(settings, services)
+        # Around FastAPI, which would put words of its own into the Gate's refusals.
+        self.app = Gate(
+            _make_app(services),
+            token=settings.token,
+            allowed_hosts=settings.allowed_hosts,
+            metrics=self._metrics,
+        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -121,7 +126,7 @@ class StigmerServer:
                 logger.warning("could not look for events of other servers: %s", error)
 
 
-def _make_app(settings: Settings, services: Services) -> FastAPI:
+def _make_app(services: Services) -> FastAPI:
     app = FastAPI(
         title="Stigmer",
         version=VERSION,
@@ -130,6 +135,7 @@ def _make_app(settings: Settings, services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        max_body_size=MAX_BODY_BYTES,
         # FastAPI would export traces by environment variables of its own.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
         routes=list(legs.served_directly),
@@ -138,9 +144,6 @@ def _make_app(settings: Settings, services: Services) -> FastAPI:
     for module in (agents, sessions, executions, events, legs, blobs, health):
         app.include_router(module.router)
     register_problem_handlers(app)
-    app.add_middleware(
-        Gate, token=settings.token, allowed_hosts=settings.allowed_hosts, metrics=services.metrics
-    )
     app.openapi = lambda: _openapi(app)
     return app
 

@@ -6,6 +6,7 @@ from fastapi.responses import FileResponse
 from stigmer_contract.api import BlobResource
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import ServicesOf
+from stigmer_server.blobs import MAX_BLOB_BYTES
 from stigmer_server.errors import NotFound, PayloadTooLarge
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
@@ -15,6 +16,7 @@ _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "
 
 @router.put(
     "/{sha256}",
+    max_body_size=MAX_BLOB_BYTES,
     responses=problem_responses(PayloadTooLarge),
     openapi_extra={"requestBody": {"required": True, "content": _BINARY}},
 )

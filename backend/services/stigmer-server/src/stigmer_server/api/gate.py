@@ -45,8 +45,7 @@ class Gate:
         try:
             refusal = self._find_refusal(scope)
             if refusal is None:
-                limit = MAX_BLOB_BYTES if scope["path"].startswith(_BLOB_PREFIX) else MAX_BODY_BYTES
-                await self._app(scope, _limited(receive, limit), counted_send)
+                await self._app(scope, receive, counted_send)
             else:
                 await problem_response(refusal)(scope, receive, counted_send)
         finally:
@@ -62,6 +61,7 @@ class Gate:
             headers.get(b"authorization", b""), self._authorization
         ):
             return Unauthenticated()
+        # A body that does not tell its size is measured by FastAPI as it comes in.
         length = headers.get(b"content-length", b"0")
         limit = MAX_BLOB_BYTES if scope["path"].startswith(_BLOB_PREFIX) else MAX_BODY_BYTES
         if length.isdigit() and int(length) > limit:
@@ -73,18 +73,3 @@ def _without_port(host: str) -> str:
     """The name in a `Host` header (RFC 9110, section 7.2), lower case; IPv6 keeps its brackets."""
     name, colon, port = host.lower().rpartition(":")
     return name if colon and port.isdigit() else host.lower()
-
-
-def _limited(receive: Receive, limit: int) -> Receive:
-    size = 0
-
-    async def limited_receive() -> Message:
-        nonlocal size
-        message = await receive()
-        if message["type"] == "http.request":
-            size += len(message.get("body", b""))
-            if size > limit:
-                raise PayloadTooLarge("the body", limit)
-        return message
-
-    return limited_receive

@@ -104,9 +104,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         response = problem_response(MethodNotAllowed(f"{request.url.path!r} has no method {request.method}"))
     elif error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        response = _response(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ErrorCode.PAYLOAD_TOO_LARGE, error.detail, None
-        )
+        detail = "the body is larger than this call may be"
+        response = _response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ErrorCode.PAYLOAD_TOO_LARGE, detail, None)
     else:
         response = _response(HTTPStatus(error.status_code), ErrorCode.INVALID_REQUEST, error.detail, None)
     response.headers.update(error.headers or {})
