@@ -1,7 +1,9 @@
 """What every request passes: host, token, size; and problem documents for all that is refused."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 import httpx
 import pytest
@@ -144,3 +146,25 @@ def test_readiness_names_what_is_missing(start_server: ServerFactory) -> None:
         {"name": "database", "ok": True, "detail": None},
         {"name": "temporal", "ok": False, "detail": "Temporal is not reachable at 127.0.0.1:9"},
     ]
+
+
+def test_a_defect_is_told_without_its_details(start_server: ServerFactory) -> None:
+    server = start_server()
+    with server.client() as api:
+        execution_id = api.create_execution()["execution_id"]
+        with closing(sqlite3.connect(server.home / "data" / "stigmer.db", timeout=10)) as database:
+            database.execute("UPDATE executions SET usage = 'the-secret-garbage'")
+            database.commit()
+
+        answer = api.http.get(f"/v1/executions/{execution_id}")
+
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Internal Server Error",
+        "status": 500,
+        "detail": "a defect of the server's own; its log says more",
+        "code": "internal",
+    }
+    assert "Traceback" in server.log_file.read_text(encoding="utf-8")

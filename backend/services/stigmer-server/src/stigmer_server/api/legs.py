@@ -5,10 +5,11 @@ takes four times as long as the append itself; FastAPI describes them all the sa
 text straight into their models, and the log's JSON is put into answers as it stands.
 """
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, TypeAdapter
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
@@ -20,6 +21,8 @@ from stigmer_server.errors import Conflict, NotFound, PayloadTooLarge
 from stigmer_server.executions import Grant
 
 router = APIRouter(prefix="/v1/executions", tags=["runners"])
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _JSON: Final = "application/json"
 _PAYLOAD: Final[TypeAdapter[Payload]] = TypeAdapter(Payload)
@@ -43,7 +46,10 @@ def _read_by_hand(model: type[BaseModel]) -> dict[str, Any]:
     responses=problem_responses(NotFound, Conflict),
 )
 async def start_leg(execution_id: ExecutionId, request: StartLeg, services: ServicesOf) -> Response:
-    """Take the execution, fencing off every earlier attempt."""
+    """Take the execution, fencing off every earlier attempt.
+
+    Asked again because the answer was lost, it grants one attempt more, which harms nobody.
+    """
     grant = await services.executions.start_leg(execution_id, request)
     return Response(_grant_json(grant), 201, media_type=_JSON)
 
@@ -51,7 +57,7 @@ async def start_leg(execution_id: ExecutionId, request: StartLeg, services: Serv
 async def append_events(request: Request) -> Response:
     """Append to the log: all or nothing, and once only for each `append_id`."""
     services = await services_of(request)
-    append = AppendEvents.model_validate_json(await request.body())
+    append = await _read(request, AppendEvents)
     result = await services.executions.append(execution_id_of(request), append)
     return Response(result.model_dump_json(), media_type=_JSON)
 
@@ -59,9 +65,16 @@ async def append_events(request: Request) -> Response:
 async def publish_live_events(request: Request) -> Response:
     """Show events to whoever watches; they are stored nowhere."""
     services = await services_of(request)
-    live = PublishLiveEvents.model_validate_json(await request.body())
+    live = await _read(request, PublishLiveEvents)
     await services.executions.publish_live(execution_id_of(request), live)
     return Response(status_code=204)
+
+
+async def _read(request: Request, model: type[ModelT]) -> ModelT:
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
 
 
 class _DirectRoute(Route):

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from stigmer_contract.api import PROBLEM_CONTENT_TYPE, Problem
@@ -72,7 +71,6 @@ def register_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(CallRefused, _on_server_error)
     app.add_exception_handler(Unavailable, _on_server_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(ValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_defect)
 
@@ -83,7 +81,7 @@ async def _on_server_error(_request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError | ValidationError)
+    assert isinstance(error, RequestValidationError)
     errors: Sequence[Any] = error.errors()
     lines = [
         f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
