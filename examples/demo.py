@@ -97,6 +97,7 @@ class Stigmer:
             "STIGMER_TEMPORAL_PORT": str(temporal),
             "STIGMER_PORT": str(server),
             "STIGMER_HEALTH_PORT": str(health),
+            "STIGMER_ENGINE": "none",  # the demo kills the runner, so it must be a process of this machine
         }
 
     @contextmanager

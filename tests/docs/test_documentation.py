@@ -120,6 +120,7 @@ def environment(tmp_path: Path, model: ModelServer) -> Generator[dict[str, str]]
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(tmp_path),
         "STIGMER_HOME": str(home),
+        "STIGMER_ENGINE": "none",  # the guides speak of no engine, and no test pulls from the internet
         "STIGMER_LLM_PROVIDER": "openai",
         "STIGMER_LLM_MODEL": "gpt-5",
         "STIGMER_LLM_BASE_URL": f"{model.url}/v1",

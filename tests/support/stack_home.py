@@ -116,6 +116,7 @@ def make_stack_home(path: Path, *, own_temporal: bool, real_programs: bool = Fal
         "STIGMER_TEMPORAL_PORT": str(ports["temporal"]),
         "STIGMER_PORT": str(ports["server"]),
         "STIGMER_HEALTH_PORT": str(ports["runner"]),
+        "STIGMER_ENGINE": "none",  # whatever engine this machine has
         "OLLAMA_BASE_URL": f"http://127.0.0.1:{free_port()}",
     }
     if not real_programs:

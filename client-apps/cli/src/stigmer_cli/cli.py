@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     },
     "Local stack": {
         "server": CommandEntry("server", "server", "Start, stop and inspect the local stack."),
+        "runner": CommandEntry("runner", "runner", "Pull and inspect the runner's container."),
         "doctor": CommandEntry("doctor", "doctor", "Check that this machine can run agents."),
         "config": CommandEntry("config", "config_group", "Show and set configuration."),
     },

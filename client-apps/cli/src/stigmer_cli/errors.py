@@ -14,6 +14,9 @@ StigmerError                    exit 1: what was asked for failed
     ├── ProgramMissing          a program that the stack runs is not installed
     ├── ComponentFailed         a part of the stack did not start, or keeps ending
     ├── ServerUnreachable       nothing answers at the server's address, or the connection broke for good
+    ├── EngineNotReady          the container engine that is wanted cannot be used
+    ├── ImageUnavailable        the runner's image is not here, and cannot be had
+    ├── ImageIncompatible       the runner's image is of another version, or no runner at all
     ├── ModelNotConfigured      no model is named anywhere
     └── StackNotRunning         the local stack is needed, and not there
 """
@@ -151,6 +154,22 @@ class ServerUnreachable(EnvironmentNotReady):
         )
         self.endpoint = endpoint
         self.reason = reason
+
+
+class EngineNotReady(EnvironmentNotReady):
+    """The container engine that is wanted cannot be used, or failed at a call."""
+
+
+class ImageUnavailable(EnvironmentNotReady):
+    """The runner's image is not here, and cannot be had. `can_retry`: waiting may help."""
+
+    def __init__(self, message: str, hint: str | None, *, can_retry: bool) -> None:
+        super().__init__(message, hint)
+        self.can_retry = can_retry
+
+
+class ImageIncompatible(EnvironmentNotReady):
+    """The runner's image is of another version, for another machine, or no runner at all."""
 
 
 class ModelNotConfigured(EnvironmentNotReady):

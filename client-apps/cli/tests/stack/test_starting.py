@@ -203,14 +203,17 @@ def test_changed_model_settings_are_noticed(stack_home: StackHome) -> None:
     assert stack_home.seen("runner")["environment"]["OPENAI_API_KEY"] == "sk-two"
 
 
-@pytest.mark.parametrize("flags", [["--engine", "docker"], ["--use-local-image"]])
-def test_containers_are_refused_for_now(stack_home: StackHome, flags: list[str]) -> None:
-    completed = stack_home.stigmer("server", "start", *flags)
-    assert completed.returncode == 1
+@pytest.mark.parametrize(
+    "flags", [["--engine", "docker"], ["--use-local-image"], ["--image-archive", "runner.tar"]]
+)
+def test_a_plain_process_and_a_container_are_not_both_to_be_had(
+    stack_home: StackHome, flags: list[str]
+) -> None:
+    completed = stack_home.stigmer("server", "start", "--native", *flags)
+    assert completed.returncode == 2
     assert completed.stderr == (
-        f"error: could not start the runner in a container: `{flags[0]}` does not work yet\n"
-        "\n"
-        "hint: leave the flag out to run the runner as a plain process\n"
+        "error: `--native` runs no container, so it cannot go with "
+        "`--engine`, `--use-local-image` or `--image-archive`\n"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
@@ -82,4 +83,6 @@ def _shown(value: object) -> str | int | float | None:
 
     if isinstance(value, Secret):
         return _MASK
+    if isinstance(value, Path):
+        return str(value)
     return value if isinstance(value, str | int | float) else None

@@ -81,7 +81,10 @@ def run(
 
     configuration = load_configuration(os.environ)
     model = _choose_model(order, configuration)
-    with ApiClient(ensure_running(configuration, report=print_note)) as client:
+    connection = ensure_running(configuration, report=print_note)
+    if order.workspace:
+        _show_workspace_to_runner(configuration, order.workspace)
+    with ApiClient(connection) as client:
         execution = _create_execution(order, model, client, configuration)
         if detach:
             if as_json:
@@ -132,6 +135,16 @@ def _check_workspace(workspace: str | None) -> Path | None:
         what = "it is not a directory" if directory.exists() else "there is no such directory"
         raise UsageError(f"could not use the workspace {workspace!r}: {what}", "make it, or name another one")
     return directory.resolve()
+
+
+def _show_workspace_to_runner(configuration: "Configuration", workspace: Path) -> None:
+    from stigmer_cli.output import print_note
+    from stigmer_cli.stack.runner_choice import has_plan
+
+    if configuration.server_endpoint is None and has_plan(configuration):
+        from stigmer_cli.stack.runner_replacement import mount_workspace
+
+        mount_workspace(configuration, workspace, print_note)
 
 
 def _check_record_file(record: str | None) -> Path | None:

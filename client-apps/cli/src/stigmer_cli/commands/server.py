@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from stigmer_cli.commands.server_logs import logs
-from stigmer_cli.errors import EnvironmentNotReady, NotYet, UsageError
+from stigmer_cli.errors import EnvironmentNotReady, UsageError
 
 if TYPE_CHECKING:
     from stigmer_cli.config import Configuration
+    from stigmer_cli.runner_container.inspection import ContainerStatus
+    from stigmer_cli.stack import RunnerWish
     from stigmer_cli.stack.status import ComponentStatus, StackStatus
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
@@ -29,11 +31,11 @@ server.add_command(logs)
 def _start_options(function: FunctionT) -> FunctionT:
     for option in (
         click.option("--wait/--no-wait", default=True, help="Wait until all of it is ready (default)."),
-        click.option("--use-local-image", is_flag=True, help="Use an image built on this machine."),
-        click.option(
-            "--engine", type=click.Choice(["docker", "podman"]), help="Run the runner in a container."
-        ),
-        click.option("--native", is_flag=True, help="Run the runner as a plain process (default)."),
+        click.option("--quiet", is_flag=True, help="Show no progress."),
+        click.option("--image-archive", metavar="FILE", help="Load the runner's image from a file."),
+        click.option("--use-local-image", is_flag=True, help="Use the newest image built on this machine."),
+        click.option("--engine", type=click.Choice(["docker", "podman"]), help="Use this engine, or fail."),
+        click.option("--native", is_flag=True, help="Run the runner as a plain process, uncontained."),
     ):
         function = option(function)
     return function
@@ -41,22 +43,59 @@ def _start_options(function: FunctionT) -> FunctionT:
 
 @server.command(epilog="Example: stigmer server start --no-wait")
 @_start_options
-def start(native: bool, engine: str | None, use_local_image: bool, wait: bool) -> None:
-    """Start the stack; where it runs, nothing changes."""
-    _refuse_containers(native, engine, use_local_image)
-    _start(_configuration(), wait)
+def start(
+    native: bool,
+    engine: str | None,
+    use_local_image: bool,
+    image_archive: str | None,
+    quiet: bool,
+    wait: bool,
+) -> None:
+    """Start the stack, its runner in a container where Docker or Podman is there.
+
+    Where the stack runs, only a runner's container that is to be another one now is replaced.
+    """
+    _start(_configuration(), _wish(native, engine, use_local_image, image_archive, quiet), wait)
 
 
 @server.command(epilog="Example: stigmer server restart")
 @_start_options
-def restart(native: bool, engine: str | None, use_local_image: bool, wait: bool) -> None:
+def restart(
+    native: bool,
+    engine: str | None,
+    use_local_image: bool,
+    image_archive: str | None,
+    quiet: bool,
+    wait: bool,
+) -> None:
     """Stop the stack, then start it with the settings of now."""
     from stigmer_cli import stack
 
-    _refuse_containers(native, engine, use_local_image)
+    wish = _wish(native, engine, use_local_image, image_archive, quiet)
     configuration = _configuration()
     stack.stop(configuration)
-    _start(configuration, wait)
+    _start(configuration, wish, wait)
+
+
+@server.command(epilog="Example: stigmer server update")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def update(quiet: bool) -> None:
+    """Pull the runner's image, and replace a running container with a drain."""
+    from stigmer_cli import stack
+    from stigmer_cli.output import print_note
+
+    configuration = _configuration()
+    wish = stack.RunnerWish(must_pull=True, is_quiet=quiet)
+    if stack.running_version(configuration) is None:
+        from stigmer_cli.stack.runner_image import pull_runner_image
+
+        chosen = pull_runner_image(configuration, None, print_note, is_quiet=quiet)
+        print_note(f"{chosen.reference} is here; the next `stigmer server start` uses it")
+        return
+    from stigmer_cli.stack.runner_replacement import refresh_runner
+
+    replaced = refresh_runner(configuration, wish, print_note)
+    print_note("the runner is up to date" if not replaced else "the runner is ready again")
 
 
 @server.command(epilog="Example: stigmer server stop")
@@ -90,9 +129,11 @@ def status(as_json: bool) -> int:
         print_json(asdict(current))
     else:
         click.echo(_describe(current))
-        if current.running:
+        if current.container is not None:
+            click.echo(describe_container(current.container, current))
+        elif current.running:
             print_note(f"note: {UNCONTAINED_NOTE}")
-        else:
+        if not current.running:
             print_note("the stack is not running; run `stigmer server start`")
     return 0 if current.ready else EnvironmentNotReady.exit_code
 
@@ -103,30 +144,49 @@ def _configuration() -> Configuration:
     return load_configuration(os.environ)
 
 
-def _refuse_containers(native: bool, engine: str | None, use_local_image: bool) -> None:
-    if native and (engine or use_local_image):
+def _wish(
+    native: bool, engine: str | None, use_local_image: bool, image_archive: str | None, quiet: bool
+) -> RunnerWish:
+    from pathlib import Path
+
+    from stigmer_cli.stack import RunnerWish
+
+    if native and (engine or use_local_image or image_archive):
         raise UsageError(
-            "`--native` runs no container, so it cannot go with `--engine` or `--use-local-image`"
+            "`--native` runs no container, so it cannot go with "
+            "`--engine`, `--use-local-image` or `--image-archive`"
         )
-    if engine or use_local_image:
-        flag = "--engine" if engine else "--use-local-image"
-        raise NotYet(
-            f"could not start the runner in a container: `{flag}` does not work yet",
-            "leave the flag out to run the runner as a plain process",
-        )
+    if use_local_image and image_archive:
+        raise UsageError("`--use-local-image` and `--image-archive` name two images", "pass one of them")
+    archive = Path(image_archive).expanduser().absolute() if image_archive else None
+    return RunnerWish(native, engine, use_local_image, archive, is_quiet=quiet)
 
 
-def _start(configuration: Configuration, wait: bool) -> None:
+def _start(configuration: Configuration, wish: RunnerWish, wait: bool) -> None:
     from stigmer_cli import stack
     from stigmer_cli.output import print_note
 
-    started = stack.start(configuration, report=print_note, wait=wait)
-    if not started:
-        print_note("the stack is already running; see `stigmer server status`")
-    elif wait:
+    started = stack.start(configuration, report=print_note, wait=wait, runner=wish)
+    if started and wait:
         print_note("the stack is ready; run `stigmer run AGENT PROMPT`, or end it with `stigmer server stop`")
-    else:
+    elif started:
         print_note("the stack is starting; see `stigmer server status`")
+    elif not _refresh(configuration, wish):
+        print_note("the stack is already running; see `stigmer server status`")
+
+
+def _refresh(configuration: Configuration, wish: RunnerWish) -> bool:
+    from stigmer_cli.output import print_note
+    from stigmer_cli.stack.runner_choice import has_plan
+
+    if not has_plan(configuration) and not wish.wants_container:
+        return False
+    from stigmer_cli.stack.runner_replacement import refresh_runner
+
+    replaced = refresh_runner(configuration, wish, print_note)
+    if replaced:
+        print_note("the runner is ready again")
+    return replaced
 
 
 def _describe(current: StackStatus) -> str:
@@ -138,6 +198,26 @@ def _describe(current: StackStatus) -> str:
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         if component is not None and component.reason:
             lines.append(f"  {component.reason}")
+    return "\n".join(lines)
+
+
+def describe_container(container: ContainerStatus, current: StackStatus) -> str:
+    """The runner's container in a few lines."""
+    from stigmer_cli.output import sanitize
+
+    lines = [f"runner's container: {container.name or 'none'} in {container.engine}"]
+    built = "built here" if container.digest is None else container.digest
+    lines.append(f"  image   {sanitize(container.image)} ({built}), version {container.image_version}")
+    if container.memory_bytes is not None:
+        limit = container.memory_limit_bytes / 1024**2
+        lines.append(f"  memory  {container.memory_bytes / 1024**2:.0f} of {limit:.0f} MiB")
+    uptime = next((one.uptime_seconds for one in current.components if one.name == "runner"), None)
+    if container.cpu_seconds is not None and uptime:
+        share = 100 * container.cpu_seconds / uptime
+        lines.append(f"  cpu     {share:.0f} % of one since its start")
+    lines += [f"  mounted {directory}" for directory in container.directories]
+    if container.problem:
+        lines.append(f"  {sanitize(container.problem)}")
     return "\n".join(lines)
 
 

@@ -7,11 +7,13 @@ from typing import Annotated, Literal, get_args
 from stigmer_cli.config.values import (
     Parser,
     Secret,
+    absolute_file,
     address,
     address_or_url,
     choice,
     number,
     secret,
+    size,
     text,
     url,
     whole_number,
@@ -19,6 +21,9 @@ from stigmer_cli.config.values import (
 
 LlmProvider = Literal["openai", "anthropic", "ollama", "openai-compatible", "replay"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+EngineChoice = Literal["auto", "docker", "podman", "none"]
+PullPolicy = Literal["missing", "always", "never"]
+SelinuxLabel = Literal["none", "shared", "private"]
 
 _PORT = whole_number(1, 65535)
 
@@ -132,6 +137,84 @@ class Configuration:
             "TEMPORAL_MAX_CONCURRENCY",
             "Most executions that the runner works on at once; unset: the runner's default.",
             whole_number(1, 10_000),
+        ),
+    ]
+    runner_engine: Annotated[
+        EngineChoice,
+        Setting(
+            "runner.engine",
+            "STIGMER_ENGINE",
+            "What runs the runner's container: auto takes Docker, then Podman, and without either a plain "
+            "process; none always a plain process.",
+            choice(get_args(EngineChoice)),
+            "auto",
+        ),
+    ]
+    runner_image: Annotated[
+        str | None,
+        Setting(
+            "runner.image",
+            "STIGMER_AGENT_RUNNER_IMAGE",
+            "The runner's image; unset: the one of exactly this version.",
+            text,
+        ),
+    ]
+    runner_pull_policy: Annotated[
+        PullPolicy,
+        Setting(
+            "runner.pullPolicy",
+            "STIGMER_PULL_POLICY",
+            "When the image is pulled: missing, always or never.",
+            choice(get_args(PullPolicy)),
+            "missing",
+        ),
+    ]
+    runner_memory_bytes: Annotated[
+        int,
+        Setting(
+            "runner.memory",
+            "STIGMER_RUNNER_MEMORY",
+            "Most memory of the runner's container, with all that agents run in it.",
+            size(256 * 1024**2),
+            "4g",
+        ),
+    ]
+    runner_pids: Annotated[
+        int,
+        Setting(
+            "runner.pids",
+            "STIGMER_RUNNER_PIDS",
+            "Most processes and threads in the runner's container.",
+            whole_number(64, 1_000_000),
+            "512",
+        ),
+    ]
+    runner_cpus: Annotated[
+        float | None,
+        Setting(
+            "runner.cpus",
+            "STIGMER_RUNNER_CPUS",
+            "Most processors that the runner's container may use; unset: all.",
+            number(0.1, 10_000),
+        ),
+    ]
+    runner_selinux_label: Annotated[
+        SelinuxLabel,
+        Setting(
+            "runner.selinuxLabel",
+            "STIGMER_SELINUX_LABEL",
+            "How mounted directories are labelled where SELinux is enforced: none, shared or private.",
+            choice(get_args(SelinuxLabel)),
+            "none",
+        ),
+    ]
+    ca_bundle: Annotated[
+        Path | None,
+        Setting(
+            "caBundle",
+            "STIGMER_CA_BUNDLE",
+            "Authorities (PEM file) that the runner trusts; unset: SSL_CERT_FILE, else the usual ones.",
+            absolute_file,
         ),
     ]
     llm_provider: Annotated[

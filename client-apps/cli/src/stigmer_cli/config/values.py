@@ -1,6 +1,7 @@
-"""Reads one setting's text into its value, and says what would be right where it cannot. Touches no disk."""
+"""Reads one setting's text into its value, and says what would be right where it cannot."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 Parser = Callable[[str], object]
@@ -75,6 +76,33 @@ def number(minimum: float, maximum: float) -> Parser:
         return parsed
 
     return parse
+
+
+_SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def size(minimum_bytes: int) -> Parser:
+    """A number of bytes, such as `512m` or `4g`; the units are those of Docker and Podman."""
+
+    def parse(value: str) -> int:
+        digits, unit = value.rstrip("bkmgBKMG"), value.lower().rstrip("b").lstrip("0123456789")
+        valid = digits.isascii() and digits.isdigit() and unit in _SIZE_UNITS
+        size_bytes = int(digits) * _SIZE_UNITS[unit] if valid else 0
+        if size_bytes < minimum_bytes:
+            raise ValueError(
+                f"{value!r} is not a size of at least {minimum_bytes // 1024**2}m; write one such as 4g"
+            )
+        return size_bytes
+
+    return parse
+
+
+def absolute_file(value: str) -> Path:
+    """A file that is there; `~` is the home directory."""
+    path = Path(value).expanduser().absolute()
+    if not path.is_file():
+        raise ValueError(f"{value!r} is not a file")
+    return path
 
 
 def address(value: str) -> str:

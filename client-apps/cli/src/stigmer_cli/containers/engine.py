@@ -29,6 +29,8 @@ class EngineTraits:
 
     kind: EngineKind
     version: str
+    architecture: str
+    """As Go names it, such as `amd64`."""
     is_rootless: bool
     """It runs as this user, who is root only inside of its containers."""
     is_virtual: bool
@@ -125,6 +127,7 @@ def read_traits(version: Json, information: Json) -> EngineTraits:
     return EngineTraits(
         kind=EngineKind.PODMAN if is_podman else EngineKind.DOCKER,
         version=str(version.get("Version", "")),
+        architecture=str(version.get("Arch", "")),
         is_rootless=is_rootless,
         is_virtual=is_virtual,
         has_limits=not (is_rootless and str(information.get("CgroupVersion")) == "1"),

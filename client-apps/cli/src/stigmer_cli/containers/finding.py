@@ -1,5 +1,6 @@
 """Finds an engine that can be used: Docker, then Podman; else says of each why not, and what to do."""
 
+import contextlib
 import shutil
 import socket
 import sys
@@ -19,7 +20,7 @@ from stigmer_cli.containers.errors import (
     EngineTooOld,
     EngineUnusable,
 )
-from stigmer_cli.containers.podman_service import PodmanService
+from stigmer_cli.containers.podman_service import SOCKET_PATTERN, PodmanService
 
 NEEDED_API = (1, 41)
 """Docker 20.10: `one-shot` statistics. Podman serves it from 4.0 on."""
@@ -70,6 +71,10 @@ def _find_podman(environ: Mapping[str, str], service_directory: Path) -> Engine:
         # Podman needs no service; most people have none.
         if program is None or environ.get("CONTAINER_HOST") or sys.platform != "linux":
             raise
+    for path in service_directory.glob(SOCKET_PATTERN):  # another command of ours serves it just now
+        with contextlib.suppress(EngineUnusable):
+            _connect(EngineKind.PODMAN, str(path), True)
+            return _examine(EngineKind.PODMAN, str(path))
     service = PodmanService.start(program, service_directory, environ)
     try:
         return _examine(EngineKind.PODMAN, service.socket_path, service.end)

@@ -29,6 +29,8 @@ class Image:
     labels: Mapping[str, str]
     size_bytes: int
     """Unpacked."""
+    architecture: str
+    """As Go names it (`amd64`); empty where it is given by `list_images`."""
     created: str
     """RFC 3339; where it is given by `list_images`, seconds since 1970."""
 
@@ -55,6 +57,7 @@ class Images:
             digests=tuple(document.get("RepoDigests") or ()),
             labels=dict(cast("Json", document.get("Config") or {}).get("Labels") or {}),
             size_bytes=int(document.get("Size") or 0),
+            architecture=str(document.get("Architecture", "")),
             created=str(document.get("Created", "")),
         )
 
@@ -72,6 +75,7 @@ class Images:
                 digests=tuple(entry.get("RepoDigests") or ()),
                 labels=dict(entry.get("Labels") or {}),
                 size_bytes=int(entry.get("Size") or 0),
+                architecture="",
                 created=str(entry["Created"]),
             )
             for entry in found or []

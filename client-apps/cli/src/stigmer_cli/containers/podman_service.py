@@ -1,6 +1,7 @@
 """Podman's API service, started for one command where no socket is served, and ended with it.
 
-Containers do not depend on it: each has a monitor of its own.
+Containers do not depend on it: each has a monitor of its own. It stays in our process group, so that whoever
+ends the group ends it.
 """
 
 import os
@@ -16,6 +17,8 @@ from stigmer_cli.containers.errors import EngineNotRunning
 START_TIMEOUT_SECONDS = 15.0
 IDLE_SECONDS = 60
 """It ends by itself after so long without a request: should we be killed, it stays no longer than this."""
+SOCKET_PATTERN = "podman-*.sock"
+"""The sockets of such services in their directory."""
 _END_TIMEOUT_SECONDS = 3.0
 _POLL_SECONDS = 0.01
 _IN_OWN_DIRECTORY = "podman.sock"
@@ -47,7 +50,6 @@ class PodmanService:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=complaints,
-                start_new_session=True,
             )
             service = cls(process, str(path))
             deadline = time.monotonic() + START_TIMEOUT_SECONDS

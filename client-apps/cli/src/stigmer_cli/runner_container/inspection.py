@@ -1,0 +1,84 @@
+"""What there is of a home's containers, and how the running one does; removes what was left behind."""
+
+from dataclasses import dataclass
+
+from stigmer_cli.config import Configuration
+from stigmer_cli.containers import Container, Engine, RunningContainer, find_engine
+from stigmer_cli.containers.container import Usage
+from stigmer_cli.containers.errors import ContainersError, EngineGone, EngineRefused
+from stigmer_cli.runner_container.plan import HOME_LABEL, STOP_SECONDS, RunnerPlan, home_mark
+
+_MEASURE_SECONDS = 0.3
+"""`stigmer server status` answers within half a second."""
+
+
+@dataclass(frozen=True)
+class ContainerStatus:
+    """The runner's container, now."""
+
+    engine: str
+    """`Docker 20.10.24`."""
+    name: str | None
+    """None where no container is there."""
+    image: str
+    image_id: str
+    digest: str | None
+    """In its registry; None for a local build."""
+    image_version: str | None
+    memory_bytes: int | None
+    memory_limit_bytes: int
+    cpu_seconds: float | None
+    """Used since it started."""
+    directories: tuple[str, ...]
+    """Mounted for `--workspace`."""
+    problem: str | None
+    """Why the engine could not be asked."""
+
+
+def find_own_containers(engine: Engine, home: str) -> list[Container]:
+    """The containers of a home, newest first; more than one only after a crash."""
+    return engine.find_containers({HOME_LABEL: home_mark(home)})
+
+
+def remove_containers(engine: Engine, home: str) -> int:
+    """Drains and removes what is left of a home's containers; answers how many there were."""
+    left = find_own_containers(engine, home)
+    for container in left:
+        container.stop(STOP_SECONDS)
+        container.remove()
+    return len(left)
+
+
+def container_status(configuration: Configuration, plan: RunnerPlan) -> ContainerStatus:
+    """Asks the engine of the plan; never raises for what the engine does."""
+    name, memory_bytes, cpu_seconds, problem = None, None, None, None
+    try:
+        with find_engine(configuration.environment, configuration.run_directory, plan.engine) as engine:
+            for container in find_own_containers(engine, plan.home)[:1]:
+                name = container.name
+                running = RunningContainer(container.api, container.container_id, container.name)
+                usage = _measure(running)
+                if usage is not None:
+                    memory_bytes, cpu_seconds = usage.memory_bytes, usage.cpu_seconds
+    except ContainersError as error:
+        problem = str(error)
+    return ContainerStatus(
+        engine=plan.engine_title,
+        name=name,
+        image=plan.image_reference,
+        image_id=plan.image_id,
+        digest=plan.image_digest,
+        image_version=plan.image_version,
+        memory_bytes=memory_bytes,
+        memory_limit_bytes=plan.memory_bytes,
+        cpu_seconds=cpu_seconds,
+        directories=plan.directories,
+        problem=problem,
+    )
+
+
+def _measure(container: RunningContainer) -> Usage | None:
+    try:
+        return container.usage(_MEASURE_SECONDS)
+    except (EngineGone, EngineRefused):  # it takes too long, or the container is just ending
+        return None

@@ -1,0 +1,301 @@
+"""The plan of the runner's container: made by a command, kept in a file, carried out by the attendant.
+
+Two plans that differ need another container; `differences` says to a person why.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from stigmer_cli.config import Configuration, replace_file
+from stigmer_cli.containers import BindMount, ContainerSpec, EngineKind, EngineTraits, PublishedPort
+from stigmer_cli.errors import HomeUnusable, UsageError
+from stigmer_cli.runner_container.environment import (
+    SECRETS_TARGET,
+    WORKSPACE_TARGET,
+    RunnerEnvironment,
+    runner_environment,
+)
+from stigmer_cli.runner_container.resolution import ChosenImage
+
+STOP_SECONDS = 5
+"""From SIGTERM to SIGKILL; the runner hands its work back within its own, shorter grace."""
+HOME_LABEL = "ai.stigmer.home"
+PLAN_LABEL = "ai.stigmer.plan"
+MAX_DIRECTORIES = 32
+"""Of `--workspace`; the oldest is forgotten."""
+_TEMPORARY_BYTES = 256 * 1024**2
+_PRIVATE_TARGETS = frozenset(
+    f"/{name}"
+    for name in (
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "lib",
+        "lib64",
+        "proc",
+        "run",
+        "sbin",
+        "sys",
+        "usr",
+        "workspace",
+    )
+)
+"""Directories of the image's own: a mount over or into them would break it, or is no place to work in."""
+_UNMOUNTABLE = (Path("/"), Path("/tmp"))  # noqa: S108  # the container's own
+
+
+@dataclass(frozen=True)
+class RunnerPlan:
+    """Which container shall run. Holds no secret."""
+
+    engine: EngineKind
+    engine_title: str
+    image_reference: str
+    image_id: str
+    image_digest: str | None
+    image_version: str | None
+    home: str
+    environment: dict[str, str]
+    secrets_fingerprint: str
+    """Differs where a secret does; keyed, so that it tells nothing about one."""
+    directories: tuple[str, ...]
+    """What `--workspace` named, oldest first; mounted where they are."""
+    user: str
+    user_namespace: str | None
+    is_on_host_network: bool
+    memory_bytes: int
+    pids: int
+    cpus: float | None
+    selinux_label: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal plans."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def with_directory(self, directory: Path) -> "RunnerPlan":
+        """The same, with one directory more."""
+        kept = [one for one in self.directories if one != str(directory)]
+        return replace(self, directories=(*kept, str(directory))[-MAX_DIRECTORIES:])
+
+
+class RunnerFiles:
+    """Where the plan and its secrets are kept, in `STIGMER_HOME/run`."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.plan = configuration.run_directory / "runner-container.json"
+        self.secrets = configuration.run_directory / "runner-secrets"
+
+
+def make_plan(
+    configuration: Configuration,
+    traits: EngineTraits,
+    chosen: ChosenImage,
+    token: str,
+    directories: Sequence[str],
+) -> tuple[RunnerPlan, RunnerEnvironment]:
+    """The plan that settings, engine and image lead to, and the environment with its secrets.
+
+    Raises:
+        ConfigurationError: a file that a variable names cannot be read.
+    """
+    gateway_name = traits.gateway_name if traits.is_virtual else None
+    told = _with_token(runner_environment(configuration, gateway_name), token)
+    is_keeping_ids = traits.is_rootless and traits.kind is EngineKind.PODMAN
+    # A rootless engine sees this person as root of its containers; Docker's has no keep-id.
+    is_root_inside = traits.is_rootless and traits.kind is EngineKind.DOCKER
+    plan = RunnerPlan(
+        engine=traits.kind,
+        engine_title=traits.title,
+        image_reference=chosen.reference,
+        image_id=chosen.image.image_id,
+        image_digest=chosen.digest,
+        image_version=chosen.version,
+        home=str(configuration.home),
+        environment=dict(sorted(told.plain.items())),
+        secrets_fingerprint=_fingerprint(told.secrets, token),
+        directories=tuple(one for one in directories if Path(one).is_dir()),
+        user="0:0" if is_root_inside else f"{os.getuid()}:{os.getgid()}",
+        user_namespace="keep-id" if is_keeping_ids else None,
+        is_on_host_network=gateway_name is None,
+        memory_bytes=configuration.runner_memory_bytes,
+        pids=configuration.runner_pids,
+        cpus=configuration.runner_cpus,
+        selinux_label=configuration.runner_selinux_label,
+    )
+    return plan, told
+
+
+def container_spec(plan: RunnerPlan, configuration: Configuration) -> ContainerSpec:
+    """The container that the plan means; hardened as the image's guide says."""
+    workspace = configuration.data_directory / "workspace"
+    directories = (BindMount(Path(one), one) for one in plan.directories)
+    health_port = int(plan.environment["STIGMER_HEALTH_PORT"])
+    label = plan.selinux_label
+    return ContainerSpec(
+        name=f"stigmer-runner-{home_mark(plan.home)[:12]}",
+        image=plan.image_id,
+        environment=plan.environment,
+        labels={HOME_LABEL: home_mark(plan.home), PLAN_LABEL: plan.fingerprint},
+        mounts=(
+            BindMount(workspace, WORKSPACE_TARGET),
+            BindMount(RunnerFiles(configuration).secrets, SECRETS_TARGET, is_read_only=True),
+            *directories,
+        ),
+        temporary_bytes={"/tmp": _TEMPORARY_BYTES},  # noqa: S108  # the container's own
+        user=plan.user,
+        user_namespace=plan.user_namespace,
+        network="host" if plan.is_on_host_network else "bridge",
+        ports=() if plan.is_on_host_network else (PublishedPort(health_port),),
+        pids_limit=plan.pids,
+        memory_bytes=plan.memory_bytes,
+        cpus=plan.cpus,
+        stop_seconds=STOP_SECONDS,
+        selinux_label=label if label in ("shared", "private") else "none",
+    )
+
+
+def differences(old: RunnerPlan, new: RunnerPlan) -> list[str]:
+    """Why a container of the old plan has to be replaced, each as a clause; empty where it has not."""
+    reasons: list[str] = []
+    if old.image_id != new.image_id:
+        reasons.append(f"the image is now {new.image_reference}")
+    if old.engine != new.engine:
+        reasons.append(f"the engine is now {new.engine_title}")
+    names = sorted(
+        name
+        for name in old.environment.keys() | new.environment.keys()
+        if old.environment.get(name) != new.environment.get(name)
+    )
+    if names:
+        reasons.append(f"{', '.join(names)} changed")
+    if old.secrets_fingerprint != new.secrets_fingerprint:
+        reasons.append("a secret changed")
+    reasons += [f"{one} is mounted too" for one in new.directories if one not in old.directories]
+    reasons += [f"{one} is not mounted any more" for one in old.directories if one not in new.directories]
+    settings = (
+        "user",
+        "user_namespace",
+        "is_on_host_network",
+        "memory_bytes",
+        "pids",
+        "cpus",
+        "selinux_label",
+    )
+    if any(getattr(old, name) != getattr(new, name) for name in settings):
+        reasons.append("its limits or rights changed")
+    return reasons
+
+
+def is_environment_changed(plan: RunnerPlan, configuration: Configuration, token: str) -> bool:
+    """Whether the settings of now would lead to another environment. Asks no engine.
+
+    Raises:
+        ConfigurationError: a file that a variable names cannot be read.
+    """
+    if not plan.is_on_host_network:
+        return False  # what the other network makes of addresses only the engine knows
+    told = _with_token(runner_environment(configuration, None), token)
+    return (
+        dict(told.plain) != plan.environment or _fingerprint(told.secrets, token) != plan.secrets_fingerprint
+    )
+
+
+def write_plan(plan: RunnerPlan, environment: RunnerEnvironment | None, configuration: Configuration) -> None:
+    """Puts plan and secrets where the attendant finds them; without an environment the secrets stay.
+
+    Raises:
+        HomeUnusable: they cannot be written.
+    """
+    files = RunnerFiles(configuration)
+    try:
+        (configuration.data_directory / "workspace").mkdir(mode=0o700, exist_ok=True)
+        files.secrets.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise HomeUnusable(files.secrets, error.strerror or str(error)) from error
+    if environment is not None:
+        for stale in files.secrets.iterdir():
+            if stale.name not in environment.secrets:
+                stale.unlink()
+        for name, content in environment.secrets.items():
+            _write_secret(files.secrets / name, content)
+    replace_file(files.plan, json.dumps(asdict(plan), indent=2) + "\n")
+
+
+def read_plan(configuration: Configuration) -> RunnerPlan | None:
+    """The plan; None where there is none that this version understands."""
+    try:
+        document = cast(
+            "dict[str, Any]", json.loads(RunnerFiles(configuration).plan.read_text(encoding="utf-8"))
+        )
+        document["engine"] = EngineKind(document["engine"])
+        document["directories"] = tuple(document["directories"])
+        return RunnerPlan(**document)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def forget_plan(configuration: Configuration) -> None:
+    """Removes plan and secrets; idempotent."""
+    forget_secrets(configuration)
+    RunnerFiles(configuration).plan.unlink(missing_ok=True)
+
+
+def forget_secrets(configuration: Configuration) -> None:
+    """Removes the secrets, which nobody needs while no container runs; idempotent."""
+    directory = RunnerFiles(configuration).secrets
+    if directory.is_dir():
+        for secret in directory.iterdir():
+            secret.unlink()
+        directory.rmdir()
+
+
+def check_directory(directory: Path) -> None:
+    """Whether a directory can be mounted where it is.
+
+    Raises:
+        UsageError: it is the image's own, or all of the machine.
+    """
+    top = Path("/", *directory.parts[1:2])
+    if str(top) in _PRIVATE_TARGETS or directory in _UNMOUNTABLE:
+        raise UsageError(
+            f"could not use the workspace {str(directory)!r}: "
+            "the runner's container has a directory of its own there",
+            "name a directory of your own, or start the stack with --native",
+        )
+
+
+def home_mark(home: str) -> str:
+    """Tells the containers of one STIGMER_HOME from those of another."""
+    return hashlib.sha256(os.fsencode(home)).hexdigest()
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    # Over the old file and not beside it: a file mounted by itself would go on showing the old one.
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise HomeUnusable(path, error.strerror or str(error)) from error
+
+
+def _with_token(told: RunnerEnvironment, token: str) -> RunnerEnvironment:
+    return RunnerEnvironment(
+        {**told.plain, "STIGMER_TOKEN_FILE": f"{SECRETS_TARGET}/STIGMER_TOKEN"},
+        {**told.secrets, "STIGMER_TOKEN": token.encode()},
+    )
+
+
+def _fingerprint(secrets: Mapping[str, bytes], token: str) -> str:
+    digest = hmac.new(token.encode(), digestmod=hashlib.sha256)
+    for name, content in sorted(secrets.items()):
+        digest.update(f"{name}:{len(content)}:".encode() + content)
+    return digest.hexdigest()

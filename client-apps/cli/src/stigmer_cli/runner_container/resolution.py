@@ -1,0 +1,169 @@
+"""Decides which image the runner is started from, and brings it where it is not here.
+
+In this order: an archive, the newest local build, the configured reference, exactly this version.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Final
+
+from stigmer_cli.config import Configuration
+from stigmer_cli.containers import Engine, Image, ImageReference
+from stigmer_cli.containers.errors import ImageNotFound
+from stigmer_cli.errors import ConfigurationError, ImageIncompatible, ImageUnavailable
+from stigmer_cli.runner_container.engine_access import told_to_the_person
+
+REPOSITORY: Final = "ghcr.io/stigmer/agent-runner"
+RELEASE_DIGEST: Final[str | None] = None
+"""Of the image released with this version; a release sets it. None: the version's tag is pulled."""
+LOCAL_VERSION: Final = "dev-local"
+"""The version that `make build-image` gives where nobody names one."""
+_TITLE_LABEL = "org.opencontainers.image.title"
+_VERSION_LABEL = "org.opencontainers.image.version"
+_TITLE = "agent-runner"
+
+Pull = Callable[[Engine, ImageReference], Image]
+"""Pulls an image and shows how it goes."""
+
+
+@dataclass(frozen=True)
+class ImageWish:
+    """What the person asked for on the command line."""
+
+    use_local_image: bool = False
+    archive: Path | None = None
+    must_pull: bool = False
+    """Whatever the policy says, unless a local build or an archive is wished for."""
+    current: tuple[str, str] | None = None
+    """Reference and id of the image that runs: kept where neither flag nor setting names another."""
+
+
+@dataclass(frozen=True)
+class ChosenImage:
+    """The image to start from."""
+
+    reference: str
+    """As a person would write it."""
+    image: Image
+
+    @property
+    def version(self) -> str | None:
+        """What the image says that it is."""
+        return self.image.labels.get(_VERSION_LABEL)
+
+    @property
+    def digest(self) -> str | None:
+        """In its registry; None for what was built or loaded here."""
+        return self.image.digests[0].rpartition("@")[2] if self.image.digests else None
+
+
+def choose_image(engine: Engine, configuration: Configuration, wish: ImageWish, pull: Pull) -> ChosenImage:
+    """The image, present and fit for this version and machine.
+
+    Raises:
+        ImageUnavailable: it is not here and cannot be had.
+        ImageIncompatible: it is not fit.
+        ConfigurationError: `runner.image` is no reference.
+    """
+    kind = engine.traits.kind.value
+    with told_to_the_person(kind):
+        if wish.archive is not None:
+            chosen = _require(engine, engine.images.load(wish.archive))
+        elif wish.use_local_image:
+            chosen = _newest_local_build(engine)
+        elif (kept := _current(engine, configuration, wish)) is not None:
+            chosen = kept
+        else:
+            chosen = _configured(engine, configuration, wish.must_pull, pull)
+    _check(chosen, engine)
+    return chosen
+
+
+def release_reference(version: str) -> ImageReference:
+    """The image released with a version."""
+    return ImageReference(*REPOSITORY.split("/", 1), tag=version, digest=RELEASE_DIGEST)
+
+
+def _current(engine: Engine, configuration: Configuration, wish: ImageWish) -> ChosenImage | None:
+    is_named = configuration.runner_image is not None
+    if wish.current is None or is_named or wish.must_pull or configuration.runner_pull_policy == "always":
+        return None
+    reference, image_id = wish.current
+    image = engine.images.find(image_id)
+    return None if image is None else ChosenImage(reference, image)
+
+
+def _configured(engine: Engine, configuration: Configuration, must_pull: bool, pull: Pull) -> ChosenImage:
+    if configuration.runner_image is None:
+        reference = release_reference(installed_version("stigmer"))
+        text = str(reference)
+    else:
+        text = configuration.runner_image
+        try:
+            reference = ImageReference.parse(text)
+        except ValueError as error:
+            raise ConfigurationError(configuration.sources["runner.image"], str(error)) from error
+    policy = "always" if must_pull else configuration.runner_pull_policy
+    found = None if policy == "always" else engine.images.find(text)
+    if found is not None:
+        return ChosenImage(text, found)
+    if policy == "never":
+        raise ImageUnavailable(
+            f"could not start the runner: the image {text!r} is not here, and `runner.pullPolicy` is never",
+            "run `stigmer runner pull`",
+            can_retry=False,
+        )
+    return ChosenImage(text, pull(engine, reference))
+
+
+def _newest_local_build(engine: Engine) -> ChosenImage:
+    labels = {_TITLE_LABEL: _TITLE, _VERSION_LABEL: LOCAL_VERSION}
+    for listed in engine.images.list_images(labels):
+        image = engine.images.find(listed.image_id)
+        if image is not None and image.architecture == engine.traits.architecture:
+            return ChosenImage(listed.tags[0], image)
+    raise ImageUnavailable(
+        f"could not find a local build of the runner's image in {engine.traits.title}",
+        "run `make build-image` in backend/services/agent-runner, with the same engine",
+        can_retry=False,
+    )
+
+
+def _require(engine: Engine, reference: str) -> ChosenImage:
+    image = engine.images.find(reference)
+    if image is None:
+        raise ImageNotFound(reference, "it was loaded, and is gone")
+    return ChosenImage(image.tags[0] if image.tags else reference, image)
+
+
+def _check(chosen: ChosenImage, engine: Engine) -> None:
+    ours, theirs = installed_version("stigmer"), chosen.version
+    architecture = chosen.image.architecture
+    if chosen.image.labels.get(_TITLE_LABEL) != _TITLE or theirs is None:
+        raise ImageIncompatible(
+            f"could not start the runner: the image {chosen.reference!r} is no agent-runner",
+            "set `runner.image` to an agent-runner's image, or unset it",
+        )
+    if architecture != engine.traits.architecture:
+        raise ImageIncompatible(
+            f"could not start the runner: the image {chosen.reference!r} is for {architecture}, "
+            f"and this engine runs {engine.traits.architecture}",
+            "use an image for this architecture",
+        )
+    if not is_compatible(ours, theirs):
+        raise ImageIncompatible(
+            f"could not start the runner: the image {chosen.reference!r} is version {theirs}, "
+            f"which does not go with stigmer {ours}",
+            f"use {release_reference(ours)}, or install stigmer {theirs}",
+        )
+
+
+def is_compatible(ours: str, theirs: str) -> bool:
+    """Whether command line and image go together: equal major and, before 1.0, equal minor versions."""
+    if theirs == LOCAL_VERSION:
+        return True
+    first, second = ours.split("."), theirs.split(".")
+    count = 2 if first[0] == "0" else 1
+    return first[:count] == second[:count]

@@ -1,0 +1,160 @@
+"""Chooses how the runner runs: in a container where an engine can be used, else as a plain process.
+
+Asks engine and registry; starts nothing. Imports what it needs of containers only when it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stigmer_cli.config import Configuration
+
+if TYPE_CHECKING:
+    from stigmer_cli.containers import Engine
+    from stigmer_cli.runner_container.environment import RunnerEnvironment
+    from stigmer_cli.runner_container.plan import RunnerPlan
+
+Report = Callable[[str], None]
+
+PLAN_FILE = "runner-container.json"
+"""In the run directory; as `runner_container.plan` names it, which is not imported to ask for this."""
+UNCONTAINED_NOTE = "commands of agents run directly on this machine, not in a container"
+
+
+@dataclass(frozen=True)
+class RunnerWish:
+    """What the command line says of how the runner shall run; by default nothing."""
+
+    is_native: bool = False
+    engine: str | None = None
+    """`docker` or `podman`: this one, or an error."""
+    use_local_image: bool = False
+    image_archive: Path | None = None
+    must_pull: bool = False
+    is_quiet: bool = False
+
+    @property
+    def wants_container(self) -> bool:
+        """Whether a plain process would not be what was asked for."""
+        return bool(self.engine or self.use_local_image or self.image_archive or self.must_pull)
+
+
+@dataclass(frozen=True)
+class PlannedRunner:
+    """A runner in a container, before it runs."""
+
+    plan: RunnerPlan
+    environment: RunnerEnvironment
+
+
+def plan_runner(
+    configuration: Configuration, wish: RunnerWish, token: str, report: Report, *, keeps_image: bool = False
+) -> PlannedRunner | None:
+    """The container that the runner shall have; None: it shall be a plain process.
+
+    Directories that sessions work in stay mounted, as they may be gone on with. `keeps_image`: so does the
+    image of the last plan, where nobody names another.
+
+    Raises:
+        EngineNotReady: a container is wanted, and no engine can be used.
+        ImageUnavailable, ImageIncompatible: the runner's image cannot be had, or is not fit.
+    """
+    engine = _find_engine(configuration, wish, report)
+    if engine is None:
+        return None
+    from stigmer_cli.runner_container.engine_access import told_to_the_person
+    from stigmer_cli.runner_container.plan import make_plan, read_plan
+    from stigmer_cli.runner_container.pull_report import ImagePuller
+    from stigmer_cli.runner_container.resolution import ImageWish, choose_image
+
+    old = read_plan(configuration)
+    directories = () if old is None else old.directories
+    current = (old.image_reference, old.image_id) if old and keeps_image else None
+    image_wish = ImageWish(wish.use_local_image, wish.image_archive, wish.must_pull, current)
+    with engine, told_to_the_person(engine.traits.kind.value):
+        puller = ImagePuller(configuration, report, is_quiet=wish.is_quiet)
+        chosen = choose_image(engine, configuration, image_wish, puller)
+        planned = PlannedRunner(*make_plan(configuration, engine.traits, chosen, token, directories))
+        if not engine.traits.has_limits:
+            report(
+                f"note: {engine.traits.title} cannot limit memory and processes on this machine (cgroup v1)"
+            )
+        return planned
+
+
+def _find_engine(configuration: Configuration, wish: RunnerWish, report: Report) -> Engine | None:
+    is_wanted = wish.wants_container or configuration.runner_engine in ("docker", "podman")
+    if wish.is_native or (configuration.runner_engine == "none" and not wish.wants_container):
+        return None
+    from stigmer_cli.containers import EngineKind
+    from stigmer_cli.containers.errors import EngineNotInstalled, EngineUnusable
+    from stigmer_cli.runner_container.engine_access import explain, open_engine
+
+    try:
+        return open_engine(configuration, EngineKind(wish.engine) if wish.engine else None)
+    except EngineUnusable as error:
+        if is_wanted:
+            raise explain(error) from error
+        if not isinstance(error, EngineNotInstalled):
+            report(f"note: {error}; to have a container, {error.remedy}, then `stigmer server restart`")
+        return None
+
+
+def apply_plan(configuration: Configuration, planned: PlannedRunner | None, report: Report) -> None:
+    """Puts the plan where the supervisor and the attendant find it, and says what agents' commands run in.
+
+    Raises:
+        HomeUnusable: it cannot be written.
+    """
+    if planned is None:
+        if has_plan(configuration):
+            from stigmer_cli.runner_container.plan import forget_plan
+
+            forget_plan(configuration)
+        report(f"note: {UNCONTAINED_NOTE}")
+        return
+    from stigmer_cli.runner_container.plan import write_plan
+
+    write_plan(planned.plan, planned.environment, configuration)
+    report(f"the runner's container is {planned.plan.image_reference} in {planned.plan.engine_title}")
+
+
+def has_plan(configuration: Configuration) -> bool:
+    """Whether the runner was started in a container, last."""
+    return (configuration.run_directory / PLAN_FILE).exists()
+
+
+def is_plan_outdated(configuration: Configuration, token: str) -> bool:
+    """Whether the settings of now would give the runner another environment."""
+    from stigmer_cli.runner_container.plan import is_environment_changed, read_plan
+
+    plan = read_plan(configuration)
+    return plan is None or is_environment_changed(plan, configuration, token)
+
+
+def remove_left_containers(configuration: Configuration) -> None:
+    """Drains and removes the runner's container where nobody looks after it any more, and its secrets.
+
+    An engine that does not answer keeps it: its labels tell the next start.
+    """
+    if not has_plan(configuration):
+        return
+    import contextlib
+
+    from stigmer_cli.containers import find_engine
+    from stigmer_cli.containers.errors import ContainersError
+    from stigmer_cli.runner_container.inspection import remove_containers
+    from stigmer_cli.runner_container.plan import forget_secrets, read_plan
+
+    plan = read_plan(configuration)
+    if plan is None:
+        return
+    forget_secrets(configuration)
+    with (
+        contextlib.suppress(ContainersError),
+        find_engine(configuration.environment, configuration.run_directory, plan.engine) as engine,
+    ):
+        remove_containers(engine, plan.home)

@@ -1,0 +1,34 @@
+"""Brings the runner's image without starting anything: for `runner pull` and `server update`."""
+
+from dataclasses import replace
+
+from stigmer_cli.config import Configuration
+from stigmer_cli.containers import EngineKind
+from stigmer_cli.containers.errors import EngineUnusable
+from stigmer_cli.runner_container.engine_access import explain, open_engine
+from stigmer_cli.runner_container.plan import read_plan
+from stigmer_cli.runner_container.pull_report import ImagePuller
+from stigmer_cli.runner_container.resolution import ChosenImage, ImageWish, choose_image
+from stigmer_cli.stack.runner_choice import Report
+
+
+def pull_runner_image(
+    configuration: Configuration, engine: str | None, report: Report, *, is_quiet: bool
+) -> ChosenImage:
+    """Pulls the image that a start would use, whatever the policy.
+
+    Raises:
+        EngineNotReady: there is no engine.
+        ImageUnavailable, ImageIncompatible: the image cannot be had, or is not fit.
+    """
+    plan = read_plan(configuration)
+    kind = EngineKind(engine) if engine else None if plan is None else plan.engine
+    if configuration.runner_engine == "none":
+        configuration = replace(configuration, runner_engine="auto")
+    try:
+        found = open_engine(configuration, kind)
+    except EngineUnusable as error:
+        raise explain(error) from error
+    with found:
+        puller = ImagePuller(configuration, report, is_quiet=is_quiet)
+        return choose_image(found, configuration, ImageWish(must_pull=True), puller)

@@ -1,0 +1,109 @@
+"""Replaces the runner's container while the stack runs: another image, environment or mount, with a drain.
+
+The rest of the stack goes on, and so do executions, at the next leg. A native runner is never touched.
+"""
+
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from stigmer_cli.config import Configuration
+from stigmer_cli.errors import ComponentFailed, UsageError
+from stigmer_cli.processes.identity import ProcessIdentity
+from stigmer_cli.runner_container.plan import (
+    RunnerPlan,
+    check_directory,
+    differences,
+    read_plan,
+    write_plan,
+)
+from stigmer_cli.stack.lifecycle import CHANGE_TIMEOUT_SECONDS, ensure_token, wait_until_ready
+from stigmer_cli.stack.locks import hold, is_locked
+from stigmer_cli.stack.runner_choice import Report, RunnerWish, plan_runner
+from stigmer_cli.stack.state import RUNNER, StackFiles, StackState, read_state
+
+_END_TIMEOUT_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+
+
+def refresh_runner(configuration: Configuration, wish: RunnerWish, report: Report) -> bool:
+    """Replaces the container of a running stack where another is wanted now; answers whether it did.
+
+    Raises:
+        EnvironmentNotReady: the wanted one cannot be had; the old one goes on.
+    """
+    old = read_plan(configuration)
+    if old is None:
+        if wish.wants_container:
+            raise UsageError(
+                "could not change the runner: it runs as a plain process",
+                "run `stigmer server restart` with the same flags",
+            )
+        return False
+    if wish.is_native:
+        raise UsageError(
+            "could not change the runner: it runs in a container", "run `stigmer server restart --native`"
+        )
+    wanted = wish if wish.engine else _with_engine(wish, old)
+    token = ensure_token(StackFiles(configuration).token)
+    planned = plan_runner(configuration, wanted, token, report, keeps_image=True)
+    if planned is None:
+        return False
+    reasons = differences(old, planned.plan)
+    if not reasons:
+        return False
+    if old.engine != planned.plan.engine:
+        raise UsageError(
+            f"could not change the runner: it runs in {old.engine_title}",
+            f"run `stigmer server restart --engine {planned.plan.engine}`",
+        )
+    with hold(StackFiles(configuration).change_lock, CHANGE_TIMEOUT_SECONDS):
+        write_plan(planned.plan, planned.environment, configuration)
+        _replace(configuration, reasons, report)
+    return True
+
+
+def mount_workspace(configuration: Configuration, directory: Path, report: Report) -> None:
+    """Makes a directory of this machine reach the runner's container, at the same path.
+
+    Raises:
+        UsageError: it cannot be mounted.
+        ComponentFailed: the runner did not come back.
+    """
+    files = StackFiles(configuration)
+    if not is_locked(files.supervisor_lock) or read_plan(configuration) is None:
+        return
+    check_directory(directory)
+    with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):
+        plan = read_plan(configuration)
+        if plan is None or any(directory.is_relative_to(one) for one in plan.directories):
+            return
+        wanted = plan.with_directory(directory)
+        write_plan(wanted, None, configuration)
+        _replace(configuration, differences(plan, wanted), report)
+
+
+def _replace(configuration: Configuration, reasons: list[str], report: Report) -> None:
+    files = StackFiles(configuration)
+    state = read_state(files.state)
+    process = None if state is None else _runner_process(state)
+    report(f"replacing the runner's container: {'; '.join(reasons)}")
+    if process is not None:
+        process.send(signal.SIGTERM)
+        deadline = time.monotonic() + _END_TIMEOUT_SECONDS
+        while (state := read_state(files.state)) and _runner_process(state) == process:
+            if time.monotonic() > deadline:
+                raise ComponentFailed(
+                    RUNNER, f"its container did not end within {_END_TIMEOUT_SECONDS:.0f} s"
+                )
+            time.sleep(_POLL_SECONDS)
+    wait_until_ready(files, report, announce=False)
+
+
+def _runner_process(state: StackState) -> ProcessIdentity | None:
+    return next((one.process for one in state.components if one.name == RUNNER), None)
+
+
+def _with_engine(wish: RunnerWish, old: RunnerPlan) -> RunnerWish:
+    return replace(wish, engine=old.engine.value)
