@@ -11,7 +11,7 @@ import pytest
 from agent_runner.errors import ExecutionFailure
 from agent_runner.workspace import open_named_directory, open_session_directory
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.identifiers import EXECUTION_PREFIX, SESSION_PREFIX, new_id
+from stigmer_contract.identifiers import SESSION_PREFIX, new_id
 
 
 def refused(caught: pytest.ExceptionInfo[ExecutionFailure]) -> tuple[ErrorCode, str, str | None]:
@@ -28,7 +28,8 @@ def test_a_session_gets_a_directory_of_its_own_and_finds_it_again(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "session_id", ["", ".", "..", "../elsewhere", "ses_short", new_id(EXECUTION_PREFIX), f"ses_{'a' * 25}/"]
+    "session_id",
+    ["", ".", "..", "../elsewhere", "ses_short", "exe_01k9zv5w8m3c2t4n6p8r0s2t4v", f"ses_{'a' * 25}/"],
 )
 def test_what_is_no_session_id_names_no_directory(session_id: str, tmp_path: Path) -> None:
     with pytest.raises(ExecutionFailure) as caught:
