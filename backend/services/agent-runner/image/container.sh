@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Looks into the container that run-local started, or ends it: container.sh logs|stop|shell
-# Environment: CONTAINER; optional FOLLOW=1 for logs.
+# Looks into the container that run-local started, or ends it: container.sh logs|stop|shell|clean
+# Environment: CONTAINER; optional FOLLOW=1 for logs; VERSION and IMAGE for clean.
 set -euo pipefail
 # shellcheck source=SCRIPTDIR/engine.sh
 . "$(dirname "$0")/engine.sh"
@@ -34,5 +34,12 @@ case ${1:-} in
         [[ ! -t 0 ]] || terminal=(--tty)
         exec "$engine" exec --interactive "${terminal[@]}" "$CONTAINER" bash
         ;;
-    *) fail "usage: container.sh logs|stop|shell" "$EXIT_USAGE" ;;
+    clean)
+        check_version
+        for tag in "$VERSION" "$VERSION-amd64" "$VERSION-arm64"; do
+            "$engine" rmi --force "$IMAGE:$tag" >/dev/null 2>&1 || true
+        done
+        echo "removed the images of $IMAGE:$VERSION"
+        ;;
+    *) fail "usage: container.sh logs|stop|shell|clean" "$EXIT_USAGE" ;;
 esac

@@ -46,7 +46,6 @@ LEFT_OUT: Final[LeftOut] = {
     "*": frozenset({"debconf", "debconf-2.0", "dpkg", "install-info"}),
     # 40 MB for the few subcommands that are Perl scripts.
     "git": frozenset({"git-man", "liberror-perl", "perl"}),
-    "ca-certificates": frozenset({"openssl"}),
     "libsasl2-2": frozenset({"libsasl2-modules-db"}),
     # For its programs that look after disks and log-ins.
     "util-linux": frozenset(
@@ -70,7 +69,8 @@ REMOVED: Final = (
     "srv",
     "usr/games",
     "usr/lib/*-linux-gnu/gconv/[!UIgL]*",
-    "usr/lib/*-linux-gnu/gconv/IB*",
+    "usr/lib/*-linux-gnu/gconv/I[!S]*",
+    "usr/lib/*-linux-gnu/gconv/ISO[!8]*",
     "usr/lib/git-core/git-add--interactive",
     "usr/lib/git-core/git-archimport",
     "usr/lib/git-core/git-cvs*",

@@ -1,0 +1,75 @@
+"""What the tests of the image share: each runs with Docker and with Podman, on one image for each."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from container_engine import BUILD_SECRET_MARK, ENGINE_KINDS, TEST_IMAGE, TEST_VERSION, Engine, EngineKind
+from running_stack import RunningStack
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one engine run one after the other: they share its images and two processors."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            kind = (
+                item.callspec.params.get("engine")
+                if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+                else None
+            )
+            item.add_marker(pytest.mark.xdist_group(f"image-{kind or 'docker'}"))
+            item.add_marker(pytest.mark.timeout(1200))
+
+
+@pytest.fixture(scope="session", params=ENGINE_KINDS)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine. In CI both must be there; elsewhere a missing one is skipped."""
+    kind: EngineKind = request.param
+    only = os.environ.get("STIGMER_TEST_ENGINE")
+    if only and only != kind:
+        pytest.skip(f"only {only} was asked for")
+    engine = Engine(kind)
+    reason = engine.why_not()
+    if reason is not None:
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return engine
+
+
+@pytest.fixture(scope="session")
+def marked_authorities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The authorities that this machine trusts, with a mark by which they would be found again."""
+    trusted = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
+    bundle = tmp_path_factory.mktemp("authorities") / "ca.crt"
+    bundle.write_text(f"# {BUILD_SECRET_MARK}\n{trusted.read_text(encoding='utf-8')}", encoding="utf-8")
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def image(engine: Engine, marked_authorities: Path) -> str:
+    """The image under test: `STIGMER_TEST_IMAGE`, or one built from this checkout."""
+    given = os.environ.get("STIGMER_TEST_IMAGE")
+    if given:
+        return given
+    engine.make(
+        "build-image", f"IMAGE={TEST_IMAGE}", f"VERSION={TEST_VERSION}", f"CA_BUNDLE={marked_authorities}"
+    )
+    return f"{TEST_IMAGE}:{TEST_VERSION}"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Temporal and a server; the runner is the container."""
+    stack = RunningStack(
+        tmp_path_factory.mktemp("stack"), server_environment={"STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS": "3"}
+    )
+    try:
+        stack.start_temporal()
+        stack.start_server()
+        yield stack
+    finally:
+        stack.stop()

@@ -1,0 +1,341 @@
+"""The Makefile's verbs as people call them, with Docker and with Podman."""
+
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from agent_runner.settings import variables
+from container_engine import SERVICE, Container, Engine
+from image_registry import PASSWORD, USER, ImageRegistry
+from running_stack import RunningStack
+from temporal_server import free_port
+
+TARGETS = [
+    *("help", "build", "build-image", "run-local", "test-image", "logs", "stop", "shell", "docker-login"),
+    *("push-image", "build-multiarch", "push-multiarch", "scan", "clean"),
+]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[ImageRegistry]:
+    """A registry on loopback that wants a password, and places for an engine's credentials."""
+    with ImageRegistry(tmp_path / "registry") as registry:
+        yield registry
+
+
+@pytest.fixture
+def name(engine: Engine) -> Iterator[str]:
+    """A container's name, free before the test and after."""
+    name = f"stigmer-test-{uuid4().hex[:12]}"
+    yield name
+    Container(engine, name).remove()
+
+
+def variables_of(image: str, **more: str) -> dict[str, str]:
+    """Make's variables for an image reference."""
+    repository, _, version = image.rpartition(":")
+    return {"IMAGE": repository, "VERSION": version} | more
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line that says why a target failed; make adds its own below."""
+    [*_, line] = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    return line
+
+
+def test_help_lists_the_targets() -> None:
+    done = subprocess.run(["make", "help"], cwd=SERVICE, capture_output=True, text=True, check=True)
+    assert re.findall(r"^  (\S+) +\S", done.stdout, re.MULTILINE) == TARGETS
+
+
+def test_build_comes_before_build_image_and_checks_types_lint_and_tests() -> None:
+    done = subprocess.run(
+        ["make", "-n", "build-image"], cwd=SERVICE, capture_output=True, text=True, check=True
+    )
+    steps = [
+        "pyright backend",
+        "ruff check",
+        "pytest -q backend/services/agent-runner/tests",
+        "image/build.sh",
+    ]
+    assert [done.stdout.index(step) for step in steps] == sorted(done.stdout.index(step) for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ("v1.2.3", "error: VERSION is 'v1.2.3'; write it without the v: 1.2.3"),
+        ("1.2", "error: VERSION is '1.2', a tag that moves with each release; write X.Y.Z"),
+        ("latest", "error: VERSION is 'latest', a tag that moves with each release; write X.Y.Z"),
+        (
+            "a b",
+            "error: VERSION is 'a b'; write X.Y.Z, X.Y.Z-rc.1, or a word of letters, digits, '.', '_' and '-'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("target", ["build-image", "run-local", "push-image", "scan"])
+def test_a_wrong_version_is_refused(engine: Engine, target: str, version: str, message: str) -> None:
+    done = engine.make(target, f"VERSION={version}", check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == message
+
+
+@pytest.mark.parametrize("target", ["build-image", "run-local", "logs", "push-image", "test-image"])
+def test_a_missing_engine_is_said(engine: Engine, tmp_path: Path, target: str) -> None:
+    missing = engine.make(
+        "-o", "setup", target, environment={"ENGINE": str(tmp_path / "engine")}, check=False
+    )
+    assert last_line(missing) == f"error: ENGINE is '{tmp_path / 'engine'}', and there is no such program"
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for command in ("awk", "bash", "cut", "dirname", "make", "sed", "tail", "timeout", "true"):
+        found = shutil.which(command)
+        assert found is not None
+        (commands / command).symlink_to(found)
+    none = engine.make("-o", "setup", target, environment={"ENGINE": "", "PATH": str(commands)}, check=False)
+    assert "error: no container engine: neither Docker nor Podman answers; install one, or set ENGINE" in (
+        none.stderr.splitlines()
+    )
+
+
+def test_an_engine_that_does_not_answer_is_said(engine: Engine) -> None:
+    nowhere = {
+        "DOCKER_HOST": "unix:///nowhere.sock",
+        "CONTAINER_HOST": "unix:///nowhere.sock",
+        "CONTAINERS_CONF": "/nowhere",
+    }
+    done = engine.make("logs", environment=nowhere, check=False)
+    assert last_line(done).startswith(f"error: '{engine.kind}' does not answer: ")
+
+
+@pytest.mark.parametrize("target", ["run-local", "push-image", "scan"])
+def test_a_missing_image_is_said(engine: Engine, target: str) -> None:
+    done = engine.make(target, "IMAGE=localhost/stigmer-tests/none", "VERSION=1.0.0", check=False)
+    expected = (
+        "there is no image 'localhost/stigmer-tests/none:1.0.0' here; run `make build-image VERSION=1.0.0`"
+    )
+    assert last_line(done) == f"error: {expected}"
+
+
+def test_run_local_passes_on_every_variable_of_the_runner() -> None:
+    script = (SERVICE / "image/run_local.sh").read_text(encoding="utf-8")
+    lists = re.findall(r"^readonly (?:variables|secrets|files)=\(([^)]*)\)", script, re.MULTILINE)
+    named = {name for names in lists for name in names.split()}
+    # The workspace is where the volume is mounted; the authorities are read by the TLS libraries themselves.
+    assert named == {variable.name for variable in variables()} - {"SANDBOX_ROOT_DIR"} | {"SSL_CERT_FILE"}
+
+
+def test_the_runner_runs_locked_down_as_the_caller_and_is_looked_into_and_stopped(
+    engine: Engine, image: str, stack: RunningStack, name: str, tmp_path: Path
+) -> None:
+    workspace, token, key = tmp_path / "work space", tmp_path / "token", f"key-{uuid4().hex}"
+    token.write_text(stack.token, encoding="utf-8")
+    own = {
+        **variables_of(image, CONTAINER=name, WORKSPACE=str(workspace)),
+        "TEMPORAL_SERVICE_ADDRESS": stack.temporal.address,
+        "STIGMER_BACKEND_ENDPOINT": stack.endpoint,
+        "STIGMER_TOKEN_FILE": str(token),
+        "STIGMER_HEALTH_PORT": str(free_port()),
+        "OPENAI_API_KEY": key,
+    }
+    container = Container(engine, name)
+    engine.make("run-local", environment=own)
+    first = container.inspect()["Id"]
+    again = engine.make("run-local", environment=own)
+    assert key not in again.stdout + again.stderr
+    assert container.inspect()["Id"] != first
+    container.wait_until_ready()
+
+    host = container.inspect()["HostConfig"]
+    assert (host["ReadonlyRootfs"], host["PidsLimit"], host["NetworkMode"]) == (True, 512, "host")
+    status = container.output("cat", "/proc/1/status")
+    assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+    assert container.output("id", "-u") == str(os.getuid())
+    assert workspace.stat().st_mode & 0o777 == 0o700
+    container.run("bash", "-c", "echo mine > /workspace/file")
+    assert (workspace / "file").stat().st_uid == os.getuid()
+    assert container.run("bash", "-c", "echo x > /usr/local/file", check=False).returncode != 0
+    assert container.output("printenv", "OPENAI_API_KEY") == key
+
+    assert "polling task queue" in "".join(engine.make("logs", environment=own))
+    shell = subprocess.run(
+        ["make", "shell"],
+        cwd=SERVICE,
+        input="echo in $PWD\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"ENGINE": engine.kind} | own,
+        timeout=60,
+    )
+    assert shell.stdout == "in /workspace\n"
+    assert engine.make("stop", environment=own).stdout == f"{name} is stopped\n"
+    assert engine.make("stop", environment=own).stdout == f"{name} is stopped\n"
+    assert last_line(engine.make("logs", environment=own, check=False)) == (
+        f"error: there is no container '{name}'; run `make run-local`"
+    )
+    assert last_line(engine.make("shell", environment=own, check=False)) == (
+        f"error: '{name}' does not run; run `make run-local`"
+    )
+
+
+def test_without_a_token_run_local_says_where_one_comes_from(
+    engine: Engine, image: str, name: str, tmp_path: Path
+) -> None:
+    own = variables_of(
+        image, CONTAINER=name, STIGMER_HOME=str(tmp_path), STIGMER_TOKEN="", STIGMER_TOKEN_FILE=""
+    )
+    done = engine.make("run-local", environment=own, check=False)
+    assert last_line(done).startswith(
+        "error: no token for stigmer-server: set STIGMER_TOKEN or STIGMER_TOKEN_FILE"
+    )
+
+
+def test_a_push_without_login_fails_with_what_to_do(
+    engine: Engine, image: str, registry: ImageRegistry
+) -> None:
+    with registry.tagged(engine, image, "0.9.0") as reference:
+        done = engine.make(
+            "push-image", environment=registry.environment | variables_of(reference), check=False
+        )
+    assert done.returncode != 0
+    line = last_line(done)
+    assert line.startswith(f"error: could not push '{reference}': ")
+    assert line.endswith(
+        f"; not logged in to {registry.address}: run `make docker-login REGISTRY={registry.address}`"
+    )
+
+
+def test_a_wrong_password_is_refused(engine: Engine, registry: ImageRegistry) -> None:
+    own = registry.environment | {
+        "REGISTRY": registry.address,
+        "REGISTRY_USER": USER,
+        "REGISTRY_PASSWORD": "wrong",
+    }
+    done = engine.make("docker-login", environment=own, check=False)
+    assert last_line(done) == f"error: {registry.address} refused user '{USER}', or does not answer"
+
+
+def test_a_release_is_pushed_with_its_moving_tags_and_another_version_alone(
+    engine: Engine, image: str, registry: ImageRegistry
+) -> None:
+    log_in(engine, registry)
+    for version, tags in (
+        ("2.0.0-rc.1", {"2.0.0-rc.1"}),
+        ("1.2.3", {"2.0.0-rc.1", "1.2.3", "1.2", "1", "latest"}),
+    ):
+        with registry.tagged(engine, image, version) as reference:
+            engine.make("push-image", environment=registry.environment | variables_of(reference))
+        assert registry.tags() == tags
+    assert registry.digest("latest") == registry.digest("1.2.3") != ""
+    with registry.pulled(engine, "1.2") as reference:
+        assert engine.run_once(reference, "id -un") == "stigmer"
+
+
+def log_in(engine: Engine, registry: ImageRegistry) -> None:
+    """With the password in the environment, as CI does."""
+    own = {"REGISTRY": registry.address, "REGISTRY_USER": USER, "REGISTRY_PASSWORD": PASSWORD}
+    done = engine.make("docker-login", environment=registry.environment | own)
+    assert done.stdout == f"logged in to {registry.address}\n"
+
+
+AARCH64 = 183
+"""The machine's number in a program's header (ELF, e_machine)."""
+
+EMULATED = """
+    uname -m
+    agent-runner --version >/dev/null
+    git --version >/dev/null
+    /opt/agent-runner/bin/python -c 'import cryptography.x509, temporalio.bridge.temporal_sdk_bridge' && echo ok
+"""
+
+
+def test_both_architectures_are_built_pushed_as_one_and_work(
+    engine: Engine, image: str, registry: ImageRegistry, tmp_path: Path
+) -> None:
+    log_in(engine, registry)
+    own = registry.environment | {"IMAGE": registry.repository, "VERSION": "3.4.5"}
+    engine.make("build-multiarch", environment=own)
+    try:
+        engine.make("push-multiarch", environment=own)
+        assert registry.platforms("3.4.5") == registry.platforms("latest") == {"linux/amd64", "linux/arm64"}
+        with registry.pulled(engine, "3.4") as reference:
+            assert engine.run_once(reference, "agent-runner --version && git --version").startswith(
+                "agent-runner "
+            )
+        arm64 = f"{registry.repository}:3.4.5-arm64"
+        assert programs(engine, image, tmp_path).keys() == programs(engine, arm64, tmp_path).keys()
+        assert set(programs(engine, arm64, tmp_path).values()) == {AARCH64}
+        if can_emulate("aarch64"):
+            said = engine.output(
+                "run", "--rm", "--platform=linux/arm64", "--entrypoint=bash", arm64, "-c", EMULATED
+            )
+            assert said.splitlines() == ["aarch64", "ok"]
+    finally:
+        engine.make("clean", environment=own)
+    assert engine.call("image", "inspect", f"{registry.repository}:3.4.5-arm64", check=False).returncode != 0
+
+
+def programs(engine: Engine, image: str, directory: Path) -> dict[str, int]:
+    """Programs and libraries of an image by name without architecture, with the machine that they are for."""
+    archive = directory / "image.tar"
+    engine.export(image, archive)
+    found: dict[str, int] = {}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            stream = tar.extractfile(member) if member.isfile() else None
+            head = stream.read(20) if stream is not None else b""
+            if head.startswith(b"\x7fELF"):
+                name = re.sub(r"(x86_64|aarch64|x86-64)-linux-gnu|ld-linux-\S+", "", member.name)
+                found[name] = int.from_bytes(head[18:20], "little")
+    return found
+
+
+def can_emulate(machine: str) -> bool:
+    """Whether the kernel hands this machine's programs to an emulator."""
+    return Path(f"/proc/sys/fs/binfmt_misc/qemu-{machine}").exists()
+
+
+def test_the_scan_tells_the_sizes_and_fails_above_the_budget(engine: Engine, image: str) -> None:
+    done = engine.make("scan", environment=variables_of(image))
+    assert re.match(r"compressed [0-9.]+ MB, uncompressed [0-9.]+ MB; the largest parts", done.stdout)
+    assert len(re.findall(r"^ +[0-9.]+ MB  \S", done.stdout, re.MULTILINE)) == 10
+    over = engine.make("scan", environment=variables_of(image, MAX_COMPRESSED_MB="10"), check=False)
+    assert over.returncode != 0
+    assert re.search(r"^error: compressed it has [0-9.]+ MB, the budget is 10 MB$", over.stderr, re.MULTILINE)
+
+
+def test_the_scan_finds_secrets(engine: Engine, image: str, tmp_path: Path) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\n" + "QUJD" * 30 + "\n-----END PRIVATE KEY-----\n"
+    (tmp_path / "key.pem").write_text(key, encoding="utf-8")
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {image}\nCOPY key.pem /etc/key.pem\nENV A_TOKEN=abc\n", encoding="utf-8"
+    )
+    tag = "localhost/stigmer-tests/leaky:1.0.0"
+    engine.call("build", "--tag", tag, str(tmp_path))
+    try:
+        done = engine.make("scan", environment=variables_of(tag), check=False)
+    finally:
+        engine.call("rmi", tag)
+    assert "error: a private key in /etc/key.pem" in done.stderr.splitlines()
+    assert "error: a secret in its configuration: 'A_TOKEN=abc'" in done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("engine", ["docker"], indirect=True)
+def test_dockers_classic_builder_builds_the_same_image(engine: Engine, image: str, tmp_path: Path) -> None:
+    own = {"IMAGE": "localhost/stigmer-tests/classic", "VERSION": "1.0.0", "BUILDER": "classic"}
+    engine.make("build-image", environment=own)
+    try:
+        classic = "localhost/stigmer-tests/classic:1.0.0"
+        assert programs(engine, classic, tmp_path) == programs(engine, image, tmp_path)
+        assert engine.run_once(classic, "id -un && agent-runner --version >/dev/null") == "stigmer"
+    finally:
+        engine.make("clean", environment=own)
