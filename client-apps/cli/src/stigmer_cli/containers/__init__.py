@@ -6,7 +6,7 @@ library alone: the PyPI client takes a quarter of a second to import.
 
 from stigmer_cli.containers.container import Container, CreatedContainer, ExitState, RunningContainer
 from stigmer_cli.containers.engine import Engine, EngineKind, EngineTraits
-from stigmer_cli.containers.finding import find_engine
+from stigmer_cli.containers.finding import find_engine, reopen_engine
 from stigmer_cli.containers.images import Image
 from stigmer_cli.containers.references import ImageReference
 from stigmer_cli.containers.specs import BindMount, ContainerSpec, PublishedPort
@@ -25,4 +25,5 @@ __all__ = [
     "PublishedPort",
     "RunningContainer",
     "find_engine",
+    "reopen_engine",
 ]

@@ -195,7 +195,11 @@ class EngineApi:
         target = f"{self.version}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
         is_json = isinstance(body, dict)
         content = json.dumps(body).encode() if is_json else body
-        kind = {"Content-Type": "application/json" if is_json else "application/x-tar"} if body else {}
+        kind = (
+            {"Content-Type": "application/json" if is_json else "application/x-tar"}
+            if body is not None
+            else {}
+        )
         try:
             connection.request(method, target, body=content, headers={**kind, **(headers or {})})
         except (OSError, http.client.HTTPException) as error:

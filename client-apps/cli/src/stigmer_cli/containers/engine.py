@@ -29,6 +29,8 @@ class EngineTraits:
 
     kind: EngineKind
     version: str
+    api_version: str
+    """The newest that it speaks, such as `1.41`."""
     architecture: str
     """As Go names it, such as `amd64`."""
     is_rootless: bool
@@ -127,6 +129,7 @@ def read_traits(version: Json, information: Json) -> EngineTraits:
     return EngineTraits(
         kind=EngineKind.PODMAN if is_podman else EngineKind.DOCKER,
         version=str(version.get("Version", "")),
+        api_version=str(version.get("ApiVersion", "")),
         architecture=str(version.get("Arch", "")),
         is_rootless=is_rootless,
         is_virtual=is_virtual,

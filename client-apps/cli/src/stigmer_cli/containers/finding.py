@@ -1,6 +1,6 @@
 """Finds an engine that can be used: Docker, then Podman; else says of each why not, and what to do."""
 
-import contextlib
+import functools
 import shutil
 import socket
 import sys
@@ -10,7 +10,7 @@ from typing import cast
 
 from stigmer_cli.containers.api import CONNECT_TIMEOUT_SECONDS, EngineApi, Json
 from stigmer_cli.containers.endpoints import docker_endpoints, podman_endpoints, socket_of
-from stigmer_cli.containers.engine import Engine, EngineKind, read_traits
+from stigmer_cli.containers.engine import Engine, EngineKind, EngineTraits, read_traits
 from stigmer_cli.containers.errors import (
     EngineGone,
     EngineNoPermission,
@@ -26,7 +26,19 @@ NEEDED_API = (1, 41)
 """Docker 20.10: `one-shot` statistics. Podman serves it from 4.0 on."""
 _ANSWER_SECONDS = 10.0
 
+_Make = Callable[[str, Callable[[], None]], Engine]
+"""Makes an engine of its socket's path and what ends a service that was started for it."""
+
 _TITLES = {EngineKind.DOCKER: "Docker", EngineKind.PODMAN: "Podman"}
+
+
+def reopen_engine(environ: Mapping[str, str], service_directory: Path, known: EngineTraits) -> Engine:
+    """An engine that was found before, without asking it again what it is: Podman takes a second to tell.
+
+    Raises:
+        EngineUnusable: it cannot be used any more.
+    """
+    return _find(known.kind, environ, service_directory, lambda path, end: _trust(known, path, end))
 
 
 def find_engine(
@@ -43,9 +55,7 @@ def find_engine(
     failures: list[EngineUnusable] = []
     for kind in (wanted,) if wanted else (EngineKind.DOCKER, EngineKind.PODMAN):
         try:
-            if kind is EngineKind.DOCKER:
-                return _find_docker(environ)
-            return _find_podman(environ, service_directory)
+            return _find(kind, environ, service_directory, functools.partial(_examine, kind))
         except EngineUnusable as error:
             failures.append(error)
     installed = [failure for failure in failures if not isinstance(failure, EngineNotInstalled)]
@@ -58,39 +68,39 @@ def find_engine(
     )
 
 
-def _find_docker(environ: Mapping[str, str]) -> Engine:
-    is_installed = _has_program("docker", environ) or _has_program("dockerd", environ)
-    return _first_that_answers(EngineKind.DOCKER, docker_endpoints(environ), is_installed)
-
-
-def _find_podman(environ: Mapping[str, str], service_directory: Path) -> Engine:
+def _find(kind: EngineKind, environ: Mapping[str, str], service_directory: Path, make: _Make) -> Engine:
+    if kind is EngineKind.DOCKER:
+        is_installed = _has_program("docker", environ) or _has_program("dockerd", environ)
+        return _first_that_answers(kind, docker_endpoints(environ), is_installed, make)
     program = shutil.which("podman", path=environ.get("PATH"))
     try:
-        return _first_that_answers(EngineKind.PODMAN, podman_endpoints(environ), program is not None)
+        return _first_that_answers(kind, podman_endpoints(environ), program is not None, make)
     except EngineNotRunning:
         # Podman needs no service; most people have none.
         if program is None or environ.get("CONTAINER_HOST") or sys.platform != "linux":
             raise
     for path in service_directory.glob(SOCKET_PATTERN):  # another command of ours serves it just now
-        with contextlib.suppress(EngineUnusable):
-            _connect(EngineKind.PODMAN, str(path), True)
-            return _examine(EngineKind.PODMAN, str(path))
+        try:
+            _connect(kind, str(path), True)
+            return make(str(path), _end_nothing)
+        except EngineUnusable:
+            path.unlink(missing_ok=True)  # that command was killed
     service = PodmanService.start(program, service_directory, environ)
     try:
-        return _examine(EngineKind.PODMAN, service.socket_path, service.end)
+        return make(service.socket_path, service.end)
     except BaseException:
         service.end()
         raise
 
 
-def _first_that_answers(kind: EngineKind, urls: tuple[str, ...], is_installed: bool) -> Engine:
+def _first_that_answers(kind: EngineKind, urls: tuple[str, ...], is_installed: bool, make: _Make) -> Engine:
     title = _TITLES[kind]
     failure: EngineUnusable | None = None
     for url in urls:
         path = socket_of(title, url, _local_remedy(kind))
         try:
             _connect(kind, path, is_installed)
-            return _examine(kind, path)
+            return make(path, _end_nothing)
         except EngineUnusable as error:
             if failure is None or isinstance(failure, EngineNotRunning | EngineNotInstalled):
                 failure = error
@@ -98,6 +108,14 @@ def _first_that_answers(kind: EngineKind, urls: tuple[str, ...], is_installed: b
         reason = "its context names no address"
         raise EngineNotRunning(title, reason, "run `docker context use default`")
     raise failure
+
+
+def _end_nothing() -> None:
+    """The engine's service is not ours to end."""
+
+
+def _trust(known: EngineTraits, path: str, end_service: Callable[[], None]) -> Engine:
+    return Engine(EngineApi(path, f"/v{known.api_version}"), known, end_service)
 
 
 def _connect(kind: EngineKind, path: str, is_installed: bool) -> None:
@@ -119,7 +137,7 @@ def _connect(kind: EngineKind, path: str, is_installed: bool) -> None:
         raise EngineNotRunning(title, f"nobody answers at {path}", _start_remedy(kind)) from error
 
 
-def _examine(kind: EngineKind, path: str, end_service: Callable[[], None] = lambda: None) -> Engine:
+def _examine(kind: EngineKind, path: str, end_service: Callable[[], None]) -> Engine:
     title = _TITLES[kind]
     try:
         api = EngineApi(path)

@@ -13,7 +13,7 @@ import threading
 from types import FrameType
 
 from stigmer_cli.config import Configuration, load_configuration
-from stigmer_cli.containers import Container, Engine, ExitState, find_engine
+from stigmer_cli.containers import Container, Engine, ExitState, reopen_engine
 from stigmer_cli.containers.errors import (
     ContainerNotFound,
     ContainersError,
@@ -47,6 +47,8 @@ class Attendant:
         self._engine = engine
         self._plan = plan
         self._configuration = configuration
+        self._kept_lines: int | None = None
+        """Of the container's output so far, how many to show; None: all."""
         self._woken = threading.Event()
         self._stop_requested = False
         self._ended: ExitState | None = None
@@ -83,6 +85,7 @@ class Attendant:
                 and len(found) == 1
             ):
                 _say(f"going on with the container {container.name}, which was left running")
+                self._kept_lines = 0  # they are in the log already
                 return container
         if found:
             remove_containers(self._engine, self._plan.home)
@@ -108,7 +111,7 @@ class Attendant:
         self._woken.set()
 
     def _copy_output(self, container: Container) -> None:
-        with contextlib.suppress(ContainersError), container.logs(follow=True) as logs:
+        with contextlib.suppress(ContainersError), container.logs(follow=True, tail=self._kept_lines) as logs:
             for _, piece in logs.pieces():
                 sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
@@ -143,7 +146,7 @@ def main() -> int:
         _say("there is no plan of a container; run `stigmer server restart`")
         return EXIT_SETTINGS
     try:
-        with find_engine(os.environ, configuration.run_directory, plan.engine) as engine:
+        with reopen_engine(os.environ, configuration.run_directory, plan.traits) as engine:
             return Attendant(engine, plan, configuration).run()
     except (MountRefused, NameTaken) as error:
         _say(str(error))

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, EngineKind, find_engine
@@ -31,8 +32,10 @@ _IMAGE_HINTS: dict[type[ImageError], str] = {
 }
 
 
-def open_engine(configuration: Configuration, kind: EngineKind | None) -> Engine:
-    """The wanted engine, or the first that can be used.
+def open_engine(
+    configuration: Configuration, kind: EngineKind | None, service_directory: Path | None = None
+) -> Engine:
+    """The wanted engine, or the first that can be used; a service for it serves in the run directory.
 
     Raises:
         EngineUnusable: there is none; the subclass tells why.
@@ -40,7 +43,7 @@ def open_engine(configuration: Configuration, kind: EngineKind | None) -> Engine
     configured = configuration.runner_engine
     if kind is None and configured not in ("auto", "none"):
         kind = EngineKind(configured)
-    return find_engine(configuration.environment, configuration.run_directory, kind)
+    return find_engine(configuration.environment, service_directory or configuration.run_directory, kind)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stigmer_cli.config import Configuration
-from stigmer_cli.containers import Container, Engine, RunningContainer, find_engine
+from stigmer_cli.containers import Container, Engine, RunningContainer, reopen_engine
 from stigmer_cli.containers.container import Usage
 from stigmer_cli.containers.errors import ContainersError, EngineGone, EngineRefused
 from stigmer_cli.runner_container.plan import HOME_LABEL, STOP_SECONDS, RunnerPlan, home_mark
@@ -53,7 +53,7 @@ def container_status(configuration: Configuration, plan: RunnerPlan) -> Containe
     """Asks the engine of the plan; never raises for what the engine does."""
     name, memory_bytes, cpu_seconds, problem = None, None, None, None
     try:
-        with find_engine(configuration.environment, configuration.run_directory, plan.engine) as engine:
+        with reopen_engine(configuration.environment, configuration.run_directory, plan.traits) as engine:
             for container in find_own_containers(engine, plan.home)[:1]:
                 name = container.name
                 running = RunningContainer(container.api, container.container_id, container.name)
@@ -63,7 +63,7 @@ def container_status(configuration: Configuration, plan: RunnerPlan) -> Containe
     except ContainersError as error:
         problem = str(error)
     return ContainerStatus(
-        engine=plan.engine_title,
+        engine=plan.traits.title,
         name=name,
         image=plan.image_reference,
         image_id=plan.image_id,

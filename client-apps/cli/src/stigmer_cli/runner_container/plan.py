@@ -55,8 +55,8 @@ _UNMOUNTABLE = (Path("/"), Path("/tmp"))  # noqa: S108  # the container's own
 class RunnerPlan:
     """Which container shall run. Holds no secret."""
 
-    engine: EngineKind
-    engine_title: str
+    traits: EngineTraits
+    """Of the engine."""
     image_reference: str
     image_id: str
     image_digest: str | None
@@ -74,6 +74,11 @@ class RunnerPlan:
     pids: int
     cpus: float | None
     selinux_label: str
+
+    @property
+    def engine(self) -> EngineKind:
+        """Which engine runs it."""
+        return self.traits.kind
 
     @property
     def fingerprint(self) -> str:
@@ -112,8 +117,7 @@ def make_plan(
     # A rootless engine sees this person as root of its containers; Docker's has no keep-id.
     is_root_inside = traits.is_rootless and traits.kind is EngineKind.DOCKER
     plan = RunnerPlan(
-        engine=traits.kind,
-        engine_title=traits.title,
+        traits=traits,
         image_reference=chosen.reference,
         image_id=chosen.image.image_id,
         image_digest=chosen.digest,
@@ -168,7 +172,7 @@ def differences(old: RunnerPlan, new: RunnerPlan) -> list[str]:
     if old.image_id != new.image_id:
         reasons.append(f"the image is now {new.image_reference}")
     if old.engine != new.engine:
-        reasons.append(f"the engine is now {new.engine_title}")
+        reasons.append(f"the engine is now {new.traits.title}")
     names = sorted(
         name
         for name in old.environment.keys() | new.environment.keys()
@@ -235,7 +239,8 @@ def read_plan(configuration: Configuration) -> RunnerPlan | None:
         document = cast(
             "dict[str, Any]", json.loads(RunnerFiles(configuration).plan.read_text(encoding="utf-8"))
         )
-        document["engine"] = EngineKind(document["engine"])
+        traits = document["traits"]
+        document["traits"] = EngineTraits(**traits | {"kind": EngineKind(traits["kind"])})
         document["directories"] = tuple(document["directories"])
         return RunnerPlan(**document)
     except (OSError, ValueError, KeyError, TypeError):

@@ -81,6 +81,11 @@ def choose_image(engine: Engine, configuration: Configuration, wish: ImageWish, 
     return chosen
 
 
+def wanted_reference(configuration: Configuration) -> str:
+    """What a start without flags would use."""
+    return configuration.runner_image or str(release_reference(installed_version("stigmer")))
+
+
 def release_reference(version: str) -> ImageReference:
     """The image released with a version."""
     return ImageReference(*REPOSITORY.split("/", 1), tag=version, digest=RELEASE_DIGEST)
@@ -96,15 +101,11 @@ def _current(engine: Engine, configuration: Configuration, wish: ImageWish) -> C
 
 
 def _configured(engine: Engine, configuration: Configuration, must_pull: bool, pull: Pull) -> ChosenImage:
-    if configuration.runner_image is None:
-        reference = release_reference(installed_version("stigmer"))
-        text = str(reference)
-    else:
-        text = configuration.runner_image
-        try:
-            reference = ImageReference.parse(text)
-        except ValueError as error:
-            raise ConfigurationError(configuration.sources["runner.image"], str(error)) from error
+    text = wanted_reference(configuration)
+    try:
+        reference = ImageReference.parse(text)
+    except ValueError as error:
+        raise ConfigurationError(configuration.sources["runner.image"], str(error)) from error
     policy = "always" if must_pull else configuration.runner_pull_policy
     found = None if policy == "always" else engine.images.find(text)
     if found is not None:

@@ -9,6 +9,7 @@ import tempfile
 from stigmer_cli.config import Configuration
 from stigmer_cli.errors import ProgramMissing
 from stigmer_cli.processes.ports import find_holder, is_free
+from stigmer_cli.stack.engine_diagnosis import check_engine
 from stigmer_cli.stack.local_components import component_probe, find_temporal
 from stigmer_cli.stack.model_access import Finding, Outcome, check_models
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, ComponentPhase
@@ -36,6 +37,7 @@ def diagnose(configuration: Configuration) -> list[Finding]:
         _check_home(configuration),
         _check_disk(configuration),
         _check_temporal(configuration),
+        *check_engine(configuration),
         *_check_ports(configuration, status),
         *(_check_component(component, status) for component in status.components),
         *check_models(configuration),

@@ -119,7 +119,7 @@ def apply_plan(configuration: Configuration, planned: PlannedRunner | None, repo
     from stigmer_cli.runner_container.plan import write_plan
 
     write_plan(planned.plan, planned.environment, configuration)
-    report(f"the runner's container is {planned.plan.image_reference} in {planned.plan.engine_title}")
+    report(f"the runner's container is {planned.plan.image_reference} in {planned.plan.traits.title}")
 
 
 def has_plan(configuration: Configuration) -> bool:
@@ -144,7 +144,7 @@ def remove_left_containers(configuration: Configuration) -> None:
         return
     import contextlib
 
-    from stigmer_cli.containers import find_engine
+    from stigmer_cli.containers import reopen_engine
     from stigmer_cli.containers.errors import ContainersError
     from stigmer_cli.runner_container.inspection import remove_containers
     from stigmer_cli.runner_container.plan import forget_secrets, read_plan
@@ -155,6 +155,6 @@ def remove_left_containers(configuration: Configuration) -> None:
     forget_secrets(configuration)
     with (
         contextlib.suppress(ContainersError),
-        find_engine(configuration.environment, configuration.run_directory, plan.engine) as engine,
+        reopen_engine(configuration.environment, configuration.run_directory, plan.traits) as engine,
     ):
         remove_containers(engine, plan.home)

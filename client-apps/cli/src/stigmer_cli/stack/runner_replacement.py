@@ -21,7 +21,7 @@ from stigmer_cli.runner_container.plan import (
 from stigmer_cli.stack.lifecycle import CHANGE_TIMEOUT_SECONDS, ensure_token, wait_until_ready
 from stigmer_cli.stack.locks import hold, is_locked
 from stigmer_cli.stack.runner_choice import Report, RunnerWish, plan_runner
-from stigmer_cli.stack.state import RUNNER, StackFiles, StackState, read_state
+from stigmer_cli.stack.state import RUNNER, ComponentPhase, StackFiles, StackState, read_state
 
 _END_TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.02
@@ -55,7 +55,7 @@ def refresh_runner(configuration: Configuration, wish: RunnerWish, report: Repor
         return False
     if old.engine != planned.plan.engine:
         raise UsageError(
-            f"could not change the runner: it runs in {old.engine_title}",
+            f"could not change the runner: it runs in {old.traits.title}",
             f"run `stigmer server restart --engine {planned.plan.engine}`",
         )
     with hold(StackFiles(configuration).change_lock, CHANGE_TIMEOUT_SECONDS):
@@ -91,14 +91,20 @@ def _replace(configuration: Configuration, reasons: list[str], report: Report) -
     report(f"replacing the runner's container: {'; '.join(reasons)}")
     if process is not None:
         process.send(signal.SIGTERM)
-        deadline = time.monotonic() + _END_TIMEOUT_SECONDS
-        while (state := read_state(files.state)) and _runner_process(state) == process:
-            if time.monotonic() > deadline:
-                raise ComponentFailed(
-                    RUNNER, f"its container did not end within {_END_TIMEOUT_SECONDS:.0f} s"
-                )
-            time.sleep(_POLL_SECONDS)
+    deadline = time.monotonic() + _END_TIMEOUT_SECONDS
+    while not _is_succeeded(read_state(files.state), process):
+        if time.monotonic() > deadline:
+            raise ComponentFailed(RUNNER, f"its container was not replaced in {_END_TIMEOUT_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)
     wait_until_ready(files, report, announce=False)
+
+
+def _is_succeeded(state: StackState | None, old: ProcessIdentity | None) -> bool:
+    """Whether another process stands for the runner now, or none will."""
+    runner = next((one for one in state.components if one.name == RUNNER), None) if state else None
+    if runner is None or runner.phase is ComponentPhase.FAILED:
+        return True
+    return runner.process is not None and runner.process != old
 
 
 def _runner_process(state: StackState) -> ProcessIdentity | None:

@@ -1,0 +1,74 @@
+"""Both engines with the runner's image, which the image tests built, and homes whose stacks run it."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stack_home import StackHome, end_everything, make_stack_home
+from stigmer_cli.containers import ContainerSpec, Engine, EngineKind, find_engine
+from stigmer_cli.containers.errors import EngineUnusable
+from stigmer_cli.runner_container.inspection import remove_containers
+
+BUILT_IMAGE = os.environ.get("STIGMER_TEST_IMAGE", "localhost/stigmer-tests/agent-runner:0.0.0-tests")
+RELABELLED = "localhost/stigmer-tests/contained-runner"
+
+MakeHome = Callable[[], StackHome]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On the worker of the image tests, which build the image first."""
+    for item in items:
+        is_ours = Path(__file__).parent in item.path.parents
+        if is_ours and isinstance(item, pytest.Function) and "engine" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(f"image-{item.callspec.params['engine']}"))
+
+
+@pytest.fixture(scope="session", params=[kind.value for kind in EngineKind])
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine of this machine. In CI none may be missing."""
+    try:
+        found = find_engine(os.environ, tmp_path_factory.mktemp("service"), EngineKind(request.param))
+    except EngineUnusable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    with found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def runner_image(engine: Engine) -> str:
+    """The image that the image tests built, as a local development build."""
+    built = engine.images.find(BUILT_IMAGE)
+    if built is None:
+        assert "CI" not in os.environ, f"the image tests have not built {BUILT_IMAGE}"
+        pytest.skip(f"there is no image {BUILT_IMAGE}; run the image tests first")
+    created = engine.create(ContainerSpec(name="stigmer-tests-relabel", image=built.image_id))
+    try:
+        query = {
+            "container": created.container_id,
+            "repo": RELABELLED,
+            "tag": "dev-local",
+            "changes": "LABEL org.opencontainers.image.version=dev-local",
+        }
+        engine.api.call("commit", "POST", "/commit", query=query, body={}, timeout_seconds=120)
+    finally:
+        created.remove()
+    return f"{RELABELLED}:dev-local"
+
+
+@pytest.fixture
+def contained_home(engine: Engine, runner_image: str, tmp_path: Path) -> Iterator[StackHome]:
+    """A home whose runner is a container; whatever is left of it is removed."""
+    home = make_stack_home(tmp_path / "home", own_temporal=True, real_programs=True)
+    home.environment |= {
+        "STIGMER_ENGINE": engine.traits.kind.value,
+        "STIGMER_AGENT_RUNNER_IMAGE": runner_image,
+        "STIGMER_PULL_POLICY": "never",
+    }
+    yield home
+    end_everything(home)
+    remove_containers(engine, str(home.path))

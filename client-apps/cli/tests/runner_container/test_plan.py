@@ -1,0 +1,198 @@
+"""What the container is to be, by exact values; and what is told where it is to be another one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent_runner.settings import variables
+from stigmer_cli.config import Configuration, load_configuration
+from stigmer_cli.containers import BindMount, EngineKind, EngineTraits, Image
+from stigmer_cli.containers.specs import render_creation
+from stigmer_cli.errors import ConfigurationError, UsageError
+from stigmer_cli.runner_container.environment import runner_environment
+from stigmer_cli.runner_container.plan import (
+    RunnerPlan,
+    check_directory,
+    container_spec,
+    differences,
+    make_plan,
+    read_plan,
+    write_plan,
+)
+from stigmer_cli.runner_container.resolution import ChosenImage, is_compatible
+
+DOCKER = EngineTraits(EngineKind.DOCKER, "20.10.24", "1.41", "amd64", False, False, True)
+ROOTLESS_PODMAN = EngineTraits(EngineKind.PODMAN, "4.3.1", "1.41", "amd64", True, False, True)
+ROOTLESS_DOCKER = replace(DOCKER, is_rootless=True)
+DESKTOP = replace(DOCKER, is_virtual=True)
+IMAGE = ChosenImage("image:1", Image("sha256:1", ("image:1",), (), {}, 1, "amd64", ""))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with the folders that a start makes."""
+    for name in ("data/workspace", "run"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+def _configuration(home: Path, **more: str) -> Configuration:
+    return load_configuration({"STIGMER_HOME": str(home), "PATH": "/bin", **more})
+
+
+def _plan(configuration: Configuration, traits: EngineTraits = DOCKER) -> RunnerPlan:
+    return make_plan(configuration, traits, IMAGE, "token", ())[0]
+
+
+def test_the_container_is_locked_down(home: Path) -> None:
+    configuration = _configuration(home, STIGMER_RUNNER_MEMORY="1g", STIGMER_RUNNER_CPUS="1.5")
+    plan = replace(_plan(configuration), user="1000:1001")
+    body = render_creation(container_spec(plan, configuration), has_limits=True)
+    assert body["HostConfig"] == {
+        "NetworkMode": "host",
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Tmpfs": {"/tmp": "size=268435456,mode=1777"},
+        "AutoRemove": False,
+        "RestartPolicy": {"Name": "no"},
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": f"{home}/data/workspace",
+                "Target": "/workspace",
+                "ReadOnly": False,
+            },
+            {
+                "Type": "bind",
+                "Source": f"{home}/run/runner-secrets",
+                "Target": "/run/secrets",
+                "ReadOnly": True,
+            },
+        ],
+        "PidsLimit": 512,
+        "Memory": 1024**3,
+        "MemorySwap": 1024**3,
+        "NanoCpus": 1_500_000_000,
+    }
+    assert (body["Image"], body["User"], body["StopTimeout"]) == ("sha256:1", "1000:1001", 5)
+
+
+def test_whoever_runs_the_engine_owns_the_files(home: Path) -> None:
+    configuration = _configuration(home)
+    assert _plan(configuration, ROOTLESS_PODMAN).user_namespace == "keep-id"
+    assert _plan(configuration, ROOTLESS_DOCKER).user == "0:0"
+    assert _plan(configuration).user_namespace is None
+
+
+def test_labels_of_selinux_are_asked_for(home: Path) -> None:
+    configuration = _configuration(home, STIGMER_SELINUX_LABEL="private")
+    body = render_creation(container_spec(_plan(configuration), configuration), has_limits=False)
+    assert body["HostConfig"]["Binds"] == [
+        f"{home}/data/workspace:/workspace:rw,Z",
+        f"{home}/run/runner-secrets:/run/secrets:ro,Z",
+    ]
+
+
+def test_the_runner_knows_every_variable_that_it_is_told(home: Path, tmp_path: Path) -> None:
+    authority = tmp_path / "authority.pem"
+    authority.write_text("PEM")
+    everything = {
+        setting.name: "1" if setting.name.endswith(("TOKENS", "TEMPERATURE", "CONCURRENCY")) else "x"
+        for setting in variables()
+        if setting.name not in ("STIGMER_HEALTH_PORT", "STIGMER_LLM_PROVIDER", "LOG_LEVEL")
+    }
+    everything |= {
+        "TEMPORAL_SERVICE_ADDRESS": "temporal.example:7233",
+        "STIGMER_BACKEND_ENDPOINT": "server.example:80",
+        "OLLAMA_BASE_URL": "ollama.example:11434",
+        "STIGMER_LLM_BASE_URL": "http://model.example",
+        "STIGMER_LLM_PROVIDER": "openai",
+    }
+    everything |= {name: str(authority) for name in everything if name.endswith("_PATH")}
+    plan, told = make_plan(_configuration(home, **everything), DOCKER, IMAGE, "token", ())
+    known = {setting.name for setting in variables()}
+    assert {name.removesuffix("_FILE") for name in plan.environment} == known
+    secret = {setting.name for setting in variables() if setting.is_secret}
+    assert secret <= told.secrets.keys()
+    assert not secret & plan.environment.keys()
+
+
+def test_addresses_of_this_machine_lead_through_the_gateway_of_a_virtual_engine(home: Path) -> None:
+    configuration = _configuration(
+        home,
+        STIGMER_LLM_BASE_URL="http://127.0.0.1:9000/v1",
+        HTTPS_PROXY="http://localhost:3128",
+        NO_PROXY="example.org",
+    )
+    plain = _plan(configuration, DESKTOP).environment
+    assert {name: plain[name] for name in ("OLLAMA_BASE_URL", "STIGMER_LLM_BASE_URL", "HTTPS_PROXY")} == {
+        "OLLAMA_BASE_URL": "http://host.docker.internal:11434",
+        "STIGMER_LLM_BASE_URL": "http://host.docker.internal:9000/v1",
+        "HTTPS_PROXY": "http://host.docker.internal:3128",
+    }
+    assert plain["STIGMER_BACKEND_ENDPOINT"] == "host.docker.internal:7234"
+    assert plain["TEMPORAL_SERVICE_ADDRESS"] == "host.docker.internal:7233"
+    assert plain["NO_PROXY"].split(",")[:2] == ["example.org", "localhost"]
+
+
+def test_a_file_that_cannot_be_read_is_named(home: Path) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        runner_environment(_configuration(home, SSL_CERT_FILE="/no/such/file"), None)
+    assert str(raised.value) == "SSL_CERT_FILE: could not read '/no/such/file': No such file or directory"
+
+
+def test_reasons_for_another_container_are_told(home: Path) -> None:
+    old = _plan(_configuration(home))
+    assert differences(old, _plan(_configuration(home))) == []
+    new = _plan(_configuration(home, OPENAI_API_KEY="k", STIGMER_RUNNER_PIDS="700"))
+    new = replace(new.with_directory(Path("/work/one")), image_id="sha256:2")
+    assert differences(old, new) == [
+        "the image is now image:1",
+        "OPENAI_API_KEY_FILE changed",
+        "a secret changed",
+        "/work/one is mounted too",
+        "its limits or rights changed",
+    ]
+    assert differences(old, _plan(_configuration(home))) == []
+
+
+def test_a_plan_is_read_as_it_was_written_and_holds_no_secret(home: Path) -> None:
+    configuration = _configuration(home, OPENAI_API_KEY="sk-canary")
+    plan, environment = make_plan(configuration, DOCKER, IMAGE, "token-canary", (str(home),))
+    write_plan(plan, environment, configuration)
+    assert read_plan(configuration) == plan
+    text = (home / "run" / "runner-container.json").read_text(encoding="utf-8")
+    assert "canary" not in text
+    write_plan(plan, runner_environment(_configuration(home), None), configuration)
+    assert list((home / "run" / "runner-secrets").iterdir()) == []
+
+
+@pytest.mark.parametrize("directory", ["/", "/etc/agents", "/usr", "/proc/self", "/tmp", "/workspace/x"])
+def test_the_containers_own_directories_are_no_workspace(directory: str) -> None:
+    with pytest.raises(UsageError):
+        check_directory(Path(directory))
+
+
+def test_directories_of_the_person_are_mounted_where_they_are(home: Path) -> None:
+    directory = home / "mit Leerzeichen"
+    directory.mkdir()
+    check_directory(directory)
+    configuration = _configuration(home)
+    spec = container_spec(_plan(configuration).with_directory(directory), configuration)
+    assert spec.mounts[-1] == BindMount(directory, str(directory))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "fits"),
+    [
+        ("0.1.0", "0.1.7", True),
+        ("0.1.0", "0.2.0", False),
+        ("1.2.0", "1.5.1", True),
+        ("1.2.0", "2.0.0", False),
+        ("0.1.0", "dev-local", True),
+    ],
+)
+def test_versions_that_go_together(ours: str, theirs: str, fits: bool) -> None:
+    assert is_compatible(ours, theirs) is fits
