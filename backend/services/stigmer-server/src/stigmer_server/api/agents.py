@@ -8,8 +8,9 @@ from fastapi import APIRouter, Path, Response
 from stigmer_contract.api import AgentResource, Page
 from stigmer_contract.manifest import AgentManifest
 from stigmer_server.api.problems import problem_responses
-from stigmer_server.api.services import DEFAULT_PAGE_SIZE, Cursor, Limit, ServicesOf
+from stigmer_server.api.services import Cursor, Limit, ServicesOf
 from stigmer_server.errors import NotFound
+from stigmer_server.pages import DEFAULT_PAGE_SIZE
 
 router = APIRouter(prefix="/v1/agents", tags=["agents"])
 

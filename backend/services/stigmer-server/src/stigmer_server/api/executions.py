@@ -8,7 +8,6 @@ from stigmer_contract.api import CancelExecution, CreateExecution, ExecutionReso
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
-    DEFAULT_PAGE_SIZE,
     Cursor,
     ExecutionId,
     IdempotencyKey,
@@ -16,6 +15,7 @@ from stigmer_server.api.services import (
     ServicesOf,
 )
 from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
+from stigmer_server.pages import DEFAULT_PAGE_SIZE
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"])
 

@@ -16,7 +16,7 @@ from stigmer_server.event_log import EventLog
 from stigmer_server.executions import Executions
 from stigmer_server.idempotency import MAX_KEY_LENGTH
 from stigmer_server.metrics import Metrics
-from stigmer_server.pages import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from stigmer_server.pages import MAX_PAGE_SIZE
 from stigmer_server.sessions import Sessions
 from stigmer_server.temporal_client import TemporalClient
 
@@ -70,18 +70,4 @@ IdempotencyKey = Annotated[
         max_length=MAX_KEY_LENGTH,
         description="The same key with the same request acts once and is answered alike, for 24 hours.",
     ),
-]
-
-__all__ = [
-    "DEFAULT_PAGE_SIZE",
-    "IDENTIFIER",
-    "Cursor",
-    "ExecutionId",
-    "IdempotencyKey",
-    "Limit",
-    "Services",
-    "ServicesOf",
-    "SessionId",
-    "execution_id_of",
-    "services_of",
 ]

@@ -5,7 +5,6 @@ from fastapi import APIRouter, Response
 from stigmer_contract.api import CreateSession, Page, SessionResource
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
-    DEFAULT_PAGE_SIZE,
     Cursor,
     IdempotencyKey,
     Limit,
@@ -13,6 +12,7 @@ from stigmer_server.api.services import (
     SessionId,
 )
 from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
+from stigmer_server.pages import DEFAULT_PAGE_SIZE
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 

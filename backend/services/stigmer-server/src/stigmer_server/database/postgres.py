@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from sqlalchemy import URL, Connection, text
+import asyncpg
+from sqlalchemy import URL, Connection, event, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -31,6 +33,7 @@ class PostgresDatabase(Database):
             hide_parameters=True,
             connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "command_timeout": COMMAND_TIMEOUT_SECONDS},
         )
+        event.listen(self._engine.sync_engine, "handle_error", _drop_stuck_connection)
 
     async def read(self, work: Work[ResultT]) -> ResultT:
         """Run `work`; each of its statements sees one consistent state."""
@@ -58,3 +61,14 @@ class PostgresDatabase(Database):
     async def close(self) -> None:
         """Close the pool."""
         await self._engine.dispose()
+
+
+def _drop_stuck_connection(context: ExceptionContext) -> None:
+    """Take a connection for lost that was cut in the middle of an operation.
+
+    asyncpg (0.32) then answers every call on it with "another operation is in progress", which SQLAlchemy
+    (2.1) does not know as a sign of a lost connection, so that it would stay in the pool for good.
+    """
+    cause = context.original_exception.__cause__
+    if isinstance(cause, asyncpg.InternalClientError | asyncpg.OperatorInterventionError):
+        context.is_disconnect = True

@@ -1,7 +1,7 @@
 """SQLite: whole transactions in threads of their own, one writer and a few readers.
 
 With the asynchronous driver (aiosqlite), which changes threads for every statement, the same append took
-three times the CPU time (2 cores, 2026-11).
+two to three times the CPU time (2 cores, 2026-11).
 """
 
 import asyncio

@@ -61,7 +61,8 @@ def translated_errors() -> Generator[None]:
         state = str(getattr(error.orig, "sqlstate", None) or "")
         if isinstance(error, DataError) or state.startswith("22"):
             raise InvalidRequest("a value is too long, or holds a NUL character") from error
-        if isinstance(error, OperationalError | InterfaceError) or state[:2] in _PASSING_STATES:
+        is_away = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+        if is_away or state[:2] in _PASSING_STATES:
             raise Unavailable(f"the database does not answer: {error.orig}") from error
         raise
     except (PoolTimeout, OSError, TimeoutError) as error:
