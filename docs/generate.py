@@ -256,7 +256,7 @@ def http_page() -> Iterator[str]:
         server_settings.load_settings({"STIGMER_HOME": "/nonexistent", "STIGMER_TOKEN": "none"})
     )
     rows: list[tuple[str, ...]] = []
-    paths: dict[str, dict[str, dict[str, Any]]] = server.app.openapi()["paths"]
+    paths: dict[str, dict[str, dict[str, Any]]] = server.openapi()["paths"]
     for path, methods in paths.items():
         for method, operation in methods.items():
             text: str = operation.get("description") or operation["summary"]

@@ -174,6 +174,6 @@ def test_two_runners_share_forty_executions_and_all_complete_though_one_is_kille
         for event in execution.events
         if isinstance(event, LegStarted)
     }
-    assert len(runners) == 2
+    assert len(runners) >= 2
     for execution, key in started:
         assert_whole(stack, execution, key, ten_tools_model, repeats=1)

@@ -5,7 +5,7 @@ from model_server import VALID_KEY, ModelServer, ScriptedCall, ScriptedModel, Sc
 TOOL_CALLS = 10
 """Each of the first ten answers calls a command that appends a line to `done.txt`; the 11th is the last."""
 
-QUICK_HEARTBEAT = {"STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS": "3"}
+QUICK_HEARTBEAT = {"STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS": "4"}
 """A killed runner is noticed sooner than a person would need it."""
 
 

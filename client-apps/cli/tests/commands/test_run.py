@@ -57,6 +57,7 @@ def test_a_terminal_shows_the_beginning_and_the_end_of_a_long_output(
     leg = server.take_execution()
     leg.answer(1, "", calls={"a": "seq 100"})
     leg.call(1, "a", "seq 100")
+    terminal.wait_for("seq 100")  # nobody is shown live events from before he looked
     leg.print_output("a", "".join(f"{number}\n" for number in range(1, 51)))
     leg.print_output("a", "".join(f"{number}\n" for number in range(51, 101)))
     terminal.wait_for("│ 8")

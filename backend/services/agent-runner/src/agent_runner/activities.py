@@ -6,11 +6,14 @@ told from a shutdown would end an execution that was only to move. What a leg do
 
 import asyncio
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporalio import activity
+from temporalio.api.workflowservice.v1 import RecordActivityTaskHeartbeatRequest
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from agent_runner.errors import RunnerError, stack_of
 from agent_runner.leg import LegRunner, StopReason, cancel_and_wait
@@ -23,17 +26,22 @@ HEARTBEAT_INTERVAL: Final = timedelta(seconds=1)
 HEARTBEATS_PER_TIMEOUT: Final = 3
 """So many heartbeats would have to be late in a row before a living leg is written off."""
 
+LOOK_TIMEOUT: Final = timedelta(seconds=2)
+
 
 class LegActivities:
     """The activities of this worker."""
 
-    def __init__(self, legs: LegRunner) -> None:
-        """`legs` runs them."""
+    def __init__(self, legs: LegRunner, client: Client) -> None:
+        """`legs` runs them; `client` is the worker's own."""
         self._legs = legs
+        self._client = client
 
     @activity.defn(name=RUN_LEG_ACTIVITY)
     async def run_leg(self, leg: LegInput) -> LegResult:
         """Run one leg of the execution, to its end or until it has to stop."""
+        if await self._is_written_off():
+            return LegResult(outcome=LegOutcome.SUPERSEDED)
         heart = asyncio.create_task(_beat())
         work = asyncio.create_task(self._legs.run(leg.execution_id))
         try:
@@ -45,6 +53,27 @@ class LegActivities:
         finally:
             await cancel_and_wait(heart)
         return LegResult(outcome=_outcome(work))
+
+    async def _is_written_off(self) -> bool:
+        """Whether Temporal has given the leg to another worker before this one came to start it.
+
+        That happens where a process was stopped for a while (a laptop's lid, SIGSTOP) with the task on its
+        way to it. If it took the execution now, it would fence off the worker that has it rightly.
+        """
+        info = activity.info()
+        age = datetime.now(UTC) - info.started_time
+        if abs(age) < (info.heartbeat_timeout or timedelta.max) / 2:
+            return False
+        try:
+            await self._client.workflow_service.record_activity_task_heartbeat(
+                RecordActivityTaskHeartbeatRequest(
+                    namespace=info.namespace, task_token=info.task_token, identity=self._client.identity
+                ),
+                timeout=LOOK_TIMEOUT,
+            )
+        except RPCError as error:
+            return error.status is RPCStatusCode.NOT_FOUND
+        return False
 
 
 async def _beat() -> None:

@@ -107,7 +107,7 @@ class _Runner:
             client,
             task_queue=self._settings.temporal_task_queue,
             workflows=[AgentExecution],
-            activities=[LegActivities(self._legs).run_leg],
+            activities=[LegActivities(self._legs, client).run_leg],
             identity=self._identity,
             max_concurrent_activities=self._settings.temporal_max_concurrency,
             # No sticky queue: a killed runner's workflows go on at once elsewhere. Histories are a few

@@ -72,9 +72,12 @@ class StigmerServer:
             metrics=self._metrics,
             version=VERSION,
         )
+        api = _make_app(services)
+        self.openapi = api.openapi
+        """The description of the HTTP API, as `/openapi.json` gives it."""
         # Around FastAPI, which would put words of its own into the Gate's refusals.
         self.app = Gate(
-            _make_app(services),
+            api,
             token=settings.token,
             allowed_hosts=settings.allowed_hosts,
             metrics=self._metrics,
