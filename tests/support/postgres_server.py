@@ -74,7 +74,11 @@ class PostgresServer:
     ) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)  # fast shutdown: connections are ended
-            self._process.wait(STOP_TIMEOUT_SECONDS)
+            try:
+                self._process.wait(STOP_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.send_signal(signal.SIGQUIT)  # immediate shutdown
+                self._process.wait(STOP_TIMEOUT_SECONDS)
         if self._directory is not None:
             shutil.rmtree(self._directory)
 
