@@ -144,10 +144,10 @@ class Configuration:
         Setting(
             "runner.engine",
             "STIGMER_ENGINE",
-            "What runs the runner's container: auto takes Docker, then Podman, and without either a plain "
-            "process; none always a plain process.",
+            "What runs the runner: none a plain process; docker or podman a container; auto the first of "
+            "them that is there, else a plain process. With the first released image, auto is the default.",
             choice(get_args(EngineChoice)),
-            "auto",
+            "none",
         ),
     ]
     runner_image: Annotated[

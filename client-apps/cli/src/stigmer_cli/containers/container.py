@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from stigmer_cli.containers.api import EngineApi, Json, Stream
-from stigmer_cli.containers.errors import ContainerNotFound, EngineRefused
+from stigmer_cli.containers.errors import ContainerNotFound, EngineGone, EngineRefused
 
 _NOT_FOUND, _CONFLICT = 404, 409
 _STOP_SLACK_SECONDS = 20.0
 """Beyond the container's own grace: the engines take their time to clean up."""
+_LOOK_AGAIN_SECONDS = 5.0
 _HEADER = struct.Struct(">BxxxI")
 """Before each piece of output: which stream, and how many bytes (Docker Engine API 1.41, "Stream format")."""
 
@@ -123,8 +124,14 @@ class Container:
         Raises:
             ContainerNotFound: it is no more.
         """
-        self._call("wait for", "POST", "/wait", timeout_seconds=None)
-        return self.inspect().exit
+        while True:
+            try:
+                self._call("wait for", "POST", "/wait", timeout_seconds=_LOOK_AGAIN_SECONDS)
+            except EngineGone:
+                # Podman 4.3 says nothing where the container was removed meanwhile: looking tells.
+                if self.inspect().is_running:
+                    continue
+            return self.inspect().exit
 
     def _call(
         self,

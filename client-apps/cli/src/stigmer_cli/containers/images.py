@@ -13,6 +13,8 @@ from stigmer_cli.containers.pulling import PullEvent, explain_pull_error, read_p
 from stigmer_cli.containers.references import ImageReference
 
 _NOT_FOUND = 404
+_LIBPOD = "/v4.0.0"
+"""The version of Podman's own API."""
 _SILENCE_SECONDS = 300.0
 """A pull that says nothing for so long has ended: unpacking a large layer is silent for a minute or two."""
 
@@ -98,13 +100,16 @@ class Images:
             ImageError: its subclass tells the reason.
         """
         what = f"pull {reference}"
+        api, path = self.api, "/images/create"
         query = {"fromImage": reference.name, "tag": reference.version}
         if reference.is_on_loopback and self.engine_kind == "podman":
-            query["tlsVerify"] = "false"
+            # Podman 4.3 speaks plain HTTP only by this call of its own, which tells no layers.
+            api, path = EngineApi(api.socket_path, _LIBPOD), "/libpod/images/pull"
+            query = {"reference": str(reference), "tlsVerify": "false", "policy": "always"}
         headers = {} if credentials is None else {"X-Registry-Auth": credentials.header()}
         try:
-            with self.api.stream(
-                what, "POST", "/images/create", query=query, headers=headers, timeout_seconds=_SILENCE_SECONDS
+            with api.stream(
+                what, "POST", path, query=query, headers=headers, timeout_seconds=_SILENCE_SECONDS
             ) as stream:
                 for document in stream.documents():
                     if said := _error_of(document):  # Podman answers 200 and tells it here
