@@ -69,6 +69,11 @@ def contained_home(engine: Engine, runner_image: str, tmp_path: Path) -> Iterato
         "STIGMER_AGENT_RUNNER_IMAGE": runner_image,
         "STIGMER_PULL_POLICY": "never",
     }
-    yield home
-    end_everything(home)
-    remove_containers(engine, str(home.path))
+    try:
+        yield home
+    finally:
+        try:
+            home.stigmer("server", "stop")  # in order: a killed supervisor may just have started another
+            end_everything(home)
+        finally:
+            remove_containers(engine, str(home.path))
