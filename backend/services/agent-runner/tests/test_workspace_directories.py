@@ -30,7 +30,6 @@ def test_a_session_gets_a_directory_of_its_own_and_finds_it_again(tmp_path: Path
 @pytest.mark.parametrize(
     "session_id",
     ["", ".", "..", "../elsewhere", "ses_short", "exe_01k9zv5w8m3c2t4n6p8r0s2t4v", f"ses_{'a' * 25}/"],
-    ["", ".", "..", "../elsewhere", "ses_short", "exe_01k9zv5w8m3c2t4n6p8r0s2t4v", f"ses_{'a' * 25}/"],
 )
 def test_what_is_no_session_id_names_no_directory(session_id: str, tmp_path: Path) -> None:
     with pytest.raises(ExecutionFailure) as caught:
