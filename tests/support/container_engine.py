@@ -145,6 +145,25 @@ class Engine:
         """What a call says, without the last line's end."""
         return self.call(*arguments).stdout.rstrip("\n")
 
+    def build(self, *arguments: str) -> None:
+        """Build an image, by the client that has BuildKit."""
+        script = '. "$0/image/engine.sh"; find_engine; exec env DOCKER_BUILDKIT=1 "$engine" build "$@"'
+        done = subprocess.run(
+            ["bash", "-c", script, str(SERVICE), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT_SECONDS,
+            env=os.environ | {"ENGINE": self.kind},
+            check=False,
+        )
+        if done.returncode != 0:
+            raise AssertionError(f"{self.kind} build ended with {done.returncode}: {done.stderr}")
+
+    def container_named(self, name: str) -> Container:
+        """A container that somebody else started."""
+        return Container(self, name)
+
     @contextmanager
     def container(
         self,

@@ -41,9 +41,10 @@ build_with_docker() {
 }
 
 build_with_podman() {
-    # The OCI format has no health checks. Podman's layer cache is off where it is not asked for.
+    # The OCI format has no health checks. Podman's layer cache is off where it is not asked for. Of the base image
+    # it would take the architecture that it fetched last: `newer` looks, and settles for that offline.
     tls_flags_for "${PYTHON_IMAGE:-}" "${UV_IMAGE:-}"
-    "$engine" build --format docker --layers "${tls_flags[@]}" "${secret[@]}" "${arguments[@]}" \
+    "$engine" build --format docker --layers --pull=newer "${tls_flags[@]}" "${secret[@]}" "${arguments[@]}" \
         --build-arg "BUILDER_PLATFORM=$native" --ignorefile $service/.dockerignore --file $service/Dockerfile .
 }
 

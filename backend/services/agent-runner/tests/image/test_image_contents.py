@@ -1,7 +1,6 @@
 """What is in the image and what is not, whatever runs in it."""
 
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -74,13 +73,14 @@ def test_nothing_of_the_build_is_left(engine: Engine, image: str) -> None:
 def test_no_layer_and_no_step_of_the_history_holds_the_build_s_secret(engine: Engine, image: str) -> None:
     history = engine.output("history", "--no-trunc", image)
     assert BUILD_SECRET_MARK not in history
-    saved = subprocess.Popen([engine.kind, "save", *docker_archive(engine), image], stdout=subprocess.PIPE)
-    assert saved.stdout is not None
     mark, rest = BUILD_SECRET_MARK.encode(), b""
-    while piece := saved.stdout.read(CHUNK_BYTES):
-        assert mark not in rest + piece
-        rest = piece[-len(mark) :]
-    assert saved.wait() == 0
+    save = [engine.kind, "save", *docker_archive(engine), image]
+    with subprocess.Popen(save, stdout=subprocess.PIPE) as saved:
+        assert saved.stdout is not None
+        while piece := saved.stdout.read(CHUNK_BYTES):
+            assert mark not in rest + piece
+            rest = piece[-len(mark) :]
+    assert saved.returncode == 0
 
 
 def docker_archive(engine: Engine) -> list[str]:
@@ -149,16 +149,7 @@ def test_the_build_context_is_small_and_holds_no_more_than_the_build_needs(
     (folder / "Dockerfile.dockerignore").write_bytes((SERVICE / ".dockerignore").read_bytes())
     tag = f"localhost/stigmer-tests/context:{uuid4().hex[:12]}"
     options = [f"--ignorefile={SERVICE / '.dockerignore'}"] if engine.kind == "podman" else []
-    engine.call(
-        "build",
-        "--tag",
-        tag,
-        *options,
-        "--file",
-        str(folder / "Dockerfile"),
-        str(REPOSITORY),
-        environment={"DOCKER_BUILDKIT": "1", "PATH": f"/usr/bin:{os.environ['PATH']}"},
-    )
+    engine.build("--tag", tag, *options, f"--file={folder / 'Dockerfile'}", str(REPOSITORY))
     try:
         files = files_of(engine, tag, tmp_path)
     finally:

@@ -166,7 +166,8 @@ def test_the_runner_runs_locked_down_as_the_caller_and_is_looked_into_and_stoppe
     assert container.run("bash", "-c", "echo x > /usr/local/file", check=False).returncode != 0
     assert container.output("printenv", "OPENAI_API_KEY") == key
 
-    assert "polling task queue" in engine.make("logs", environment=own).stdout
+    logs = engine.make("logs", environment=own)
+    assert "polling task queue" in logs.stdout + logs.stderr
     shell = subprocess.run(
         ["make", "shell"],
         cwd=SERVICE,
