@@ -147,12 +147,12 @@ def test_reasons_for_another_container_are_told(home: Path) -> None:
     old = _plan(_configuration(home))
     assert differences(old, _plan(_configuration(home))) == []
     new = _plan(_configuration(home, OPENAI_API_KEY="k", STIGMER_RUNNER_PIDS="700"))
-    new = replace(new.with_directory(Path("/work/one")), image_id="sha256:2")
+    new = replace(new.with_directory(Path("/srv/one")), image_id="sha256:2")
     assert differences(old, new) == [
         "the image is now image:1",
         "OPENAI_API_KEY_FILE changed",
         "a secret changed",
-        "/work/one is mounted too",
+        "/srv/one is mounted too",
         "its limits or rights changed",
     ]
     assert differences(old, _plan(_configuration(home))) == []
