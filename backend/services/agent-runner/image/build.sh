@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the image for one platform and tags it: build.sh [PLATFORM [TAG]]
-# Environment: VERSION, IMAGE; optional ENGINE, BUILDER, PYTHON_IMAGE, UV_IMAGE, SYSTEM_PACKAGES, CA_BUNDLE, proxies.
+# Environment: VERSION, IMAGE; optional ENGINE, BUILDER, PYTHON_IMAGE, UV_IMAGE, SYSTEM_PACKAGES, CA_BUNDLE, proxies, NO_CACHE.
 set -euo pipefail
 cd "$(dirname "$0")/../../../.."
 # shellcheck source=SCRIPTDIR/engine.sh
@@ -30,6 +30,7 @@ if [[ -n ${CA_BUNDLE:-} && ! -f $CA_BUNDLE ]]; then
 fi
 secret=()
 [[ -z ${CA_BUNDLE:-} ]] || secret=(--secret "id=ca,src=$CA_BUNDLE")
+[[ -z ${NO_CACHE:-} ]] || arguments+=(--no-cache)
 [[ $platform == "$native" ]] || arguments+=(--platform "$platform")
 
 build_with_docker() {
