@@ -5,7 +5,9 @@ says something only about the machine it was measured on, and about what else th
 """
 
 import asyncio
+import contextlib
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -142,18 +144,27 @@ def bench_first_token(home: Path) -> None:
         manifest = home / "agent.yaml"
         manifest.write_text(yaml.safe_dump(agent_manifest(tools=(), name="bench")), encoding="utf-8")
         for _ in range(FIRST_TOKEN_RUNS):
-            with subprocess.Popen(
-                [*STIGMER, "run", str(manifest), "say the time"],
-                env=stack.environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            ) as run:
-                assert run.stdout is not None
-                first = os.read(run.stdout.fileno(), 4096)
-                seen = time.time()
-                delays.append(seen - float(first.split()[0]))
-                run.communicate(timeout=60)
+            delays.append(
+                _first_token_delay([*STIGMER, "run", str(manifest), "say the time"], stack.environment)
+            )
     report("first token, model to terminal", milliseconds(delays), "<= 50 ms at the 95th percentile")
+
+
+def _first_token_delay(command: list[str], environment: dict[str, str]) -> float:
+    """Seconds from the time that the first word of the answer tells to its being on the terminal."""
+    terminal, theirs = os.openpty()  # into a pipe, the answer goes only when it is whole
+    with subprocess.Popen(command, env=environment, stdout=theirs, stderr=subprocess.DEVNULL) as run:
+        os.close(theirs)
+        shown = b""
+        while (stamp := re.search(rb"\d{10}\.\d+(?=\s)", shown)) is None:
+            shown += os.read(terminal, 4096)
+        seen = time.time()
+        with contextlib.suppress(OSError):  # how the end of a terminal is told
+            while os.read(terminal, 4096):
+                pass
+        run.wait(timeout=60)
+    os.close(terminal)
+    return seen - float(stamp.group())
 
 
 def bench_command_line(home: Path, cassette: Path) -> None:
