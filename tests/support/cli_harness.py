@@ -248,6 +248,8 @@ class Terminal:
     process: subprocess.Popen[bytes]
     controller: int
     screen: str = ""
+    raw: str = ""
+    """All that was written, as the terminal got it."""
 
     def wait_for(self, text: str) -> None:
         """Returns once the text stands on the screen."""
@@ -262,6 +264,7 @@ class Terminal:
         wait_for(lambda: self._read() and self.process.poll() is not None, "the end of the command")
         self._read()
         os.close(self.controller)
+        self.raw = self.screen
         self.screen = self.screen.replace("\r\n", "\n")
         return self.process.returncode
 

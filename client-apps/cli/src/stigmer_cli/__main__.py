@@ -12,7 +12,7 @@ from click.exceptions import NoSuchCommand, NoSuchOption
 
 from stigmer_cli.cli import DEBUG_VARIABLE, root
 from stigmer_cli.errors import StigmerError, UsageError
-from stigmer_cli.output import print_error
+from stigmer_cli.output import print_error, print_note
 
 INTERRUPTED = 130
 """128 and the number of SIGINT, as shells count."""
@@ -80,7 +80,7 @@ def _report_defect(error: Exception, arguments: Sequence[str]) -> None:
     from stigmer_cli.crash_log import write_crash_log
 
     if os.environ.get(DEBUG_VARIABLE) or "--debug" in arguments:
-        traceback.print_exception(error)
+        print_note("".join(traceback.format_exception(error)))
     path = write_crash_log(error)
     summary = " ".join(str(error).split())[:200]
     hint = f"report this with the file {path}" if path else f"set {DEBUG_VARIABLE}=1 to see where"

@@ -73,7 +73,9 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
     if wanted and not context.resilient_parsing:
         from importlib.metadata import version
 
-        click.echo(f"stigmer {version('stigmer')}")
+        from stigmer_cli.output import print_line
+
+        print_line(f"stigmer {version('stigmer')}")
         context.exit()
 
 

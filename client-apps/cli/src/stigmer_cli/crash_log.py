@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from stigmer_contract.untrusted_text import escape_controls
+
 
 def write_crash_log(error: BaseException) -> Path | None:
     """Writes the file; answers its path, or None where no folder can be written to.
@@ -20,7 +22,7 @@ def write_crash_log(error: BaseException) -> Path | None:
         f"time: {now.isoformat(timespec='seconds')}\n"
         f"stigmer: {version('stigmer')}\n"
         f"python: {platform.python_version()} on {sys.platform}\n\n"
-        + "".join(traceback.format_exception(error))
+        + escape_controls("".join(traceback.format_exception(error)))
     )
     home = Path(os.environ.get("STIGMER_HOME") or "~/.stigmer").expanduser()
     for folder in (home / "logs", Path(tempfile.gettempdir())):

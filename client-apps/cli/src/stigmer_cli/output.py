@@ -1,28 +1,33 @@
 """The two output streams: data on stdout, everything else on stderr; colour only on a terminal.
 
-Knows nothing of what is printed, and imports rich only when something is.
+Knows nothing of what is printed, trusts none of it, and imports rich only when something is.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, Protocol, TextIO
+
+from stigmer_contract.untrusted_text import escape_json
+from stigmer_contract.untrusted_text import strip_controls as sanitize
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# ECMA-48 (5th edition): CSI, then string sequences (OSC, DCS, APC, PM, SOS) to their end, then others.
-_ESCAPE_SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b[ -/]*[0-~]?"
-)
-_CARRIAGE_RETURN = re.compile(r"\r\n?")
-# C0 and C1 controls but tab and line feed; the marks that reorder text (Unicode UAX #9).
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+__all__ = [
+    "format_json",
+    "has_colour",
+    "is_terminal",
+    "print_error",
+    "print_json",
+    "print_line",
+    "print_note",
+    "sanitize",
+    "stderr",
+    "stdout",
+]
 
 
 class Explained(Protocol):
@@ -30,12 +35,6 @@ class Explained(Protocol):
 
     message: str
     hint: str | None
-
-
-def sanitize(text: str) -> str:
-    """Untrusted text without anything that steers a terminal; tabs and line ends stay."""
-    text = _ESCAPE_SEQUENCE.sub("", text)
-    return _CONTROL_CHARACTER.sub("", _CARRIAGE_RETURN.sub("\n", text))
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -61,10 +60,21 @@ def stderr() -> Console:
     return _console(sys.stderr)
 
 
+def format_json(value: object, indent: int | None = None) -> str:
+    """JSON in which nothing steers a terminal: the same values, differently spelled."""
+    return escape_json(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
 def print_json(value: object) -> None:
     """Writes one JSON document to stdout: indented for a person, in one line for a program."""
-    indent = 2 if is_terminal(sys.stdout) else None
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
+    sys.stdout.write(format_json(value, indent=2 if is_terminal(sys.stdout) else None) + "\n")
+    sys.stdout.flush()
+
+
+def print_line(text: str = "", *, mark: str = "", colour: str = "") -> None:
+    """Writes text to stdout; before it a mark of our own, on a terminal in a colour (its SGR code)."""
+    painted = f"\x1b[{colour}m{mark}\x1b[0m" if mark and has_colour(sys.stdout) else mark
+    sys.stdout.write(f"{painted}{sanitize(text)}\n")
     sys.stdout.flush()
 
 

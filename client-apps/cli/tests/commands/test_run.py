@@ -75,25 +75,6 @@ def test_a_terminal_shows_the_beginning_and_the_end_of_a_long_output(
     ]
 
 
-def test_escape_sequences_of_model_and_tools_do_not_reach_the_terminal(
-    command: Command, server: Server
-) -> None:
-    terminal = command.start_in_terminal("run", ".", "Hello")
-
-    leg = server.take_execution()
-    leg.answer(1, "", calls={"a": "cat \x1b[2J"})
-    leg.call(1, "a", "cat \x1b[2J")
-    leg.print_output("a", "\x1b]0;title\x07red: \x1b[31mx\n")
-    leg.finish_call(1, "a", "x")
-    leg.write(2, "\x1b[31mfine\x9b2J")
-    leg.answer(2, "\x1b[31mfine\x9b2J")
-    leg.complete("\x1b[31mfine\x9b2J")
-
-    assert terminal.finish() == 0
-    assert "\x1b" not in terminal.screen
-    assert "\x9b" not in terminal.screen
-
-
 def test_json_prints_every_event_recorded_and_live(command: Command, server: Server) -> None:
     process = command.start("run", ".", "Hello", "--json")
 

@@ -87,7 +87,21 @@ def test_the_command_shows_the_last_lines_of_the_wanted_part(stack_home: StackHo
             log.write_line(f"{name} {number} \x1b[31mred")
     completed = stack_home.stigmer("server", "logs", "--runner", "--tail", "2")
     shown = [line.partition(" ")[2] for line in completed.stdout.splitlines()]
-    assert shown == ["runner     runner 3 red", "runner     runner 4 red"]
+    assert shown == [r"runner     runner 3 \x1b[31mred", r"runner     runner 4 \x1b[31mred"]
+
+
+def test_neither_the_file_nor_what_is_shown_of_it_steers_a_terminal(stack_home: StackHome) -> None:
+    directory = stack_home.path / "logs"
+    directory.mkdir(parents=True)
+    RotatingLog(directory / "runner.log").write_line("a \x1b[2J\r\x9b\u202eb")
+    written = (directory / "runner.log").read_text(encoding="utf-8")
+    assert written.partition(" ")[2] == "a \\x1b[2J\\r\\x9b\\u202eb\n"
+    # An older version, or another program, may have written it raw.
+    (directory / "server.log").write_text("raw \x1b[2J\x9b\u202eb\n", encoding="utf-8")
+    for flags in ([], ["--json"]):
+        shown = stack_home.stigmer("server", "logs", "--server", *flags).stdout
+        assert "raw" in shown
+        assert not set("\x1b\x9b\u202e") & set(shown)
 
 
 def test_a_wrong_time_is_a_wrong_usage(stack_home: StackHome) -> None:

@@ -45,11 +45,12 @@ def _run_worker() -> int:
     from agent_runner.settings import load_settings
     from agent_runner.worker import run_worker
     from agent_runner.workspace import command_environment
+    from stigmer_contract.untrusted_text import escape_controls
 
     try:
         settings = load_settings(os.environ)
     except SettingsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {escape_controls(str(error))}", file=sys.stderr)
         return EXIT_USAGE
     configure_logging(settings.log_level, settings.log_format)
     try:
@@ -57,7 +58,7 @@ def _run_worker() -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:
-        print(f"error: could not start the runner: {error}", file=sys.stderr)
+        print(f"error: could not start the runner: {escape_controls(str(error))}", file=sys.stderr)
         return EXIT_FAILED
     return 0
 

@@ -10,6 +10,7 @@ import socket
 import sys
 from typing import Final
 
+from stigmer_contract.untrusted_text import escape_controls
 from stigmer_server.errors import AddressTaken, StartFailed
 from stigmer_server.log_format import configure_logging
 from stigmer_server.settings import load_settings
@@ -33,7 +34,7 @@ def main() -> None:
             gc.enable()
             serve(settings, listener)
     except StartFailed as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {escape_controls(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

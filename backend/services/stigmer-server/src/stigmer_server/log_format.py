@@ -5,6 +5,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Final
 
+from stigmer_contract.untrusted_text import escape_controls, escape_json
 from stigmer_server.settings import LogFormat, LogLevel
 
 _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {
@@ -39,7 +40,9 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _fields_of(record).items())
         line = f"{_time_of(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if record.exc_info:
+            line += f"\n{self.formatException(record.exc_info)}"
+        return escape_controls(line)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -52,4 +55,4 @@ class _JsonFormatter(logging.Formatter):
         } | {name: str(value) for name, value in _fields_of(record).items()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return escape_json(json.dumps(line, ensure_ascii=False))

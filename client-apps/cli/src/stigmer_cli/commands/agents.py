@@ -52,7 +52,7 @@ def list_agents(limit: int, as_json: bool) -> None:
 def get_agent(name: str, as_json: bool) -> None:
     """Print an applied agent's manifest as YAML."""
     from stigmer_cli.commands.connecting import open_client
-    from stigmer_cli.output import print_json
+    from stigmer_cli.output import print_json, print_line
     from stigmer_cli.rendering.manifest_text import format_manifest
 
     with open_client() as client:
@@ -60,7 +60,7 @@ def get_agent(name: str, as_json: bool) -> None:
     if as_json:
         print_json(agent.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     else:
-        click.echo(format_manifest(agent.manifest), nl=False)
+        print_line(format_manifest(agent.manifest).removesuffix("\n"))
 
 
 @agents.command("delete", epilog="Example: stigmer agents delete report-writer --yes")

@@ -24,7 +24,7 @@ def apply(path: str, as_json: bool) -> None:
         with_model,
     )
     from stigmer_cli.config import load_configuration
-    from stigmer_cli.output import print_json, print_note
+    from stigmer_cli.output import print_json, print_line, print_note
     from stigmer_cli.stack import ensure_running
 
     files = read_manifest_files(find_manifest_files(path))
@@ -39,6 +39,6 @@ def apply(path: str, as_json: bool) -> None:
             agent = result.agent
             changes.append({"name": agent.name, "version": agent.version, "change": result.change})
             if not as_json:
-                click.echo(f"agent {agent.name} {result.change} (version {agent.version})")
+                print_line(f"agent {agent.name} {result.change} (version {agent.version})")
     if as_json:
         print_json(changes)

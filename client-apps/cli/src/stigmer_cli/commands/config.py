@@ -20,7 +20,7 @@ def config_group() -> None:
 def show(as_json: bool) -> None:
     """Show every setting, its value and where the value comes from."""
     from stigmer_cli.config import load_configuration, settings_by_field
-    from stigmer_cli.output import print_json
+    from stigmer_cli.output import print_json, print_line
 
     configuration = load_configuration(os.environ)
     settings = settings_by_field()
@@ -46,7 +46,7 @@ def show(as_json: bool) -> None:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for key, value, source in rows:
-        click.echo(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {source}")
+        print_line(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {source}")
 
 
 @config_group.command("set", epilog="Example: stigmer config set llm.model gpt-5")

@@ -31,7 +31,7 @@ def doctor(as_json: bool) -> int:
         print_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
-            click.echo(_describe(finding))
+            _print_finding(finding)
     return EnvironmentNotReady.exit_code if broken else 0
 
 
@@ -49,10 +49,8 @@ def _find() -> list[Finding]:
     return [check_python(), read, *diagnose(configuration)]
 
 
-def _describe(finding: Finding) -> str:
-    import sys
-
-    from stigmer_cli.output import has_colour, sanitize
+def _print_finding(finding: Finding) -> None:
+    from stigmer_cli.output import print_line
     from stigmer_cli.stack.model_access import Outcome
 
     mark, colour = {
@@ -60,8 +58,6 @@ def _describe(finding: Finding) -> str:
         Outcome.WARNING: ("warning", "33"),
         Outcome.FAILED: ("failed ", "31"),
     }[finding.outcome]
-    painted = f"\x1b[{colour}m{mark}\x1b[0m" if has_colour(sys.stdout) else mark
-    lines = [f"{painted}  {finding.name}: {sanitize(finding.detail)}"]
+    print_line(f"  {finding.name}: {finding.detail}", mark=mark, colour=colour)
     if finding.remedy:
-        lines.append(f"         {sanitize(finding.remedy)}")
-    return "\n".join(lines)
+        print_line(f"         {finding.remedy}")

@@ -44,7 +44,7 @@ def list_executions(
 def get_execution(execution_id: str, as_json: bool) -> None:
     """Show an execution and its log."""
     from stigmer_cli.commands.connecting import open_client
-    from stigmer_cli.output import print_json
+    from stigmer_cli.output import print_json, print_line
     from stigmer_cli.rendering.execution_log import format_execution
 
     with open_client() as client:
@@ -54,7 +54,7 @@ def get_execution(execution_id: str, as_json: bool) -> None:
             listed = [event.model_dump(mode="json") for event in events]
             print_json({**execution.model_dump(mode="json"), "events": listed})
         else:
-            click.echo(format_execution(execution, events, client.load_payload))
+            print_line(format_execution(execution, events, client.load_payload))
 
 
 @executions.command("follow", epilog="Example: stigmer executions follow exe_01k9…")

@@ -43,7 +43,7 @@ def init(name: str | None) -> None:
     as it is.
     """
     from stigmer_cli.errors import StigmerError, UsageError
-    from stigmer_cli.output import print_note
+    from stigmer_cli.output import print_line, print_note
 
     agent_name = name if name is not None else _name_after(Path.cwd())
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", agent_name):
@@ -64,7 +64,7 @@ def init(name: str | None) -> None:
         ) from error
     except OSError as error:
         raise StigmerError(f"could not write {str(file)!r}: {error.strerror}") from error
-    click.echo(str(file))
+    print_line(str(file))
     print_note(f"next: edit it, then run `stigmer run {target} 'Who are you?'`")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stigmer_cli.commands.shared_files import read_file
 from stigmer_cli.errors import ManifestInvalid, UsageError
 from stigmer_cli.output import print_note
 from stigmer_cli.rendering.quantities import plural
@@ -77,9 +78,11 @@ def find_manifest_files(path: str) -> list[str]:
     named = [
         file
         for file in folder.rglob(MANIFEST_NAME)
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]
-    found = named or [file for file in folder.iterdir() if file.suffix in {".yaml", ".yml"}]
+    found = named or [
+        file for file in folder.iterdir() if file.suffix in {".yaml", ".yml"} and file.is_file()
+    ]
     if not found:
         raise UsageError(
             f"could not find a manifest in the folder {path!r}", "run `stigmer init` to write a first one"
@@ -123,7 +126,7 @@ def read_cassette(model: str | None, folder: Path) -> CassetteFile | None:
         return None
     path = folder / Path(model.removeprefix(_FILE_MODEL)).expanduser()
     try:
-        return CassetteFile(path, path.read_bytes())
+        return CassetteFile(path, read_file(path))
     except OSError as error:
         raise UsageError(f"could not read the cassette {str(path)!r}: {error.strerror}") from error
 
@@ -150,7 +153,7 @@ def check_cassette(file: ManifestFile) -> CassetteFile | None:
 
 def _read_content(source: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
+        return sys.stdin.buffer.read() if source == STDIN else read_file(Path(source))
     except OSError as error:
         raise UsageError(f"could not read the manifest {source!r}: {error.strerror}") from error
 

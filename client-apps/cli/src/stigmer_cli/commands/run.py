@@ -76,7 +76,7 @@ def run(
 
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.config import load_configuration
-    from stigmer_cli.output import print_json, print_note
+    from stigmer_cli.output import print_json, print_line, print_note
     from stigmer_cli.stack import ensure_running
 
     configuration = load_configuration(os.environ)
@@ -90,7 +90,7 @@ def run(
             if as_json:
                 print_json(execution.model_dump(mode="json"))
             else:
-                click.echo(execution.execution_id)
+                print_line(execution.execution_id)
             return
         _follow(client, execution, as_json=as_json)
         if record_file:
@@ -211,9 +211,10 @@ def _follow(client: "ApiClient", execution: "ExecutionResource", *, as_json: boo
 
 
 def _record(client: "ApiClient", execution_id: str, file: Path) -> None:
+    from stigmer_cli.commands.shared_files import replace_file
     from stigmer_cli.output import print_note
     from stigmer_contract.cassette import cassette_from_events, dump_cassette
 
     cassette = cassette_from_events(list(client.read_events(execution_id)), client.fetch_blob)
-    file.write_text(dump_cassette(cassette), encoding="utf-8")
+    replace_file(file, dump_cassette(cassette))
     print_note(f"wrote the cassette {str(file)!r}; play it with --model replay:{file}")

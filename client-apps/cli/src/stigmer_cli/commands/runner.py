@@ -24,11 +24,11 @@ def runner() -> None:
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def pull(engine: str | None, quiet: bool) -> None:
     """Pull the runner's image; a running container stays as it is."""
-    from stigmer_cli.output import print_note
+    from stigmer_cli.output import print_line, print_note
     from stigmer_cli.stack.runner_image import pull_runner_image
 
     chosen = pull_runner_image(_configuration(), engine, print_note, is_quiet=quiet)
-    click.echo(f"{chosen.reference} {chosen.digest or chosen.image.image_id}")
+    print_line(f"{chosen.reference} {chosen.digest or chosen.image.image_id}")
 
 
 @runner.command(epilog="Example: stigmer runner status --json")
@@ -41,7 +41,7 @@ def status(as_json: bool) -> int:
     from dataclasses import asdict
 
     from stigmer_cli.commands.server import describe_container
-    from stigmer_cli.output import print_json, sanitize
+    from stigmer_cli.output import print_json, print_line
     from stigmer_cli.stack.state import RUNNER
     from stigmer_cli.stack.status import stack_status
 
@@ -51,10 +51,9 @@ def status(as_json: bool) -> int:
         container = None if current.container is None else asdict(current.container)
         print_json({**asdict(found), "contained": current.contained, "container": container})
     else:
-        reason = f": {sanitize(found.reason)}" if found.reason else ""
-        click.echo(f"{found.phase}{reason}")
+        print_line(f"{found.phase}{f': {found.reason}' if found.reason else ''}")
         if current.container is not None:
-            click.echo(describe_container(current.container, current))
+            print_line(describe_container(current.container, current))
     return 0 if found.ready else EnvironmentNotReady.exit_code
 
 

@@ -120,7 +120,7 @@ def status(as_json: bool) -> int:
     """
     from dataclasses import asdict
 
-    from stigmer_cli.output import print_json, print_note
+    from stigmer_cli.output import print_json, print_line, print_note
     from stigmer_cli.stack import UNCONTAINED_NOTE
     from stigmer_cli.stack.status import stack_status
 
@@ -128,9 +128,9 @@ def status(as_json: bool) -> int:
     if as_json:
         print_json(asdict(current))
     else:
-        click.echo(_describe(current))
+        print_line(_describe(current))
         if current.container is not None:
-            click.echo(describe_container(current.container, current))
+            print_line(describe_container(current.container, current))
         elif current.running:
             print_note(f"note: {UNCONTAINED_NOTE}")
         if not current.running:
@@ -203,11 +203,9 @@ def _describe(current: StackStatus) -> str:
 
 def describe_container(container: ContainerStatus, current: StackStatus) -> str:
     """The runner's container in a few lines."""
-    from stigmer_cli.output import sanitize
-
     lines = [f"runner's container: {container.name or 'none'} in {container.engine}"]
     built = "built here" if container.digest is None else container.digest
-    lines.append(f"  image   {sanitize(container.image)} ({built}), version {container.image_version}")
+    lines.append(f"  image   {container.image} ({built}), version {container.image_version}")
     if container.memory_bytes is not None:
         limit = container.memory_limit_bytes / 1024**2
         lines.append(f"  memory  {container.memory_bytes / 1024**2:.0f} of {limit:.0f} MiB")
@@ -217,7 +215,7 @@ def describe_container(container: ContainerStatus, current: StackStatus) -> str:
         lines.append(f"  cpu     {share:.0f} % of one since its start")
     lines += [f"  mounted {directory}" for directory in container.directories]
     if container.problem:
-        lines.append(f"  {sanitize(container.problem)}")
+        lines.append(f"  {container.problem}")
     return "\n".join(lines)
 
 

@@ -73,13 +73,10 @@ def _parse_since(text: str) -> datetime:
 
 
 def _show(line: LogLine, as_json: bool) -> None:
-    from stigmer_cli.output import has_colour, sanitize
+    from stigmer_cli.output import format_json, has_colour, sanitize
 
     if as_json:
-        import json
-
-        document = {"time": line.time, "component": line.component, "text": line.text}
-        text = json.dumps(document, ensure_ascii=False)
+        text = format_json({"time": line.time, "component": line.component, "text": line.text})
     elif has_colour(sys.stdout):
         colour = _COLOURS[line.component]
         text = f"{line.time} \x1b[{colour}m{line.component:<{_NAME_WIDTH}}\x1b[0m {sanitize(line.text)}"

@@ -42,7 +42,7 @@ def list_sessions(limit: int, as_json: bool) -> None:
 def get_session(session_id: str, as_json: bool) -> None:
     """Show a session and its executions."""
     from stigmer_cli.commands.connecting import open_client
-    from stigmer_cli.output import print_json
+    from stigmer_cli.output import print_json, print_line
     from stigmer_cli.rendering.execution_table import print_executions
 
     with open_client() as client:
@@ -53,10 +53,10 @@ def get_session(session_id: str, as_json: bool) -> None:
         listed = [execution.model_dump(mode="json") for execution in executions]
         print_json({**session.model_dump(mode="json"), "executions": listed})
         return
-    click.echo(f"session    {session.session_id}")
-    click.echo(f"created    {session.created_at:%Y-%m-%d %H:%M:%S} UTC")
-    click.echo(f"workspace  {session.workspace or 'its own'}")
-    click.echo()
+    print_line(f"session    {session.session_id}")
+    print_line(f"created    {session.created_at:%Y-%m-%d %H:%M:%S} UTC")
+    print_line(f"workspace  {session.workspace or 'its own'}")
+    print_line()
     print_executions(executions)
 
 

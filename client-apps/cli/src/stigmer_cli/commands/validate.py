@@ -19,7 +19,7 @@ def validate(path: str, as_json: bool) -> None:
         find_manifest_files,
         read_manifest_files,
     )
-    from stigmer_cli.output import print_json, print_note
+    from stigmer_cli.output import print_json, print_line, print_note
     from stigmer_contract.manifest import unsupported_fields
 
     files = read_manifest_files(find_manifest_files(path))
@@ -33,4 +33,4 @@ def validate(path: str, as_json: bool) -> None:
         )
         return
     for file in files:
-        click.echo(f"{file.source}: agent {file.manifest.metadata.name} is valid")
+        print_line(f"{file.source}: agent {file.manifest.metadata.name} is valid")

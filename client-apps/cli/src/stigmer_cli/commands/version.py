@@ -15,7 +15,7 @@ def version(as_json: bool) -> None:
     from importlib.metadata import version as installed_version
 
     from stigmer_cli.config import load_configuration
-    from stigmer_cli.output import print_json
+    from stigmer_cli.output import print_json, print_line
     from stigmer_cli.stack import running_version
 
     versions: dict[str, str | None] = {}
@@ -32,4 +32,4 @@ def version(as_json: bool) -> None:
         return
     width = max(map(len, versions))
     for name, text in versions.items():
-        click.echo(f"{name:<{width}}  {text or '-'}")
+        print_line(f"{name:<{width}}  {text or '-'}")

@@ -26,7 +26,7 @@ def describe_call(tool: str, arguments: object) -> str:
     values = cast("dict[str, object]", arguments) if isinstance(arguments, dict) else {}
     candidates = [values[name] for name in _MAIN_ARGUMENTS if name in values] or list(values.values())
     main = next((value for value in candidates if isinstance(value, str | int | float)), "")
-    return f"{tool} {' '.join(str(main).split())}".rstrip()
+    return " ".join(f"{tool} {main}".split())
 
 
 def describe_ending(event: ToolFinished, result: object) -> ToolEnding:

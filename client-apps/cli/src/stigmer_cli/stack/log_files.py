@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from stigmer_contract.untrusted_text import escape_controls
+
 MAX_FILE_BYTES = 5_000_000
 KEPT_FILES = 3
 """Full files kept beside the one that is written: `server.log.1` is the newest of them."""
@@ -47,7 +49,8 @@ class RotatingLog:
         return tuple(self._last_lines)
 
     def write_line(self, text: str) -> None:
-        """Appends one line with the time of now."""
+        """Appends one line with the time of now; what would steer a terminal is spelled out."""
+        text = escape_controls(text)
         self._last_lines.append(text)
         line = f"{_now()} {text}\n".encode(errors="replace")
         with self._lock, contextlib.suppress(OSError):

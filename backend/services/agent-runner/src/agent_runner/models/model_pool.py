@@ -4,6 +4,7 @@ One pool per process. Nothing is connected to, and no provider's SDK imported, b
 """
 
 import asyncio
+import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +193,7 @@ class ModelPool:
 
     async def _load_cassette(self, name: str, load_blob: LoadBlob) -> Cassette:
         if not name.startswith(_BLOB_PREFIX):
-            return await asyncio.to_thread(_parse_cassette, name, self._read_cassette(name))
+            return await asyncio.to_thread(lambda: _parse_cassette(name, self._read_cassette(name)))
         sha256 = name.removeprefix(_BLOB_PREFIX)
         cassette = self._cassettes.pop(sha256, None)
         if cassette is None:
@@ -210,6 +211,9 @@ class ModelPool:
                 "run `stigmer run --model replay:FILE`, which uploads the file",
             )
         try:
+            # Not a pipe that nobody writes to, nor a device without end: an agent may have left one there.
+            if not stat.S_ISREG(Path(path).stat().st_mode):
+                raise OSError(0, "it is not a file")
             return Path(path).read_bytes()
         except OSError as error:
             raise ExecutionFailure(

@@ -1,0 +1,44 @@
+"""Reads and writes files in folders where agents may work as well, and so may have left links and devices."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from stigmer_cli.errors import StigmerError
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""Of a manifest or a cassette."""
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file; of a pipe until its end.
+
+    Raises:
+        OSError: it cannot be read, or has no end in sight.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise OSError(0, f"it is larger than {MAX_FILE_BYTES // 1024**2} MiB")
+    return content
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Writes the whole file or nothing. A symbolic link of that name is replaced, never followed.
+
+    Raises:
+        StigmerError: it cannot be written.
+    """
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        try:
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            new.replace(path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                new.unlink()
+    except OSError as error:
+        raise StigmerError(f"could not write {str(path)!r}: {error.strerror}") from error
