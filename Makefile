@@ -55,6 +55,10 @@ schema: setup ## Write the generated files: JSON Schema and reference pages
 	$(RUN)/python -m stigmer_contract.schema docs/reference/agent.schema.json
 	$(RUN)/python docs/generate.py
 
+.PHONY: release
+release: setup ## VERSION=X.Y.Z: commit and tag a release; with --dry-run show what it would change
+	+@$(RUN)/python -m stigmer_release prepare $(if $(or $(DRY_RUN),$(findstring n,$(firstword -$(MAKEFLAGS)))),--dry-run) -- '$(VERSION)'
+
 .PHONY: clean
 clean: ## Remove environments, caches and what demo left
 	rm -rf .venv .uv .demo .pytest_cache .ruff_cache .hypothesis dist

@@ -30,7 +30,7 @@ sync_environment() { # directory, further arguments
     UV_PROJECT_ENVIRONMENT=$1
     export UV_PROJECT_ENVIRONMENT
     shift
-    uv sync --frozen --no-dev --no-editable --package agent-runner --python /usr/local/bin/python3 \
+    uv sync --frozen --no-dev --no-editable --package stigmer-agent-runner --python /usr/local/bin/python3 \
         --no-install-package tiktoken --no-install-package regex --no-install-package requests \
         --no-install-package urllib3 --no-install-package charset-normalizer "$@"
 }

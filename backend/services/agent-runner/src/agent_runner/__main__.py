@@ -23,7 +23,7 @@ def main() -> int:
         case ["--version"]:
             from importlib.metadata import version
 
-            print(f"agent-runner {version('agent-runner')}")
+            print(f"agent-runner {version('stigmer-agent-runner')}")
             return 0
         case ["-h" | "--help"]:
             print(USAGE)

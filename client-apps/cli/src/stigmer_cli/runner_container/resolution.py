@@ -14,10 +14,8 @@ from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.containers.errors import ImageNotFound
 from stigmer_cli.errors import ConfigurationError, ImageIncompatible, ImageUnavailable
 from stigmer_cli.runner_container.engine_access import told_to_the_person
+from stigmer_cli.runner_container.released_image import release_reference
 
-REPOSITORY: Final = "ghcr.io/stigmer/agent-runner"
-RELEASE_DIGEST: Final[str | None] = None
-"""Of the image released with this version; a release sets it. None: the version's tag is pulled."""
 LOCAL_VERSION: Final = "dev-local"
 """The version that `make build-image` gives where nobody names one."""
 _TITLE_LABEL = "org.opencontainers.image.title"
@@ -84,11 +82,6 @@ def choose_image(engine: Engine, configuration: Configuration, wish: ImageWish, 
 def wanted_reference(configuration: Configuration) -> str:
     """What a start without flags would use."""
     return configuration.runner_image or str(release_reference(installed_version("stigmer")))
-
-
-def release_reference(version: str) -> ImageReference:
-    """The image released with a version."""
-    return ImageReference(*REPOSITORY.split("/", 1), tag=version, digest=RELEASE_DIGEST)
 
 
 def _current(engine: Engine, configuration: Configuration, wish: ImageWish) -> ChosenImage | None:

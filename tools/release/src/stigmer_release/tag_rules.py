@@ -1,0 +1,78 @@
+"""Which tags an image gets: pure rules on an event and what is released already.
+
+`X.Y.Z` never moves once it is there; `X.Y`, `X` and `latest` only move forwards.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import assert_never
+
+from stigmer_release.versions import Version
+
+_COMMIT_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A proposal: built and tested, never pushed."""
+
+
+@dataclass(frozen=True)
+class PushToMain:
+    """The main branch has moved on."""
+
+    commit: str
+    """Its full SHA-1."""
+
+
+@dataclass(frozen=True)
+class TagPushed:
+    """A version was tagged."""
+
+    version: Version
+
+
+Event = PullRequest | PushToMain | TagPushed
+
+
+@dataclass(frozen=True)
+class ImageTags:
+    """The tags of one image. All are set after its smoke test."""
+
+    fixed: tuple[str, ...] = ()
+    """Name this image for ever."""
+    moving: tuple[str, ...] = ()
+    """Go on to the next image; `latest` last, so that whoever follows it finds the others in place."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """In the order in which they are set."""
+        return self.fixed + self.moving
+
+
+def image_tags(event: Event, released: Collection[Version]) -> ImageTags:
+    """The tags for what an event built. `released`: the versions in the registry, this one or not."""
+    match event:
+        case PullRequest():
+            return ImageTags()
+        case PushToMain(commit):
+            return ImageTags((f"dev-{commit[:_COMMIT_DIGITS]}",), ("main",))
+        case TagPushed(version):
+            return _tags_of_version(version, released)
+        case _:
+            assert_never(event)
+
+
+def _tags_of_version(version: Version, released: Collection[Version]) -> ImageTags:
+    fixed = (version.git_tag, str(version))
+    if not version.is_release:
+        return ImageTags(fixed)
+    newer = [other for other in released if other.is_release and other > version]
+    moving: list[str] = []
+    if not any((other.major, other.minor) == (version.major, version.minor) for other in newer):
+        moving.append(f"{version.major}.{version.minor}")
+    if not any(other.major == version.major for other in newer):
+        moving.append(str(version.major))
+    if not newer:
+        moving.append("latest")
+    return ImageTags(fixed, tuple(moving))
