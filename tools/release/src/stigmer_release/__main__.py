@@ -28,7 +28,7 @@ def prepare(version: str, dry_run: bool) -> None:
     now = datetime.now(UTC).date().isoformat()
     planned = plan_release(checkout, Version.parse(version), now)
     if dry_run:
-        click.echo(planned.diff(checkout.root), nl=False)
+        sys.stdout.write(planned.diff(checkout.root))
         _say(f"dry run: {planned.version} would be committed and tagged as {planned.version.git_tag}")
         return
     make_release(checkout, planned, _say)
@@ -41,11 +41,11 @@ def agree(tag: str) -> None:
     version = Version.of_git_tag(tag)
     check_agreement(Path.cwd(), version)
     check_expected_image(version, run_program("stigmer", "version", "--json"))
-    click.echo(f"tag, packages, lock file and the command line's image are {version}")
+    print(f"tag, packages, lock file and the command line's image are {version}")
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    print(line, file=sys.stderr)
 
 
 def main() -> int:
