@@ -40,7 +40,8 @@ check: setup ## Formatting, lint, types, layers, lock file, generated files
 	$(RUN)/lint-imports --no-cache
 	$(RUN)/python -m stigmer_contract.schema --check docs/reference/agent.schema.json
 	$(RUN)/python docs/generate.py --check
-	$(RUN)/shellcheck .ci/run
+	$(RUN)/shellcheck .ci/* $$(git ls-files '*.sh')
+	$(RUN)/hadolint $$(git ls-files '*Dockerfile')
 
 .PHONY: test
 test: setup ## All tests, against real Temporal, SQLite and PostgreSQL

@@ -11,5 +11,5 @@ require_image "$IMAGE:$VERSION"
 cd "$directory/../../../.."
 tests=backend/services/agent-runner/tests/image
 STIGMER_TEST_ENGINE=$engine_kind STIGMER_TEST_IMAGE=$IMAGE:$VERSION CI=true \
-    .venv/bin/pytest -q "$tests/test_running_image.py" "$tests/test_image_contents.py" -k "$engine_kind" ||
+    .venv/bin/pytest -q --exitfirst "$tests/test_running_image.py" "$tests/test_image_contents.py" -k "$engine_kind" ||
     fail "'$IMAGE:$VERSION' does not pass; what is wrong stands above"

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from agent_runner.settings import variables
 from container_engine import SERVICE, Container, Engine
 from image_registry import PASSWORD, USER, ImageRegistry
+from pod_security import violations
 from running_stack import RunningStack
 from temporal_server import free_port
 
 GUIDE = SERVICE / "docs/docker.md"
 README = SERVICE / "README.md"
 GUIDE_TIMEOUT_SECONDS = 900
+KUBERNETES_VERSION = "1.34"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -127,37 +130,64 @@ def test_the_quick_start_has_at_most_five_lines() -> None:
     assert len(quick_start.splitlines()) <= 5
 
 
-def test_the_deployment_passes_the_restricted_pod_security_standard() -> None:
-    """Kubernetes, Pod Security Standards, policy `restricted` (v1.34)."""
+def deployment() -> dict[str, Any]:
+    """The guide's Kubernetes Deployment."""
     [text] = blocks(GUIDE, "yaml")
-    deployment: dict[str, Any] = yaml.safe_load(text)
-    template = deployment["spec"]["template"]
-    assert deployment["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    return yaml.safe_load(text)
+
+
+def test_the_deployment_is_what_kubernetes_takes() -> None:
+    kubernetes_validate.validate(deployment(), KUBERNETES_VERSION, strict=True)
+    wrong = deployment()
+    wrong["spec"]["template"]["spec"]["securityContext"]["runAsNonroot"] = True
+    with pytest.raises(kubernetes_validate.ValidationError, match="runAsNonroot"):
+        kubernetes_validate.validate(wrong, KUBERNETES_VERSION, strict=True)
+
+
+def test_the_deployment_passes_the_restricted_pod_security_standard() -> None:
+    assert violations(deployment()["spec"]["template"]["spec"]) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "violation"),
+    [
+        ("hostPID", True, "hostPID: must be false"),
+        ("volumes/0", {"name": "w", "hostPath": {"path": "/"}}, "volumes: ['hostPath'] are not allowed"),
+        ("securityContext/runAsNonRoot", False, "runAsNonRoot: must be true"),
+        ("securityContext/runAsUser", 0, "runAsUser: must not be 0"),
+        (
+            "securityContext/seccompProfile",
+            {"type": "Unconfined"},
+            "seccompProfile: must be RuntimeDefault or",
+        ),
+        ("securityContext/sysctls", [{"name": "kernel.msgmax", "value": "1"}], "sysctls: kernel.msgmax"),
+        ("containers/0/securityContext/privileged", True, "privileged: must be false"),
+        ("containers/0/securityContext/allowPrivilegeEscalation", True, "allowPrivilegeEscalation: must be"),
+        ("containers/0/securityContext/capabilities", {"drop": ["CHOWN"]}, "capabilities: must drop ALL"),
+        ("containers/0/securityContext/capabilities/add", ["SYS_ADMIN"], "capabilities: may add NET_BIND"),
+        ("containers/0/ports", [{"containerPort": 7235, "hostPort": 7235}], "hostPort: must not be set"),
+        ("containers/0/startupProbe", {"httpGet": {"host": "10.0.0.1", "port": 1}}, "host: must not be set"),
+        ("containers/0/securityContext/appArmorProfile", {"type": "Unconfined"}, "appArmorProfile: must be"),
+    ],
+)
+def test_what_breaks_the_standard_would_be_seen(path: str, value: object, violation: str) -> None:
+    pod = deployment()["spec"]["template"]["spec"]
+    place: Any = pod
+    *parents, last = path.split("/")
+    for part in parents:
+        place = place[int(part) if part.isdigit() else part]
+    place[int(last) if last.isdigit() else last] = value
+    [found] = violations(pod)
+    assert found.startswith(violation)
+
+
+def test_the_deployment_knows_the_runner_s_variables_and_leaves_it_time_to_drain() -> None:
+    spec = deployment()["spec"]
+    template = spec["template"]
+    assert spec["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     pod = template["spec"]
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] != 0
-    assert pod["securityContext"]["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost")
-    allowed = {
-        "configMap",
-        "csi",
-        "downwardAPI",
-        "emptyDir",
-        "ephemeral",
-        "persistentVolumeClaim",
-        "projected",
-        "secret",
-    }
-    assert all(volume.keys() - {"name"} <= allowed for volume in pod["volumes"])
-    for container in pod["containers"]:
-        context = container["securityContext"]
-        assert context["allowPrivilegeEscalation"] is False
-        assert context["capabilities"] == {"drop": ["ALL"]}
-        assert not any("hostPort" in port for port in container.get("ports", []))
-        assert {mount["name"] for mount in container["volumeMounts"]} <= {v["name"] for v in pod["volumes"]}
-        known = {variable.name for variable in variables()}
-        assert {entry["name"].removesuffix("_FILE") for entry in container["env"]} <= known
-    grace = next(
-        e["value"] for e in pod["containers"][0]["env"] if e["name"] == "STIGMER_DRAIN_GRACE_SECONDS"
-    )
-    assert float(grace) < pod["terminationGracePeriodSeconds"]
+    [container] = pod["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+    values = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert {name.removesuffix("_FILE") for name in values} <= {variable.name for variable in variables()}
+    assert float(values["STIGMER_DRAIN_GRACE_SECONDS"]) < pod["terminationGracePeriodSeconds"]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -15,6 +16,7 @@ from agent_runner.settings import variables
 from container_engine import SERVICE, Container, Engine
 from image_registry import PASSWORD, USER, ImageRegistry
 from running_stack import RunningStack
+from small_image import write_image_archive
 from temporal_server import free_port
 
 TARGETS = [
@@ -81,14 +83,24 @@ def test_build_comes_before_build_image_and_checks_types_lint_and_tests() -> Non
         ),
     ],
 )
-@pytest.mark.parametrize("target", ["build-image", "run-local", "push-image", "scan"])
+@pytest.mark.parametrize(
+    "target",
+    ["build-image", "run-local", "test-image", "push-image", "build-multiarch", "push-multiarch", "scan"],
+)
 def test_a_wrong_version_is_refused(engine: Engine, target: str, version: str, message: str) -> None:
-    done = engine.make(target, f"VERSION={version}", check=False)
+    done = engine.make("-o", "setup", target, f"VERSION={version}", check=False)
     assert done.returncode != 0
     assert done.stderr.splitlines()[0] == message
 
 
-@pytest.mark.parametrize("target", ["build-image", "run-local", "logs", "push-image", "test-image"])
+@pytest.mark.parametrize("target", ["build-multiarch", "push-multiarch"])
+def test_an_unknown_platform_is_refused(engine: Engine, target: str) -> None:
+    done = engine.make(target, "PLATFORMS=linux/amd64,linux/s390x", check=False)
+    expected = "PLATFORMS has 'linux/s390x'; write linux/amd64, linux/arm64, or both with a comma between"
+    assert last_line(done) == f"error: {expected}"
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if target not in ("help", "build")])
 def test_a_missing_engine_is_said(engine: Engine, tmp_path: Path, target: str) -> None:
     missing = engine.make(
         "-o", "setup", target, environment={"ENGINE": str(tmp_path / "engine")}, check=False
@@ -116,9 +128,17 @@ def test_an_engine_that_does_not_answer_is_said(engine: Engine) -> None:
     assert last_line(done).startswith(f"error: '{engine.kind}' does not answer: ")
 
 
-@pytest.mark.parametrize("target", ["run-local", "push-image", "scan"])
+def test_what_was_not_built_for_every_platform_is_not_pushed(engine: Engine) -> None:
+    done = engine.make("push-multiarch", "IMAGE=localhost/stigmer-tests/none", "VERSION=1.0.0", check=False)
+    expected = "there is no image 'localhost/stigmer-tests/none:1.0.0-amd64' here"
+    assert last_line(done) == f"error: {expected}; run `make build-multiarch VERSION=1.0.0`"
+
+
+@pytest.mark.parametrize("target", ["run-local", "test-image", "push-image", "scan"])
 def test_a_missing_image_is_said(engine: Engine, target: str) -> None:
-    done = engine.make(target, "IMAGE=localhost/stigmer-tests/none", "VERSION=1.0.0", check=False)
+    done = engine.make(
+        "-o", "setup", target, "IMAGE=localhost/stigmer-tests/none", "VERSION=1.0.0", check=False
+    )
     expected = (
         "there is no image 'localhost/stigmer-tests/none:1.0.0' here; run `make build-image VERSION=1.0.0`"
     )
@@ -147,7 +167,12 @@ def test_the_runner_runs_locked_down_as_the_caller_and_is_looked_into_and_stoppe
         "OPENAI_API_KEY": key,
     }
     container = Container(engine, name)
-    engine.make("run-local", environment=own)
+    said_to_engine, recorder = recording_engine(engine, tmp_path)
+    engine.make("run-local", environment=own | {"ENGINE": str(recorder)})
+    arguments = said_to_engine.read_text(encoding="utf-8")
+    assert "--env OPENAI_API_KEY" in arguments
+    assert key not in arguments
+    assert stack.token not in arguments
     first = container.inspect()["Id"]
     again = engine.make("run-local", environment=own)
     assert key not in again.stdout + again.stderr
@@ -189,6 +214,20 @@ def test_the_runner_runs_locked_down_as_the_caller_and_is_looked_into_and_stoppe
     )
 
 
+def recording_engine(engine: Engine, directory: Path) -> tuple[Path, Path]:
+    """A program that writes down its arguments, as anybody on the machine could, and goes on as the engine.
+
+    Returns:
+        The file of arguments, one line a call, and the program.
+    """
+    written, program = directory / "arguments", directory / "engine"
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >>{shlex.quote(str(written))}\nexec {engine.kind} "$@"\n', encoding="utf-8"
+    )
+    program.chmod(0o755)
+    return written, program
+
+
 def test_without_a_token_run_local_says_where_one_comes_from(
     engine: Engine, image: str, name: str, tmp_path: Path
 ) -> None:
@@ -214,6 +253,25 @@ def test_a_push_without_login_fails_with_what_to_do(
     assert line.endswith(
         f"; not logged in to {registry.address}: run `make docker-login REGISTRY={registry.address}`"
     )
+
+
+def test_a_login_without_a_terminal_and_a_password_says_what_to_set(
+    engine: Engine, registry: ImageRegistry
+) -> None:
+    own = registry.environment | {"REGISTRY": registry.address, "REGISTRY_PASSWORD": ""}
+    done = engine.make("docker-login", environment=own, check=False)
+    expected = "there is no terminal to ask for a password; set REGISTRY_USER and REGISTRY_PASSWORD"
+    assert last_line(done) == f"error: {expected}"
+
+
+def test_an_image_that_is_no_runner_does_not_pass_its_test(engine: Engine, tmp_path: Path) -> None:
+    tag = f"localhost/stigmer-tests/no-runner:{uuid4().hex[:12]}"
+    engine.call("load", "--input", str(write_image_archive(tmp_path / "image.tar", tag)))
+    try:
+        done = engine.make("-o", "setup", "test-image", environment=variables_of(tag), check=False)
+    finally:
+        engine.call("rmi", tag)
+    assert last_line(done) == f"error: '{tag}' does not pass; what is wrong stands above"
 
 
 def test_a_wrong_password_is_refused(engine: Engine, registry: ImageRegistry) -> None:

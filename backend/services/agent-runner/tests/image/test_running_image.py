@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import trustme
 
 from container_engine import LOCKED_DOWN, Container, Engine, wait_until
 from e2e_script import TOOL_CALLS, runner_environment, ten_tool_script
@@ -16,6 +17,7 @@ from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
 from stigmer_contract.events import LegEnded, LegEndReason, ToolFinished
 from temporal_server import free_port
+from tls_front import TlsFront
 
 MAX_IDLE_BYTES = 150_000_000
 UNHEALTHY_SECONDS = 60.0
@@ -217,6 +219,36 @@ def test_a_secret_may_come_as_a_file(engine: Engine, image: str, stack: RunningS
     ) as container:
         container.wait_until_ready()
         assert stack.token not in str(container.inspect())
+
+
+def test_a_mounted_bundle_makes_it_trust_a_private_authority(
+    engine: Engine, image: str, stack: RunningStack, tmp_path: Path
+) -> None:
+    """Temporal, the server and the model all speak TLS with certificates of that authority."""
+    authority, bundle = trustme.CA(), tmp_path / "ca.crt"
+    authority.cert_pem.write_to_path(bundle)
+    with (
+        ModelServer(ScriptedModel([ScriptedTurn(text="Done.")])) as model,
+        TlsFront(model.port, authority) as model_front,
+        TlsFront(stack.server_port, authority) as server_front,
+        TlsFront(stack.temporal.port, authority) as temporal_front,
+    ):
+        environment = runner_environment(model) | {
+            "TEMPORAL_TLS": "true",
+            "TEMPORAL_SERVICE_ADDRESS": f"localhost:{temporal_front.port}",
+            "STIGMER_BACKEND_ENDPOINT": f"https://localhost:{server_front.port}",
+            "STIGMER_LLM_BASE_URL": f"https://localhost:{model_front.port}/v1",
+        }
+        with runner(engine, image, stack, tmp_path / "workspace", environment=environment) as container:
+            wait_until(lambda: "CertificateError" in container.ask_health()[1], 60, container.logs)
+            assert "temporal: not connected" in container.ask_health()[1]
+        mount = f"--volume={bundle}:/run/secrets/ca.crt:ro"
+        environment |= {"SSL_CERT_FILE": "/run/secrets/ca.crt"}
+        with runner(
+            engine, image, stack, tmp_path / "workspace", mount, environment=environment
+        ) as container:
+            container.wait_until_ready()
+            Execution.start(stack, agent_manifest(), "Do it.").wait_until_completed()
 
 
 def test_a_wrong_setting_ends_it_at_once_with_one_line(engine: Engine, image: str) -> None:
