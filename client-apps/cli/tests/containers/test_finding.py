@@ -47,14 +47,17 @@ def _docker_at(path: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def _engine_that_says(path: Path, version: dict[str, object]) -> Generator[None]:
+def _engine_that_says(path: Path, headers: dict[str, str]) -> Generator[None]:
     class Handler(http.server.BaseHTTPRequestHandler):
+        server_version, sys_version = headers.get("Server", "old"), ""
+
         def do_GET(self) -> None:
-            body = json.dumps(version).encode()
             self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", "2")
+            for name in headers.keys() - {"Server"}:
+                self.send_header(name, headers[name])
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(b"OK")
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name of the base class
             """Says nothing."""
@@ -128,7 +131,7 @@ def test_a_podman_that_does_not_work_says_why(service_directory: Path, tmp_path:
 
 def test_an_old_engine_is_told_by_its_version(service_directory: Path) -> None:
     path = service_directory / "docker.sock"
-    with _engine_that_says(path, {"Version": "19.03.15", "ApiVersion": "1.40"}):
+    with _engine_that_says(path, {"Server": "Docker/19.03.15 (linux)", "Api-Version": "1.40"}):
         failure = _failure(_docker_at(path), service_directory, EngineKind.DOCKER)
     assert type(failure) is EngineTooOld
     assert failure.reason == "version 19.03.15 speaks API 1.40, and 1.41 is needed"

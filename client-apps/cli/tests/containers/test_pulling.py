@@ -22,7 +22,7 @@ from stigmer_cli.containers.errors import (
     RegistryDenied,
     RegistryUnreachable,
 )
-from stigmer_cli.containers.pulling import PullEvent, PullProgress, explain_pull_error
+from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, PullProgress, explain_pull_error
 from stigmer_cli.containers.registry import layer_sizes
 
 StartRegistry = Callable[..., str]
@@ -114,7 +114,7 @@ def test_an_image_is_pulled_and_its_size_is_known_before(
     reference = push(start_registry())
     sizes = layer_sizes(reference, engine.traits.architecture, None)
     assert len(sizes) == 1
-    events: list[PullEvent] = []
+    events: list[PullEvent | DownloadSeen] = []
     image = engine.images.pull(reference, events.append)
     assert image.tags == (str(reference),)
     assert [digest.rpartition("@")[0] for digest in image.digests if reference.name in digest]

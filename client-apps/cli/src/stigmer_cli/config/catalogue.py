@@ -144,10 +144,10 @@ class Configuration:
         Setting(
             "runner.engine",
             "STIGMER_ENGINE",
-            "What runs the runner: none a plain process; docker or podman a container; auto the first of "
-            "them that is there, else a plain process. With the first released image, auto is the default.",
+            "What runs the runner: none a plain process; docker or podman a container, else it is an error; "
+            "auto a container where an engine and the image can be had, else a plain process.",
             choice(get_args(EngineChoice)),
-            "none",
+            "auto",
         ),
     ]
     runner_image: Annotated[

@@ -151,6 +151,15 @@ class EngineApi:
         except ValueError as error:
             raise EngineGone(what, "its answer is not JSON") from error
 
+    def headers(self, what: str, path: str, timeout_seconds: float) -> Mapping[str, str]:
+        """What the head of an answer says, by name in any case.
+
+        Raises:
+            EngineRefused, EngineGone: as `call`.
+        """
+        with self.stream(what, "GET", path, timeout_seconds=timeout_seconds) as stream:
+            return cast("Mapping[str, str]", stream.open().headers)
+
     @contextmanager
     def stream(
         self,

@@ -1,10 +1,12 @@
 """An engine that answers: what it is, what it can do, and its containers. Finding one is `finding`'s work."""
 
+import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import cast
 
 from stigmer_cli.containers.api import EngineApi, Json
@@ -115,6 +117,24 @@ class Engine:
         except EngineRefused:
             return False
         return True
+
+
+_GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
+
+
+def own_podman_traits(server: str, api_version: str) -> EngineTraits:
+    """What a Podman service of our own is: this user's, on this machine. `server` is its `Server` header."""
+    is_rootless = os.geteuid() != 0
+    return EngineTraits(
+        kind=EngineKind.PODMAN,
+        version=server.partition("/")[2].partition(" ")[0],
+        api_version=api_version,
+        architecture=_GO_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        is_rootless=is_rootless,
+        is_virtual=False,
+        has_limits=not is_rootless or _CGROUP_V2.exists(),
+    )
 
 
 def read_traits(version: Json, information: Json) -> EngineTraits:

@@ -5,12 +5,13 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
 from stigmer_cli.containers.api import CONNECT_TIMEOUT_SECONDS, EngineApi, Json
 from stigmer_cli.containers.endpoints import docker_endpoints, podman_endpoints, socket_of
-from stigmer_cli.containers.engine import Engine, EngineKind, EngineTraits, read_traits
+from stigmer_cli.containers.engine import Engine, EngineKind, EngineTraits, own_podman_traits, read_traits
 from stigmer_cli.containers.errors import (
     EngineGone,
     EngineNoPermission,
@@ -20,14 +21,17 @@ from stigmer_cli.containers.errors import (
     EngineTooOld,
     EngineUnusable,
 )
-from stigmer_cli.containers.podman_service import SOCKET_PATTERN, PodmanService
+from stigmer_cli.containers.podman_service import SOCKET_PATTERN, PodmanService, work_directory
 
 NEEDED_API = (1, 41)
 """Docker 20.10: `one-shot` statistics. Podman serves it from 4.0 on."""
 _ANSWER_SECONDS = 10.0
+_ASK = "ask the engine what it is"
+_PODMAN_SERVER = "Libpod/"
+"""How the `Server` header of Podman's service begins."""
 
-_Make = Callable[[str, Callable[[], None]], Engine]
-"""Makes an engine of its socket's path and what ends a service that was started for it."""
+_Make = Callable[[str, Callable[[], None] | None], Engine]
+"""Makes an engine of its socket's path and what ends its service; None where it is not a service of ours."""
 
 _TITLES = {EngineKind.DOCKER: "Docker", EngineKind.PODMAN: "Podman"}
 
@@ -83,8 +87,9 @@ def _find(kind: EngineKind, environ: Mapping[str, str], service_directory: Path,
         try:
             _connect(kind, str(path), True)
             return make(str(path), _end_nothing)
-        except EngineUnusable:
-            path.unlink(missing_ok=True)  # that command was killed
+        except EngineUnusable:  # that command was killed
+            path.unlink(missing_ok=True)
+            shutil.rmtree(work_directory(path), ignore_errors=True)
     service = PodmanService.start(program, service_directory, environ)
     try:
         return make(service.socket_path, service.end)
@@ -100,7 +105,7 @@ def _first_that_answers(kind: EngineKind, urls: tuple[str, ...], is_installed: b
         path = socket_of(title, url, _local_remedy(kind))
         try:
             _connect(kind, path, is_installed)
-            return make(path, _end_nothing)
+            return make(path, None)
         except EngineUnusable as error:
             if failure is None or isinstance(failure, EngineNotRunning | EngineNotInstalled):
                 failure = error
@@ -114,8 +119,8 @@ def _end_nothing() -> None:
     """The engine's service is not ours to end."""
 
 
-def _trust(known: EngineTraits, path: str, end_service: Callable[[], None]) -> Engine:
-    return Engine(EngineApi(path, f"/v{known.api_version}"), known, end_service)
+def _trust(known: EngineTraits, path: str, end_service: Callable[[], None] | None) -> Engine:
+    return Engine(EngineApi(path, f"/v{known.api_version}"), known, end_service or _end_nothing)
 
 
 def _connect(kind: EngineKind, path: str, is_installed: bool) -> None:
@@ -137,27 +142,33 @@ def _connect(kind: EngineKind, path: str, is_installed: bool) -> None:
         raise EngineNotRunning(title, f"nobody answers at {path}", _start_remedy(kind)) from error
 
 
-def _examine(kind: EngineKind, path: str, end_service: Callable[[], None]) -> Engine:
+def _examine(kind: EngineKind, path: str, end_service: Callable[[], None] | None) -> Engine:
     title = _TITLES[kind]
     try:
-        api = EngineApi(path)
-        version = _ask(api, "/version")
-        spoken = str(version.get("ApiVersion", ""))
+        greeting = EngineApi(path).headers(_ASK, "/_ping", _ANSWER_SECONDS)
+        spoken, server = greeting.get("Api-Version") or "", greeting.get("Server") or ""
         if _numbers(spoken) < NEEDED_API:
             needed = ".".join(map(str, NEEDED_API))
-            reason = f"version {version.get('Version')} speaks API {spoken}, and {needed} is needed"
+            version = server.partition("/")[2].partition(" ")[0] or "unknown"
+            reason = f"version {version} speaks API {spoken or 'unknown'}, and {needed} is needed"
             raise EngineTooOld(title, reason, _update_remedy(kind))
         api = EngineApi(path, f"/v{spoken}")
-        return Engine(api, read_traits(version, _ask(api, "/info")), end_service)
+        if end_service is not None and server.startswith(_PODMAN_SERVER):
+            # Podman 4.3 takes a second for each of the questions below: it asks dpkg for versions.
+            return Engine(api, own_podman_traits(server, spoken), end_service)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            version, information = pool.submit(_ask, api, "/version"), pool.submit(_ask, api, "/info")
+        traits = read_traits(version.result(), information.result())
+        return Engine(api, traits, end_service or _end_nothing)
     except (EngineGone, EngineRefused) as error:
         reason = f"it does not answer as it should at {path}: {error}"
         raise EngineNotRunning(title, reason, _start_remedy(kind)) from error
 
 
 def _ask(api: EngineApi, path: str) -> Json:
-    answer: object = api.call("ask the engine what it is", "GET", path, timeout_seconds=_ANSWER_SECONDS)
+    answer: object = api.call(_ASK, "GET", path, timeout_seconds=_ANSWER_SECONDS)
     if not isinstance(answer, dict):
-        raise EngineGone("ask the engine what it is", f"{path} answered no document")
+        raise EngineGone(_ASK, f"{path} answered no document")
     return cast("Json", answer)
 
 

@@ -1,7 +1,10 @@
 """An engine's images: finding, loading and pulling them. What a pull says is `pulling`'s concern."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -9,7 +12,8 @@ from typing import cast
 from stigmer_cli.containers.api import EngineApi, Json
 from stigmer_cli.containers.credentials import Credentials
 from stigmer_cli.containers.errors import ArchiveUnusable, EngineGone, EngineRefused, ImageNotFound
-from stigmer_cli.containers.pulling import PullEvent, explain_pull_error, read_pull_event
+from stigmer_cli.containers.podman_service import work_directory
+from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, explain_pull_error, read_pull_event
 from stigmer_cli.containers.references import ImageReference
 
 _NOT_FOUND = 404
@@ -17,6 +21,8 @@ _LIBPOD = "/v4.0.0"
 """The version of Podman's own API."""
 _SILENCE_SECONDS = 300.0
 """A pull that says nothing for so long has ended: unpacking a large layer is silent for a minute or two."""
+
+_WATCH_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Images:
     def pull(
         self,
         reference: ImageReference,
-        on_event: Callable[[PullEvent], None],
+        on_event: Callable[[PullEvent | DownloadSeen], None],
         credentials: Credentials | None = None,
     ) -> Image:
         """Brings the image from its registry; leaving it by an exception, also Ctrl-C, ends the pull.
@@ -108,9 +114,12 @@ class Images:
             query = {"reference": str(reference), "tlsVerify": "false", "policy": "always"}
         headers = {} if credentials is None else {"X-Registry-Auth": credentials.header()}
         try:
-            with api.stream(
-                what, "POST", path, query=query, headers=headers, timeout_seconds=_SILENCE_SECONDS
-            ) as stream:
+            with (
+                self._watch_downloads(on_event),
+                api.stream(
+                    what, "POST", path, query=query, headers=headers, timeout_seconds=_SILENCE_SECONDS
+                ) as stream,
+            ):
                 for document in stream.documents():
                     if said := _error_of(document):  # Podman answers 200 and tells it here
                         raise explain_pull_error(str(reference), said)
@@ -122,6 +131,28 @@ class Images:
         if found is None:  # Podman 4.3 may end the stream without a word
             raise ImageNotFound(str(reference), "the pull ended without an image and without a reason")
         return found
+
+    @contextmanager
+    def _watch_downloads(self, on_event: Callable[[DownloadSeen], None]) -> Generator[None]:
+        """Tells how much has come to where a Podman service of our own downloads to."""
+        directory = work_directory(Path(self.api.socket_path))
+        if not directory.is_dir():
+            yield
+            return
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_WATCH_SECONDS):
+                if size := _size_of(directory):
+                    on_event(DownloadSeen(size))
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def load(self, archive: Path) -> str:
         """Loads what `docker save` or `podman save` wrote; answers the reference or id of its image.
@@ -154,6 +185,14 @@ class Images:
         if not loaded:
             raise ArchiveUnusable(str(archive), "it holds no image")
         return loaded[0]
+
+
+def _size_of(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _loaded_names(text: str) -> list[str]:

@@ -5,6 +5,7 @@ ends the group ends it.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -43,10 +44,13 @@ class PodmanService:
         path = directory / f"podman-{os.getpid()}.sock"
         if len(os.fsencode(path)) > _MAX_PATH_BYTES:
             path = Path(tempfile.mkdtemp(prefix="podman-")) / _IN_OWN_DIRECTORY
+        work = work_directory(path)
+        work.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryFile() as complaints:
             process = subprocess.Popen(
                 [program, "system", "service", f"--time={IDLE_SECONDS}", f"unix://{path}"],
-                env=dict(environ),
+                env={**environ, **_temporary_files_in(work, environ)},
+                cwd=work,  # Podman's monitors leave a file `oom` where they are started
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=complaints,
@@ -75,8 +79,24 @@ class PodmanService:
                 self._process.wait()
         path = Path(self.socket_path)
         path.unlink(missing_ok=True)
+        shutil.rmtree(work_directory(path), ignore_errors=True)
         if path.name == _IN_OWN_DIRECTORY and path.parent.exists():
             path.parent.rmdir()
+
+
+def work_directory(socket_path: Path) -> Path:
+    """Where the service of that socket works, and keeps what it is downloading."""
+    return socket_path.with_suffix(".work")
+
+
+def _temporary_files_in(directory: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Where Podman downloads to, so that it can be seen how much has come.
+
+    Without a runtime directory of the person's it keeps its state there, too, and must be left alone.
+    """
+    user = os.geteuid()
+    has_runtime = user == 0 or environ.get("XDG_RUNTIME_DIR") or Path(f"/run/user/{user}").exists()
+    return {"TMPDIR": str(directory)} if has_runtime else {}
 
 
 def _answers(path: str) -> bool:

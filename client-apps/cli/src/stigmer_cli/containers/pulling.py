@@ -15,6 +15,8 @@ from stigmer_cli.containers.errors import (
     RegistryUnreachable,
 )
 
+_COPYING = re.compile(r"Copying blob (?:sha256:)?([0-9a-f]{12,64})")
+"""Podman's own call tells of a layer in this way (4.3.1)."""
 _FINISHED = ("Pull complete", "Already exists", "Download complete", "Verifying Checksum", "Extracting")
 
 # By the engines' English, since neither tells a kind. The first that matches wins.
@@ -51,8 +53,17 @@ class PullEvent:
     is_downloaded: bool
 
 
+@dataclass(frozen=True)
+class DownloadSeen:
+    """How much of the whole image has come, as seen from outside: Podman tells no bytes."""
+
+    done_bytes: int
+
+
 def read_pull_event(document: Json) -> PullEvent | None:
     """An event of a layer; None for what else the engine says."""
+    if copied := _COPYING.match(str(document.get("stream") or "")):
+        return PullEvent(copied[1][:12], None, None, is_downloaded=False)
     layer, status = str(document.get("id") or ""), str(document.get("status") or "")
     if not re.fullmatch(r"[0-9a-f]{12,64}", layer):
         return None
@@ -73,9 +84,14 @@ class PullProgress:
     sizes: dict[str, int] = field(default_factory=dict[str, int])
     _done: dict[str, int] = field(default_factory=dict[str, int])
     _finished: set[str] = field(default_factory=set[str])
+    _seen_bytes: int = 0
 
-    def add(self, event: PullEvent) -> None:
+    def add(self, event: PullEvent | DownloadSeen) -> None:
         """Takes one event."""
+        if isinstance(event, DownloadSeen):
+            # Of what is here already nothing comes, and temporary files go when they are unpacked.
+            self._seen_bytes = max(self._seen_bytes, event.done_bytes)
+            return
         if event.total_bytes is not None:
             self.sizes.setdefault(event.layer, event.total_bytes)
         if event.is_downloaded:
@@ -90,7 +106,12 @@ class PullProgress:
     @property
     def done_bytes(self) -> int:
         """Downloaded so far; layers that were there already count."""
-        return sum(self._done.values())
+        return max(sum(self._done.values()), self._seen_bytes)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the registry has answered: what breaks now can go on where it stood."""
+        return bool(self._done) or self._seen_bytes > 0
 
     @property
     def total_bytes(self) -> int | None:

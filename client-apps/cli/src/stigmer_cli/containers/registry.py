@@ -1,17 +1,24 @@
-"""Asks a registry how large an image is, before it is pulled (OCI distribution specification 1.1).
-
-Best effort: where the registry does not tell, nobody is the worse for it.
-"""
+"""Asks a registry how large an image is, before it is pulled (OCI distribution specification 1.1)."""
 
 import base64
 import json
+import queue
 import re
+import threading
 import urllib.error
 import urllib.request
 from typing import Any, cast
 from urllib.parse import urlencode
 
 from stigmer_cli.containers.credentials import Credentials
+from stigmer_cli.containers.errors import (
+    ImageError,
+    ImageNotFound,
+    PullFailed,
+    RateLimited,
+    RegistryDenied,
+    RegistryUnreachable,
+)
 from stigmer_cli.containers.references import DEFAULT_REGISTRY, ImageReference
 
 _TIMEOUT_SECONDS = 10.0
@@ -24,18 +31,77 @@ _ACCEPTED = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
+_STATUS_KINDS: dict[int, type[ImageError]] = {
+    401: RegistryDenied,
+    403: RegistryDenied,
+    404: ImageNotFound,
+    429: RateLimited,
+}
 _HUB_HOST = "registry-1.docker.io"
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+
+
+class _LoginNeeded(Exception):
+    """The registry asks for a name and a password, and there are none."""
 
 
 def layer_sizes(
     reference: ImageReference, architecture: str, credentials: Credentials | None
 ) -> dict[str, int]:
-    """Compressed bytes of each layer, by 12 digits of its digest; empty where it cannot be known."""
+    """As `ask_layer_sizes`; empty where it cannot be known, since nobody is the worse for it."""
     try:
-        return _layer_sizes(_Registry(reference, credentials), reference, architecture)
-    except (OSError, ValueError, KeyError, TypeError):
+        return ask_layer_sizes(reference, architecture, credentials)
+    except ImageError:
         return {}
+
+
+def ask_layer_sizes(
+    reference: ImageReference,
+    architecture: str,
+    credentials: Credentials | None,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+) -> dict[str, int]:
+    """Compressed bytes of each layer, by 12 digits of its digest.
+
+    `timeout_seconds` bounds all of it, also a name that nobody resolves.
+
+    Raises:
+        ImageError: its subclass tells why the registry does not tell.
+    """
+    answer: queue.SimpleQueue[dict[str, int] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(_layer_sizes(_Registry(reference, credentials), reference, architecture))
+        except Exception as error:  # goes on in the asking thread
+            answer.put(error)
+
+    # A thread, since no time-out of a socket bounds the look-up of a name.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        told = answer.get(timeout=timeout_seconds)
+    except queue.Empty:
+        raise RegistryUnreachable(str(reference), f"no answer within {timeout_seconds:g} s") from None
+    if isinstance(told, Exception):
+        raise _explain(str(reference), told) from told
+    return told
+
+
+def _explain(reference: str, error: Exception) -> ImageError:
+    match error:
+        case urllib.error.HTTPError():
+            kind = _STATUS_KINDS.get(error.code, RegistryUnreachable)
+            return kind(reference, f"{error.code} {error.reason}")
+        case OSError():
+            return RegistryUnreachable(reference, str(getattr(error, "reason", None) or error))
+        case _LoginNeeded():
+            return RegistryDenied(reference, str(error))
+        case StopIteration():
+            return ImageNotFound(reference, "there is none for this architecture")
+        case ValueError() | KeyError() | TypeError():
+            return PullFailed(reference, "its answer is not as the distribution specification says")
+        case _:
+            raise error
 
 
 def _layer_sizes(registry: "_Registry", reference: ImageReference, architecture: str) -> dict[str, int]:
@@ -82,7 +148,7 @@ class _Registry:
         """A token, as the challenge asks (distribution's token specification), or the login itself."""
         if not challenge.lower().startswith("bearer"):
             if self._basic is None:
-                raise ValueError("the registry wants a login")
+                raise _LoginNeeded("the registry wants a login")
             return self._basic
         asked = dict(_CHALLENGE.findall(challenge))
         realm = asked["realm"]

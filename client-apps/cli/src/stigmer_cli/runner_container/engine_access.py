@@ -19,17 +19,15 @@ from stigmer_cli.containers.errors import (
 )
 from stigmer_cli.errors import EngineNotReady, ImageUnavailable, StigmerError, UsageError
 
-_OFFLINE = (
-    "check the network and the proxy variables; without a registry, use "
-    "`stigmer server start --image-archive FILE`, or `--native`"
-)
 _IMAGE_HINTS: dict[type[ImageError], str] = {
-    ImageNotFound: "build it with `make build-image` and pass --use-local-image, set `runner.image`, "
-    "or pass --native to run without a container",
-    RegistryUnreachable: _OFFLINE,
+    ImageNotFound: "build it with `make build-image` and pass --use-local-image, or set `runner.image`",
+    RegistryDenied: "run `{engine} login {registry}`",
+    RegistryUnreachable: "check the network and the proxy variables; where there is no registry, use "
+    "`stigmer server start --image-archive FILE`",
     RateLimited: "wait and try again, or log in to the registry, which mostly allows more",
     DiskFull: "make room on the engine's disk, for example with `{engine} image prune`, and try again",
 }
+_UNCONTAINED = "; or pass --native to run the runner without a container"
 
 
 def open_engine(
@@ -47,29 +45,30 @@ def open_engine(
 
 
 @contextmanager
-def told_to_the_person(engine: str = "docker") -> Generator[None]:
-    """Turns errors of engines into those of the command line; `engine` is the program that hints name."""
+def told_to_the_person(engine: str = "docker", *, is_asked_for: bool = True) -> Generator[None]:
+    """Turns errors of engines into those of the command line.
+
+    `engine` is the program that hints name; where no container is asked for, they need not say how to do
+    without.
+    """
     try:
         yield
     except ContainersError as error:
-        raise explain(error, engine) from error
+        raise _explain(error, engine, is_asked_for) from error
 
 
-def explain(error: ContainersError, engine: str = "docker") -> StigmerError:
+def _explain(error: ContainersError, engine: str, is_asked_for: bool) -> StigmerError:
     """The command line's error for an engine's."""
+    otherwise = _UNCONTAINED if is_asked_for else ""
     match error:
         case EngineUnusable():
-            return EngineNotReady(
-                str(error), f"{error.remedy}; or pass --native to run the runner without a container"
-            )
+            return EngineNotReady(str(error), error.remedy + otherwise)
         case MountRefused():
             return UsageError(str(error), "name a directory that exists and that you can read")
-        case RegistryDenied():
-            registry = error.reference.partition("/")[0]
-            return ImageUnavailable(str(error), f"run `{engine} login {registry}`", can_retry=False)
         case ImageError():
+            registry = error.reference.partition("/")[0]
             hint = _IMAGE_HINTS.get(type(error))
-            hint = hint.format(engine=engine) if hint else None
+            hint = hint.format(engine=engine, registry=registry) + otherwise if hint else None
             return ImageUnavailable(str(error), hint, can_retry=error.can_retry)
         case _:
             return EngineNotReady(str(error), f"run `{engine} info` to see how the engine is")

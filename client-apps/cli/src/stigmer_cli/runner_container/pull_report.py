@@ -12,13 +12,15 @@ from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.containers.credentials import find_credentials
 from stigmer_cli.containers.errors import EngineGone, RegistryUnreachable
-from stigmer_cli.containers.pulling import PullEvent, PullProgress
-from stigmer_cli.containers.registry import layer_sizes
+from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, PullProgress
+from stigmer_cli.containers.registry import ask_layer_sizes, layer_sizes
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 MAX_TRIES = 5
+OPTIONAL_SECONDS = 2.0
+"""A first run without a network must not be slow only to learn that there is no image."""
 _FIRST_PAUSE_SECONDS = 0.5
 _LINE_SECONDS = 5.0
 _LINE_SHARE = 0.1
@@ -35,11 +37,18 @@ class ImagePuller:
     """Pulls images for one command; use it as `Pull` of `resolution`."""
 
     def __init__(
-        self, configuration: Configuration, report: Callable[[str], None], *, is_quiet: bool = False
+        self,
+        configuration: Configuration,
+        report: Callable[[str], None],
+        *,
+        is_quiet: bool = False,
+        is_optional: bool = False,
     ) -> None:
+        """`is_optional`: a registry that does not answer soon is not waited for."""
         self._configuration = configuration
         self._report = report
         self._is_quiet = is_quiet
+        self._is_optional = is_optional
 
     def __call__(self, engine: Engine, reference: ImageReference) -> Image:
         """Pulls it.
@@ -48,7 +57,11 @@ class ImagePuller:
             ImageError: its subclass tells the reason; a broken connection was tried again before.
         """
         credentials = find_credentials(reference.registry, self._configuration.environment)
-        sizes = layer_sizes(reference, engine.traits.architecture, credentials)
+        architecture = engine.traits.architecture
+        if self._is_optional:
+            sizes = ask_layer_sizes(reference, architecture, credentials, OPTIONAL_SECONDS)
+        else:
+            sizes = layer_sizes(reference, architecture, credentials)
         if not self._is_quiet:
             size = f" ({_megabytes(sum(sizes.values()))})" if sizes else ""
             self._report(f"pulling the runner's image {reference}{size} with {engine.traits.title}")
@@ -56,7 +69,7 @@ class ImagePuller:
         for attempt in range(1, MAX_TRIES + 1):
             display = self._open_display()
 
-            def take(event: PullEvent, display: _Display = display) -> None:
+            def take(event: PullEvent | DownloadSeen, display: _Display = display) -> None:
                 progress.add(event)
                 display.show(progress)
 
@@ -64,7 +77,7 @@ class ImagePuller:
                 return engine.images.pull(reference, take, credentials)
             except (RegistryUnreachable, EngineGone) as error:
                 # Where nothing has come, nothing was cut: trying again would only keep the person waiting.
-                if attempt == MAX_TRIES or not progress.done_bytes:
+                if attempt == MAX_TRIES or not progress.has_begun:
                     raise
                 display.close()
                 if not self._is_quiet:

@@ -22,6 +22,7 @@ from stigmer_cli.errors import (
 from stigmer_cli.processes.identity import end_processes
 from stigmer_cli.stack.locks import hold, is_locked
 from stigmer_cli.stack.runner_choice import (
+    PlainRunner,
     PlannedRunner,
     Report,
     RunnerWish,
@@ -86,8 +87,7 @@ def start(
     planned = plan_runner(configuration, wish, token, report) if is_stopped else None
     with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):  # a stop that is under way comes first
         if not is_locked(files.supervisor_lock):
-            if not is_stopped:
-                planned = plan_runner(configuration, wish, token, report)
+            planned = planned or plan_runner(configuration, wish, token, report)
             _start_supervisor(configuration, files, planned, report)
             started = True
     if not started:
@@ -163,7 +163,7 @@ def _remote_connection(configuration: Configuration, endpoint: str) -> Connectio
 
 
 def _start_supervisor(
-    configuration: Configuration, files: StackFiles, planned: PlannedRunner | None, report: Report
+    configuration: Configuration, files: StackFiles, planned: PlannedRunner | PlainRunner, report: Report
 ) -> None:
     from stigmer_cli.stack.local_components import find_temporal
 

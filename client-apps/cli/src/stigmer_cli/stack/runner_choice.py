@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from stigmer_cli.config import Configuration
 
 if TYPE_CHECKING:
-    from stigmer_cli.containers import Engine
     from stigmer_cli.runner_container.environment import RunnerEnvironment
     from stigmer_cli.runner_container.plan import RunnerPlan
 
@@ -50,22 +49,50 @@ class PlannedRunner:
     environment: RunnerEnvironment
 
 
+@dataclass(frozen=True)
+class PlainRunner:
+    """A runner as a plain process, before it runs."""
+
+    reason: str | None = None
+    """Why there is no container, and what helps; None where that was asked for."""
+
+
 def plan_runner(
     configuration: Configuration, wish: RunnerWish, token: str, report: Report, *, keeps_image: bool = False
-) -> PlannedRunner | None:
-    """The container that the runner shall have; None: it shall be a plain process.
+) -> PlannedRunner | PlainRunner:
+    """How the runner shall run.
 
     Directories that sessions work in stay mounted, as they may be gone on with. `keeps_image`: so does the
     image of the last plan, where nobody names another.
 
     Raises:
-        EngineNotReady: a container is wanted, and no engine can be used.
-        ImageUnavailable, ImageIncompatible: the runner's image cannot be had, or is not fit.
+        EngineNotReady: a container is asked for, and no engine can be used.
+        ImageUnavailable: a container is asked for, and its image cannot be had.
+        ImageIncompatible: the runner's image is not fit.
     """
-    engine = _find_engine(configuration, wish, report)
-    if engine is None:
-        return None
-    from stigmer_cli.runner_container.engine_access import told_to_the_person
+    if wish.is_native or (configuration.runner_engine == "none" and not wish.wants_container):
+        return PlainRunner()
+    from stigmer_cli.errors import EngineNotReady, ImageUnavailable
+
+    try:
+        return _plan_container(configuration, wish, token, report, keeps_image=keeps_image)
+    except (EngineNotReady, ImageUnavailable) as error:
+        if is_container_asked_for(configuration, wish):
+            raise
+        return PlainRunner(f"{error.message}; to have one, {error.hint}" if error.hint else error.message)
+
+
+def is_container_asked_for(configuration: Configuration, wish: RunnerWish) -> bool:
+    """Whether a plain process instead of a container would be an error."""
+    is_named = configuration.runner_engine in ("docker", "podman") or configuration.runner_image is not None
+    return wish.wants_container or is_named
+
+
+def _plan_container(
+    configuration: Configuration, wish: RunnerWish, token: str, report: Report, *, keeps_image: bool
+) -> PlannedRunner:
+    from stigmer_cli.containers import EngineKind
+    from stigmer_cli.runner_container.engine_access import open_engine, told_to_the_person
     from stigmer_cli.runner_container.plan import make_plan, read_plan
     from stigmer_cli.runner_container.pull_report import ImagePuller
     from stigmer_cli.runner_container.resolution import ImageWish, choose_image
@@ -74,8 +101,11 @@ def plan_runner(
     directories = () if old is None else old.directories
     current = (old.image_reference, old.image_id) if old and keeps_image else None
     image_wish = ImageWish(wish.use_local_image, wish.image_archive, wish.must_pull, current)
-    with engine, told_to_the_person(engine.traits.kind.value):
-        puller = ImagePuller(configuration, report, is_quiet=wish.is_quiet)
+    is_asked_for = is_container_asked_for(configuration, wish)
+    with told_to_the_person(is_asked_for=is_asked_for):
+        engine = open_engine(configuration, EngineKind(wish.engine) if wish.engine else None)
+    with engine, told_to_the_person(engine.traits.kind.value, is_asked_for=is_asked_for):
+        puller = ImagePuller(configuration, report, is_quiet=wish.is_quiet, is_optional=not is_asked_for)
         chosen = choose_image(engine, configuration, image_wish, puller)
         planned = PlannedRunner(*make_plan(configuration, engine.traits, chosen, token, directories))
         if not engine.traits.has_limits:
@@ -85,36 +115,18 @@ def plan_runner(
         return planned
 
 
-def _find_engine(configuration: Configuration, wish: RunnerWish, report: Report) -> Engine | None:
-    is_wanted = wish.wants_container or configuration.runner_engine in ("docker", "podman")
-    if wish.is_native or (configuration.runner_engine == "none" and not wish.wants_container):
-        return None
-    from stigmer_cli.containers import EngineKind
-    from stigmer_cli.containers.errors import EngineNotInstalled, EngineUnusable
-    from stigmer_cli.runner_container.engine_access import explain, open_engine
-
-    try:
-        return open_engine(configuration, EngineKind(wish.engine) if wish.engine else None)
-    except EngineUnusable as error:
-        if is_wanted:
-            raise explain(error) from error
-        if not isinstance(error, EngineNotInstalled):
-            report(f"note: {error}; to have a container, {error.remedy}, then `stigmer server restart`")
-        return None
-
-
-def apply_plan(configuration: Configuration, planned: PlannedRunner | None, report: Report) -> None:
+def apply_plan(configuration: Configuration, planned: PlannedRunner | PlainRunner, report: Report) -> None:
     """Puts the plan where the supervisor and the attendant find it, and says what agents' commands run in.
 
     Raises:
         HomeUnusable: it cannot be written.
     """
-    if planned is None:
+    if isinstance(planned, PlainRunner):
         if has_plan(configuration):
             from stigmer_cli.runner_container.plan import forget_plan
 
             forget_plan(configuration)
-        report(f"note: {UNCONTAINED_NOTE}")
+        report(f"note: {UNCONTAINED_NOTE}" + (f": {planned.reason}" if planned.reason else ""))
         return
     from stigmer_cli.runner_container.plan import write_plan
 

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import EngineKind
-from stigmer_cli.containers.errors import EngineUnusable
-from stigmer_cli.runner_container.engine_access import explain, open_engine
+from stigmer_cli.runner_container.engine_access import open_engine, told_to_the_person
 from stigmer_cli.runner_container.plan import read_plan
 from stigmer_cli.runner_container.pull_report import ImagePuller
 from stigmer_cli.runner_container.resolution import ChosenImage, ImageWish, choose_image
@@ -25,10 +24,8 @@ def pull_runner_image(
     kind = EngineKind(engine) if engine else None if plan is None else plan.engine
     if configuration.runner_engine == "none":
         configuration = replace(configuration, runner_engine="auto")
-    try:
+    with told_to_the_person():
         found = open_engine(configuration, kind)
-    except EngineUnusable as error:
-        raise explain(error) from error
     with found:
         puller = ImagePuller(configuration, report, is_quiet=is_quiet)
         return choose_image(found, configuration, ImageWish(must_pull=True), puller)

@@ -20,7 +20,7 @@ from stigmer_cli.runner_container.plan import (
 )
 from stigmer_cli.stack.lifecycle import CHANGE_TIMEOUT_SECONDS, ensure_token, wait_until_ready
 from stigmer_cli.stack.locks import hold, is_locked
-from stigmer_cli.stack.runner_choice import Report, RunnerWish, plan_runner
+from stigmer_cli.stack.runner_choice import PlainRunner, Report, RunnerWish, plan_runner
 from stigmer_cli.stack.state import RUNNER, ComponentPhase, StackFiles, StackState, read_state
 
 _END_TIMEOUT_SECONDS = 30.0
@@ -48,7 +48,7 @@ def refresh_runner(configuration: Configuration, wish: RunnerWish, report: Repor
     wanted = wish if wish.engine else _with_engine(wish, old)
     token = ensure_token(StackFiles(configuration).token)
     planned = plan_runner(configuration, wanted, token, report, keeps_image=True)
-    if planned is None:
+    if isinstance(planned, PlainRunner):  # the settings of now; a restart follows them
         return False
     reasons = differences(old, planned.plan)
     if not reasons:
