@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", params=[kind.value for kind in EngineKind])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """An engine of this machine. In CI none may be missing, but where STIGMER_TEST_ENGINE asks for one alone."""
+    """An engine of this machine. In CI none may be missing, unless STIGMER_TEST_ENGINE names one."""
     if os.environ.get("STIGMER_TEST_ENGINE", request.param) != request.param:
         pytest.skip(f"only {os.environ['STIGMER_TEST_ENGINE']} was asked for")
     try:

@@ -4,7 +4,7 @@ In this order: an archive, the newest local build, the configured reference, exa
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,6 @@ from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.containers.errors import ImageNotFound
 from stigmer_cli.errors import ConfigurationError, ImageIncompatible, ImageUnavailable
-from stigmer_cli.runner_container.engine_access import told_to_the_person
 from stigmer_cli.runner_container.released_image import release_reference
 
 LOCAL_VERSION: Final = "dev-local"
@@ -61,20 +60,19 @@ def choose_image(engine: Engine, configuration: Configuration, wish: ImageWish, 
     """The image, present and fit for this version and machine.
 
     Raises:
-        ImageUnavailable: it is not here and cannot be had.
+        ContainersError: the engine or a registry does not give it.
+        ImageUnavailable: it is not here, and must not or cannot be pulled.
         ImageIncompatible: it is not fit.
         ConfigurationError: `runner.image` is no reference.
     """
-    kind = engine.traits.kind.value
-    with told_to_the_person(kind):
-        if wish.archive is not None:
-            chosen = _require(engine, engine.images.load(wish.archive))
-        elif wish.use_local_image:
-            chosen = _newest_local_build(engine)
-        elif (kept := _current(engine, configuration, wish)) is not None:
-            chosen = kept
-        else:
-            chosen = _configured(engine, configuration, wish.must_pull, pull)
+    if wish.archive is not None:
+        chosen = _require(engine, engine.images.load(wish.archive))
+    elif wish.use_local_image:
+        chosen = _newest_local_build(engine)
+    elif (kept := _current(engine, configuration, wish)) is not None:
+        chosen = kept
+    else:
+        chosen = _configured(engine, configuration, wish.must_pull, pull)
     _check(chosen, engine)
     return chosen
 
@@ -100,7 +98,7 @@ def _configured(engine: Engine, configuration: Configuration, must_pull: bool, p
     except ValueError as error:
         raise ConfigurationError(configuration.sources["runner.image"], str(error)) from error
     policy = "always" if must_pull else configuration.runner_pull_policy
-    found = None if policy == "always" else engine.images.find(text)
+    found = None if policy == "always" else _find(engine, reference)
     if found is not None:
         return ChosenImage(text, found)
     if policy == "never":
@@ -110,6 +108,14 @@ def _configured(engine: Engine, configuration: Configuration, must_pull: bool, p
             can_retry=False,
         )
     return ChosenImage(text, pull(engine, reference))
+
+
+def _find(engine: Engine, reference: ImageReference) -> Image | None:
+    """By digest, else by tag: what was loaded from an archive has lost its digest."""
+    found = engine.images.find(str(replace(reference, tag=None))) if reference.digest else None
+    if found is None and reference.tag is not None:
+        found = engine.images.find(str(replace(reference, digest=None)))
+    return found
 
 
 def _newest_local_build(engine: Engine) -> ChosenImage:

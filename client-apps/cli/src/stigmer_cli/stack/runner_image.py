@@ -26,6 +26,6 @@ def pull_runner_image(
         configuration = replace(configuration, runner_engine="auto")
     with told_to_the_person():
         found = open_engine(configuration, kind)
-    with found:
+    with found, told_to_the_person(found.traits.kind.value):
         puller = ImagePuller(configuration, report, is_quiet=is_quiet)
         return choose_image(found, configuration, ImageWish(must_pull=True), puller)
