@@ -13,7 +13,9 @@ import psutil
 import pytest
 from pydantic_ai.workspaces import WorkspaceError, WorkspaceTimeoutError
 
+from agent_runner.confinement.policy import Policy
 from agent_runner.workspace import CommandLauncher, SessionWorkspace, StreamName, command_output_listener
+from agent_runner.workspace.command_policy import command_policy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans can be adopted on Linux only")
 
@@ -64,9 +66,17 @@ SHAPES = {
 RETURNING = [shape for shape in SHAPES if "supervisor" not in shape]
 
 
-@pytest.fixture
-async def workspace(tmp_path: Path) -> AsyncGenerator[SessionWorkspace]:
-    async with CommandLauncher() as launcher:
+# Without isolation, and where signals are not confined, all processes are found by their parents.
+POLICIES = {"isolated": None, "isolated, old kernel": 5, "not isolated": 0}
+
+
+@pytest.fixture(params=POLICIES)
+async def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[SessionWorkspace]:
+    abi = POLICIES[request.param]
+    policy = command_policy(os.defpath)
+    if abi is not None:
+        policy = policy._replace(landlock_abi=abi) if abi else Policy()
+    async with CommandLauncher(policy=policy) as launcher:
         yield SessionWorkspace(tmp_path, launcher=launcher)
 
 

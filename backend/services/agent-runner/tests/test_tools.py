@@ -27,6 +27,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
+from agent_runner.confinement.policy import Policy
 from agent_runner.tools import has_side_effects, tool_capabilities
 from agent_runner.workspace import CommandLauncher, SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
@@ -183,20 +184,22 @@ async def test_the_model_is_told_the_timeout_that_holds(workspace: SessionWorksp
 
 
 async def test_what_the_machine_cannot_do_is_a_failed_call_not_a_failed_run(
-    workspace: SessionWorkspace, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(descriptor: int, offset: int, length: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
-    results = await call_tools(
-        workspace,
-        ("write_file", {"path": "big", "content": "no room for this"}),
-        ("run_command", {"command": "yes"}),
-        ("run_command", {"command": "kill -9 $PPID; sleep 1000"}),
-        ("run_command", {"command": "true " + "x" * (1 << 20)}),
-        ("write_file", {"path": "small", "content": ""}),
-    )
+    # Not isolated, so that a command can kill what watches over it.
+    async with CommandLauncher(policy=Policy()) as launcher:
+        results = await call_tools(
+            SessionWorkspace(tmp_path, launcher=launcher),
+            ("write_file", {"path": "big", "content": "no room for this"}),
+            ("run_command", {"command": "yes"}),
+            ("run_command", {"command": "kill -9 $PPID; sleep 1000"}),
+            ("run_command", {"command": "true " + "x" * (1 << 20)}),
+            ("write_file", {"path": "small", "content": ""}),
+        )
     assert [result.outcome for result in results] == ["failed", "failed", "failed", "retried", "success"]
     assert "No space left on device" in results[0].content
     assert "redirect its output to a file" in results[1].content

@@ -1,7 +1,7 @@
 """Starts commands through the zygote, and restarts that where it has died. One launcher serves one runner.
 
-A command gets a scrubbed environment, no input, and a session of its own; nothing it started outlives it. It
-is not confined otherwise: what its user may read and reach, it may. Where it works is the caller's choice.
+A command gets a scrubbed environment, no input, and a session of its own; nothing it started outlives it.
+What it may use is the launcher's policy, and the directories that the caller adds.
 """
 
 import asyncio
@@ -23,7 +23,9 @@ from pydantic_ai.workspaces import (
     WorkspaceUnavailableError,
 )
 
+from agent_runner.confinement.policy import Policy
 from agent_runner.workspace.command_environment import command_environment
+from agent_runner.workspace.command_policy import command_policy
 from agent_runner.workspace.running_command import (
     MAX_OUTPUT_BYTES,
     CommandEnd,
@@ -51,17 +53,23 @@ class CommandLauncher:
     """Runs commands. An async context manager: inside, the zygote is there; at its end all is killed."""
 
     def __init__(
-        self, base_environment: Mapping[str, str] | None = None, *, temporary_root: Path | None = None
+        self,
+        base_environment: Mapping[str, str] | None = None,
+        *,
+        temporary_root: Path | None = None,
+        policy: Policy | None = None,
     ) -> None:
         """`base_environment` is what every command gets; default: where programs usually are, UTF-8.
 
         Each command gets a temporary directory of its own, removed with it, in `temporary_root`; default:
-        the system's.
+        the system's. `policy` holds every command; default: the strongest this machine allows.
         """
         self._temporary_root = str(temporary_root or tempfile.gettempdir())
         self._base_environment = dict(
             command_environment({}) if base_environment is None else base_environment
         )
+        self.policy = command_policy(self._base_environment.get("PATH", "")) if policy is None else policy
+        """What commands may use; read before each command, so a change holds from the next one on."""
         self._zygote: ZygoteProcess | None = None
         self._is_closed = False
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
@@ -99,8 +107,11 @@ class CommandLauncher:
         directory: int,
         environment: Mapping[str, str],
         timeout_seconds: float | None,
+        writable: Sequence[Path] = (),
     ) -> CommandResult:
         """Run a command in the open `directory` to its end; nothing of it is left when this returns.
+
+        It may write there, and beneath the directories in `writable`.
 
         Raises:
             WorkspaceTimeoutError: it took longer than the timeout.
@@ -111,7 +122,13 @@ class CommandLauncher:
         """
         merged = {**self._base_environment, **environment}
         _check_text(argv, merged)
-        request = {"argv": list(argv), "env": merged, "temporary_root": self._temporary_root}
+        policy = self.policy._replace(writable=(*self.policy.writable, *map(str, writable)))
+        request = {
+            "argv": list(argv),
+            "env": merged,
+            "temporary_root": self._temporary_root,
+            "policy": policy.to_request(),
+        }
         loop = asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
         for _ in range(START_TRIES):
@@ -262,6 +279,8 @@ def _failed_start(program: str, stage: str, number: int) -> CommandResult:
         return CommandResult(exit_code=127, stdout="", stderr=f"{program}: command not found\n")
     if stage == "exec" and number in _NOT_EXECUTABLE:
         return CommandResult(exit_code=126, stdout="", stderr=f"{program}: {reason}\n")
+    if stage == "confinement":
+        raise WorkspaceError(f"the command was not started, because it could not be isolated: {reason}")
     if number == errno.E2BIG:
         raise OSError(number, reason)
     raise _could_not_start(reason)

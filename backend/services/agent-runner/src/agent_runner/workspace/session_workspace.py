@@ -115,6 +115,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
                 directory=directory,
                 environment={**self._environment(), **(env or {})},
                 timeout_seconds=timeout,
+                writable=[] if self._home is None else [self._home],
             )
         finally:
             os.close(directory)

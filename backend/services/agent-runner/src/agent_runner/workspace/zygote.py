@@ -1,43 +1,58 @@
 """The process that starts commands: forks a supervisor for each, and kills what a command leaves behind.
 
 Run as a script (`python -I -S -E zygote.py FD`) with an empty environment, before the runner has anything to
-hide; so it imports the standard library only, has one thread, and knows neither agents nor secrets.
+hide; so it imports the standard library and `confinement` only, has one thread, and knows neither agents nor
+secrets.
 
 For each command the runner sends one byte over FD, with four descriptors: a control socket, the command's
 stdout and stderr, and its directory. Over the control socket goes a length (4 bytes, big-endian) and a
-request `{"argv": [...], "env": {...}, "temporary_root": "..."}`; back come lines of JSON:
-`{"supervisor": pid}` once, then one report, either `{"exit_code": n, "survivors": n}` or
-`{"stage": "fork"|"directory"|"exec", "errno": n}`. End of file from the runner, by intent or by its death,
-means: kill everything. Over FD goes back `pid` and a line feed for each supervisor that died without a
-report, once its processes are gone too.
+request `{"argv": [...], "env": {...}, "temporary_root": "...", "policy": {...}}`, the policy as
+`Policy.to_request` gives it; back come lines of JSON: `{"supervisor": pid}` once, then one report, either
+`{"exit_code": n, "survivors": n}` or `{"stage": "fork"|"directory"|"confinement"|"exec", "errno": n}`. End of
+file from the runner, by intent or by its death, means: kill everything. Over FD goes back `pid` and a line
+feed for each supervisor that died without a report, once its processes are gone too.
 """
-# ruff: noqa: PTH102, PTH106, PTH110, PTH208 - pathlib would be a good part of what this process loads
+# ruff: noqa: PTH100, PTH102, PTH106, PTH120 - pathlib would be a good part of what this process loads
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
-import resource
 import select
 import signal
 import socket
 import struct
 import sys
 import time
-from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
-KILL_SECONDS: Final = 5.0
-"""After this long what cannot be killed (a setuid program, a hung disk) is left, and counted as survivor."""
+# Isolated from everything but the standard library, by `-I -S`: the program's own package is found like this,
+# and nothing else beside it is, for the rest of this process's life.
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from agent_runner.confinement.kernel import IS_LINUX, MACHINE
+from agent_runner.confinement.landlock import SCOPE_ABI
+from agent_runner.confinement.layers import confine_command, enter_supervisor_domain
+from agent_runner.confinement.policy import Policy
+from agent_runner.confinement.process_tree import (
+    KILL_SECONDS,
+    become_reaper,
+    drain,
+    kill_all,
+    kill_tree,
+    reap,
+    send_signal,
+    watch_children,
+)
+from agent_runner.confinement.seccomp_rules import filter_for
+
+sys.path.pop()
+
 STRAGGLER_SECONDS: Final = 0.2
 """What a command's last children get to end by themselves, such as the `tee` of a process substitution."""
 COMMAND_UMASK: Final = 0o022
 """The directory itself is closed to other users; files carried out of it keep the usual modes."""
 POLL_MILLISECONDS: Final = 20.0
-IS_LINUX: Final = sys.platform == "linux"
 
-_PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 15, 36  # prctl(2)
 _DESCRIPTORS_PER_COMMAND: Final = 4
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 
@@ -47,6 +62,7 @@ def main() -> None:
     reset_signals()
     gc.disable()  # what is made here is little, and a collection would copy every page after a fork
     become_reaper(b"stigmer-zygote")
+    prepare_filters()
     control = socket.socket(fileno=int(sys.argv[1]))
     children_ended = watch_children()
     poller = select.poll()
@@ -73,6 +89,12 @@ def main() -> None:
                 control.sendall(b"".join(b"%d\n" % pid for pid in unreported))
             unreported.clear()
     end_supervisors(supervisors, children_ended)
+
+
+def prepare_filters() -> None:
+    """Build the filters that most commands will need once, not after each fork."""
+    for network in ("none", "web", "all"):
+        filter_for(MACHINE, network=network, landlock_abi=SCOPE_ABI, supervisor=0)
 
 
 def end_supervisors(supervisors: set[int], children_ended: int) -> None:
@@ -147,11 +169,13 @@ def supervise(
     request = receive_request(control)
     if request is None:
         return None
+    policy = Policy.of_request(request["policy"])
     temporary = make_temporary_directory(request["temporary_root"])
     if temporary is not None:
         request["env"].setdefault("TMPDIR", temporary)
+        policy = policy._replace(writable=(*policy.writable, temporary))
     try:
-        return run_command(request, control, stdout, stderr, directory, children_ended)
+        return run_command(request, policy, control, stdout, stderr, directory, children_ended)
     finally:
         if temporary is not None:
             remove_temporary_directory(temporary)
@@ -159,6 +183,7 @@ def supervise(
 
 def run_command(
     request: dict[str, Any],
+    policy: Policy,
     control: socket.socket,
     stdout: int,
     stderr: int,
@@ -167,7 +192,11 @@ def run_command(
 ) -> dict[str, int | str]:
     """Run the command to its end, or until told to kill it; the report."""
     try:
-        command, failure = start(request, stdout, stderr, directory)
+        is_domain_closed = enter_supervisor_domain(policy)
+    except OSError as error:
+        return {"stage": "confinement", "errno": error.errno or 0}
+    try:
+        command, failure = start(request, policy, stdout, stderr, directory)
     except OSError as error:
         return {"stage": "fork", "errno": error.errno or 0}
     for descriptor in (stdout, stderr, directory):
@@ -191,7 +220,7 @@ def run_command(
                 # No process can adopt orphans (macOS): the command's process group is all that can be found.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(command, signal.SIGKILL)
-            survivors = kill_all(children_ended)
+            survivors = kill_all(children_ended, is_domain_closed=is_domain_closed)
             return {"exit_code": 137 if exit_code is None else exit_code, "survivors": survivors}
         ready = poller.poll(None if exit_code is None else STRAGGLER_SECONDS * 1000)
         is_told_to_kill = any(descriptor == control.fileno() for descriptor, _ in ready)
@@ -230,13 +259,13 @@ def receive_request(control: socket.socket) -> dict[str, Any] | None:
 
 
 def start(
-    request: dict[str, Any], stdout: int, stderr: int, directory: int
+    request: dict[str, Any], policy: Policy, stdout: int, stderr: int, directory: int
 ) -> tuple[int, dict[str, int | str] | None]:
     """Fork and execute the command: its pid, and the report of the failure where it could not be executed."""
     failure_reader, failure_writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        execute(request, stdout, stderr, directory, failure_writer)
+        execute(request, policy, stdout, stderr, directory, failure_writer)
     os.close(failure_writer)
     failure = b""
     while chunk := os.read(failure_reader, 64):
@@ -248,104 +277,29 @@ def start(
     return pid, {"stage": stage, "errno": int(number)}
 
 
-def execute(request: dict[str, Any], stdout: int, stderr: int, directory: int, failure: int) -> NoReturn:
+def execute(
+    request: dict[str, Any], policy: Policy, stdout: int, stderr: int, directory: int, failure: int
+) -> NoReturn:
     """The body of the forked command: nothing of the supervisor may remain but the three standard streams."""
     stage = "directory"
     try:
         os.setsid()
         os.fchdir(directory)
-        stage = "exec"
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.umask(COMMAND_UMASK)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in (*_IGNORED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        stage = "confinement"
+        confine_command(policy, directory, os.getppid())
+        stage = "exec"
         argv: list[str] = request["argv"]
         os.execvpe(argv[0], argv, request["env"])  # noqa: S606 - what this process is for
     except OSError as error:
         os.write(failure, b"%s %d" % (stage.encode("ascii"), error.errno or 0))
     finally:
         os._exit(127)
-
-
-def kill_all(children_ended: int) -> int:
-    """Kill every descendant of this process; how many could not be killed in time."""
-    give_up_at, pause = time.monotonic() + KILL_SECONDS, 1.0
-    poller = select.poll()
-    poller.register(children_ended, select.POLLIN)
-    while reap()[1]:
-        alive = kill_tree(os.getpid(), ())
-        if time.monotonic() > give_up_at:
-            return alive
-        poller.poll(pause)  # ends at once when a child does, as where processes fork and end in turn
-        pause = min(50.0, pause * 1.5)
-        drain(children_ended)
-    return 0
-
-
-def kill_tree(root: int, spared: Iterable[int]) -> int:
-    """Stop, then kill the descendants of `root` that exist now, but not the `spared` children; how many."""
-    found, pending = list[int](), [pid for pid in children_of(root) if pid not in spared]
-    while pending:
-        pid = pending.pop()
-        # Stopped, it can neither fork nor end, so that its children are still found below it.
-        send_signal(pid, signal.SIGSTOP)
-        found.append(pid)
-        pending += children_of(pid)
-    for pid in found:
-        send_signal(pid, signal.SIGKILL)
-    return len(found)
-
-
-def children_of(pid: int) -> list[int]:
-    """The children of all threads of a process."""
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-        return [
-            int(child)
-            for thread in threads
-            for child in read_file(f"/proc/{pid}/task/{thread}/children").split()
-        ]
-    except FileNotFoundError:
-        return [] if HAS_CHILDREN_FILES else children_by_parent(pid)
-    except OSError:
-        return []
-
-
-def children_by_parent(parent: int) -> list[int]:
-    """`children_of` for kernels without CONFIG_PROC_CHILDREN: look at every process."""
-    found = list[int]()
-    for name in os.listdir("/proc") if IS_LINUX else ():
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                # The name, in parentheses, may hold anything; the parent is the second field after it.
-                if int(read_file(f"/proc/{name}/stat").rpartition(b")")[2].split()[1]) == parent:
-                    found.append(int(name))
-    return found
-
-
-def reap() -> tuple[dict[int, int], bool]:
-    """Collect children that have ended: exit code or negative signal by pid, and whether any child is left.
-
-    An orphan is adopted and so a child; where none is left, no descendant is.
-    """
-    ended = dict[int, int]()
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return ended, False
-        if pid == 0:
-            return ended, True
-        ended[pid] = os.waitstatus_to_exitcode(status)
-
-
-def send_signal(pid: int, number: int) -> None:
-    """Signal a process that may have ended, or belong to another user."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
 
 
 def reset_signals() -> None:
@@ -356,50 +310,10 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def become_reaper(name: bytes) -> None:
-    """Adopt orphaned descendants, and bear a name that `killall python` does not match."""
-    if IS_LINUX:
-        LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        LIBC.prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
-
-
-def watch_children() -> int:
-    """A descriptor that becomes readable when a child ends."""
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, ignore_signal)
-    return reader
-
-
-def ignore_signal(number: int, frame: object) -> None:
-    """A handler that only lets the signal be noticed; ignored, children would vanish unreaped."""
-
-
-def drain(descriptor: int) -> None:
-    """Empty a descriptor of `watch_children`."""
-    with contextlib.suppress(BlockingIOError):
-        while os.read(descriptor, 4096):
-            pass
-
-
-def read_file(path: str) -> bytes:
-    """A small file of /proc."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.read(descriptor, 1 << 20)
-    finally:
-        os.close(descriptor)
-
-
 def to_line(message: dict[str, Any]) -> bytes:
     """A message as a line of JSON."""
     return json.dumps(message).encode("ascii") + b"\n"
 
-
-LIBC: Final = ctypes.CDLL(None)
-HAS_CHILDREN_FILES: Final = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,106 @@
+"""Applies a policy, layer by layer in the only order that works: each takes away what an earlier one needs.
+
+The supervisor of a command enters one Landlock domain, the command another inside it. So the supervisor can
+signal the command and all it started, and nothing else; the command can not signal its supervisor.
+"""
+
+import errno
+import os
+
+from agent_runner.confinement.capabilities import drop_capabilities
+from agent_runner.confinement.kernel import IS_LINUX, MACHINE, forbid_new_privileges
+from agent_runner.confinement.landlock import (
+    EVERYTHING_BUT_DEVICES,
+    MAKE_AND_USE_FILES,
+    PORTS_ABI,
+    READ,
+    READ_AND_EXECUTE,
+    SCOPE_ABI,
+    USE_FILE,
+    Ruleset,
+)
+from agent_runner.confinement.limits import (
+    COMMAND_OOM_SCORE,
+    SUPERVISOR_OOM_SCORE,
+    give_way,
+    limit_process,
+    set_oom_score,
+)
+from agent_runner.confinement.policy import Policy
+from agent_runner.confinement.seccomp import install
+from agent_runner.confinement.seccomp_rules import filter_for
+
+
+def enter_supervisor_domain(policy: Policy) -> bool:
+    """Close this process off from signalling and tracing anything but what it will start.
+
+    Returns:
+        Whether kill(-1) from here now reaches exactly what it started. Where signals cannot be confined
+        (Landlock before 6), nothing is entered.
+    """
+    if not IS_LINUX:
+        return False
+    set_oom_score(SUPERVISOR_OOM_SCORE)
+    forbid_new_privileges()
+    if policy.landlock_abi < SCOPE_ABI:
+        return False
+    outside = os.getppid()
+    with Ruleset(policy.landlock_abi, files=False, ports=False) as ruleset:
+        ruleset.enter()
+    return _is_out_of_reach(outside)
+
+
+def _is_out_of_reach(pid: int) -> bool:
+    """Whether this process may not signal `pid`: without that, kill(-1) would kill the runner."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
+
+
+def confine_command(policy: Policy, directory: int, supervisor: int) -> None:
+    """Hold this process to the policy; called between fork and exec, in the open `directory` it works in.
+
+    Raises:
+        OSError: the kernel refused a layer that the policy asks for; the command must not be executed.
+    """
+    if IS_LINUX:
+        set_oom_score(COMMAND_OOM_SCORE)
+    give_way()
+    limit_process(processes=policy.processes, memory_bytes=policy.memory_bytes, file_bytes=policy.file_bytes)
+    if policy.landlock_abi or policy.has_seccomp:
+        drop_capabilities()
+        forbid_new_privileges()
+    if policy.landlock_abi:
+        _enter_command_domain(policy, directory)
+    if policy.has_seccomp:
+        install(
+            filter_for(
+                MACHINE,
+                network=policy.network,
+                landlock_abi=min(policy.landlock_abi, SCOPE_ABI),
+                supervisor=supervisor if policy.landlock_abi < SCOPE_ABI else 0,
+            )
+        )
+
+
+def _enter_command_domain(policy: Policy, directory: int) -> None:
+    with Ruleset(policy.landlock_abi, files=True, ports=policy.network != "all") as ruleset:
+        for paths, access in (
+            (policy.readable, READ),
+            (policy.executable, READ_AND_EXECUTE),
+            (policy.devices, USE_FILE),
+            (policy.droppable, MAKE_AND_USE_FILES),
+            (policy.writable, EVERYTHING_BUT_DEVICES),
+        ):
+            for path in paths:
+                ruleset.allow_path(path, access)
+        ruleset.allow_descriptor(directory, EVERYTHING_BUT_DEVICES)
+        if policy.network == "web":
+            if policy.landlock_abi < PORTS_ABI:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            ruleset.allow_connecting(policy.ports)
+        ruleset.enter()

@@ -1,0 +1,38 @@
+"""What one command may use, as the runner sends it to the zygote. Decides nothing and applies nothing."""
+
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+Network: TypeAlias = Literal["none", "web", "all"]
+
+
+class Policy(NamedTuple):
+    """Paths are absolute; what does not exist is skipped."""
+
+    landlock_abi: int = 0
+    """The version of Landlock to use; 0: none."""
+    has_seccomp: bool = False
+    network: Network = "none"
+    """`web` is TCP to `ports` only, and needs Landlock 4."""
+    ports: tuple[int, ...] = ()
+    readable: tuple[str, ...] = ()
+    """Files and directory trees to read."""
+    executable: tuple[str, ...] = ()
+    """Directory trees to read and execute from."""
+    devices: tuple[str, ...] = ()
+    """Files to read and write."""
+    droppable: tuple[str, ...] = ()
+    """Directories to make files in and use them by name, without seeing those of others."""
+    writable: tuple[str, ...] = ()
+    """Directory trees for everything, besides the directory the command starts in."""
+    processes: int | None = None
+    memory_bytes: int | None = None
+    file_bytes: int | None = None
+
+    @staticmethod
+    def of_request(values: dict[str, Any]) -> "Policy":
+        """Read what `to_request` wrote."""
+        return Policy(*values.values())
+
+    def to_request(self) -> dict[str, Any]:
+        """As values that JSON knows, in the order of the fields."""
+        return self._asdict()

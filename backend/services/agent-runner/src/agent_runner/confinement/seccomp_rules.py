@@ -1,0 +1,145 @@
+"""Which system calls a command may not make, and why. The form of the filter is `seccomp`'s matter.
+
+A list of what is refused, not of what is allowed: container engines bring the other kind, and on a bare host
+ordinary programs must work. What was added to the kernel after this list was written does not exist for
+commands, which programs are prepared for.
+"""
+
+import errno
+import functools
+from typing import Final
+
+from agent_runner.confinement.landlock import SCOPE_ABI, TRUNCATE_ABI
+from agent_runner.confinement.seccomp import (
+    Check,
+    assemble,
+    refuse,
+    refuse_if_any_bit,
+    refuse_if_between,
+    refuse_if_equal,
+    refuse_unless_equal,
+)
+from agent_runner.confinement.system_calls import LAST_KNOWN, numbers_for
+
+_FORBIDDEN: Final = {
+    "looking into other processes": "ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp "
+    "process_madvise process_mrelease move_pages migrate_pages perf_event_open",
+    "ways around filters, and large parts of the kernel that commands do not need": "bpf userfaultfd "
+    "io_uring_setup io_uring_enter io_uring_register add_key request_key keyctl",
+    "changing what the file system is": "mount umount2 mount_setattr move_mount open_tree fsopen fsconfig "
+    "fsmount fspick pivot_root chroot open_by_handle_at fanotify_init swapon swapoff quotactl quotactl_fd "
+    "acct",
+    "namespaces, in which a command would be root": "setns unshare",
+    "memory and queues that outlive their processes and are shared by all of a user's": "shmget shmat shmctl "
+    "semget semop semctl semtimedop msgget msgsnd msgrcv msgctl mq_open mq_unlink",
+    "the machine": "init_module finit_module delete_module kexec_load kexec_file_load reboot settimeofday "
+    "clock_settime clock_adjtime adjtimex sethostname setdomainname syslog vhangup iopl ioperm",
+    # A watch on a directory tells the names that others make in it, which Landlock does not prevent.
+    "watching files": "inotify_add_watch",
+}
+_NOT_THERE: Final = "clone3 inotify_init inotify_init1"
+"""Reported as missing: libc then uses clone, whose flags can be seen, and programs look by themselves."""
+_NOT_SUPPORTED: Final = "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"
+"""Reported as on a file system without extended attributes: Landlock does not confine them."""
+
+_NEW_NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET
+_IOCTLS: Final = (
+    0x5412,  # TIOCSTI: types into a terminal
+    0x541C,  # TIOCLINUX
+    0x8901,  # FIOSETOWN and SIOCSPGRP: choose who gets a signal
+    0x8902,
+)
+_FCNTLS: Final = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+_O_ACCMODE, _O_TRUNC = 0o3, 0o1000
+_AF_INET, _AF_INET6 = 2, 10
+_SOCK_STREAM, _SOCK_DGRAM, _SOCK_TYPE_MASK = 1, 2, 0xF
+
+
+@functools.cache
+def filter_for(machine: str, *, network: str, landlock_abi: int, supervisor: int) -> bytes:
+    """The program for a command; empty for an architecture without a table of system calls.
+
+    Args:
+        machine: as `kernel.MACHINE`.
+        network: `none`, `web` or `all`.
+        landlock_abi: what Landlock already sees to; 0: nothing.
+        supervisor: pid of the command's supervisor; counts where Landlock does not confine signals.
+    """
+    numbers = numbers_for(machine)
+    if not numbers:
+        return b""
+    checks: dict[str, list[Check]] = {}
+    for names in _FORBIDDEN.values():
+        checks.update({name: [refuse(errno.EPERM)] for name in names.split()})
+    checks.update({name: [refuse(errno.ENOSYS)] for name in _NOT_THERE.split()})
+    checks.update({name: [refuse(errno.EOPNOTSUPP)] for name in _NOT_SUPPORTED.split()})
+    checks.update(_aimed_at_others())
+    checks["clone"] = [refuse_if_any_bit(0, _NEW_NAMESPACES, errno.EPERM)]
+    checks["socket"] = _sockets(network)
+    checks["ioctl"] = [refuse_if_equal(1, request, errno.EPERM) for request in _IOCTLS]
+    if landlock_abi < SCOPE_ABI:
+        checks.update(_signals(supervisor))
+    if 0 < landlock_abi < TRUNCATE_ABI:
+        checks.update(_truncation())
+    by_number = {numbers[name]: value for name, value in checks.items() if name in numbers}
+    return assemble(machine, by_number, LAST_KNOWN, errno.ENOSYS)
+
+
+def _aimed_at_others() -> dict[str, list[Check]]:
+    """Limits and priorities may be changed for the caller itself (pid 0) only; Landlock leaves them open."""
+    itself = (0,)
+    by_pid = ("prlimit64", "sched_setscheduler", "sched_setparam", "sched_setattr", "sched_setaffinity")
+    checks = {name: [refuse_unless_equal(0, itself, errno.EPERM)] for name in by_pid}
+    for name, one_process in (("setpriority", 0), ("ioprio_set", 1)):
+        checks[name] = [
+            refuse_unless_equal(0, (one_process,), errno.EPERM),
+            refuse_unless_equal(1, itself, errno.EPERM),
+        ]
+    return checks
+
+
+def _sockets(network: str) -> list[Check]:
+    """Local sockets are never made: through them a command would reach the host's agents and daemons.
+
+    `socketpair` is another call, and stays.
+    """
+    if network == "none":
+        return [refuse(errno.EACCES)]
+    types = (_SOCK_STREAM,) if network == "web" else (_SOCK_STREAM, _SOCK_DGRAM)
+    return [
+        refuse_unless_equal(0, (_AF_INET, _AF_INET6), errno.EACCES),
+        refuse_unless_equal(1, types, errno.EACCES, mask=_SOCK_TYPE_MASK),
+    ]
+
+
+def _signals(supervisor: int) -> dict[str, list[Check]]:
+    """For kernels whose Landlock does not confine signals: nothing as old as the supervisor can be signalled.
+
+    Pids are given out in ascending order, so the runner, the zygote and process 1 are older than the
+    supervisor, and what the command starts is younger (a wrap of the numbers makes that wrong both ways,
+    rarely). Also refused: -1, which is everyone, and the process groups of the same numbers.
+    """
+    older = [
+        refuse_if_between(0, 1, supervisor, errno.EPERM),
+        refuse_if_between(0, 2**32 - supervisor, 2**32 - 1, errno.EPERM),
+    ]
+    return {
+        "kill": older,
+        "tgkill": older,
+        "rt_sigqueueinfo": older,
+        "rt_tgsigqueueinfo": older,
+        "tkill": older,
+        "pidfd_send_signal": [refuse(errno.ENOSYS)],
+        "fcntl": [refuse_if_equal(1, command, errno.EPERM) for command in _FCNTLS],
+    }
+
+
+def _truncation() -> dict[str, list[Check]]:
+    """For kernels whose Landlock does not confine truncation: both ways that need no right to write."""
+    read_and_empty = {"value": _O_TRUNC, "error": errno.EPERM, "mask": _O_TRUNC | _O_ACCMODE}
+    return {
+        "truncate": [refuse(errno.EPERM)],
+        "open": [refuse_if_equal(1, **read_and_empty)],
+        "openat": [refuse_if_equal(2, **read_and_empty)],
+        "openat2": [refuse(errno.ENOSYS)],  # its flags are out of sight
+    }

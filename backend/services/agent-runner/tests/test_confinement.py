@@ -1,0 +1,143 @@
+"""The parts of `confinement` that no command can show here: tables, and filters of other architectures."""
+
+import errno
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent_runner.confinement.seccomp_rules import filter_for
+from agent_runner.confinement.system_calls import LAST_KNOWN, numbers_for
+
+HEADERS = {
+    "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
+    "aarch64": Path("/usr/include/asm-generic/unistd.h"),
+}
+ALLOWED, KILLED = 0x7FFF0000, 0x80000000
+SUPERVISOR = 1000
+
+
+def refused(error: int) -> int:
+    return 0x00050000 | error
+
+
+class Filter:
+    """Runs a filter as the kernel would, on calls of any architecture."""
+
+    def __init__(self, machine: str, *, network: str = "none", landlock_abi: int = 7) -> None:
+        program = filter_for(machine, network=network, landlock_abi=landlock_abi, supervisor=SUPERVISOR)
+        self._instructions = list(struct.iter_unpack("=HBBI", program))
+        self._architecture = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[machine]
+        self._numbers = numbers_for(machine)
+
+    def on(self, name: str, *arguments: int) -> int:
+        """What becomes of a call."""
+        return self.on_number(self._numbers[name], *arguments)
+
+    def on_number(self, number: int, *arguments: int, architecture: int | None = None) -> int:
+        words = [argument & (2**64 - 1) for argument in (*arguments, 0, 0, 0, 0, 0, 0)[:6]]
+        call = struct.pack("<IIQ6Q", number, architecture or self._architecture, 0, *words)
+        accumulator, position = 0, 0
+        while True:
+            code, if_true, if_false, value = self._instructions[position]
+            position += 1
+            match code:
+                case 0x20:
+                    accumulator = struct.unpack_from("<I", call, value)[0]
+                case 0x54:
+                    accumulator &= value
+                case 0x06:
+                    return value
+                case _:
+                    tests = {
+                        0x15: accumulator == value,
+                        0x25: accumulator > value,
+                        0x35: accumulator >= value,
+                        0x45: bool(accumulator & value),
+                    }
+                    position += if_true if tests[code] else if_false
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_the_numbers_of_system_calls_are_the_kernels(machine: str) -> None:
+    if not HEADERS[machine].exists():
+        pytest.skip("no kernel headers on this machine")
+    text = HEADERS[machine].read_text(encoding="utf-8")
+    known = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
+    numbers = numbers_for(machine)
+    assert {name: known[name] for name in numbers} == numbers
+    assert max(numbers.values()) <= LAST_KNOWN
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_a_filter_refuses_the_same_on_every_architecture(machine: str) -> None:
+    here = Filter(machine)
+    assert here.on("ptrace") == here.on("io_uring_setup") == here.on("unshare") == refused(errno.EPERM)
+    assert here.on("clone3") == here.on_number(LAST_KNOWN + 1) == refused(errno.ENOSYS)
+    assert here.on("socket", 2, 1) == refused(errno.EACCES)
+    assert (here.on("clone", 0x1200011), here.on("clone", 0x10000011)) == (ALLOWED, refused(errno.EPERM))
+    assert (here.on("prlimit64", 0), here.on("prlimit64", 77)) == (ALLOWED, refused(errno.EPERM))
+    priorities = [here.on("setpriority", *arguments) for arguments in ((0, 0), (0, 77), (2, 0))]
+    assert priorities == [ALLOWED, refused(errno.EPERM), refused(errno.EPERM)]
+    assert here.on("ioctl", 0, 0x5412) == refused(errno.EPERM)
+    assert here.on("ioctl", 0, 0x5401) == here.on("kill", 1, 9) == here.on("openat", 3, 0, 0o1000) == ALLOWED
+    assert here.on_number(0, architecture=0x40000003) == KILLED
+    assert here.on_number(0x40000000 + 41) == KILLED
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_the_web_is_tcp_only_and_everything_adds_datagrams(machine: str) -> None:
+    calls = {
+        "tcp": (2, 0o2000001),
+        "tcp6": (10, 1),
+        "udp": (2, 2),
+        "raw": (2, 3),
+        "local": (1, 1),
+        "netlink": (16, 3),
+    }
+    web, everything = Filter(machine, network="web"), Filter(machine, network="all")
+    assert {name for name, call in calls.items() if web.on("socket", *call) == ALLOWED} == {"tcp", "tcp6"}
+    allowed = {name for name, call in calls.items() if everything.on("socket", *call) == ALLOWED}
+    assert allowed == {"tcp", "tcp6", "udp"}
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_without_scopes_nothing_older_than_the_supervisor_can_be_signalled(machine: str) -> None:
+    old = Filter(machine, landlock_abi=5)
+    older = [1, SUPERVISOR - 1, SUPERVISOR, -1, -SUPERVISOR]
+    assert {old.on("kill", pid, 9) for pid in older} == {refused(errno.EPERM)}
+    assert {old.on("kill", pid, 9) for pid in (0, SUPERVISOR + 1, -SUPERVISOR - 1)} == {ALLOWED}
+    assert old.on("fcntl", 3, 8) == old.on("fcntl", 3, 10) == refused(errno.EPERM)
+    assert old.on("fcntl", 3, 2) == ALLOWED
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_before_landlock_3_files_cannot_be_emptied_without_the_right_to_write(machine: str) -> None:
+    old = Filter(machine, landlock_abi=2)
+    assert old.on("truncate") == old.on("openat", 3, 0, 0o1000) == refused(errno.EPERM)
+    assert old.on("openat2") == refused(errno.ENOSYS)
+    assert old.on("openat", 3, 0, 0o1001) == old.on("openat", 3, 0, 0) == ALLOWED
+
+
+def test_an_unknown_architecture_has_no_filter() -> None:
+    assert filter_for("riscv64", network="none", landlock_abi=7, supervisor=0) == b""
+
+
+def test_the_zygote_loads_little() -> None:
+    zygote = Path(__file__).parents[1] / "src/agent_runner/workspace/zygote.py"
+    script = (
+        "import runpy, sys; runpy.run_path(sys.argv[1]); print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-E", "-c", script, str(zygote)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    loaded = set(done.stdout.split())
+    assert "agent_runner" in loaded
+    assert not loaded & {"asyncio", "dataclasses", "inspect", "pathlib", "pydantic", "pydantic_ai", "psutil"}
