@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
+from agent_runner.__main__ import main
 from agent_runner.health import Check, HealthServer, probe_health
 from stigmer_contract.api import Readiness, ReadyCheck
 
@@ -100,9 +101,9 @@ async def test_nonsense_and_silence_disturb_nobody() -> None:
 
 async def test_the_probe_tells_ready_from_not_ready(capsys: pytest.CaptureFixture[str]) -> None:
     async with serve({"server": ok}) as server:
-        assert await asyncio.to_thread(probe_health, server.port) == 0
+        assert await asyncio.to_thread(probe_health, server.host, server.port) == 0
     async with serve({"server": offline}) as server:
-        assert await asyncio.to_thread(probe_health, server.port) == 1
+        assert await asyncio.to_thread(probe_health, server.host, server.port) == 1
 
     error = f"error: the runner on 127.0.0.1:{server.port} is not ready: server: connection refused\n"
     assert capsys.readouterr() == ("", error)
@@ -112,7 +113,7 @@ async def test_the_probe_of_a_runner_that_is_gone_says_so(capsys: pytest.Capture
     async with serve({}) as server:
         pass
 
-    assert await asyncio.to_thread(probe_health, server.port) == 1
+    assert await asyncio.to_thread(probe_health, server.host, server.port) == 1
     assert capsys.readouterr().err.startswith(f"error: no runner answers on 127.0.0.1:{server.port}: ")
 
 
@@ -131,3 +132,23 @@ async def test_the_command_probes_without_loading_what_the_worker_needs() -> Non
         )
 
     assert json.loads(result.stdout) == [0, []]
+
+
+@pytest.mark.parametrize("listens_on", ["127.0.0.2", "0.0.0.0"])  # noqa: S104  # what people set
+async def test_the_command_asks_where_the_runner_listens(
+    monkeypatch: pytest.MonkeyPatch, listens_on: str
+) -> None:
+    async with HealthServer(listens_on, 0, {"server": ok}, version="1.0.0") as server:
+        monkeypatch.setenv("STIGMER_HEALTH_HOST", listens_on)
+        monkeypatch.setenv("STIGMER_HEALTH_PORT", str(server.port))
+        monkeypatch.setattr(sys, "argv", ["agent-runner", "health"])
+        assert await asyncio.to_thread(main) == 0
+
+
+def test_the_command_says_which_variable_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STIGMER_HEALTH_PORT", "https")
+    monkeypatch.setattr(sys, "argv", ["agent-runner", "health"])
+    assert main() == 2
+    assert capsys.readouterr().err.startswith("error: STIGMER_HEALTH_PORT: ")

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from agent_runner.errors import SettingsError
-from agent_runner.settings import LlmProvider, RunnerSettings, load_settings, read_health_port, variables
+from agent_runner.settings import LlmProvider, RunnerSettings, load_settings, read_health_address, variables
 from stigmer_contract import temporal
 from stigmer_contract.manifest import Provider
 
@@ -210,8 +210,9 @@ def test_defaults_and_providers_agree_with_the_contract() -> None:
     assert get_args(LlmProvider) == get_args(Provider)
 
 
-def test_reading_the_health_port_needs_no_other_value_and_no_heavy_import() -> None:
-    assert read_health_port({"STIGMER_HEALTH_PORT": "7999", "MODE": "nonsense"}) == 7999
+def test_reading_the_health_address_needs_no_other_value_and_no_heavy_import() -> None:
+    assert read_health_address({"STIGMER_HEALTH_PORT": "7999", "MODE": "nonsense"}) == ("127.0.0.1", 7999)
+    assert read_health_address({"STIGMER_HEALTH_HOST": "::"}) == ("::1", 7235)
 
     code = "import sys, agent_runner.settings; print('pydantic' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

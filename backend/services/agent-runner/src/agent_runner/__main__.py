@@ -16,10 +16,7 @@ def main() -> int:
         case []:
             return _run_worker()
         case ["health"]:
-            from agent_runner.health import probe_health
-            from agent_runner.settings import read_health_port
-
-            return probe_health(read_health_port(os.environ))
+            return _probe()
         case ["--version"]:
             from importlib.metadata import version
 
@@ -31,6 +28,19 @@ def main() -> int:
         case _:
             print(f"error: unknown arguments {' '.join(sys.argv[1:])!r}\n{USAGE}", file=sys.stderr)
             return EXIT_USAGE
+
+
+def _probe() -> int:
+    from agent_runner.errors import SettingsError
+    from agent_runner.health import probe_health
+    from agent_runner.settings import read_health_address
+
+    try:
+        host, port = read_health_address(os.environ)
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return probe_health(host, port)
 
 
 def _run_worker() -> int:

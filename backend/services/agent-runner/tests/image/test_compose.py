@@ -1,4 +1,4 @@
-"""docker-compose.yml at work: an execution over PostgreSQL, shared by two runners, one of which is killed."""
+"""docker-compose.yml at work, as the guide starts it: PostgreSQL, two runners, one of which is killed."""
 
 import hashlib
 import json
@@ -13,8 +13,9 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from container_engine import REPOSITORY, Engine, wait_until
+from container_engine import REPOSITORY, SERVICE, Engine, wait_until
 from executions import agent_manifest
+from fenced_blocks import fenced_blocks
 from temporal_server import free_port
 
 pytestmark = pytest.mark.parametrize("engine", ["docker"], indirect=True)
@@ -40,7 +41,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
   as_postgres "echo 'create database $POSTGRES_DB' | postgres --single -D $PGDATA postgres >/dev/null"
 fi
-as_postgres "exec postgres -D $PGDATA -c listen_addresses=*"
+exec su postgres -s /bin/bash -c "PATH=$PATH; exec postgres -D $PGDATA -c listen_addresses=*"
 """
 
 TEMPORAL = """
@@ -77,26 +78,43 @@ def images(
 
 
 class Project:
-    """One project of docker-compose.yml, with names and a port of its own."""
+    """One project of docker-compose.yml, with names and a port of its own; started and ended by the guide."""
 
-    def __init__(self, directory: Path, images: dict[str, str]) -> None:
-        self.token = uuid4().hex
+    def __init__(self, home: Path, images: dict[str, str]) -> None:
         self.name = f"stigmer-test-{uuid4().hex[:12]}"
         self.endpoint = f"http://127.0.0.1:{(port := free_port())}"
-        token_file = directory / "token"
-        token_file.write_text(self.token, encoding="utf-8")
+        self._token_file = home / ".stigmer/compose/token"
         self._environment = images | {
-            "STIGMER_TOKEN_FILE": str(token_file),
+            "HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "COMPOSE_PROJECT_NAME": self.name,
+            "STIGMER_TOKEN_FILE": str(self._token_file),
             "STIGMER_PORT": str(port),
             "STIGMER_UID": str(os.getuid()),
             "STIGMER_GID": str(os.getgid()),
             "STIGMER_LLM_PROVIDER": "replay",
         }
 
-    def compose(self, *arguments: str) -> str:
-        """One call."""
+    @property
+    def token(self) -> str:
+        """What the guide made."""
+        return self._token_file.read_text(encoding="utf-8").strip()
+
+    def follow_guide(self, commands: str) -> str:
+        """Run commands of the guide. The images are there; `--wait` is newer than Debian's docker-compose."""
+        for written, exchanged in {
+            "docker compose": "docker-compose",
+            " --build": " --no-build",
+            " --wait": "",
+            "http://localhost:7234": self.endpoint,
+        }.items():
+            commands = commands.replace(written, exchanged)
+        return self.run("bash", "-euo", "pipefail", "-c", commands)
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """One command at the repository's root."""
         done = subprocess.run(
-            ["docker-compose", "--project-name", self.name, *arguments],
+            command,
             cwd=REPOSITORY,
             env=os.environ | self._environment,
             stdin=subprocess.DEVNULL,
@@ -105,21 +123,23 @@ class Project:
             timeout=300,
             check=False,
         )
-        if done.returncode != 0:
-            logs = self.compose("logs", "--tail=20") if arguments[0] == "up" else ""
-            raise AssertionError(f"docker-compose {arguments}: {done.stdout}\n{done.stderr}\n{logs}")
+        if check and done.returncode != 0:
+            logs = self.run("docker-compose", "logs", "--tail=20", check=False)
+            raise AssertionError(f"{command}: {done.stdout}\n{done.stderr}\n{logs}")
         return done.stdout
 
 
 @pytest.fixture
 def project(images: dict[str, str], tmp_path: Path) -> Iterator[Project]:
     """All of it, running."""
+    start, end = fenced_blocks(SERVICE / "docs/docker.md", "sh compose")
     project = Project(tmp_path, images)
     try:
-        project.compose("up", "--no-build", "--detach")
+        project.follow_guide(start)
         yield project
+        project.follow_guide(end)
     finally:
-        project.compose("down", "--volumes", "--timeout=20")
+        project.run("docker-compose", "down", "--volumes", "--timeout=20")
 
 
 def test_a_project_runs_executions_also_when_one_of_its_runners_is_killed(
@@ -134,7 +154,7 @@ def test_a_project_runs_executions_also_when_one_of_its_runners_is_killed(
         complete(client, project)
         runners[0].kill()
         complete(client, project)
-    tables = project.compose("exec", "-T", "postgresql", "psql", "--username=stigmer", "--list")
+    tables = project.run("docker-compose", "exec", "-T", "postgresql", "psql", "--username=stigmer", "--list")
     assert "stigmer" in tables
 
 
@@ -162,5 +182,5 @@ def complete(client: httpx.Client, project: Project) -> None:
     wait_until(
         lambda: client.get(path).raise_for_status().json()["phase"] == "completed",
         EXECUTION_SECONDS,
-        lambda: f"{client.get(path).text}\n{project.compose('logs', '--tail=20')}",
+        lambda: f"{client.get(path).text}\n{project.run('docker-compose', 'logs', '--tail=20')}",
     )

@@ -15,6 +15,7 @@ import yaml
 
 from agent_runner.settings import variables
 from container_engine import SERVICE, Container, Engine
+from fenced_blocks import fenced_blocks
 from image_registry import PASSWORD, USER, ImageRegistry
 from pod_security import violations
 from running_stack import RunningStack
@@ -24,12 +25,6 @@ GUIDE = SERVICE / "docs/docker.md"
 README = SERVICE / "README.md"
 GUIDE_TIMEOUT_SECONDS = 900
 KUBERNETES_VERSION = "1.34"
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a page, in order."""
-    text = page.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -48,8 +43,10 @@ def test_the_commands_run_in_order(
     (home / ".stigmer/run").mkdir(parents=True)
     (home / ".stigmer/run/token").write_text(stack.token, encoding="utf-8")
     name = f"stigmer-test-{uuid4().hex[:12]}"
-    commands = "\n".join([*blocks(README, "sh"), "make stop", "cd ../../..", *blocks(GUIDE, "sh")])
-    [dockerfile] = blocks(GUIDE, "dockerfile")
+    commands = "\n".join(
+        [*fenced_blocks(README, "sh"), "make stop", "cd ../../..", *fenced_blocks(GUIDE, "sh")]
+    )
+    [dockerfile] = fenced_blocks(GUIDE, "dockerfile")
     for written, exchanged in {
         "ghcr.io/stigmer/agent-runner:dev-local": image,
         "stigmer-agent-runner": name,
@@ -125,14 +122,21 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / path).exists() if path else anchor in headings, target
 
 
+def test_every_command_is_run_by_a_test() -> None:
+    """Those of `sh compose` by test_compose.py."""
+    fences = re.findall(r"^```(.*)$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(fences[::2]) == {"sh", "sh compose", "dockerfile", "yaml"}
+    assert set(fences[1::2]) == {""}
+
+
 def test_the_quick_start_has_at_most_five_lines() -> None:
-    [quick_start] = blocks(README, "sh")
+    [quick_start] = fenced_blocks(README, "sh")
     assert len(quick_start.splitlines()) <= 5
 
 
 def deployment() -> dict[str, Any]:
     """The guide's Kubernetes Deployment."""
-    [text] = blocks(GUIDE, "yaml")
+    [text] = fenced_blocks(GUIDE, "yaml")
     return yaml.safe_load(text)
 
 

@@ -12,7 +12,7 @@ PROBE_TIMEOUT_SECONDS: Final = 4.0
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
 
-def probe_health(port: int, host: str = "127.0.0.1") -> int:
+def probe_health(host: str, port: int) -> int:
     """Ask for `/readyz`; says on stderr why a runner is not ready.
 
     Returns:

@@ -7,7 +7,7 @@ from agent_runner.settings.runner_settings import (
     Mode,
     RunnerSettings,
     load_settings,
-    read_health_port,
+    read_health_address,
     variables,
 )
 from agent_runner.settings.values import Variable
@@ -20,6 +20,6 @@ __all__ = [
     "RunnerSettings",
     "Variable",
     "load_settings",
-    "read_health_port",
+    "read_health_address",
     "variables",
 ]

@@ -7,7 +7,7 @@ Imports pydantic only where a value needs it, and of the contract nothing that d
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 from agent_runner.errors import SettingsError
 from agent_runner.settings.values import (
@@ -249,6 +249,10 @@ class RunnerSettings:
         )
 
 
+_LOOPBACK_OF: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not bound
+"""Where those who listen on all interfaces are asked on their own machine."""
+
+
 def _variables_by_field() -> dict[str, Variable]:
     return {name: annotated.__metadata__[0] for name, annotated in RunnerSettings.__annotations__.items()}
 
@@ -276,13 +280,16 @@ def load_settings(environ: Mapping[str, str]) -> RunnerSettings:
     return settings
 
 
-def read_health_port(environ: Mapping[str, str]) -> int:
-    """Only the health port, for the probe, which needs no other value to be right.
+def read_health_address(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Only where health is answered, for the probe, which needs no other value to be right.
 
     Raises:
         SettingsError: the value is wrong.
     """
-    return cast("int", _read(_variables_by_field()["health_port"], environ))
+    variables_by_field = _variables_by_field()
+    host = cast("str", _read(variables_by_field["health_host"], environ))
+    port = cast("int", _read(variables_by_field["health_port"], environ))
+    return _LOOPBACK_OF.get(host, host), port
 
 
 def _read(variable: Variable, environ: Mapping[str, str]) -> object:
