@@ -17,6 +17,7 @@ StigmerError                    exit 1: what was asked for failed
     ├── EngineNotReady          the container engine that is wanted cannot be used
     ├── ImageUnavailable        the runner's image is not here, and cannot be had
     ├── ImageIncompatible       the runner's image is of another version, or no runner at all
+    ├── ImageUntrusted          the runner's image is not signed by whom it must be, or that cannot be told
     ├── ModelNotConfigured      no model is named anywhere
     └── StackNotRunning         the local stack is needed, and not there
 """
@@ -170,6 +171,10 @@ class ImageUnavailable(EnvironmentNotReady):
 
 class ImageIncompatible(EnvironmentNotReady):
     """The runner's image is of another version, for another machine, or no runner at all."""
+
+
+class ImageUntrusted(EnvironmentNotReady):
+    """Signature or provenance of the runner's image is missing or wrong, or cannot be checked."""
 
 
 class ModelNotConfigured(EnvironmentNotReady):

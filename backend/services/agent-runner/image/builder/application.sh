@@ -11,6 +11,9 @@ list_files() {
 
 list_files >/tmp/before
 sync_environment "$environment" --python-platform "$target_platform"
+# When it was installed, and what is only for taking it out again.
+find "$environment"/lib/python3*/site-packages -path '*.dist-info/*' \
+    \( -name uv_cache.json -o -name RECORD -o -name INSTALLER -o -name REQUESTED -o -name direct_url.json \) -delete
 list_files >/tmp/after
 if [ "$importable" != "$environment" ]; then
     sync_environment "$importable"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stigmer_cli.commands.image_options import Verify, verify_option
 from stigmer_cli.commands.server_logs import logs as server_logs
 from stigmer_cli.errors import EnvironmentNotReady, StackNotRunning
 
@@ -21,13 +22,14 @@ def runner() -> None:
 
 @runner.command(epilog="Example: stigmer runner pull")
 @click.option("--engine", type=click.Choice(["docker", "podman"]), help="Use this engine.")
+@verify_option
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def pull(engine: str | None, quiet: bool) -> None:
+def pull(engine: str | None, verify: Verify | None, quiet: bool) -> None:
     """Pull the runner's image; a running container stays as it is."""
     from stigmer_cli.output import print_line, print_note
     from stigmer_cli.stack.runner_image import pull_runner_image
 
-    chosen = pull_runner_image(_configuration(), engine, print_note, is_quiet=quiet)
+    chosen = pull_runner_image(_configuration(verify), engine, print_note, is_quiet=quiet)
     print_line(f"{chosen.reference} {chosen.digest or chosen.image.image_id}")
 
 
@@ -99,7 +101,10 @@ def shell(command: tuple[str, ...]) -> None:
     os.execv(program, arguments)  # noqa: S606  # an argument list, and this process has nothing left to do
 
 
-def _configuration() -> Configuration:
+def _configuration(verify: Verify | None = None) -> Configuration:
+    from dataclasses import replace
+
     from stigmer_cli.config import load_configuration
 
-    return load_configuration(os.environ)
+    configuration = load_configuration(os.environ)
+    return configuration if verify is None else replace(configuration, runner_verify=verify)

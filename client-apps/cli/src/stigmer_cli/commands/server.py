@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from stigmer_cli.commands.image_options import Verify, verify_option
 from stigmer_cli.commands.server_logs import logs
 from stigmer_cli.errors import EnvironmentNotReady, UsageError
 
@@ -34,6 +35,7 @@ def _start_options(function: FunctionT) -> FunctionT:
         click.option("--quiet", is_flag=True, help="Show no progress."),
         click.option("--image-archive", metavar="FILE", help="Load the runner's image from a file."),
         click.option("--use-local-image", is_flag=True, help="Use the newest image built on this machine."),
+        verify_option,
         click.option("--engine", type=click.Choice(["docker", "podman"]), help="Use this engine, or fail."),
         click.option("--native", is_flag=True, help="Run the runner as a plain process, uncontained."),
     ):
@@ -48,6 +50,7 @@ def start(
     engine: str | None,
     use_local_image: bool,
     image_archive: str | None,
+    verify: Verify | None,
     quiet: bool,
     wait: bool,
 ) -> None:
@@ -55,7 +58,7 @@ def start(
 
     Where the stack runs, only a runner's container that is to be another one now is replaced.
     """
-    _start(_configuration(), _wish(native, engine, use_local_image, image_archive, quiet), wait)
+    _start(_configuration(verify), _wish(native, engine, use_local_image, image_archive, quiet), wait)
 
 
 @server.command(epilog="Example: stigmer server restart")
@@ -65,6 +68,7 @@ def restart(
     engine: str | None,
     use_local_image: bool,
     image_archive: str | None,
+    verify: Verify | None,
     quiet: bool,
     wait: bool,
 ) -> None:
@@ -72,19 +76,20 @@ def restart(
     from stigmer_cli import stack
 
     wish = _wish(native, engine, use_local_image, image_archive, quiet)
-    configuration = _configuration()
+    configuration = _configuration(verify)
     stack.stop(configuration)
     _start(configuration, wish, wait)
 
 
 @server.command(epilog="Example: stigmer server update")
+@verify_option
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def update(quiet: bool) -> None:
+def update(verify: Verify | None, quiet: bool) -> None:
     """Pull the runner's image, and replace a running container with a drain."""
     from stigmer_cli import stack
     from stigmer_cli.output import print_note
 
-    configuration = _configuration()
+    configuration = _configuration(verify)
     wish = stack.RunnerWish(must_pull=True, is_quiet=quiet)
     if stack.running_version(configuration) is None:
         from stigmer_cli.stack.runner_image import pull_runner_image
@@ -138,10 +143,13 @@ def status(as_json: bool) -> int:
     return 0 if current.ready else EnvironmentNotReady.exit_code
 
 
-def _configuration() -> Configuration:
+def _configuration(verify: Verify | None = None) -> Configuration:
+    from dataclasses import replace
+
     from stigmer_cli.config import load_configuration
 
-    return load_configuration(os.environ)
+    configuration = load_configuration(os.environ)
+    return configuration if verify is None else replace(configuration, runner_verify=verify)
 
 
 def _wish(

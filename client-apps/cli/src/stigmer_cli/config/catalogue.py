@@ -22,6 +22,7 @@ from stigmer_cli.config.values import (
 LlmProvider = Literal["openai", "anthropic", "ollama", "openai-compatible", "replay"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 EngineChoice = Literal["auto", "docker", "podman", "none"]
+Verify = Literal["auto", "require", "off"]
 PullPolicy = Literal["missing", "always", "never"]
 SelinuxLabel = Literal["none", "shared", "private"]
 
@@ -167,6 +168,36 @@ class Configuration:
             "When the image is pulled: missing, always or never.",
             choice(get_args(PullPolicy)),
             "missing",
+        ),
+    ]
+    runner_verify: Annotated[
+        Verify,
+        Setting(
+            "runner.verify",
+            "STIGMER_VERIFY",
+            "Whether a pulled image must be signed: auto where it is known by whom, as it is of Stigmer's "
+            "own images; require always; off never.",
+            choice(get_args(Verify)),
+            "auto",
+        ),
+    ]
+    runner_signer: Annotated[
+        str | None,
+        Setting(
+            "runner.signer",
+            "STIGMER_SIGNER",
+            "The GitHub workflow that signs `runner.image`, as its certificate names it; `*` at its end "
+            "stands for anything. Unset: for Stigmer's own images Stigmer's, for others nobody.",
+            text,
+        ),
+    ]
+    runner_trust_root: Annotated[
+        Path | None,
+        Setting(
+            "runner.trustRoot",
+            "STIGMER_TRUST_ROOT",
+            "Sigstore's trusted_root.json that signatures are checked by; unset: the public Sigstore's.",
+            absolute_file,
         ),
     ]
     runner_memory_bytes: Annotated[

@@ -111,7 +111,7 @@ class Images:
         if reference.is_on_loopback and self.engine_kind == "podman":
             # Podman 4.3 speaks plain HTTP only by this call of its own, which tells no layers.
             api, path = EngineApi(api.socket_path, _LIBPOD), "/libpod/images/pull"
-            query = {"reference": str(reference), "tlsVerify": "false", "policy": "always"}
+            query = {"reference": reference.pinned, "tlsVerify": "false", "policy": "always"}
         headers = {} if credentials is None else {"X-Registry-Auth": credentials.header()}
         try:
             with (
@@ -127,7 +127,7 @@ class Images:
                         on_event(event)
         except EngineRefused as error:
             raise explain_pull_error(str(reference), error.said) from error
-        found = self.find(f"{reference.name}@{reference.digest}" if reference.digest else str(reference))
+        found = self.find(reference.pinned)
         if found is None:  # Podman 4.3 may end the stream without a word
             raise ImageNotFound(str(reference), "the pull ended without an image and without a reason")
         return found
@@ -153,6 +153,12 @@ class Images:
         finally:
             ended.set()
             thread.join()
+
+    def add_tag(self, image: Image, reference: ImageReference) -> Image:
+        """Lets the image be found by the reference's name and tag; answers it with them."""
+        query = {"repo": reference.name, "tag": reference.tag or "latest"}
+        self.api.call(f"tag {reference}", "POST", f"/images/{image.image_id}/tag", query=query)
+        return self.find(image.image_id) or image
 
     def load(self, archive: Path) -> str:
         """Loads what `docker save` or `podman save` wrote; answers the reference or id of its image.

@@ -53,6 +53,11 @@ class ImageReference:
         return self.digest or self.tag or "latest"
 
     @property
+    def pinned(self) -> str:
+        """As every engine takes it: Podman 4.3 refuses a tag beside a digest."""
+        return f"{self.name}@{self.digest}" if self.digest else str(self)
+
+    @property
     def is_on_loopback(self) -> bool:
         """Whether the registry is on this machine, where plain HTTP is usual."""
         return _LOOPBACK.fullmatch(self.registry) is not None

@@ -1,6 +1,7 @@
-"""Asks a registry how large an image is, before it is pulled (OCI distribution specification 1.1)."""
+"""Asks a registry about an image, before it is pulled (OCI distribution specification 1.1)."""
 
 import base64
+import hashlib
 import json
 import queue
 import re
@@ -22,7 +23,10 @@ from stigmer_cli.containers.errors import (
 from stigmer_cli.containers.references import DEFAULT_REGISTRY, ImageReference
 
 _TIMEOUT_SECONDS = 10.0
-_MAX_MANIFEST_BYTES = 4_000_000
+_MAX_DOCUMENT_BYTES = 16_000_000
+_MAX_DOCUMENTS = 64
+_NO_REFERRERS = (400, 404, 405)
+"""How registries say that they do not know the endpoint, or have no such tag."""
 _ACCEPTED = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -87,6 +91,22 @@ def ask_layer_sizes(
     return told
 
 
+def attached_documents(
+    reference: ImageReference, artifact_type: str, credentials: Credentials | None
+) -> tuple[str, list[bytes]]:
+    """The digest that a reference points at now, and the documents of that type on it, at most 64.
+
+    Raises:
+        ImageError: its subclass tells why the registry does not tell.
+    """
+    try:
+        attached = _Attached(reference, credentials)
+        digest = reference.digest or attached.resolve(reference.version)
+        return digest, attached.read(digest, artifact_type)
+    except (OSError, _LoginNeeded, ValueError, KeyError, TypeError) as error:
+        raise _explain(str(reference), error) from error
+
+
 def _explain(reference: str, error: Exception) -> ImageError:
     match error:
         case urllib.error.HTTPError():
@@ -124,7 +144,7 @@ class _Registry:
     def __init__(self, reference: ImageReference, credentials: Credentials | None) -> None:
         host = _HUB_HOST if reference.registry == DEFAULT_REGISTRY else reference.registry
         scheme = "http" if reference.is_on_loopback else "https"
-        self._base_url = f"{scheme}://{host}/v2/{reference.repository}/manifests/"
+        self._base_url = f"{scheme}://{host}/v2/{reference.repository}/"
         self._repository = reference.repository
         self._basic: str | None = None
         if credentials is not None:
@@ -133,7 +153,11 @@ class _Registry:
         self._authorization: str | None = None
 
     def manifest(self, version: str) -> dict[str, Any]:
-        url = self._base_url + version
+        return _document(self.fetch(f"manifests/{version}"))
+
+    def fetch(self, path: str) -> bytes:
+        """What is at a path of the repository, such as `blobs/sha256:…`; logs in where that is asked for."""
+        url = self._base_url + path
         try:
             return _get(url, self._authorization)
         except urllib.error.HTTPError as error:
@@ -158,15 +182,65 @@ class _Registry:
             "service": asked.get("service", ""),
             "scope": asked.get("scope", f"repository:{self._repository}:pull"),
         }
-        answer = _get(f"{realm}?{urlencode(query)}", self._basic)
+        answer = _document(_get(f"{realm}?{urlencode(query)}", self._basic))
         return f"Bearer {answer.get('token') or answer['access_token']}"
 
 
-def _get(url: str, authorization: str | None) -> dict[str, Any]:
+class _Attached(_Registry):
+    """What is attached to images of one repository (OCI distribution specification 1.1, "Referrers")."""
+
+    def resolve(self, version: str) -> str:
+        return f"sha256:{hashlib.sha256(self.fetch(f'manifests/{version}')).hexdigest()}"
+
+    def read(self, digest: str, artifact_type: str) -> list[bytes]:
+        found: list[bytes] = []
+        for entry in self._referrers(digest):
+            if str(entry.get("artifactType")) != artifact_type or len(found) == _MAX_DOCUMENTS:
+                continue
+            manifest = _document(self._checked("manifests", str(entry["digest"])))
+            [layer] = cast("list[dict[str, Any]]", manifest["layers"])
+            found.append(self._checked("blobs", str(layer["digest"])))
+        return found
+
+    def _referrers(self, digest: str) -> list[dict[str, Any]]:
+        # Registries without the endpoint keep the list under a tag ("Referrers Tag Schema").
+        for path in (f"referrers/{digest}", f"manifests/{digest.replace(':', '-')}"):
+            try:
+                return cast("list[dict[str, Any]]", _document(self.fetch(path))["manifests"])
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code not in _NO_REFERRERS:
+                    raise
+        return []
+
+    def _checked(self, kind: str, digest: str) -> bytes:
+        content = self.fetch(f"{kind}/{digest}")
+        if digest != f"sha256:{hashlib.sha256(content).hexdigest()}":
+            raise ValueError(f"the registry sent another content for {digest}")
+        return content
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Registries send blobs from elsewhere, where the login must not go."""
+
+    def redirect_request(  # its name and arguments are urllib's
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None:
+            request.remove_header("Authorization")
+        return request
+
+
+def _get(url: str, authorization: str | None) -> bytes:
     headers = {"Accept": _ACCEPTED} | ({"Authorization": authorization} if authorization else {})
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  # http on loopback and https only
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310  # as above
-        document: object = json.loads(response.read(_MAX_MANIFEST_BYTES))
+    with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_SECONDS) as response:
+        return cast("bytes", response.read(_MAX_DOCUMENT_BYTES))
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    document: object = json.loads(content)
     if not isinstance(document, dict):
         raise ValueError("no document")
     return cast("dict[str, Any]", document)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
-from stigmer_cli.containers.credentials import find_credentials
+from stigmer_cli.containers.credentials import Credentials, find_credentials
 from stigmer_cli.containers.errors import EngineGone, RegistryUnreachable
 from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, PullProgress
 from stigmer_cli.containers.registry import ask_layer_sizes, layer_sizes
+from stigmer_cli.runner_container.verification import verify_image
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -55,6 +56,7 @@ class ImagePuller:
 
         Raises:
             ImageError: its subclass tells the reason; a broken connection was tried again before.
+            ImageUntrusted: it is not signed as `runner.verify` demands.
         """
         credentials = find_credentials(reference.registry, self._configuration.environment)
         architecture = engine.traits.architecture
@@ -62,6 +64,7 @@ class ImagePuller:
             sizes = ask_layer_sizes(reference, architecture, credentials, OPTIONAL_SECONDS)
         else:
             sizes = layer_sizes(reference, architecture, credentials)
+        reference = self._verify(reference, credentials)
         if not self._is_quiet:
             size = f" ({_megabytes(sum(sizes.values()))})" if sizes else ""
             self._report(f"pulling the runner's image {reference}{size} with {engine.traits.title}")
@@ -74,7 +77,9 @@ class ImagePuller:
                 display.show(progress)
 
             try:
-                return engine.images.pull(reference, take, credentials)
+                image = engine.images.pull(reference, take, credentials)
+                is_verified = reference.digest is not None and reference.tag is not None
+                return engine.images.add_tag(image, reference) if is_verified else image
             except (RegistryUnreachable, EngineGone) as error:
                 # Where nothing has come, nothing was cut: trying again would only keep the person waiting.
                 if attempt == MAX_TRIES or not progress.has_begun:
@@ -88,6 +93,13 @@ class ImagePuller:
             finally:
                 display.close()
         raise AssertionError("the last try returns or raises")
+
+    def _verify(self, reference: ImageReference, credentials: Credentials | None) -> ImageReference:
+        """With the digest that was verified, so that nothing else is pulled."""
+        found = verify_image(reference, self._configuration, credentials)
+        if not self._is_quiet:
+            self._report(found.said)
+        return found.reference
 
     def _open_display(self) -> _Display:
         from stigmer_cli.output import is_terminal

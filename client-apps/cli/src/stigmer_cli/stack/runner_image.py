@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import EngineKind
+from stigmer_cli.errors import HomeUnusable
 from stigmer_cli.runner_container.engine_access import open_engine, told_to_the_person
 from stigmer_cli.runner_container.plan import read_plan
 from stigmer_cli.runner_container.pull_report import ImagePuller
@@ -18,12 +19,17 @@ def pull_runner_image(
 
     Raises:
         EngineNotReady: there is no engine.
+        HomeUnusable: the state folder cannot be made.
         ImageUnavailable, ImageIncompatible: the image cannot be had, or is not fit.
     """
     plan = read_plan(configuration)
     kind = EngineKind(engine) if engine else None if plan is None else plan.engine
     if configuration.runner_engine == "none":
         configuration = replace(configuration, runner_engine="auto")
+    try:  # Podman's service serves there
+        configuration.run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HomeUnusable(configuration.home, error.strerror or str(error)) from error
     with told_to_the_person():
         found = open_engine(configuration, kind)
     with found, told_to_the_person(found.traits.kind.value):

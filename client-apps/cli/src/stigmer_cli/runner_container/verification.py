@@ -1,0 +1,131 @@
+"""Decides whether an image may be pulled: signed by whom it must be, and built from what it must be.
+
+What is verified is a digest, and that digest is pulled then. How signatures are checked is `signatures`'.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from stigmer_cli.config import Configuration
+from stigmer_cli.containers import ImageReference
+from stigmer_cli.containers.credentials import Credentials
+from stigmer_cli.containers.registry import attached_documents
+from stigmer_cli.errors import ImageUntrusted
+from stigmer_cli.runner_container.released_image import REPOSITORY
+
+if TYPE_CHECKING:
+    from stigmer_cli.runner_container.signatures import Statement
+
+BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
+SIGNATURE: Final = "https://sigstore.dev/cosign/sign/v1"
+PROVENANCE: Final = "https://slsa.dev/provenance/v1"
+WORKFLOW: Final = "https://github.com/stigmer/stigmer/.github/workflows/build-agent-runner-image.yml"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found out about an image."""
+
+    reference: ImageReference
+    """With the digest to pull, where one was verified."""
+    said: str
+    """For the person: what was verified, or why nothing was."""
+
+
+def verify_image(
+    reference: ImageReference, configuration: Configuration, credentials: Credentials | None
+) -> Verification:
+    """Verifies as `runner.verify` says.
+
+    Raises:
+        ImageUntrusted: it must be signed and is not, is signed by somebody else, or that cannot be told.
+        ImageError: its registry does not tell; the subclass says why.
+    """
+    mode = configuration.runner_verify
+    signer = expected_signer(reference, configuration.runner_signer)
+    if mode == "off":
+        return Verification(reference, f"{reference} is not verified: `runner.verify` is off")
+    if signer is None:
+        if mode == "require":
+            raise _untrusted(
+                reference,
+                "nobody is named who may sign it",
+                "set `runner.signer` to the workflow that signs it",
+            )
+        return Verification(
+            reference, f"{reference} is not verified: it is not Stigmer's own, and `runner.signer` is not set"
+        )
+    digest, bundles = attached_documents(reference, BUNDLE_TYPE, credentials)
+    if not bundles:
+        raise _untrusted(reference, f"no signature is attached to {digest}", _OTHERWISE)
+    return _judge(replace(reference, digest=digest), digest, signer, bundles, configuration)
+
+
+def expected_signer(reference: ImageReference, configured: str | None) -> str | None:
+    """Who must have signed it: a workflow's identity, perhaps with `*` at its end; None: nobody knows."""
+    if configured is not None:
+        return configured
+    if reference.name != REPOSITORY:
+        return None
+    tag = reference.tag or ""
+    if tag == "main" or tag.startswith("dev-"):
+        return f"{WORKFLOW}@refs/heads/main"
+    bare = tag.removeprefix("v")
+    if bare.count(".") >= 2:
+        return f"{WORKFLOW}@refs/tags/v{bare}"
+    return f"{WORKFLOW}@refs/tags/v*"
+
+
+_OTHERWISE: Final = "compare it with the release's page; `--verify off` pulls it as it is"
+_CANNOT_TELL: Final = "try again, name a copy of the trust root in `runner.trustRoot`, or pass `--verify off`"
+
+
+def _judge(
+    reference: ImageReference, digest: str, signer: str, bundles: list[bytes], configuration: Configuration
+) -> Verification:
+    from stigmer_cli.runner_container.signatures import CannotTell, verified_statements
+
+    try:
+        found, refused = verified_statements(bundles, digest, signer, configuration.runner_trust_root)
+    except CannotTell as error:
+        raise _untrusted(
+            reference, f"there is nothing to check signatures by: {error}", _CANNOT_TELL
+        ) from error
+    signature = next((one for one in found if one.predicate_type == SIGNATURE), None)
+    provenance = next((one for one in found if one.predicate_type == PROVENANCE), None)
+    if signature is None:
+        raise _untrusted(reference, f"no signature on it holds: {_first(refused)}", _OTHERWISE)
+    if provenance is None:
+        raise _untrusted(reference, f"no provenance of it holds: {_first(refused)}", _OTHERWISE)
+    if (problem := _contradiction(provenance, signature)) is not None:
+        raise _untrusted(reference, problem, _OTHERWISE)
+    source = signature.repository.removeprefix("https://")
+    return Verification(
+        reference,
+        f"verified {reference}: signed by {signature.signer}, "
+        f"built there from commit {signature.commit[:12]} of {source}",
+    )
+
+
+def _contradiction(provenance: "Statement", signature: "Statement") -> str | None:
+    """Where the provenance says something else than the certificates do, which the builder cannot choose."""
+    if (provenance.commit, provenance.repository) != (signature.commit, signature.repository):
+        return "its signature and its provenance come from different sources"
+    try:
+        definition = cast("dict[str, Any]", provenance.predicate["buildDefinition"])
+        sources = cast("list[dict[str, Any]]", definition["resolvedDependencies"])
+        commits = {source["digest"].get("gitCommit") for source in sources} - {None}
+    except (KeyError, TypeError, AttributeError):
+        return "its provenance is not as SLSA 1.0 has it"
+    if commits != {provenance.commit}:
+        named = ", ".join(sorted(map(str, commits))) or "no commit"
+        return f"its provenance names {named}, and its certificate {provenance.commit}"
+    return None
+
+
+def _first(refused: list[str]) -> str:
+    return refused[0] if refused else "there is none"
+
+
+def _untrusted(reference: ImageReference, reason: str, hint: str) -> ImageUntrusted:
+    return ImageUntrusted(f"could not verify the image {str(reference)!r}: {reason}", hint)
