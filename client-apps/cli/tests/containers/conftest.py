@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -23,7 +24,9 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.skip(f"only {os.environ['STIGMER_TEST_ENGINE']} was asked for")
     directory = tmp_path_factory.mktemp("service")
     try:
-        found = find_engine(os.environ, directory, request.param)
+        # Longer than the commands under test, which have services of their own.
+        with mock.patch("stigmer_cli.containers.podman_service.IDLE_SECONDS", 1800):
+            found = find_engine(os.environ, directory, request.param)
     except EngineUnusable as error:
         if os.environ.get("CI"):
             raise

@@ -112,7 +112,7 @@ def test_an_image_is_pulled_and_its_size_is_known_before(
     engine: Engine, start_registry: StartRegistry, push: Callable[..., ImageReference]
 ) -> None:
     reference = push(start_registry())
-    sizes = layer_sizes(reference, engine.traits.architecture, None)
+    sizes = layer_sizes(reference, engine.traits.architecture, None, 10)
     assert len(sizes) == 1
     events: list[PullEvent | DownloadSeen] = []
     image = engine.images.pull(reference, events.append)
@@ -143,8 +143,9 @@ def test_a_registry_that_wants_a_login(
     reference = push(registry, login)
     failure = _failure(engine, reference)
     assert (type(failure), failure.can_retry) == (RegistryDenied, False)
-    assert layer_sizes(reference, engine.traits.architecture, None) == {}
-    assert layer_sizes(reference, engine.traits.architecture, login)
+    with pytest.raises(RegistryDenied):
+        layer_sizes(reference, engine.traits.architecture, None, 10)
+    assert layer_sizes(reference, engine.traits.architecture, login, 10)
     assert engine.images.pull(reference, lambda event: None, login).image_id
     assert login.password not in repr(login)
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -32,7 +33,9 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if os.environ.get("STIGMER_TEST_ENGINE", request.param) != request.param:
         pytest.skip(f"only {os.environ['STIGMER_TEST_ENGINE']} was asked for")
     try:
-        found = find_engine(os.environ, tmp_path_factory.mktemp("service"), EngineKind(request.param))
+        # Longer than the commands under test, which have services of their own.
+        with mock.patch("stigmer_cli.containers.podman_service.IDLE_SECONDS", 1800):
+            found = find_engine(os.environ, tmp_path_factory.mktemp("service"), EngineKind(request.param))
     except EngineUnusable as error:
         if os.environ.get("CI"):
             raise

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from stigmer_cli.containers.errors import EngineNotRunning
 
-START_TIMEOUT_SECONDS = 15.0
+START_TIMEOUT_SECONDS = 45.0
+"""Another Podman that writes a large layer keeps the store locked for so long (18 s seen on 2026-11-25)."""
 IDLE_SECONDS = 60
 """It ends by itself after so long without a request: should we be killed, it stays no longer than this."""
 SOCKET_PATTERN = "podman-*.sock"

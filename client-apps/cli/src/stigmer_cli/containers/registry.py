@@ -50,20 +50,10 @@ class _LoginNeeded(Exception):
 
 
 def layer_sizes(
-    reference: ImageReference, architecture: str, credentials: Credentials | None
-) -> dict[str, int]:
-    """As `ask_layer_sizes`; empty where it cannot be known, since nobody is the worse for it."""
-    try:
-        return ask_layer_sizes(reference, architecture, credentials)
-    except ImageError:
-        return {}
-
-
-def ask_layer_sizes(
     reference: ImageReference,
     architecture: str,
     credentials: Credentials | None,
-    timeout_seconds: float = _TIMEOUT_SECONDS,
+    timeout_seconds: float,
 ) -> dict[str, int]:
     """Compressed bytes of each layer, by 12 digits of its digest.
 

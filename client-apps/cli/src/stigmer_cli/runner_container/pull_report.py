@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.containers.credentials import Credentials, find_credentials
-from stigmer_cli.containers.errors import EngineGone, RegistryUnreachable
+from stigmer_cli.containers.errors import EngineGone, ImageError, RateLimited, RegistryUnreachable
 from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, PullProgress
-from stigmer_cli.containers.registry import ask_layer_sizes, layer_sizes
+from stigmer_cli.containers.registry import layer_sizes
 from stigmer_cli.runner_container.verification import verify_image
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 MAX_TRIES = 5
+ASKED_FOR_SECONDS = 10.0
+"""How long a registry is waited for that tells how large the image is."""
 OPTIONAL_SECONDS = 2.0
 """A first run without a network must not be slow only to learn that there is no image."""
 _FIRST_PAUSE_SECONDS = 0.5
@@ -59,11 +61,7 @@ class ImagePuller:
             ImageUntrusted: it is not signed as `runner.verify` demands.
         """
         credentials = find_credentials(reference.registry, self._configuration.environment)
-        architecture = engine.traits.architecture
-        if self._is_optional:
-            sizes = ask_layer_sizes(reference, architecture, credentials, OPTIONAL_SECONDS)
-        else:
-            sizes = layer_sizes(reference, architecture, credentials)
+        sizes = self._ask_sizes(reference, engine.traits.architecture, credentials)
         reference = self._verify(reference, credentials)
         if not self._is_quiet:
             size = f" ({_megabytes(sum(sizes.values()))})" if sizes else ""
@@ -101,6 +99,19 @@ class ImagePuller:
             self._report(found.said)
         return found.reference
 
+    def _ask_sizes(
+        self, reference: ImageReference, architecture: str, credentials: Credentials | None
+    ) -> dict[str, int]:
+        seconds = OPTIONAL_SECONDS if self._is_optional else ASKED_FOR_SECONDS
+        try:
+            return layer_sizes(reference, architecture, credentials, seconds)
+        except RateLimited:  # it limits the engine, too, which would try for a minute (Podman 4.3)
+            raise
+        except ImageError:  # the engine may know another way: a mirror, a proxy, a login of its own
+            if self._is_optional:
+                raise
+            return {}
+
     def _open_display(self) -> _Display:
         from stigmer_cli.output import is_terminal
 
@@ -135,7 +146,8 @@ class _Lines:
             return
         self._shown_share, self._shown_at = share, now
         speed = done / max(now - self._started_at, 0.001)
-        self._report(f"{_megabytes(done)} of {_megabytes(total)} ({share:.0%}), {_megabytes(speed)}/s")
+        left = f", {(total - done) / speed:.0f} s left" if done < total and speed else ""
+        self._report(f"{_megabytes(done)} of {_megabytes(total)} ({share:.0%}), {_megabytes(speed)}/s{left}")
 
     def close(self) -> None:
         """Has nothing to close."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from stigmer_cli.config import Configuration
+from stigmer_cli.config import Configuration, prepare_home
 from stigmer_cli.containers import EngineKind
 from stigmer_cli.errors import HomeUnusable
 from stigmer_cli.runner_container.engine_access import open_engine, told_to_the_person
@@ -18,10 +18,12 @@ def pull_runner_image(
     """Pulls the image that a start would use, whatever the policy.
 
     Raises:
+        HomeUnusable: the state folder cannot be made.
         EngineNotReady: there is no engine.
         HomeUnusable: the state folder cannot be made.
         ImageUnavailable, ImageIncompatible: the image cannot be had, or is not fit.
     """
+    prepare_home(configuration)
     plan = read_plan(configuration)
     kind = EngineKind(engine) if engine else None if plan is None else plan.engine
     if configuration.runner_engine == "none":
