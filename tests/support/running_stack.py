@@ -53,6 +53,7 @@ class RunningStack:
         """Starts nothing yet. `home` gets the database, Temporal's file, workspaces and logs."""
         self.home = home
         self.token = secrets.token_hex(16)
+        self.runner_token = secrets.token_hex(16)
         self.server_port = free_port()
         self.temporal = TemporalServer(home / "temporal.db")
         self._server_environment = dict(server_environment or {})
@@ -111,6 +112,7 @@ class RunningStack:
             "STIGMER_HOME": str(self.home),
             "STIGMER_PORT": str(self.server_port),
             "STIGMER_TOKEN": self.token,
+            "STIGMER_RUNNER_TOKEN": self.runner_token,
             "TEMPORAL_SERVICE_ADDRESS": self.temporal.address,
         }
         arguments = [sys.executable, "-m", "stigmer_server"]
@@ -129,7 +131,7 @@ class RunningStack:
             "MODE": "local",
             "TEMPORAL_SERVICE_ADDRESS": self.temporal.address,
             "STIGMER_BACKEND_ENDPOINT": self.endpoint,
-            "STIGMER_TOKEN": self.token,
+            "STIGMER_TOKEN": self.runner_token,
             "SANDBOX_ROOT_DIR": str(self.workspace_root),
             "STIGMER_HEALTH_PORT": str(health_port),
         }

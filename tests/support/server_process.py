@@ -21,6 +21,7 @@ STOP_TIMEOUT_SECONDS: Final = 10.0
 WAIT_SECONDS: Final = 30.0
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
 TOKEN: Final = "token-for-tests"
+RUNNER_TOKEN: Final = "token-of-runners-for-tests"
 NOWHERE: Final = "127.0.0.1:9"
 """An address where no Temporal is."""
 _POLL_SECONDS: Final = 0.02
@@ -54,6 +55,7 @@ class ServerProcess:
             "STIGMER_HOME": str(home),
             "STIGMER_PORT": str(self.port),
             "STIGMER_TOKEN": TOKEN,
+            "STIGMER_RUNNER_TOKEN": RUNNER_TOKEN,
             "STIGMER_RECONCILE_INTERVAL_SECONDS": "1",
             "TEMPORAL_SERVICE_ADDRESS": temporal_address,
             **({} if database_url is None else {"STIGMER_DATABASE_URL": database_url}),
@@ -108,9 +110,9 @@ class ServerProcess:
         """End it at once, as a crash would. Killing a dead one changes nothing."""
         self._end(signal.SIGKILL)
 
-    def client(self) -> "ServerApi":
-        """A client with the token; close it."""
-        return ServerApi(self.url)
+    def client(self, token: str = TOKEN) -> "ServerApi":
+        """A client with a token, by default the administrator's; close it."""
+        return ServerApi(self.url, token)
 
     def _end(self, signal_number: int) -> int:
         if self._process is None:
@@ -182,6 +184,7 @@ class ServerApi:
 
     def __init__(self, url: str, token: str = TOKEN) -> None:
         """`url` is the server's base URL."""
+        self.token = token
         self.http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},

@@ -62,9 +62,9 @@ for name in "${files[@]}"; do
     [[ -z ${!name:-} ]] || mount_file "$name" "${!name}"
 done
 if [[ -z ${STIGMER_TOKEN:-}${STIGMER_TOKEN_FILE:-} ]]; then
-    [[ -r $home/run/token ]] ||
-        fail "no token for stigmer-server: set STIGMER_TOKEN or STIGMER_TOKEN_FILE, or start the server, which writes '$home/run/token'" "$EXIT_ENVIRONMENT"
-    mount_file STIGMER_TOKEN_FILE "$home/run/token"
+    [[ -r $home/run/runner-token ]] ||
+        fail "no token for stigmer-server: set STIGMER_TOKEN or STIGMER_TOKEN_FILE, or start the server, which writes '$home/run/runner-token'" "$EXIT_ENVIRONMENT"
+    mount_file STIGMER_TOKEN_FILE "$home/run/runner-token"
 fi
 
 (umask 077 && mkdir -p -- "$workspace")

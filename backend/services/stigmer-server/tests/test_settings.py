@@ -71,7 +71,7 @@ def test_the_token_is_required() -> None:
 
     assert (
         str(raised.value)
-        == "STIGMER_TOKEN: is not set; set it, or STIGMER_TOKEN_FILE, to the token of callers"
+        == "STIGMER_TOKEN: is not set; set it, or STIGMER_TOKEN_FILE, to the administrator's token"
     )
 
 

@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "server": CommandEntry("server", "server", "Start, stop and inspect the local stack."),
         "runner": CommandEntry("runner", "runner", "Pull and inspect the runner's container."),
         "doctor": CommandEntry("doctor", "doctor", "Check that this machine can run agents."),
+        "tokens": CommandEntry("tokens", "tokens", "Make, list and revoke access tokens."),
         "config": CommandEntry("config", "config_group", "Show and set configuration."),
     },
     "Other": {

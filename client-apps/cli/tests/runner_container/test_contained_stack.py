@@ -52,11 +52,12 @@ def test_it_starts_contained_again_changes_nothing_and_a_stop_leaves_nothing(
     assert _one(engine, contained_home).container_id == container.container_id
 
     inspected = engine.api.call("inspect", "GET", f"/containers/{container.container_id}/json")
-    token = (contained_home.path / "run" / "token").read_text()
+    tokens = [(contained_home.path / "run" / name).read_text() for name in ("token", "runner-token")]
     assert CANARY not in json.dumps(inspected)
-    assert token not in json.dumps(inspected)
+    assert all(token not in json.dumps(inspected) for token in tokens)
     assert all(CANARY not in " ".join(process.cmdline()) for process in contained_home.processes())
     secret = contained_home.path / "run" / "runner-secrets" / "OPENAI_API_KEY"
+    assert secret.with_name("STIGMER_TOKEN").read_text() == tokens[1]
     assert (secret.read_text(), secret.stat().st_mode & 0o777) == (CANARY, 0o600)
 
     stopped = contained_home.stigmer("server", "stop", timeout_seconds=15)

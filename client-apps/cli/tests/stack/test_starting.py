@@ -180,14 +180,16 @@ def test_a_key_goes_to_the_runner_alone(stack_home: StackHome) -> None:
     assert all(canary.encode() not in path.read_bytes() for path in written)
 
 
-def test_the_token_is_shown_to_nobody(stack_home: StackHome) -> None:
+def test_the_tokens_are_shown_to_nobody(stack_home: StackHome) -> None:
     stack_home.start()
-    path = stack_home.path / "run" / "token"
-    token = path.read_text(encoding="ascii")
-    assert path.stat().st_mode & 0o777 == 0o600
+    paths = [stack_home.path / "run" / name for name in ("token", "runner-token")]
+    tokens = {path.read_text(encoding="ascii") for path in paths}
+    assert len(tokens) == 2
+    assert [path.stat().st_mode & 0o777 for path in paths] == [0o600, 0o600]
     assert stack_home.path.stat().st_mode & 0o777 == 0o700
-    assert all(token not in " ".join(process.cmdline()) for process in stack_home.processes())
-    assert token not in str(stack_home.seen("runner"))
+    for token in tokens:
+        assert all(token not in " ".join(process.cmdline()) for process in stack_home.processes())
+        assert token not in str(stack_home.seen("runner"))
 
 
 def test_changed_model_settings_are_noticed(stack_home: StackHome) -> None:

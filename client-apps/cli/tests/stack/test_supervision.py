@@ -173,4 +173,4 @@ def test_starting_and_stopping_ten_times_leaves_nothing(stack_home: StackHome) -
         assert stack_home.stigmer("server", "stop").returncode == 0
         assert stack_home.processes() == []
     left = {path.name for path in (stack_home.path / "run").iterdir()}
-    assert left == {"change.lock", "supervisor.lock", "token"}
+    assert left == {"change.lock", "supervisor.lock", "token", "runner-token"}

@@ -148,7 +148,7 @@ class Leg:
         """Does nothing until `run`."""
         self._grant = grant
         self._settings = settings
-        self._client = client
+        self._client = client.holding(grant)
         self._launcher = launcher
         self._models = models
         self._execution_id = grant.execution.execution_id

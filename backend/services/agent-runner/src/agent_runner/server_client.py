@@ -5,11 +5,12 @@ caller gives up (is cancelled): appends carry an id, which makes the repetition 
 """
 
 import asyncio
+import copy
 import hashlib
 import logging
 import random
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 from uuid import uuid4
 
 import aiohttp
@@ -17,6 +18,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from agent_runner.errors import AttemptSuperseded, ServerRefused
 from stigmer_contract.api import (
+    LEASE_HEADER,
     AppendEvents,
     AppendResult,
     LegGrant,
@@ -42,6 +44,7 @@ REQUEST_TIMEOUT_SECONDS: Final = 30.0
 LIVE_TIMEOUT_SECONDS: Final = 2.0
 RETRY_FIRST_DELAY_SECONDS: Final = 0.05
 RETRY_MAX_DELAY_SECONDS: Final = 2.0
+RETRY_LONGEST_ASKED_SECONDS: Final = 60.0
 MAX_CONNECTIONS: Final = 200
 _EVENT_PAGE_SIZE: Final = 500
 
@@ -63,6 +66,7 @@ class ServerClient:
     def __init__(self, endpoint: str, token: str) -> None:
         """`endpoint` is a base URL such as `http://localhost:7234`."""
         self._endpoint = endpoint
+        self._lease_headers: dict[str, str] = {}
         self._http = aiohttp.ClientSession(
             base_url=endpoint,
             headers={"Authorization": f"Bearer {token}"},
@@ -72,6 +76,12 @@ class ServerClient:
             trust_env=False,
         )
 
+    def holding(self, grant: LegGrant) -> Self:
+        """The same client for the calls of a leg, which carry its lease."""
+        client = copy.copy(self)
+        client._lease_headers = {LEASE_HEADER: grant.lease}
+        return client
+
     async def close(self) -> None:
         """Close the pool. Nothing may be called afterwards."""
         await self._http.close()
@@ -79,7 +89,7 @@ class ServerClient:
     async def is_reachable(self) -> str | None:
         """None when the server answers this runner's credentials, else the reason why not."""
         try:
-            async with self._http.get("/v1/agents", params={"limit": 1}, timeout=_SHORT) as response:
+            async with self._http.get("/v1/tokens/self", timeout=_SHORT) as response:
                 if response.ok:
                     return None
                 return f"the server at {self._endpoint} answered {response.status}"
@@ -110,7 +120,9 @@ class ServerClient:
         body = PublishLiveEvents(attempt=attempt, events=list(events)).model_dump_json()
         path = f"/v1/executions/{execution_id}/live"
         try:
-            async with self._http.post(path, data=body, headers=_JSON_BODY, timeout=_SHORT):
+            async with self._http.post(
+                path, data=body, headers=_JSON_BODY | self._lease_headers, timeout=_SHORT
+            ):
                 return
         except (aiohttp.ClientError, TimeoutError) as error:
             logger.debug(
@@ -169,10 +181,11 @@ class ServerClient:
     ) -> bytes:
         """Make the call until there is an answer; the server being away is no reason to lose a leg."""
         delay = RETRY_FIRST_DELAY_SECONDS
+        sent_headers = (headers or {}) | self._lease_headers
         while True:
             try:
                 async with self._http.request(
-                    method, path, data=content, params=params, headers=headers
+                    method, path, data=content, params=params, headers=sent_headers
                 ) as response:
                     body = await response.read()
                     if response.ok:
@@ -180,11 +193,17 @@ class ServerClient:
                     if response.status not in _RETRYABLE_STATUSES:
                         raise _refusal(response.status, response.reason, body)
                     problem = f"answered {response.status}"
+                    delay = max(delay, _asked_delay(response.headers.get("Retry-After", "")))
             except (aiohttp.ClientError, TimeoutError) as error:
                 problem = f"does not answer ({type(error).__name__})"
             logger.warning("the server %s to %s %s; trying again in %.2g s", problem, method, path, delay)
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             delay = min(delay * 2, RETRY_MAX_DELAY_SECONDS)
+
+
+def _asked_delay(retry_after: str) -> float:
+    """The seconds that a server asks to be waited (RFC 9110, section 10.2.3); a date counts as none."""
+    return min(float(retry_after), RETRY_LONGEST_ASKED_SECONDS) if retry_after.isdecimal() else 0.0
 
 
 def _refusal(status: int, reason: str | None, body: bytes) -> ServerRefused:

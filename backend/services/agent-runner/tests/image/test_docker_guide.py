@@ -41,7 +41,7 @@ def test_the_commands_run_in_order(
     """The guide's names for image, container, volume and places are exchanged for the test's own."""
     home = tmp_path / "home"
     (home / ".stigmer/run").mkdir(parents=True)
-    (home / ".stigmer/run/token").write_text(stack.token, encoding="utf-8")
+    (home / ".stigmer/run/runner-token").write_text(stack.runner_token, encoding="utf-8")
     name = f"stigmer-test-{uuid4().hex[:12]}"
     commands = "\n".join(
         [*fenced_blocks(README, "sh"), "make stop", "cd ../../..", *fenced_blocks(GUIDE, "sh")]

@@ -15,28 +15,38 @@ from pydantic.json_schema import models_json_schema
 from stigmer_contract.api import AppendEvents, Problem, PublishLiveEvents
 from stigmer_contract.events import RecordedEvent
 from stigmer_server.agents import Agents
-from stigmer_server.api import agents, blobs, events, executions, health, legs, sessions
-from stigmer_server.api.gate import MAX_BODY_BYTES, Gate
+from stigmer_server.api import agents, audit, blobs, events, executions, health, legs, sessions, tokens
+from stigmer_server.api.access import SECURITY_SCHEME
+from stigmer_server.api.auditing import Auditor
+from stigmer_server.api.gate import MAX_BODY_BYTES, Gate, GateLimits
 from stigmer_server.api.problems import register_problem_handlers
 from stigmer_server.api.services import Services
+from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
+from stigmer_server.credentials import Credentials
 from stigmer_server.database import open_database
 from stigmer_server.errors import DatabaseUnusable, Unavailable
 from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_log import EventLog
 from stigmer_server.executions import Executions
+from stigmer_server.leases import Leases
 from stigmer_server.metrics import Metrics
 from stigmer_server.migrations import migrate
+from stigmer_server.rate_limits import RateLimits
 from stigmer_server.reconciler import Reconciler
 from stigmer_server.sessions import Sessions
 from stigmer_server.settings import Settings
 from stigmer_server.temporal_client import TemporalClient
+from stigmer_server.tokens import Tokens
 
 logger = logging.getLogger(__name__)
 
 VERSION: Final = version("stigmer-server")
 OTHER_WRITERS_INTERVAL_SECONDS: Final = 2.0
 """How often readers are looked after whose events another server process may have written."""
+STRANGERS_CALLS_PER_SECOND: Final = 50
+STRANGERS_CALLS_AT_ONCE: Final = 100
+"""Of one address, without a valid token: probes, and guesses."""
 
 
 class StigmerServer:
@@ -60,6 +70,10 @@ class StigmerServer:
             self._reconciler.cancel_soon,
         )
         self._reconciler.attach(executions_)
+        credentials = Credentials(settings.token, settings.runner_token)
+        self._tokens = Tokens(self._database, credentials)
+        self._leases = Leases(self._database)
+        self._audit = AuditTrail(self._database)
         services = Services(
             database=self._database,
             temporal=temporal,
@@ -70,6 +84,9 @@ class StigmerServer:
             broadcast=self._broadcast,
             blobs=self._blobs,
             metrics=self._metrics,
+            tokens=self._tokens,
+            leases=self._leases,
+            audit=self._audit,
             version=VERSION,
         )
         api = _make_app(services)
@@ -78,8 +95,13 @@ class StigmerServer:
         # Around FastAPI, which would put words of its own into the Gate's refusals.
         self.app = Gate(
             api,
-            token=settings.token,
+            credentials=credentials,
             allowed_hosts=settings.allowed_hosts,
+            limits=GateLimits(
+                RateLimits(settings.calls_per_second, settings.calls_at_once),
+                RateLimits(STRANGERS_CALLS_PER_SECOND, STRANGERS_CALLS_AT_ONCE),
+            ),
+            auditor=Auditor(self._audit),
             metrics=self._metrics,
         )
 
@@ -96,8 +118,13 @@ class StigmerServer:
             except OSError as error:
                 raise DatabaseUnusable(f"could not make the blobs' directory: {error}") from error
             await migrate(self._database)
+            await self._load()
             writer = asyncio.create_task(self._log.run(), name="event log")
-            others = [asyncio.create_task(self._reconciler.run(), name="reconciler")]
+            others = [
+                asyncio.create_task(self._reconciler.run(), name="reconciler"),
+                asyncio.create_task(self._tokens.run(), name="tokens"),
+                asyncio.create_task(self._audit.run(), name="audit trail"),
+            ]
             if self._database.is_shared:
                 others.append(asyncio.create_task(self._watch_other_writers(), name="other writers"))
             try:
@@ -110,12 +137,22 @@ class StigmerServer:
                 await self._reconciler.stop()
                 self._log.close()
                 await writer
+                with contextlib.suppress(Unavailable):
+                    await self._audit.write()
+                    await self._tokens.write_last_used()
         finally:
             await self._database.close()
 
     def end_streams(self) -> None:
         """End every reader's stream, which would keep the process from stopping."""
         self._broadcast.close()
+
+    async def _load(self) -> None:
+        try:
+            await self._leases.load_key()
+            await self._tokens.load()
+        except Unavailable as error:
+            raise DatabaseUnusable(f"could not read the database: {error}") from error
 
     async def _watch_other_writers(self) -> None:
         while True:
@@ -144,7 +181,7 @@ def _make_app(services: Services) -> FastAPI:
         routes=list(legs.served_directly),
     )
     app.state.services = services
-    for module in (agents, sessions, executions, events, legs, blobs, health):
+    for module in (agents, sessions, executions, events, legs, blobs, tokens, audit, health):
         app.include_router(module.router)
     register_problem_handlers(app)
     app.openapi = lambda: _openapi(app)
@@ -167,7 +204,6 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         )
         for name, definition in definitions.get("$defs", {}).items():
             components.setdefault("schemas", {}).setdefault(name, definition)
-        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        schema["security"] = [{"token": []}]
+        components["securitySchemes"] = {SECURITY_SCHEME: {"type": "http", "scheme": "bearer"}}
         app.openapi_schema = schema
     return app.openapi_schema

@@ -9,6 +9,8 @@ ServerError
 │   ├── InvalidRequest          the request makes no sense
 │   │   └── FeatureNotYet       a manifest's field whose feature does not exist yet
 │   ├── Unauthenticated         no token, or a wrong one
+│   ├── Forbidden               the token does not allow the call
+│   ├── RateLimited             too many calls with one token; later the same call may work
 │   ├── HostNotAllowed          the `Host` header names somebody else
 │   ├── NotFound                there is no such thing
 │   ├── MethodNotAllowed        the path has no such method
@@ -101,6 +103,22 @@ class Unauthenticated(CallRefused):
             "the call carries no valid bearer token",
             "send `Authorization: Bearer <token>` with the server's token",
         )
+
+
+class Forbidden(CallRefused):
+    """The token is valid, and does not allow the call."""
+
+    code = ErrorCode.FORBIDDEN
+
+
+class RateLimited(CallRefused):
+    """Too many calls with one token. The same call may work after `retry_after_seconds`."""
+
+    code = ErrorCode.RATE_LIMITED
+
+    def __init__(self, what: str, retry_after_seconds: int) -> None:
+        super().__init__(f"{what}; try again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class HostNotAllowed(CallRefused):

@@ -58,7 +58,13 @@ class Settings:
     blob_directory: Path
     """`STIGMER_BLOB_DIR`: default data/blobs in the home."""
     token: str = field(repr=False)
-    """`STIGMER_TOKEN` or `STIGMER_TOKEN_FILE`, required: what every caller must show."""
+    """`STIGMER_TOKEN` or `STIGMER_TOKEN_FILE`, required: the administrator's token, which makes others."""
+    runner_token: str | None = field(repr=False)
+    """`STIGMER_RUNNER_TOKEN` or `STIGMER_RUNNER_TOKEN_FILE`: a token of runners; default: none."""
+    calls_per_second: float
+    """`STIGMER_CALLS_PER_SECOND`: most calls with one token; default 1000, 0 for no limit."""
+    calls_at_once: int
+    """`STIGMER_CALLS_AT_ONCE`: most calls and open streams of one token; default 2000, 0 for no limit."""
     allowed_hosts: frozenset[str]
     """`STIGMER_ALLOWED_HOSTS`: names in `Host` that are answered, lower case; `*` allows every one."""
     temporal: TemporalSettings
@@ -114,13 +120,14 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     """
     environment = _Environment(environ)
     home = environment.read("STIGMER_HOME", str(Path.home() / ".stigmer"), _absolute_path)
-    token = environment.secret("STIGMER_TOKEN")
+    token = _token(environment, "STIGMER_TOKEN")
     if token is None:
         raise SettingsError(
-            "STIGMER_TOKEN", "is not set; set it, or STIGMER_TOKEN_FILE, to the token of callers"
+            "STIGMER_TOKEN", "is not set; set it, or STIGMER_TOKEN_FILE, to the administrator's token"
         )
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise SettingsError("STIGMER_TOKEN", "must be printable ASCII characters without spaces")
+    runner_token = _token(environment, "STIGMER_RUNNER_TOKEN")
+    if runner_token == token:
+        raise SettingsError("STIGMER_RUNNER_TOKEN", "is STIGMER_TOKEN; runners need a token of their own")
     return Settings(
         home=home,
         host=environment.text("STIGMER_HOST") or "127.0.0.1",
@@ -130,6 +137,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         ),
         blob_directory=environment.read("STIGMER_BLOB_DIR", str(home / "data" / "blobs"), _absolute_path),
         token=token,
+        runner_token=runner_token,
+        calls_per_second=environment.read("STIGMER_CALLS_PER_SECOND", "1000", _limit),
+        calls_at_once=environment.read("STIGMER_CALLS_AT_ONCE", "2000", _limit),
         allowed_hosts=environment.read("STIGMER_ALLOWED_HOSTS", DEFAULT_ALLOWED_HOSTS, _host_names),
         temporal=_load_temporal(environment),
         reconcile_interval_seconds=environment.read("STIGMER_RECONCILE_INTERVAL_SECONDS", "15", _seconds),
@@ -160,6 +170,19 @@ def _load_temporal(environment: _Environment) -> TemporalSettings:
         server_ca=server_ca,
         server_name=server_name,
     )
+
+
+def _token(environment: _Environment, name: str) -> str | None:
+    token = environment.secret(name)
+    if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
+        raise SettingsError(name, "must be printable ASCII characters without spaces")
+    return token
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 7:
+        raise ValueError(f"{text!r} is not a whole number from 0 to 9999999")
+    return int(text)
 
 
 def _absolute_path(text: str) -> Path:

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest migration; a test holds it to the files."""
 
 
@@ -131,3 +131,46 @@ idempotency_keys = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 Index("ix_idempotency_keys_created_at", idempotency_keys.c.created_at)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token_id", String(64), primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of the token"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", String(63), nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+)
+Index("uq_tokens_digest", tokens.c.digest, unique=True)
+Index(
+    "uq_tokens_name_unrevoked",
+    tokens.c.name,
+    unique=True,
+    sqlite_where=tokens.c.revoked_at.is_(None),
+    postgresql_where=tokens.c.revoked_at.is_(None),
+)
+
+server_keys = Table(
+    "server_keys",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("value", String(64), nullable=False, comment="32 random bytes, hexadecimal"),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    Column("sequence", Integer, primary_key=True),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Column("actor", String(63)),
+    Column("scope", String(16)),
+    Column("action", String(128), nullable=False),
+    Column("target", String(255)),
+    Column("status", Integer, nullable=False),
+    Column("peer", String(64)),
+)

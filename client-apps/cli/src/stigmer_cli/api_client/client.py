@@ -16,10 +16,13 @@ from stigmer_contract.api import (
     IDEMPOTENCY_KEY_HEADER,
     AgentResource,
     CancelExecution,
+    CreatedToken,
     CreateExecution,
+    CreateToken,
     ExecutionResource,
     Page,
     SessionResource,
+    TokenResource,
 )
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import BlobPayload, Payload, RecordedEvent
@@ -144,6 +147,24 @@ class ApiClient:
             if not page.items or page.next_cursor is None:
                 return
             after = page.items[-1].sequence
+
+    # --- tokens -------------------------------------------------------------------------------
+
+    def create_token(self, request: CreateToken) -> CreatedToken:
+        """Makes a token. A call that got no answer may have made it: then it has to be revoked."""
+        response = self.transport.request(
+            "POST", "/v1/tokens", body=request.model_dump_json().encode(), headers=_JSON
+        )
+        return CreatedToken.model_validate_json(response.body)
+
+    def list_tokens(self, limit: int, *, with_revoked: bool) -> list[TokenResource]:
+        """Tokens, at most `limit`, newest first."""
+        filters = {"revoked": "true" if with_revoked else None}
+        return self._list("/v1/tokens", Page[TokenResource], limit, filters)
+
+    def revoke_token(self, name: str) -> None:
+        """Revokes a token."""
+        self.transport.request("DELETE", f"/v1/tokens/{quote(name, safe='')}")
 
     # --- blobs --------------------------------------------------------------------------------
 

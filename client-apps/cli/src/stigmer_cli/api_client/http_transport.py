@@ -22,6 +22,7 @@ REQUEST_TIMEOUT_SECONDS = 30.0
 STREAM_TIMEOUT_SECONDS = 45.0
 """Longest silence on a stream; the server sends a comment every 15 s."""
 RETRY_DELAYS_SECONDS = (0.1, 0.4, 1.0)
+LONGEST_ASKED_DELAY_SECONDS = 30.0
 STREAM_CHUNK_BYTES = 64 * 1024
 
 _CONNECTION_ERRORS = (OSError, http.client.HTTPException)
@@ -33,6 +34,8 @@ class HttpResponse:
 
     status: int
     body: bytes
+    retry_after_seconds: float = 0.0
+    """How long the server asks to be left alone; bounded."""
 
 
 class HttpTransport:
@@ -66,8 +69,9 @@ class HttpTransport:
                 response = self._send(method, target, body, sent_headers)
                 if response.status < 400:
                     return response
-                if response.status not in {502, 503, 504} or delay_seconds is None:
+                if response.status not in {429, 502, 503, 504} or delay_seconds is None:
                     raise read_problem(response.status, response.body)
+                delay_seconds = max(delay_seconds, response.retry_after_seconds)
             except _CONNECTION_ERRORS as error:
                 self.close()
                 if delay_seconds is None or isinstance(error, ConnectionRefusedError):
@@ -108,7 +112,9 @@ class HttpTransport:
         # http.client takes headers that were cut off for complete ones, and then the end for the body's.
         if response.length is None and not response.chunked and response.status != http.client.NO_CONTENT:
             raise http.client.IncompleteRead(content)
-        return HttpResponse(response.status, content)
+        retry_after = response.getheader("Retry-After", "")
+        asked_seconds = float(retry_after) if retry_after.isdecimal() else 0.0
+        return HttpResponse(response.status, content, min(asked_seconds, LONGEST_ASKED_DELAY_SECONDS))
 
     def _connect(self, timeout_seconds: float) -> http.client.HTTPConnection:
         host, port = self._address.hostname or "", self._address.port

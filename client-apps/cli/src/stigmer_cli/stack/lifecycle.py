@@ -79,19 +79,21 @@ def start(
     """
     prepare_home(configuration)
     files = StackFiles(configuration)
-    token = ensure_token(files.token)
+    token, runner_token = ensure_token(files.token), ensure_token(files.runner_token)
     started = False
     wish = runner or RunnerWish()
     is_stopped = not is_locked(files.supervisor_lock)
     # Before the lock is held, since a pull takes its time.
-    planned = plan_runner(configuration, wish, token, report) if is_stopped else None
+    planned = plan_runner(configuration, wish, runner_token, report) if is_stopped else None
     with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):  # a stop that is under way comes first
         if not is_locked(files.supervisor_lock):
-            planned = planned or plan_runner(configuration, wish, token, report)
+            planned = planned or plan_runner(configuration, wish, runner_token, report)
             _start_supervisor(configuration, files, planned, report)
             started = True
     if not started:
-        _report_differences(configuration, files, token, report, is_refreshed=runner is not None)
+        _report_differences(
+            configuration, files, token, runner_token, report, is_refreshed=runner is not None
+        )
     if wait:
         try:
             wait_until_ready(files, report, announce=started)
@@ -126,7 +128,7 @@ def stop(configuration: Configuration) -> bool:
 
 
 def ensure_token(path: Path) -> str:
-    """The token of the local server; made where there is none yet. Readable by its owner only.
+    """A token of the local server; made where there is none yet. Readable by its owner only.
 
     Raises:
         HomeUnusable: it cannot be read or written.
@@ -138,7 +140,7 @@ def ensure_token(path: Path) -> str:
         import secrets  # 25 ms, once in a lifetime
 
         # Linked into place: of two commands that make one at once, both get the first's.
-        draft = path.with_name(f".token.{os.getpid()}")
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
         replace_file(draft, secrets.token_urlsafe(32))
         try:
             path.hardlink_to(draft)
@@ -224,7 +226,13 @@ def _check_ports(configuration: Configuration) -> None:
 
 
 def _report_differences(
-    configuration: Configuration, files: StackFiles, token: str, report: Report, *, is_refreshed: bool
+    configuration: Configuration,
+    files: StackFiles,
+    token: str,
+    runner_token: str,
+    report: Report,
+    *,
+    is_refreshed: bool,
 ) -> None:
     """Says what a restart would change; of a container's environment only where nobody refreshes it."""
     from stigmer_cli.stack.model_settings import model_fingerprint
@@ -237,7 +245,7 @@ def _report_differences(
             f"note: the running stack is version {state.version}; run `stigmer server restart` to renew it"
         )
     if has_plan(configuration):
-        is_changed = not is_refreshed and is_plan_outdated(configuration, token)
+        is_changed = not is_refreshed and is_plan_outdated(configuration, runner_token)
     else:
         is_changed = state.model_fingerprint != model_fingerprint(configuration, token)
     if is_changed:

@@ -50,7 +50,13 @@ _SERVER_VARIABLES = (
 )
 _SERVER_PREFIXES = ("PG", "OTEL_")
 _ENGINE_PREFIXES = ("DOCKER_", "CONTAINER_", "CONTAINERS_", "XDG_")
-_NOT_FOR_RUNNER = ("STIGMER_TOKEN", "STIGMER_DATABASE_URL", "STIGMER_HOST", "STIGMER_PORT")
+_NOT_FOR_RUNNER = (
+    "STIGMER_TOKEN",
+    "STIGMER_RUNNER_TOKEN",
+    "STIGMER_DATABASE_URL",
+    "STIGMER_HOST",
+    "STIGMER_PORT",
+)
 
 
 def local_components(configuration: Configuration) -> tuple[Component, ...]:
@@ -123,6 +129,8 @@ def server_environment(configuration: Configuration) -> dict[str, str]:
         | _shared_environment(configuration)
         | {
             "STIGMER_HOME": str(configuration.home),
+            "STIGMER_TOKEN_FILE": str(StackFiles(configuration).token),
+            "STIGMER_RUNNER_TOKEN_FILE": str(StackFiles(configuration).runner_token),
             "STIGMER_HOST": LOOPBACK,
             "STIGMER_PORT": str(configuration.server_port),
         }
@@ -147,6 +155,7 @@ def runner_environment(configuration: Configuration) -> dict[str, str]:
     environment |= _shared_environment(configuration) | {
         "MODE": "local",
         "STIGMER_HOME": str(configuration.home),
+        "STIGMER_TOKEN_FILE": str(StackFiles(configuration).runner_token),
         "STIGMER_BACKEND_ENDPOINT": f"{LOOPBACK}:{configuration.server_port}",
         "STIGMER_HEALTH_HOST": LOOPBACK,
         "STIGMER_HEALTH_PORT": str(configuration.runner_health_port),
@@ -234,7 +243,6 @@ def _shared_environment(configuration: Configuration) -> dict[str, str]:
     )
     return connection | {
         "PYTHONUNBUFFERED": "1",
-        "STIGMER_TOKEN_FILE": str(StackFiles(configuration).token),
         "TEMPORAL_SERVICE_ADDRESS": configuration.temporal_address or own_address,
         "TEMPORAL_NAMESPACE": configuration.temporal_namespace,
         "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": configuration.temporal_task_queue,

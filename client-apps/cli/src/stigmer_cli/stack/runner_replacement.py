@@ -46,7 +46,7 @@ def refresh_runner(configuration: Configuration, wish: RunnerWish, report: Repor
             "could not change the runner: it runs in a container", "run `stigmer server restart --native`"
         )
     wanted = wish if wish.engine else _with_engine(wish, old)
-    token = ensure_token(StackFiles(configuration).token)
+    token = ensure_token(StackFiles(configuration).runner_token)
     planned = plan_runner(configuration, wanted, token, report, keeps_image=True)
     if isinstance(planned, PlainRunner):  # the settings of now; a restart follows them
         return False

@@ -77,6 +77,9 @@ class StackFiles:
     def __init__(self, configuration: Configuration) -> None:
         run_directory = configuration.run_directory
         self.token = run_directory / "token"
+        """The administrator's, which commands show."""
+        self.runner_token = run_directory / "runner-token"
+        """The runner's, which reaches only the executions that are leased to it."""
         self.state = run_directory / "supervisor.json"
         self.supervisor_lock = run_directory / "supervisor.lock"
         """Held by the supervisor for as long as it lives."""

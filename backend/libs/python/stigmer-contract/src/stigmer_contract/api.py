@@ -4,6 +4,7 @@ Resources are what the server answers; requests what it accepts. Errors are `Pro
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +17,8 @@ from stigmer_contract.phases import ExecutionPhase
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
+LEASE_HEADER = "Stigmer-Lease"
+"""Carries `LegGrant.lease` on every other call that a runner makes for the leg."""
 MAX_INPUT_CHARACTERS = 1_000_000
 MAX_APPEND_EVENTS = 100
 
@@ -151,6 +154,8 @@ class LegGrant(_Resource):
     """The session's earlier executions, oldest first."""
     events: list[RecordedEvent]
     """The whole log so far, ascending by sequence."""
+    lease: str
+    """Proves that this token was granted the leg; its other calls for it carry it in `LEASE_HEADER`."""
 
 
 class AppendEvents(_Request):
@@ -198,3 +203,74 @@ class Readiness(_Resource):
     ready: bool
     version: str
     checks: list[ReadyCheck]
+
+
+# --- tokens and audit -------------------------------------------------------------------------
+
+
+class TokenScope(StrEnum):
+    """What a token lets its holder do."""
+
+    RUNNER = "runner"
+    """Start legs, and work on the executions that they lease. Nothing else."""
+    USER = "user"
+    """Apply agents, run executions and read them."""
+    ADMIN = "admin"
+    """All of that, and give out and revoke tokens and read the audit trail."""
+
+
+class CreateToken(_Request):
+    """`POST /v1/tokens`."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    """DNS label; of the tokens that are not revoked, only one has it."""
+    scope: TokenScope
+    expires_in_seconds: int | None = Field(default=None, ge=1, le=10 * 366 * 86_400)
+    """None: until it is revoked."""
+
+
+class TokenResource(_Resource):
+    """A token, without its text, which the server does not keep."""
+
+    token_id: str
+    name: str
+    scope: TokenScope
+    created_at: datetime
+    created_by: str
+    """Name of the token that made it."""
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    """Up to a minute behind."""
+
+
+class CreatedToken(TokenResource):
+    """A new token with its text, which is shown this once."""
+
+    token: str
+
+
+class CallerResource(_Resource):
+    """Whose token a call carries."""
+
+    name: str
+    scope: TokenScope
+    expires_at: datetime | None = None
+
+
+class AuditEntry(_Resource):
+    """Who did what when to which object. Never what a request or an answer held."""
+
+    sequence: int = Field(ge=1)
+    recorded_at: datetime
+    actor: str | None
+    """Name of the caller's token; None: the call carried no valid one."""
+    scope: TokenScope | None
+    action: str
+    """Method and route, such as `DELETE /v1/sessions/{session_id}`; `authenticate` where that failed."""
+    target: str | None
+    """The object's id or name."""
+    status: int
+    """Of the HTTP answer."""
+    peer: str | None
+    """Address that the call came from."""

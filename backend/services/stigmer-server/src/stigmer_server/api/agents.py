@@ -7,12 +7,13 @@ from fastapi import APIRouter, Path, Response
 
 from stigmer_contract.api import AgentResource, Page
 from stigmer_contract.manifest import AgentManifest
+from stigmer_server.api.access import NEEDS_USER, GuardedRoute
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import Cursor, Limit, ServicesOf
 from stigmer_server.errors import NotFound
 from stigmer_server.pages import DEFAULT_PAGE_SIZE
 
-router = APIRouter(prefix="/v1/agents", tags=["agents"])
+router = APIRouter(prefix="/v1/agents", tags=["agents"], route_class=GuardedRoute)
 
 Name = Annotated[str, Path(max_length=63)]
 
@@ -20,6 +21,7 @@ Name = Annotated[str, Path(max_length=63)]
 @router.put(
     "/{name}",
     responses={201: {"model": AgentResource, "description": "The agent is new."}} | problem_responses(),
+    openapi_extra=NEEDS_USER,
 )
 async def apply_agent(
     name: Name, manifest: AgentManifest, response: Response, services: ServicesOf
@@ -30,7 +32,7 @@ async def apply_agent(
     return agent
 
 
-@router.get("", responses=problem_responses())
+@router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
 async def list_agents(
     services: ServicesOf, limit: Limit = DEFAULT_PAGE_SIZE, cursor: Cursor = None
 ) -> Page[AgentResource]:
@@ -38,13 +40,13 @@ async def list_agents(
     return await services.agents.list(limit, cursor)
 
 
-@router.get("/{name}", responses=problem_responses(NotFound))
+@router.get("/{name}", responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
 async def get_agent(name: Name, services: ServicesOf) -> AgentResource:
     """One applied agent."""
     return await services.agents.get(name)
 
 
-@router.delete("/{name}", status_code=204, responses=problem_responses(NotFound))
+@router.delete("/{name}", status_code=204, responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
 async def delete_agent(name: Name, services: ServicesOf) -> None:
     """Forget an agent; its executions stay."""
     await services.agents.delete(name)

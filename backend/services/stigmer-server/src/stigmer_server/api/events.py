@@ -14,13 +14,15 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 
 from stigmer_contract.api import LAST_EVENT_ID_HEADER, Page
 from stigmer_contract.events import RecordedEvent
+from stigmer_server.api.access import NEEDS_USER_OR_RUNNER, GuardedRoute, LeaseOf, credential_of
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import ExecutionId, Limit, Services, ServicesOf
+from stigmer_server.credentials import Credential
 from stigmer_server.errors import InvalidRequest, NotFound
 from stigmer_server.event_broadcast import ShownEvent, Subscription
 from stigmer_server.event_log import StoredEvent
 
-router = APIRouter(prefix="/v1/executions", tags=["executions"])
+router = APIRouter(prefix="/v1/executions", tags=["executions"], route_class=GuardedRoute)
 
 DEFAULT_EVENT_PAGE_SIZE: Final = 100
 REPLAY_PAGE_SIZE: Final = 200
@@ -40,11 +42,13 @@ _STREAM: Final = "text/event-stream"
         200: {"content": {_STREAM: {"schema": {"type": "string", "description": "Server-sent events."}}}},
         204: {"description": "The stream's end has been read; an `EventSource` then stops asking."},
     },
+    openapi_extra=NEEDS_USER_OR_RUNNER,
 )
 async def read_events(
     execution_id: ExecutionId,
     request: Request,
     services: ServicesOf,
+    lease: LeaseOf,
     after: Annotated[
         int, Query(ge=0, le=MAX_SEQUENCE, description="Only events with a greater sequence.")
     ] = 0,
@@ -54,6 +58,8 @@ async def read_events(
     ] = None,
 ) -> Response:
     """The log. With `Accept: text/event-stream` it is followed to its end, live events among it."""
+    if lease is not None:
+        await services.leases.check_execution(lease, execution_id)
     state = await services.executions.load(execution_id)
     if _STREAM not in request.headers.get("accept", ""):
         return await _page(services, execution_id, after, limit)
@@ -62,7 +68,9 @@ async def read_events(
     if state.phase.is_terminal and after >= state.last_sequence:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return EventSourceResponse(_stream(services, execution_id, after), headers=headers)
+    return EventSourceResponse(
+        _stream(services, execution_id, after, credential_of(request)), headers=headers
+    )
 
 
 async def _page(services: Services, execution_id: ExecutionId, after: int, limit: int) -> Response:
@@ -79,12 +87,14 @@ def _parse_event_id(text: str) -> int:
     return int(text)
 
 
-async def _stream(services: Services, execution_id: ExecutionId, after: int) -> AsyncGenerator[bytes]:
+async def _stream(
+    services: Services, execution_id: ExecutionId, after: int, credential: Credential
+) -> AsyncGenerator[bytes]:
     with services.broadcast.subscribe(execution_id) as subscription:
         # An answer that begins at once tells the reader that it is connected.
         yield b": connected\n\n"
         last = after
-        while not subscription.closed:
+        while not subscription.closed and credential.holds:
             subscription.must_read_log = False
             while True:
                 stored = await services.log.read(execution_id, last, REPLAY_PAGE_SIZE)
@@ -101,6 +111,8 @@ async def _stream(services: Services, execution_id: ExecutionId, after: int) -> 
             if partial is not None:
                 waiting.append(ShownEvent.of(partial))
             async for frames, sequence, ended in _follow(subscription, waiting, last):
+                if not credential.holds:
+                    return
                 if frames:
                     yield frames
                 last = sequence

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from stigmer_contract.api import CancelExecution, CreateExecution, ExecutionResource, Page
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_server.api.access import NEEDS_USER, GuardedRoute
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
     Cursor,
@@ -17,7 +18,7 @@ from stigmer_server.api.services import (
 from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
 from stigmer_server.pages import DEFAULT_PAGE_SIZE
 
-router = APIRouter(prefix="/v1/executions", tags=["executions"])
+router = APIRouter(prefix="/v1/executions", tags=["executions"], route_class=GuardedRoute)
 
 
 @router.post(
@@ -25,6 +26,7 @@ router = APIRouter(prefix="/v1/executions", tags=["executions"])
     status_code=201,
     response_model=ExecutionResource,
     responses=problem_responses(NotFound, Conflict, IdempotencyKeyReused),
+    openapi_extra=NEEDS_USER,
 )
 async def create_execution(
     request: CreateExecution, services: ServicesOf, idempotency_key: IdempotencyKey = None
@@ -34,7 +36,7 @@ async def create_execution(
     return Response(answer.body, answer.status, media_type="application/json")
 
 
-@router.get("", responses=problem_responses())
+@router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
 async def list_executions(
     services: ServicesOf,
     limit: Limit = DEFAULT_PAGE_SIZE,
@@ -47,13 +49,18 @@ async def list_executions(
     return await services.executions.list(limit, cursor, session_id=session_id, agent_name=agent, phase=phase)
 
 
-@router.get("/{execution_id}", responses=problem_responses(NotFound))
+@router.get("/{execution_id}", responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
 async def get_execution(execution_id: ExecutionId, services: ServicesOf) -> ExecutionResource:
     """One execution."""
     return await services.executions.get(execution_id)
 
 
-@router.post("/{execution_id}/cancel", status_code=202, responses=problem_responses(NotFound, Conflict))
+@router.post(
+    "/{execution_id}/cancel",
+    status_code=202,
+    responses=problem_responses(NotFound, Conflict),
+    openapi_extra=NEEDS_USER,
+)
 async def cancel_execution(
     execution_id: ExecutionId, services: ServicesOf, request: CancelExecution | None = None
 ) -> ExecutionResource:

@@ -7,22 +7,32 @@ from fastapi import APIRouter, Response
 from sqlalchemy import Connection, func, select
 
 from stigmer_contract.api import Readiness, ReadyCheck
+from stigmer_server.api.access import NEEDS_USER, OPEN, GuardedRoute
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import Services, ServicesOf
 from stigmer_server.errors import Unavailable
 from stigmer_server.metrics import CONTENT_TYPE
 from stigmer_server.tables import executions
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 
-@router.get("/healthz", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/healthz",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+    openapi_extra=OPEN,
+)
 async def live() -> Response:
     """The process answers."""
     return Response("ok\n", media_type="text/plain")
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready; the checks say why."}})
+@router.get(
+    "/readyz",
+    responses={503: {"model": Readiness, "description": "Not ready; the checks say why."}},
+    openapi_extra=OPEN,
+)
 async def ready(response: Response, services: ServicesOf) -> Readiness:
     """Whether executions can be taken in and run."""
     database, temporal = await asyncio.gather(_check_database(services), services.temporal.find_problem())
@@ -39,6 +49,7 @@ async def ready(response: Response, services: ServicesOf) -> Readiness:
     "/metrics",
     response_class=Response,
     responses=problem_responses() | {200: {"content": {"text/plain": {}}}},
+    openapi_extra=NEEDS_USER,
 )
 async def metrics(services: ServicesOf) -> Response:
     """Counts in Prometheus' text format."""

@@ -11,29 +11,38 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from stigmer_contract.api import AppendEvents, AppendResult, LegGrant, PublishLiveEvents, StartLeg
 from stigmer_contract.events import Payload
+from stigmer_server.api.access import (
+    NEEDS_RUNNER,
+    GuardedRoute,
+    allowed_scopes,
+    check_holds,
+    check_scope,
+    credential_of,
+)
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import IDENTIFIER, ExecutionId, ServicesOf, execution_id_of, services_of
 from stigmer_server.errors import Conflict, NotFound, PayloadTooLarge
 from stigmer_server.executions import Grant
 
-router = APIRouter(prefix="/v1/executions", tags=["runners"])
+router = APIRouter(prefix="/v1/executions", tags=["runners"], route_class=GuardedRoute)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _JSON: Final = "application/json"
 _PAYLOAD: Final[TypeAdapter[Payload]] = TypeAdapter(Payload)
 _NAMES: Final = TypeAdapter(list[str])
+_RUNNERS: Final = allowed_scopes(NEEDS_RUNNER)
 
 
 def _read_by_hand(model: type[BaseModel]) -> dict[str, Any]:
     """What OpenAPI says of a path and a body that the route reads itself; `app` adds the model."""
     identifier = {"type": "string", "pattern": IDENTIFIER}
     content = {_JSON: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
-    return {
+    return NEEDS_RUNNER | {
         "parameters": [{"name": "execution_id", "in": "path", "required": True, "schema": identifier}],
         "requestBody": {"required": True, "content": content},
     }
@@ -44,21 +53,28 @@ def _read_by_hand(model: type[BaseModel]) -> dict[str, Any]:
     status_code=201,
     response_model=LegGrant,
     responses=problem_responses(NotFound, Conflict),
+    openapi_extra=NEEDS_RUNNER,
 )
-async def start_leg(execution_id: ExecutionId, request: StartLeg, services: ServicesOf) -> Response:
+async def start_leg(
+    execution_id: ExecutionId, body: StartLeg, request: Request, services: ServicesOf
+) -> Response:
     """Take the execution, fencing off every earlier attempt.
 
-    Asked again because the answer was lost, it grants one attempt more, which harms nobody.
+    Asked again because the answer was lost, it grants one attempt more, which harms nobody. Nothing tells a
+    runner's token of an execution's id, which nobody can guess, but Temporal when it dispatches a leg.
     """
-    grant = await services.executions.start_leg(execution_id, request)
-    return Response(_grant_json(grant), 201, media_type=_JSON)
+    grant = await services.executions.start_leg(execution_id, body)
+    lease = services.leases.issue(credential_of(request), execution_id, grant.state.attempt)
+    return Response(_grant_json(grant, lease), 201, media_type=_JSON)
 
 
 async def append_events(request: Request) -> Response:
     """Append to the log: all or nothing, and once only for each `append_id`."""
     services = await services_of(request)
     append = await _read(request, AppendEvents)
-    result = await services.executions.append(execution_id_of(request), append)
+    execution_id = execution_id_of(request)
+    await check_holds(request, execution_id, append.attempt)
+    result = await services.executions.append(execution_id, append)
     return Response(result.model_dump_json(), media_type=_JSON)
 
 
@@ -66,7 +82,9 @@ async def publish_live_events(request: Request) -> Response:
     """Show events to whoever watches; they are stored nowhere."""
     services = await services_of(request)
     live = await _read(request, PublishLiveEvents)
-    await services.executions.publish_live(execution_id_of(request), live)
+    execution_id = execution_id_of(request)
+    await check_holds(request, execution_id, live.attempt)
+    await services.executions.publish_live(execution_id, live)
     return Response(status_code=204)
 
 
@@ -80,6 +98,13 @@ async def _read(request: Request, model: type[ModelT]) -> ModelT:
 class _DirectRoute(Route):
     """Names itself in the scope, as FastAPI's routes do, for whoever counts requests by route."""
 
+    is_audited = False
+    """The execution's own log tells of it."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        check_scope(scope, _RUNNERS)
+        await super().handle(scope, receive, send)
+
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
         return match, child_scope if match is Match.NONE else {**child_scope, "route": self}
@@ -91,7 +116,7 @@ served_directly: Final = [
 ]
 """Must come before all other routes."""
 
-described: Final = APIRouter(prefix="/v1/executions", tags=["runners"])
+described: Final = APIRouter(prefix="/v1/executions", tags=["runners"], route_class=GuardedRoute)
 """The same for OpenAPI; never served."""
 described.post(
     "/{execution_id}/events",
@@ -107,7 +132,7 @@ described.post(
 )(publish_live_events)
 
 
-def _grant_json(grant: Grant) -> str:
+def _grant_json(grant: Grant, lease: str) -> str:
     fields = {
         "attempt": str(grant.state.attempt),
         "execution": grant.state.to_resource().model_dump_json(),
@@ -116,6 +141,7 @@ def _grant_json(grant: Grant) -> str:
         "workspace": TypeAdapter(str | None).dump_json(grant.workspace).decode(),
         "previous_execution_ids": _NAMES.dump_json(list(grant.previous_execution_ids)).decode(),
         "events": f"[{','.join(event.to_json() for event in grant.stored)}]",
+        "lease": TypeAdapter(str).dump_json(lease).decode(),
     }
     members = ",".join(f'"{name}":{text}' for name, text in fields.items())
     return f"{{{members}}}"

@@ -15,12 +15,14 @@ from stigmer_server.errors import (
     CallRefused,
     Conflict,
     DigestMismatch,
+    Forbidden,
     HostNotAllowed,
     IdempotencyKeyReused,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
+    RateLimited,
     ServerError,
     Unauthenticated,
     Unavailable,
@@ -33,6 +35,8 @@ MAX_VALIDATION_ERRORS: Final = 5
 _STATUS: Final[dict[type[ServerError], HTTPStatus]] = {
     InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     HostNotAllowed: HTTPStatus.MISDIRECTED_REQUEST,
     NotFound: HTTPStatus.NOT_FOUND,
     MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
@@ -55,12 +59,22 @@ def status_of(error: ServerError) -> HTTPStatus:
 def problem_response(error: CallRefused | Unavailable) -> Response:
     """The answer that tells a caller of an error."""
     hint = error.hint if isinstance(error, CallRefused) else None
-    return _response(status_of(error), error.code, error.detail, hint)
+    response = _response(status_of(error), error.code, error.detail, hint)
+    if isinstance(error, RateLimited):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    return response
 
 
 def problem_responses(*kinds: type[ServerError]) -> dict[int | str, dict[str, Any]]:
     """What a route's `responses` say of the errors that it may answer with, beside those of all routes."""
-    always: Sequence[type[ServerError]] = (InvalidRequest, Unauthenticated, Unavailable)
+    always: Sequence[type[ServerError]] = (
+        InvalidRequest,
+        Unauthenticated,
+        Forbidden,
+        HostNotAllowed,
+        RateLimited,
+        Unavailable,
+    )
     statuses = sorted({_STATUS[kind] for kind in (*kinds, *always)})
     content = {PROBLEM_CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status.value: {"description": status.phrase, "content": content} for status in statuses}

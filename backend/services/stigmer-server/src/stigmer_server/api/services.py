@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Path, Query, Request
 
 from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER
 from stigmer_server.agents import Agents
+from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import InvalidRequest
@@ -15,10 +16,12 @@ from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_log import EventLog
 from stigmer_server.executions import Executions
 from stigmer_server.idempotency import MAX_KEY_LENGTH
+from stigmer_server.leases import Leases
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
 from stigmer_server.sessions import Sessions
 from stigmer_server.temporal_client import TemporalClient
+from stigmer_server.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Services:
     broadcast: EventBroadcast
     blobs: BlobStore
     metrics: Metrics
+    tokens: Tokens
+    leases: Leases
+    audit: AuditTrail
     version: str
 
 

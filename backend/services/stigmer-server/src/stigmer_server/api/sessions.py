@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 from stigmer_contract.api import CreateSession, Page, SessionResource
+from stigmer_server.api.access import NEEDS_USER, GuardedRoute
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
     Cursor,
@@ -14,11 +15,15 @@ from stigmer_server.api.services import (
 from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
 from stigmer_server.pages import DEFAULT_PAGE_SIZE
 
-router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=GuardedRoute)
 
 
 @router.post(
-    "", status_code=201, response_model=SessionResource, responses=problem_responses(IdempotencyKeyReused)
+    "",
+    status_code=201,
+    response_model=SessionResource,
+    responses=problem_responses(IdempotencyKeyReused),
+    openapi_extra=NEEDS_USER,
 )
 async def create_session(
     request: CreateSession, services: ServicesOf, idempotency_key: IdempotencyKey = None
@@ -28,7 +33,7 @@ async def create_session(
     return Response(answer.body, answer.status, media_type="application/json")
 
 
-@router.get("", responses=problem_responses())
+@router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
 async def list_sessions(
     services: ServicesOf, limit: Limit = DEFAULT_PAGE_SIZE, cursor: Cursor = None
 ) -> Page[SessionResource]:
@@ -36,13 +41,18 @@ async def list_sessions(
     return await services.sessions.list(limit, cursor)
 
 
-@router.get("/{session_id}", responses=problem_responses(NotFound))
+@router.get("/{session_id}", responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
 async def get_session(session_id: SessionId, services: ServicesOf) -> SessionResource:
     """One session."""
     return await services.sessions.get(session_id)
 
 
-@router.delete("/{session_id}", status_code=204, responses=problem_responses(NotFound, Conflict))
+@router.delete(
+    "/{session_id}",
+    status_code=204,
+    responses=problem_responses(NotFound, Conflict),
+    openapi_extra=NEEDS_USER,
+)
 async def delete_session(session_id: SessionId, services: ServicesOf) -> None:
     """Forget a session, its executions and their logs. Its directory stays."""
     await services.sessions.delete(session_id)

@@ -1,0 +1,110 @@
+"""Which tokens a route lets in, declared beside it; a route without a declaration cannot be made.
+
+The declaration stands in the route's OpenAPI too. Who a token belongs to is found by `gate`.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
+
+from stigmer_contract.api import LEASE_HEADER, TokenScope
+from stigmer_server.api.services import Services, services_of
+from stigmer_server.credentials import Credential
+from stigmer_server.errors import Forbidden
+from stigmer_server.leases import Lease
+
+CREDENTIAL_KEY: Final = "credential"
+"""Of the request's state."""
+SECURITY_SCHEME: Final = "token"
+
+OPEN: Final[dict[str, Any]] = {"security": []}
+"""`openapi_extra` of a route that is answered without a token: probes have none."""
+
+
+def needs(*scopes: TokenScope) -> dict[str, Any]:
+    """`openapi_extra` of a route for tokens of these scopes; an `admin` token may call every route."""
+    allowed = [scope.value for scope in TokenScope if scope in scopes or scope is TokenScope.ADMIN]
+    return {"security": [{SECURITY_SCHEME: allowed}]}
+
+
+NEEDS_USER: Final = needs(TokenScope.USER)
+NEEDS_RUNNER: Final = needs(TokenScope.RUNNER)
+NEEDS_USER_OR_RUNNER: Final = needs(TokenScope.USER, TokenScope.RUNNER)
+NEEDS_ADMIN: Final = needs()
+
+
+class GuardedRoute(APIRoute):
+    """A route that lets in only tokens of the scopes that its `openapi_extra` names."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.allowed_scopes = allowed_scopes(self.openapi_extra)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the call, or refuse it."""
+        check_scope(scope, self.allowed_scopes)
+        await super().handle(scope, receive, send)
+
+
+def allowed_scopes(openapi_extra: dict[str, Any] | None) -> frozenset[str] | None:
+    """The scopes that a declaration names; None where it lets everybody in.
+
+    Raises:
+        KeyError: there is no declaration.
+    """
+    requirements: list[dict[str, list[str]]] = (openapi_extra or {})["security"]
+    return frozenset(requirements[0][SECURITY_SCHEME]) if requirements else None
+
+
+def check_scope(scope: Scope, allowed: frozenset[str] | None) -> None:
+    """Let a request through.
+
+    Raises:
+        Forbidden: its token is of another scope.
+    """
+    if allowed is None:
+        return
+    credential: Credential = scope["state"][CREDENTIAL_KEY]
+    if credential.scope not in allowed:
+        raise Forbidden(
+            f"token {credential.name!r} has the scope {credential.scope}, which does not allow this call",
+            f"use a token of the scope {' or '.join(sorted(allowed))}",
+        )
+
+
+def credential_of(request: Request) -> Credential:
+    """Who makes the call."""
+    credential: Credential = request.scope["state"][CREDENTIAL_KEY]
+    return credential
+
+
+async def lease_of(request: Request) -> Lease | None:
+    """The lease that bounds what the caller reaches; None where its scope is bound to none.
+
+    Raises:
+        Forbidden: a runner shows no lease that was issued to it.
+    """
+    credential = credential_of(request)
+    if credential.scope is not TokenScope.RUNNER:
+        return None
+    services: Services = await services_of(request)
+    return services.leases.read(request.headers.get(LEASE_HEADER, ""), credential)
+
+
+async def check_holds(request: Request, execution_id: str, attempt: int) -> None:
+    """See that a runner that writes to an execution was granted this attempt at it.
+
+    Whether that is still the newest is seen where it is written.
+
+    Raises:
+        Forbidden: it was not.
+    """
+    lease = await lease_of(request)
+    if lease is not None and (lease.execution_id, lease.attempt) != (execution_id, attempt):
+        raise Forbidden(f"the call's lease is not for attempt {attempt} at execution {execution_id!r}")
+
+
+LeaseOf = Annotated[Lease | None, Depends(lease_of)]

@@ -1,0 +1,129 @@
+"""Leases: what a runner shows with its token, so that it reaches only the executions that it was granted.
+
+A lease is a message authentication code over the execution, the attempt and the token that started the leg,
+so nothing has to be kept of it; whether the attempt is still the newest, the execution itself knows.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from stigmer_contract.phases import ExecutionPhase
+from stigmer_server.credentials import Credential
+from stigmer_server.database import Database, insert_where_absent
+from stigmer_server.errors import AttemptSuperseded, ExecutionEnded, Forbidden, NotFound
+from stigmer_server.tables import events, executions, server_keys
+
+KEY_NAME: Final = "leases"
+KEY_BYTES: Final = 32
+_HINT: Final = "start a leg with this token, and send its `lease` in the header `Stigmer-Lease`"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A leg that was granted to the caller; whether it is still the newest is not known yet."""
+
+    execution_id: str
+    attempt: int
+
+
+class Leases:
+    """Issues and reads leases. `load_key` comes first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._key = b""
+
+    async def load_key(self) -> None:
+        """Make or read the key that all servers of the database share.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+
+        def work(connection: Connection) -> str:
+            row = {"name": KEY_NAME, "value": secrets.token_hex(KEY_BYTES), "created_at": datetime.now(UTC)}
+            insert_where_absent(connection, server_keys, row)
+            return connection.execute(
+                select(server_keys.c.value).where(server_keys.c.name == KEY_NAME)
+            ).scalar_one()
+
+        self._key = bytes.fromhex(await self._database.write(work))
+
+    def issue(self, credential: Credential, execution_id: str, attempt: int) -> str:
+        """The lease of a leg that was granted to this credential."""
+        return f"{execution_id}:{attempt}:{self._code(credential, execution_id, attempt)}"
+
+    def read(self, text: str, credential: Credential) -> Lease:
+        """Read a lease that a call carries.
+
+        Raises:
+            Forbidden: it was not issued to this credential.
+        """
+        execution_id, _, rest = text.partition(":")
+        attempt, _, code = rest.partition(":")
+        if attempt.isascii() and attempt.isdigit() and len(attempt) < 10:  # noqa: SIM102 - reads in steps
+            if hmac.compare_digest(self._code(credential, execution_id, int(attempt)), code):
+                return Lease(execution_id, int(attempt))
+        raise Forbidden("the call carries no lease that was granted to its token", _HINT)
+
+    async def check_execution(self, lease: Lease, execution_id: str) -> None:
+        """See that an execution is the leased one, or an earlier one of its session.
+
+        Raises:
+            AttemptSuperseded: a newer attempt holds the leased execution.
+            ExecutionEnded: the leased execution has ended.
+            Forbidden: the execution is another one.
+            NotFound: there is no such execution.
+        """
+        await self._database.read(lambda connection: _check_execution(connection, lease, execution_id))
+
+    async def check_blob(self, lease: Lease, sha256: str) -> None:
+        """See that the log of the leased execution, or of an earlier one of its session, names a blob.
+
+        Raises:
+            AttemptSuperseded, ExecutionEnded: as `check_execution`.
+            Forbidden: none of these logs names it.
+        """
+        await self._database.read(lambda connection: _check_blob(connection, lease, sha256))
+
+    def _code(self, credential: Credential, execution_id: str, attempt: int) -> str:
+        message = f"{credential.token_id}\n{execution_id}\n{attempt}".encode()
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
+
+
+def _check_execution(connection: Connection, lease: Lease, execution_id: str) -> str:
+    """The session's id of the leased execution."""
+    columns = (executions.c.execution_id, executions.c.session_id, executions.c.attempt, executions.c.phase)
+    query = select(*columns).where(executions.c.execution_id.in_({lease.execution_id, execution_id}))
+    found = {row.execution_id: row for row in connection.execute(query)}
+    leased, wanted = found.get(lease.execution_id), found.get(execution_id)
+    if leased is None:
+        raise NotFound("execution", lease.execution_id)
+    if leased.attempt != lease.attempt:
+        raise AttemptSuperseded(lease.attempt, leased.attempt)
+    phase = ExecutionPhase(leased.phase)
+    if phase.is_terminal:
+        raise ExecutionEnded(lease.execution_id, phase)
+    # One that is not there is refused like a stranger's, so that nobody learns which ones there are.
+    if wanted is None or wanted.session_id != leased.session_id or execution_id > lease.execution_id:
+        raise Forbidden(f"execution {execution_id!r} is not the leased one's, nor its session's", _HINT)
+    session_id: str = leased.session_id
+    return session_id
+
+
+def _check_blob(connection: Connection, lease: Lease, sha256: str) -> None:
+    session_id = _check_execution(connection, lease, lease.execution_id)
+    readable = select(executions.c.execution_id).where(
+        executions.c.session_id == session_id, executions.c.execution_id <= lease.execution_id
+    )
+    naming = select(events.c.sequence).where(
+        events.c.execution_id.in_(readable), events.c.body.contains(sha256, autoescape=True)
+    )
+    if connection.execute(naming.limit(1)).first() is None:
+        raise Forbidden(f"no log that the lease allows to be read names the blob {sha256!r}", _HINT)

@@ -1,0 +1,115 @@
+"""`stigmer tokens`: who may call the server."""
+
+import click
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_MOST_SECONDS = 10 * 366 * 86_400
+_SCOPES = ("runner", "user", "admin")
+
+
+@click.group()
+def tokens() -> None:
+    """Make, list and revoke access tokens."""
+
+
+def _parse_expiry(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    number, unit = value[:-1], value[-1:]
+    seconds = int(number) * _UNITS.get(unit, 0) if number.isascii() and number.isdigit() else 0
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise click.BadParameter(f"{value!r} is not a duration up to 3660d; write one such as 12h or 30d")
+    return seconds
+
+
+@tokens.command("create", epilog="Example: stigmer tokens create build-server --expires 30d > token")
+@click.argument("name")
+@click.option(
+    "--scope",
+    type=click.Choice(_SCOPES),
+    default="user",
+    show_default=True,
+    help="What it allows: runner only to run executions; admin also to manage tokens.",
+)
+@click.option(
+    "--expires",
+    "expires_in_seconds",
+    metavar="DURATION",
+    callback=_parse_expiry,
+    help="When it ends, such as 12h or 30d; by default when it is revoked.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with what the list shows.")
+def create_token(name: str, scope: str, expires_in_seconds: int | None, as_json: bool) -> None:
+    """Make a token and print it, this once."""
+    from pydantic import ValidationError
+
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.errors import UsageError
+    from stigmer_cli.output import print_json, print_line, print_note
+    from stigmer_contract.api import CreateToken, TokenScope
+
+    try:
+        request = CreateToken(name=name, scope=TokenScope(scope), expires_in_seconds=expires_in_seconds)
+    except ValidationError as error:
+        raise UsageError(
+            f"{name!r} is no name for a token", "write lower-case letters, digits and dashes, at most 63"
+        ) from error
+    with open_client() as client:
+        created = client.create_token(request)
+    if as_json:
+        print_json(created.model_dump(mode="json"))
+        return
+    print_line(created.token)
+    until = f"until {created.expires_at:%Y-%m-%d %H:%M} UTC" if created.expires_at else "until it is revoked"
+    print_note(f"token {name!r} has the scope {created.scope} and holds {until}; it cannot be shown again")
+
+
+@tokens.command("list", epilog="Example: stigmer tokens list")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Most tokens.")
+@click.option("--all", "with_revoked", is_flag=True, help="Show revoked tokens too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_tokens(limit: int, with_revoked: bool, as_json: bool) -> None:
+    """List tokens, newest first; their texts are kept nowhere."""
+    from datetime import UTC, datetime
+
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.output import print_json
+    from stigmer_cli.rendering.quantities import format_age
+    from stigmer_cli.rendering.tables import print_table
+
+    with open_client() as client:
+        found = client.list_tokens(limit, with_revoked=with_revoked)
+    if as_json:
+        print_json([token.model_dump(mode="json") for token in found])
+        return
+    now = datetime.now(UTC)
+    rows: list[list[str]] = []
+    for token in found:
+        if token.revoked_at:
+            state = "revoked"
+        elif token.expires_at is None:
+            state = "holds"
+        else:
+            is_over = token.expires_at <= now
+            state = "expired" if is_over else f"until {token.expires_at:%Y-%m-%d %H:%M}"
+        used = format_age(token.last_used_at, now) if token.last_used_at else "never"
+        rows.append([token.name, token.scope.value, format_age(token.created_at, now), used, state])
+    print_table(
+        ["NAME", "SCOPE", "CREATED", "LAST USED", "STATE"],
+        rows,
+        empty="no tokens; make one with `stigmer tokens create NAME`",
+    )
+
+
+@tokens.command("revoke", epilog="Example: stigmer tokens revoke build-server --yes")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def revoke_token(name: str, yes: bool) -> None:
+    """Revoke a token, at once."""
+    from stigmer_cli.commands.connecting import confirm_deletion, open_client
+    from stigmer_cli.output import print_note
+
+    with open_client() as client:
+        confirm_deletion(f"the token {name!r}", yes)
+        client.revoke_token(name)
+    print_note(f"revoked the token {name!r}")
