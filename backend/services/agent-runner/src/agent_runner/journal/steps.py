@@ -89,6 +89,11 @@ class StepGate:
         self._drained = asyncio.Event()
         self._in_hand = 0
 
+    @property
+    def steps_in_hand(self) -> int:
+        """How many have begun and not ended."""
+        return self._in_hand
+
     @asynccontextmanager
     async def step(self) -> "AsyncGenerator[None]":
         """Hold a step in hand. Waits for ever once the gate is closed: the leg is then cancelled."""
@@ -185,7 +190,9 @@ class StepJournal:
                 usage=usage,
                 retries=retries,
                 duration_seconds=round(time.monotonic() - started, 6),
-            )
+            ),
+            # A tool call, the next request or the leg's end, and nothing of them takes effect before.
+            more_follows=True,
         )
         if self._limits.cost_usd is not None and usage.cost_usd is None:
             await self._writer.flush()
@@ -308,7 +315,8 @@ class StepJournal:
                 outcome=outcome,
                 result=await self._client.store_payload(result),
                 duration_seconds=round(duration_seconds, 6),
-            )
+            ),
+            more_follows=self._gate.steps_in_hand <= 1,
         )
 
 

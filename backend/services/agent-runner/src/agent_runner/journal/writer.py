@@ -1,7 +1,8 @@
 """Appends a leg's events to the server's log in order, and shows live events in between.
 
 One task sends, so that order on the wire is order of calls; what piles up during one call goes out
-together with the next. Does not decide what is written.
+together with the next, and what is known to be followed by more waits for that. Does not decide what is
+written.
 """
 
 import asyncio
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LINGER_SECONDS = 0.5
+"""Longest wait of an event for the one that follows it. Mostly that takes a few milliseconds; the bound is
+for a runner with so much in hand that each leg gets its turn rarely. A call saved is 1.5 ms of CPU time of
+server and runner (2026-11)."""
 MAX_PENDING_LIVE_EVENTS = 1_000
 """A watcher may miss live events; a runner may not run out of memory because the server is away."""
 
@@ -49,6 +54,7 @@ class LogWriter:
         self._settled.set()
         self._failure: Exception | None = None
         self._task: asyncio.Task[None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "LogWriter":
         self._task = asyncio.create_task(self._send_forever(), name=f"log-writer {self._execution_id}")
@@ -57,16 +63,23 @@ class LogWriter:
     async def __aexit__(self, *exc_info: object) -> None:
         assert self._task is not None
         self._task.cancel()
+        self._stop_lingering()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
-    def append(self, *events: Event) -> None:
-        """Queue events for the log; they are on their way at once. `flush` waits for them."""
+    def append(self, *events: Event, more_follows: bool = False) -> None:
+        """Queue events for the log; they are on their way at once, and `flush` waits for them.
+
+        With `more_follows` they go together with the next event or `flush`, or after `LINGER_SECONDS`.
+        """
         if self._failure is not None:
             return
         self._settled.clear()
         self._queue.extend(events)
-        self._wake.set()
+        if not more_follows:
+            self._wake.set()
+        elif self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._wake.set)
 
     def show(self, event: LiveEvent) -> None:
         """Queue a live event, joined to the one before where that makes no difference to a watcher."""
@@ -85,6 +98,8 @@ class LogWriter:
         Raises:
             ServerRefused: the log no longer takes this attempt's events.
         """
+        if not self._settled.is_set():
+            self._wake.set()
         await self._settled.wait()
         if self._failure is not None:
             raise self._failure
@@ -93,6 +108,7 @@ class LogWriter:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            self._stop_lingering()
             while self._queue:
                 try:
                     await self._send_next()
@@ -102,6 +118,11 @@ class LogWriter:
                     self._on_failure(error)
                     return
             self._settled.set()
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
     async def _send_next(self) -> None:
         """Send the longest run of events of one sort from the head of the queue."""
