@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
-from agent_runner.workspace import CommandLauncher, FileOperationFailed, SessionWorkspace, beneath
+from agent_runner.workspace import (
+    CommandLauncher,
+    FileOperationFailed,
+    SessionWorkspace,
+    beneath,
+    session_workspace,
+)
+from agent_runner.workspace.confined_files import MAX_BYTES_AT_ONCE, ConfinedFiles, NotAtOnce
 
 SECRET = b"the other session's secret"
 
@@ -33,16 +40,25 @@ def root(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.fixture(params=["openat2", "walk"])
-def workspace(
+@pytest.fixture(params=["openat2", "walk", "threads"])
+async def workspace(
     root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> SessionWorkspace:
-    """The workspace, by the system call that confines paths and by the walk that stands in for it."""
+    """The workspace, by the system call that confines paths, by the walk that stands in for it, and on a disk
+    that may take its time."""
     if request.param == "walk":
         monkeypatch.setattr(beneath, "has_openat2", lambda: False)
     elif not beneath.has_openat2():
         pytest.skip("this kernel has no openat2")
-    return SessionWorkspace(root, launcher=CommandLauncher())
+    if request.param == "threads":
+
+        def is_on_local_disk(_: str) -> bool:
+            return False
+
+        monkeypatch.setattr(session_workspace, "is_on_local_disk", is_on_local_disk)
+    workspace = SessionWorkspace(root, launcher=CommandLauncher())
+    assert await workspace.exists(str(root))  # the first operation of all goes by a thread anyway
+    return workspace
 
 
 def content_of(directory: Path) -> dict[str, bytes | None]:
@@ -191,6 +207,28 @@ async def test_writing_replaces_longer_content_and_keeps_mode_and_hard_links(
     await workspace.write_bytes(str(script), b"short")
     assert (root / "same").read_bytes() == b"short"
     assert script.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_may_take_long_is_not_begun_where_it_must_be_done_at_once(root: Path) -> None:
+    large = b"x" * (MAX_BYTES_AT_ONCE + 1)
+    (root / "large").write_bytes(large)
+    (root / "target").write_bytes(b"content")
+    (root / "link").symlink_to("target")
+    patient = ConfinedFiles(str(root))
+    prompt = patient.at_once()
+    refused: dict[str, Callable[[], object]] = {
+        "large content read": lambda: prompt.read_bytes(f"{root}/large"),
+        "large content written": lambda: prompt.write_bytes(f"{root}/target", large),
+        "a link read": lambda: prompt.read_bytes(f"{root}/link"),
+        "a link written": lambda: prompt.write_bytes(f"{root}/link", b"changed"),
+        "a link resolved": lambda: prompt.realpath(f"{root}/link"),
+        "a path with dots": lambda: prompt.stat(f"{root}/../{root.name}/target"),
+    }
+    for operation in refused.values():
+        with pytest.raises(NotAtOnce):
+            operation()
+    assert (root / "target").read_bytes() == b"content"
+    assert prompt.read_bytes(f"{root}/target") == patient.read_bytes(f"{root}/link") == b"content"
 
 
 async def test_a_removed_workspace_is_unavailable(workspace: SessionWorkspace, root: Path) -> None:

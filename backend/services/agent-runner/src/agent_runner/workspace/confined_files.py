@@ -2,11 +2,12 @@
 
 A path is resolved first, so links that stay inside work, absolute ones too; what it resolved to is then
 opened beneath the directory without following any link, so one swapped in meanwhile is refused. All calls
-block.
+block; those of the view `at_once` only for as long as a disk of this machine takes over a few kilobytes.
 """
 # ruff: noqa: PTH117, PTH118, PTH119, PTH123, PTH208 - paths here are text and descriptors, not pathlib's
 
 import contextlib
+import copy
 import errno
 import os
 import stat
@@ -21,6 +22,8 @@ from agent_runner.workspace.errors import FileOperationFailed
 
 RESOLUTION_TRIES: Final = 5
 """How often a path is resolved anew when a link appears in it: a build renames once, an attacker always."""
+MAX_BYTES_AT_ONCE: Final = 64 * 1024
+"""Most content that is read or written without a thread of its own."""
 MAX_TREE_DEPTH: Final = 200
 """Deepest tree that `remove` descends; each level holds a descriptor open."""
 
@@ -29,6 +32,10 @@ _LINK_FOUND = (errno.ELOOP, errno.EXDEV)
 # Errors that tools explain to the model by themselves, besides those with a class of their own.
 _EXPLAINED_BY_TOOLS = (errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ)
 _PATH_ERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
+
+
+class NotAtOnce(Exception):
+    """The operation could take its time, and has not begun: it is to be done in a thread."""
 
 
 class ConfinedFiles:
@@ -42,6 +49,17 @@ class ConfinedFiles:
         """`root` is canonical: absolute, without links, `.` or `..`."""
         self._root = root
         self._content_lock = threading.Lock()  # a reader never sees half of another tool call's write
+        self._may_take_time = True
+
+    def at_once(self) -> "ConfinedFiles":
+        """The same files, where all but `list_dir` and `remove` raise NotAtOnce rather than take their time.
+
+        That is: following links, of which an agent could lay out thousands; content of more than
+        `MAX_BYTES_AT_ONCE`; waiting for another call that reads or writes.
+        """
+        view = copy.copy(self)
+        view._may_take_time = False
+        return view
 
     def read_bytes(self, path: str) -> bytes:
         """The content of a regular file."""
@@ -50,10 +68,12 @@ class ConfinedFiles:
             _refuse_special(_status(root, relative), path)
             descriptor = open_beneath(root, relative, os.O_RDONLY | os.O_NONBLOCK)
             with open(descriptor, "rb") as file:
-                _refuse_special(os.fstat(descriptor), path)
+                status = os.fstat(descriptor)
+                _refuse_special(status, path)
+                self._check_size(status.st_size)
                 return file.read()
 
-        with self._content_lock:
+        with self._content_locked():
             return self._beneath(path, read)
 
     def write_bytes(self, path: str, data: bytes) -> None:
@@ -77,7 +97,8 @@ class ConfinedFiles:
                             os.unlink(name, dir_fd=directory)
                         raise
 
-        with self._content_lock:
+        self._check_size(len(data))
+        with self._content_locked():
             self._beneath(path, write)
 
     def stat(self, path: str) -> FileEntry:
@@ -141,6 +162,10 @@ class ConfinedFiles:
         """Where the path leads, following links out of the root too: nothing is opened here."""
         if not os.path.isabs(path):
             raise ValueError(f"path must be absolute, got {path!r}")
+        if self._leads_to_itself(path):
+            return path
+        if not self._may_take_time:
+            raise NotAtOnce
         for _ in range(RESOLUTION_TRIES):
             # A link replaced between lstat and readlink makes even the lenient form fail.
             with contextlib.suppress(FileNotFoundError):
@@ -155,6 +180,15 @@ class ConfinedFiles:
         """`operation` on the open root and the resolved path below it; errors name `named`, else `path`."""
         shown = named or path
         with _translated(shown), _closing(open_root(self._root)) as root:
+            plain = self._relative(path)
+            if plain is not None:
+                try:
+                    return operation(root, plain)
+                except OSError as error:
+                    if error.errno not in _LINK_FOUND:
+                        raise
+            if not self._may_take_time:
+                raise NotAtOnce
             for _ in range(RESOLUTION_TRIES):
                 real = self.realpath(path)
                 if real != self._root and not real.startswith(self._root + "/"):
@@ -167,6 +201,44 @@ class ConfinedFiles:
             if _is_loop(path):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown)
             raise _changing(shown)
+
+    def _relative(self, path: str) -> str | None:
+        """The path below the root as text, right where no link is on it; None where it is not so simple."""
+        if path == self._root:
+            return "."
+        if path.startswith(self._root + "/") and os.path.normpath(path) == path:
+            return path[len(self._root) + 1 :]
+        return None
+
+    def _leads_to_itself(self, path: str) -> bool:
+        """Whether there certainly is no link on the path; nothing need be at its end."""
+        relative = self._relative(path)
+        if relative is None:
+            return False
+        parent, name = os.path.split(relative)
+        with (
+            contextlib.suppress(OSError, WorkspaceUnavailableError),
+            _closing(open_root(self._root)) as root,
+            _closing(open_beneath(root, parent or ".", OPEN_DIRECTORY)) as directory,
+        ):
+            try:
+                return not stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+            except FileNotFoundError:
+                return True
+        return False
+
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > MAX_BYTES_AT_ONCE and not self._may_take_time:
+            raise NotAtOnce
+
+    @contextlib.contextmanager
+    def _content_locked(self) -> Generator[None]:
+        if not self._content_lock.acquire(blocking=self._may_take_time):
+            raise NotAtOnce
+        try:
+            yield
+        finally:
+            self._content_lock.release()
 
     def _entry(self, entry: os.DirEntry[str], path: str) -> FileEntry:
         is_dir, size = entry.is_dir(follow_symlinks=False), None

@@ -5,11 +5,12 @@ may reach outside is decided by whoever isolates them, not here.
 """
 
 import asyncio
+import contextlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic_ai.messages import WorkspaceRef
 from pydantic_ai.workspaces import (
@@ -23,8 +24,11 @@ from pydantic_ai.workspaces import (
     WorkspaceUnavailableError,
 )
 
-from agent_runner.workspace.confined_files import ConfinedFiles, open_root
+from agent_runner.workspace.confined_files import ConfinedFiles, NotAtOnce, open_root
 from agent_runner.workspace.launcher import CommandLauncher
+from agent_runner.workspace.local_disks import is_on_local_disk
+
+_T = TypeVar("_T")
 
 WORKSPACE_REF: Final = WorkspaceRef(provider="stigmer", id="session")
 """The same for every session: the history that holds it belongs to the session already, and the directory's
@@ -45,6 +49,8 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         self._launcher = launcher
         self._directory: str | None = None
         self._files: ConfinedFiles | None = None
+        self._files_at_once: ConfinedFiles | None = None
+        """Where the directory is on a disk that answers at once."""
 
     @property
     def ref(self) -> WorkspaceRef:
@@ -57,19 +63,21 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         Raises:
             WorkspaceUnavailableError: it is gone.
         """
+        if self._files_at_once is not None:
+            return self._ensure_there()
         return await asyncio.to_thread(self._ensure_there)
 
     async def read_bytes(self, path: str) -> bytes:
         """The content of a regular file."""
-        return await asyncio.to_thread(lambda: self._confined().read_bytes(path))
+        return await self._soon(lambda files: files.read_bytes(path))
 
     async def write_bytes(self, path: str, data: bytes) -> None:
         """Write a regular file in place, making missing parents."""
-        await asyncio.to_thread(lambda: self._confined().write_bytes(path, data))
+        await self._soon(lambda files: files.write_bytes(path, data))
 
     async def stat(self, path: str) -> FileEntry:
         """What is at the path."""
-        return await asyncio.to_thread(lambda: self._confined().stat(path))
+        return await self._soon(lambda files: files.stat(path))
 
     async def list_dir(self, path: str) -> Sequence[FileEntry]:
         """The entries of a directory, by name."""
@@ -77,7 +85,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
 
     async def make_dir(self, path: str) -> None:
         """Make a directory and its missing parents."""
-        await asyncio.to_thread(lambda: self._confined().make_dir(path))
+        await self._soon(lambda files: files.make_dir(path))
 
     async def remove(self, path: str) -> None:
         """Remove a file, a link itself, or a directory with all that is in it."""
@@ -85,11 +93,11 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
 
     async def exists(self, path: str) -> bool:
         """Whether something is at the path."""
-        return await asyncio.to_thread(lambda: self._confined().exists(path))
+        return await self._soon(lambda files: files.exists(path))
 
     async def realpath(self, path: str) -> str:
         """Where the path leads, out of the directory too."""
-        return await asyncio.to_thread(lambda: self._confined().realpath(path))
+        return await self._soon(lambda files: files.realpath(path))
 
     async def run(
         self,
@@ -133,10 +141,22 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         os.close(open_root(self._directory))
         return self._directory
 
+    async def _soon(self, operation: Callable[[ConfinedFiles], _T]) -> _T:
+        """Do it in the event loop where that takes microseconds; a thread would make a millisecond of them.
+
+        A file tool makes six calls, so with threads they cost more than everything else about it (2026-11).
+        """
+        if self._files_at_once is not None:
+            with contextlib.suppress(NotAtOnce):
+                return operation(self._files_at_once)
+        return await asyncio.to_thread(lambda: operation(self._confined()))
+
     def _confined(self) -> ConfinedFiles:
         directory = self._directory or self._ensure_there()
         if self._files is None:
             self._files = ConfinedFiles(directory)
+            if is_on_local_disk(directory):
+                self._files_at_once = self._files.at_once()
         return self._files
 
     def _environment(self) -> dict[str, str]:
