@@ -68,8 +68,12 @@ class TemporalServer:
         """
         arguments = [str(_temporal_binary()), "server", "start-dev", "--headless", "--ip", "127.0.0.1"]
         arguments += ["--port", str(self.port), "--log-level", "never"]
+        # As the local stack starts it.
+        for value in ("matching.numTaskqueueReadPartitions=1", "matching.numTaskqueueWritePartitions=1"):
+            arguments += ["--dynamic-config-value", value]
         if self._database is not None:
             arguments += ["--db-filename", str(self._database), "--sqlite-pragma", "journal_mode=wal"]
+            arguments += ["--sqlite-pragma", "synchronous=normal"]
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,

@@ -17,6 +17,8 @@ def test_temporal_runs_on_loopback_without_pages_and_in_a_file_of_its_own() -> N
         *("/bin/temporal", "server", "start-dev", "--ip", "127.0.0.1", "--port", "7233"),
         *("--db-filename", f"{HOME}/data/temporal.db"),
         *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"),
+        *("--dynamic-config-value", "matching.numTaskqueueReadPartitions=1"),
+        *("--dynamic-config-value", "matching.numTaskqueueWritePartitions=1"),
         *("--log-level", "warn", "--disable-config-file", "--disable-config-env", "--color", "never"),
         "--headless",
     )
