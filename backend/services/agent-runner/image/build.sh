@@ -8,8 +8,8 @@ cd "$(dirname "$0")/../../../.."
 . backend/services/agent-runner/image/engine.sh
 
 readonly service=backend/services/agent-runner
-find_engine
 check_version
+find_engine
 native=$(native_platform)
 platform=${1:-$native}
 tag=${2:-$IMAGE:$VERSION}

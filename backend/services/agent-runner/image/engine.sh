@@ -3,6 +3,7 @@
 # shellcheck shell=bash disable=SC2034 # some variables are for the scripts that source this
 
 readonly EXIT_FAILED=1 EXIT_USAGE=2 EXIT_ENVIRONMENT=3
+readonly ANSWER_SECONDS=60
 
 fail() { # message, exit code
     printf 'error: %s\n' "$1" >&2
@@ -15,7 +16,7 @@ find_engine() {
     if [[ -n ${ENGINE:-} ]]; then
         engine=$(command -v -- "$ENGINE") || fail "ENGINE is '$ENGINE', and there is no such program" "$EXIT_ENVIRONMENT"
         kind_of_engine
-        engine_answers || fail "'$ENGINE' does not answer: $(engine_complaint)" "$EXIT_ENVIRONMENT"
+        engine_answers || fail "'$ENGINE' does not answer: $complaint" "$EXIT_ENVIRONMENT"
         prefer_buildkit
         return
     fi
@@ -37,12 +38,13 @@ kind_of_engine() {
     esac
 }
 
+# Sets complaint where it does not. Podman answers nobody while it stores a layer, which takes its time.
 engine_answers() {
-    timeout 20 "$engine" info >/dev/null 2>&1
-}
-
-engine_complaint() {
-    { timeout 20 "$engine" info 2>&1 >/dev/null || true; } | tail -n 1
+    local code=0
+    complaint=$(timeout $ANSWER_SECONDS "$engine" info 2>&1 >/dev/null) || code=$?
+    complaint=$(tail -n 1 <<<"$complaint")
+    ((code != 124)) || complaint="it said nothing in $ANSWER_SECONDS seconds"
+    return $code
 }
 
 # Of several Docker clients on PATH, one that has BuildKit; a newer client without the buildx plugin has none.

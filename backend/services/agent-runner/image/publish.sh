@@ -117,8 +117,8 @@ push_index_with_podman() { # reference
     "$engine" manifest rm "$index" >/dev/null
 }
 
-find_engine
 check_version
+find_engine
 registry=${IMAGE%%/*}
 IFS=, read -ra platforms <<<"${PLATFORMS:-linux/amd64,linux/arm64}"
 for platform in "${platforms[@]}"; do

@@ -28,8 +28,8 @@ mount_file() { # variable, path: shows the file to the container and tells it wh
     arguments+=(--volume "$(realpath -- "$2"):/run/secrets/$1:ro" --env "$1=/run/secrets/$1")
 }
 
-find_engine
 check_version
+find_engine
 reference=$IMAGE:$VERSION
 require_image "$reference"
 

@@ -6,8 +6,8 @@ directory=$(dirname "$0")
 # shellcheck source=SCRIPTDIR/engine.sh
 . "$directory/engine.sh"
 
-find_engine
 check_version
+find_engine
 reference=$IMAGE:$VERSION
 require_image "$reference"
 command -v python3 >/dev/null || fail 'the scan needs python3' "$EXIT_ENVIRONMENT"

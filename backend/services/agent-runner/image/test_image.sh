@@ -5,8 +5,8 @@ directory=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=SCRIPTDIR/engine.sh
 . "$directory/engine.sh"
 
-find_engine
 check_version
+find_engine
 require_image "$IMAGE:$VERSION"
 cd "$directory/../../../.."
 tests=backend/services/agent-runner/tests/image

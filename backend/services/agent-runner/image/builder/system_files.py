@@ -41,16 +41,28 @@ PACKAGES: Final = (
 KEPT_WHERE_INSTALLED: Final = ("python3-pip-whl", "python3-setuptools-whl")
 """What `python3 -m venv` installs, where that is Debian's; the official image has it inside Python."""
 
+# By the names of Debian 12 and 13, either of which the base image may be.
 LEFT_OUT: Final[LeftOut] = {
     # Needed while installing packages, which is not done here.
     "*": frozenset({"debconf", "debconf-2.0", "dpkg", "install-info"}),
     # 40 MB for the few subcommands that are Perl scripts.
     "git": frozenset({"git-man", "liberror-perl", "perl"}),
     "libsasl2-2": frozenset({"libsasl2-modules-db"}),
+    "libssl3t64": frozenset({"openssl-provider-legacy"}),
+    # For its programs that tell who is logged in.
+    "coreutils": frozenset({"libsystemd0"}),
     # For its programs that look after disks and log-ins.
     "util-linux": frozenset(
-        {"libaudit1", "libblkid1", "libmount1", "libpam0g", "libsmartcols1", "libsystemd0", "libudev1"}
-        | {"login", "util-linux-extra"}
+        {
+            "libaudit1",
+            "libblkid1",
+            "liblastlog2-2",
+            "libmount1",
+            "libpam-modules",
+            "libpam-runtime",
+            "libpam0g",
+        }
+        | {"libsmartcols1", "libsystemd0", "libudev1", "login", "util-linux-extra"}
     ),
 }
 
@@ -102,9 +114,11 @@ REMOVED: Final = (
     "usr/local/lib/pkgconfig",
     "usr/local/lib/python3.*/config-*",
     "usr/local/lib/python3.*/idlelib",
+    "usr/local/lib/python3.*/lib-dynload/*_test*",
     "usr/local/lib/python3.*/lib-dynload/_dbm.*",
     "usr/local/lib/python3.*/lib-dynload/_tkinter.*",
     "usr/local/lib/python3.*/lib-dynload/nis.*",
+    "usr/local/lib/python3.*/lib-dynload/*xx[lt]*",
     "usr/local/lib/python3.*/lib2to3",
     "usr/local/lib/python3.*/pydoc_data",
     "usr/local/lib/python3.*/site-packages/*",
