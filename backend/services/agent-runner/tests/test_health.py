@@ -12,7 +12,7 @@ import pytest
 
 from agent_runner.__main__ import main
 from agent_runner.health import Check, HealthServer, probe_health
-from stigmer_contract.api import Readiness, ReadyCheck
+from stigmer_contract.api import IsolationState, Readiness, ReadyCheck
 
 
 async def ok() -> str | None:
@@ -70,6 +70,17 @@ async def test_each_failing_check_says_why_without_hiding_the_others(monkeypatch
             ReadyCheck(name="odd", ok=False, detail="the check itself failed: KeyError"),
         ],
     )
+
+
+async def test_how_well_commands_are_isolated_is_told_to_people_and_to_prometheus() -> None:
+    isolation = {"level": "weak", "setting": "warn", "findings": ["a command could do it"]}
+    async with HealthServer("127.0.0.1", 0, {}, version="1.2.3", isolation=isolation) as server:
+        readiness = Readiness.model_validate_json((await get(server, "/readyz")).content)
+        metrics = await get(server, "/metrics")
+    assert readiness.isolation == IsolationState.model_validate(isolation)
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'stigmer_runner_isolation{level="weak"} 1\n' in metrics.text
+    assert 'stigmer_runner_isolation{level="full"} 0\n' in metrics.text
 
 
 async def test_a_runner_that_is_not_ready_is_alive_all_the_same() -> None:

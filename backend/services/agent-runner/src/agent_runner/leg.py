@@ -276,11 +276,12 @@ class Leg:
 
     def _open_workspace(self) -> SessionWorkspace:
         own = open_session_directory(self._settings.sandbox_root_dir, self._grant.execution.session_id)
+        network = self._grant.spec.network
         if self._grant.workspace is None:
-            return SessionWorkspace(own, launcher=self._launcher)
+            return SessionWorkspace(own, launcher=self._launcher, network=network)
         # A person's own directory; dotfiles and caches of commands do not belong into it.
         named = open_named_directory(self._grant.workspace)
-        return SessionWorkspace(named, launcher=self._launcher, home=own)
+        return SessionWorkspace(named, launcher=self._launcher, home=own, network=network)
 
     async def _history(self) -> list[ModelMessage]:
         """The messages of the session's earlier executions."""

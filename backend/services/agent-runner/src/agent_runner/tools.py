@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import ModelRetry
-from pydantic_ai.messages import ToolCallPart, WorkspaceRef
+from pydantic_ai.messages import ToolCallPart, ToolReturn, WorkspaceRef
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.workspaces import WorkspaceBackend
 from pydantic_ai_harness.filesystem import DEFAULT_TOOL_NAMES, READ_ONLY_TOOL_NAMES, FileSystem
@@ -97,6 +97,20 @@ class BoundWorkspace(AbstractCapability[None]):
         if not asked > 0:
             raise ModelRetry(f"{_TIMEOUT_ARGUMENT} must be greater than 0")
         return {**args, _TIMEOUT_ARGUMENT: min(asked, self.timeout_seconds)}
+
+    async def after_tool_execute(
+        self,
+        ctx: RunContext[None],
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,
+        args: dict[str, Any],
+        result: Any,
+    ) -> Any:
+        """Note beside a command's result that nothing held the command in. The model does not see it."""
+        if tool_def.name != COMMAND_TOOL or self.workspace.warning is None or not isinstance(result, str):
+            return result
+        return ToolReturn[str](return_value=result, metadata={"isolation": self.workspace.warning})
 
     def _with_timeout(self, tool: ToolDefinition) -> ToolDefinition:
         schema = cast("dict[str, dict[str, dict[str, object]]]", tool.parameters_json_schema)

@@ -25,13 +25,14 @@ from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
+from agent_runner.commands import open_commands
 from agent_runner.health import HealthServer
 from agent_runner.leg import RUNNER_VERSION, LegRunner
 from agent_runner.models import ModelPool
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.workflows import AgentExecution
-from agent_runner.workspace import CommandLauncher, protect_process
+from agent_runner.workspace import protect_process
 
 logger = logging.getLogger(__name__)
 
@@ -53,17 +54,23 @@ async def run_worker(settings: RunnerSettings, command_variables: Mapping[str, s
     gc.freeze()
     async with contextlib.AsyncExitStack() as resources:
         # First, while there is the least to inherit.
-        launcher = await resources.enter_async_context(CommandLauncher(command_variables))
+        commands = await resources.enter_async_context(open_commands(settings, command_variables))
         server = ServerClient(settings.backend_endpoint, settings.token.get_secret_value())
         resources.push_async_callback(server.close)
         models = ModelPool(settings)
         resources.push_async_callback(models.close)
         # Containers on one host's network share the host's name and number their processes alike.
         identity = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
-        legs = LegRunner(settings, server, launcher, models, identity=identity)
+        legs = LegRunner(settings, server, commands.launcher, models, identity=identity)
         runner = _Runner(settings, server, legs, identity)
         await resources.enter_async_context(
-            HealthServer(settings.health_host, settings.health_port, runner.checks(), version=RUNNER_VERSION)
+            HealthServer(
+                settings.health_host,
+                settings.health_port,
+                runner.checks(),
+                version=RUNNER_VERSION,
+                isolation=commands.isolation.to_json(),
+            )
         )
         await runner.run_until(stop)
 

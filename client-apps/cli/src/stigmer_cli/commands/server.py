@@ -206,6 +206,9 @@ def _describe(current: StackStatus) -> str:
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         if component is not None and component.reason:
             lines.append(f"  {component.reason}")
+        if component is not None and component.isolation:
+            findings = "".join(f"; {finding}" for finding in component.isolation_findings)
+            lines.append(f"  isolation of commands: {component.isolation}{findings}")
     return "\n".join(lines)
 
 

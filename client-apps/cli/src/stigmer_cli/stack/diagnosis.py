@@ -40,6 +40,7 @@ def diagnose(configuration: Configuration) -> list[Finding]:
         *check_engine(configuration),
         *_check_ports(configuration, status),
         *(_check_component(component, status) for component in status.components),
+        *(_check_isolation(component) for component in status.components if component.isolation),
         *check_models(configuration),
     ]
 
@@ -108,6 +109,15 @@ def _check_ports(configuration: Configuration, status: StackStatus) -> list[Find
             remedy = f"stop that program, or run `stigmer config set {settings[component]} PORT`"
             findings.append(Finding(name, Outcome.FAILED, detail, remedy))
     return findings
+
+
+def _check_isolation(component: ComponentStatus) -> Finding:
+    name, detail = "isolation of commands", f"level {component.isolation}"
+    if component.isolation in ("full", "good", "partial"):
+        return Finding(name, Outcome.PASSED, detail)
+    detail = "; ".join([detail, *component.isolation_findings])
+    remedy = "run the runner in its container on Linux 5.13 or newer; docs/concepts/isolation.md says more"
+    return Finding(name, Outcome.WARNING, detail, remedy)
 
 
 def _check_component(component: ComponentStatus, status: StackStatus) -> Finding:

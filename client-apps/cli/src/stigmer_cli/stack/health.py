@@ -27,6 +27,10 @@ class Health:
     """Why it is not ready."""
     version: str | None = None
     """Where the component tells it."""
+    isolation: str | None = None
+    """How well a runner isolates commands: `full`, `good`, `partial`, `weak` or `none`."""
+    isolation_findings: tuple[str, ...] = ()
+    """What commands could do that they should not."""
 
 
 Probe = Callable[[], Health]
@@ -88,9 +92,12 @@ def _read_readiness(status: int, body: bytes) -> Health:
             if not check["ok"]
         ]
         ready = document["ready"] is True and status == http.client.OK
-    except (ValueError, KeyError, TypeError):
+        isolation = cast("dict[str, Any]", document.get("isolation") or {})
+        level, findings = isolation.get("level"), tuple(map(str, isolation.get("findings", ())))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Health(ready=False, reason=f"/readyz answered {status} without a readiness document")
-    return Health(ready, None if ready else "; ".join(failed) or f"/readyz answered {status}", version)
+    reason = None if ready else "; ".join(failed) or f"/readyz answered {status}"
+    return Health(ready, reason, version, None if level is None else str(level), findings)
 
 
 def _why(error: Exception) -> str:

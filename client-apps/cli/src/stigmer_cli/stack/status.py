@@ -36,6 +36,10 @@ class ComponentStatus:
     restarts: int = 0
     reason: str | None = None
     """Why it is not ready."""
+    isolation: str | None = None
+    """How well a runner isolates commands of agents: `full`, `good`, `partial`, `weak` or `none`."""
+    isolation_findings: tuple[str, ...] = ()
+    """What commands could do that they should not."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ def _ask(recorded: ComponentState) -> ComponentStatus:
         uptime_seconds=uptime_seconds(process) if process is not None else None,
         restarts=recorded.restarts,
         reason=None if health.ready else health.reason or recorded.reason,
+        isolation=health.isolation,
+        isolation_findings=health.isolation_findings,
     )
 
 

@@ -5,7 +5,7 @@ Resources are what the server answers; requests what it accepts. Errors are `Pro
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -197,12 +197,25 @@ class ReadyCheck(_Resource):
     """Why it is not ok."""
 
 
+class IsolationState(_Resource):
+    """How well a runner isolates agents' commands, as its self-test found."""
+
+    level: Literal["full", "good", "partial", "weak", "none"]
+    """From best to worst; below `partial` sessions are not isolated from each other."""
+    setting: Literal["require", "warn", "off"]
+    """`STIGMER_SANDBOX`; with `require`, commands are refused below `partial`."""
+    findings: list[str] = []
+    """What commands can do that they should not, in words."""
+
+
 class Readiness(_Resource):
     """Answer of `/readyz` of the server (200 or 503) and of the runner."""
 
     ready: bool
     version: str
     checks: list[ReadyCheck]
+    isolation: IsolationState | None = None
+    """Of a runner only."""
 
 
 # --- tokens and audit -------------------------------------------------------------------------

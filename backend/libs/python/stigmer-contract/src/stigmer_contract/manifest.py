@@ -235,6 +235,8 @@ class AgentSpec(_ManifestPart):
         default_factory=list[Literal["shell", "files"]]
     )
     """Built-in toolsets, bound to the session's workspace."""
+    network: Literal["none", "web", "all"] = "none"
+    """What commands may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or everything."""
     mcp_servers: Annotated[list[McpServer], AfterValidator(_unique_servers)] = Field(
         default_factory=list[McpServer]
     )

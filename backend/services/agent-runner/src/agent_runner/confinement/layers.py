@@ -61,7 +61,7 @@ def _is_out_of_reach(pid: int) -> bool:
     return False
 
 
-def confine_command(policy: Policy, directory: int, supervisor: int) -> None:
+def confine_command(policy: Policy, directory: int, supervisor: int, zygote: int) -> None:
     """Hold this process to the policy; called between fork and exec, in the open `directory` it works in.
 
     Raises:
@@ -77,12 +77,14 @@ def confine_command(policy: Policy, directory: int, supervisor: int) -> None:
     if policy.landlock_abi:
         _enter_command_domain(policy, directory)
     if policy.has_seccomp:
+        is_scoped = policy.landlock_abi >= SCOPE_ABI
         install(
             filter_for(
                 MACHINE,
                 network=policy.network,
                 landlock_abi=min(policy.landlock_abi, SCOPE_ABI),
-                supervisor=supervisor if policy.landlock_abi < SCOPE_ABI else 0,
+                supervisor=0 if is_scoped else supervisor,
+                protected=() if is_scoped else (*policy.protected, zygote),
             )
         )
 

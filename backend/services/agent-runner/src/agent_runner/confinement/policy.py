@@ -24,6 +24,8 @@ class Policy(NamedTuple):
     """Directories to make files in and use them by name, without seeing those of others."""
     writable: tuple[str, ...] = ()
     """Directory trees for everything, besides the directory the command starts in."""
+    protected: tuple[int, ...] = ()
+    """Pids and process groups not to be signalled, where Landlock does not see to that."""
     processes: int | None = None
     memory_bytes: int | None = None
     file_bytes: int | None = None

@@ -56,7 +56,9 @@ _SOCK_STREAM, _SOCK_DGRAM, _SOCK_TYPE_MASK = 1, 2, 0xF
 
 
 @functools.cache
-def filter_for(machine: str, *, network: str, landlock_abi: int, supervisor: int) -> bytes:
+def filter_for(
+    machine: str, *, network: str, landlock_abi: int, supervisor: int, protected: tuple[int, ...] = ()
+) -> bytes:
     """The program for a command; empty for an architecture without a table of system calls.
 
     Args:
@@ -64,6 +66,7 @@ def filter_for(machine: str, *, network: str, landlock_abi: int, supervisor: int
         network: `none`, `web` or `all`.
         landlock_abi: what Landlock already sees to; 0: nothing.
         supervisor: pid of the command's supervisor; counts where Landlock does not confine signals.
+        protected: pids and process groups that must not be signalled either; counts there, too.
     """
     numbers = numbers_for(machine)
     if not numbers:
@@ -78,7 +81,7 @@ def filter_for(machine: str, *, network: str, landlock_abi: int, supervisor: int
     checks["socket"] = _sockets(network)
     checks["ioctl"] = [refuse_if_equal(1, request, errno.EPERM) for request in _IOCTLS]
     if landlock_abi < SCOPE_ABI:
-        checks.update(_signals(supervisor))
+        checks.update(_signals(supervisor, protected))
     if 0 < landlock_abi < TRUNCATE_ABI:
         checks.update(_truncation())
     by_number = {numbers[name]: value for name, value in checks.items() if name in numbers}
@@ -112,16 +115,17 @@ def _sockets(network: str) -> list[Check]:
     ]
 
 
-def _signals(supervisor: int) -> dict[str, list[Check]]:
+def _signals(supervisor: int, protected: tuple[int, ...]) -> dict[str, list[Check]]:
     """For kernels whose Landlock does not confine signals: nothing as old as the supervisor can be signalled.
 
-    Pids are given out in ascending order, so the runner, the zygote and process 1 are older than the
-    supervisor, and what the command starts is younger (a wrap of the numbers makes that wrong both ways,
-    rarely). Also refused: -1, which is everyone, and the process groups of the same numbers.
+    Pids are given out in ascending order, so what is older has a lower one, threads of the runner too, and
+    what the command starts has a higher one. Since the numbers begin anew at some point, the runner and the
+    zygote are named as well. Also refused: -1, which is everyone, and the same numbers as process groups.
     """
     older = [
         refuse_if_between(0, 1, supervisor, errno.EPERM),
         refuse_if_between(0, 2**32 - supervisor, 2**32 - 1, errno.EPERM),
+        *(refuse_if_equal(0, sign * number % 2**32, errno.EPERM) for number in protected for sign in (1, -1)),
     ]
     return {
         "kill": older,

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 CHECK_TIMEOUT_SECONDS: Final = 2.0
 REQUEST_TIMEOUT_SECONDS: Final = 5.0
 MAX_REQUEST_BYTES: Final = 16 * 1024
+ISOLATION_LEVELS: Final = ("full", "good", "partial", "weak", "none")
 
 Check = Callable[[], Awaitable[str | None]]
 """Whether one thing is as it should be: None, or the reason why not."""
@@ -23,11 +24,20 @@ class HealthServer:
     """Serves health over HTTP while it is entered.
 
     `/healthz` is 200 as long as the event loop turns. `/readyz` is 200 or 503 with a `Readiness` of the
-    contract as JSON.
+    contract as JSON. `/metrics` is Prometheus' text format.
     """
 
-    def __init__(self, host: str, port: int, checks: Mapping[str, Check], *, version: str) -> None:
-        """Port 0: a free one is chosen, see `port`."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        checks: Mapping[str, Check],
+        *,
+        version: str,
+        isolation: Mapping[str, object] | None = None,
+    ) -> None:
+        """Port 0: a free one is chosen, see `port`. `isolation` is the contract's `IsolationState`."""
+        self._isolation = isolation
         self.host = host
         self.port = port
         self._checks = checks
@@ -72,18 +82,20 @@ class HealthServer:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-        path = target.partition("?")[0]
+        path, kind = target.partition("?")[0], "application/json"
         if method not in ("GET", "HEAD"):
             status, body = 405, b'{"title": "Method Not Allowed"}'
         elif path == "/healthz":
             status, body = 200, b'{"alive": true}'
         elif path == "/readyz":
             status, body = await self._readiness()
+        elif path == "/metrics":
+            status, kind, body = 200, "text/plain; version=0.0.4; charset=utf-8", self._metrics()
         else:
             status, body = 404, b'{"title": "Not Found"}'
         phrase = http.client.responses[status]
         writer.write(
-            f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\n"
+            f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {kind}\r\n"
             f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n".encode()
         )
         if method != "HEAD":
@@ -97,8 +109,25 @@ class HealthServer:
             for name, detail in zip(self._checks, details, strict=True)
         ]
         ready = all(detail is None for detail in details)
-        body = {"ready": ready, "version": self._version, "checks": checks}
+        body = {
+            "ready": ready,
+            "version": self._version,
+            "checks": checks,
+            "isolation": self._isolation,
+        }
         return (200 if ready else 503), json.dumps(body).encode()
+
+    def _metrics(self) -> bytes:
+        level = self._isolation["level"] if self._isolation else None
+        lines = [
+            "# HELP stigmer_runner_isolation How well commands are isolated: 1 for the level that holds.",
+            "# TYPE stigmer_runner_isolation gauge",
+            *(
+                f'stigmer_runner_isolation{{level="{each}"}} {int(each == level)}'
+                for each in ISOLATION_LEVELS
+            ),
+        ]
+        return ("\n".join(lines) + "\n").encode("ascii")
 
 
 async def _run_check(name: str, check: Check) -> str | None:

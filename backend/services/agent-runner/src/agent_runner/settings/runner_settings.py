@@ -16,10 +16,12 @@ from agent_runner.settings.values import (
     integer_between,
     number_between,
     parse_absolute_directory,
+    parse_absolute_paths,
     parse_address,
     parse_address_or_url,
     parse_boolean,
     parse_existing_file,
+    parse_ports,
     parse_secret,
     parse_text,
     parse_url,
@@ -28,6 +30,7 @@ from agent_runner.settings.values import (
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+SandboxSetting = Literal["require", "warn", "off"]
 Mode = Literal["local", "cloud"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
@@ -138,6 +141,68 @@ class RunnerSettings:
             "Directory under which each session gets its workspace.",
             parse_absolute_directory,
             "/workspace",
+        ),
+    ]
+    sandbox: Annotated[
+        SandboxSetting,
+        Variable(
+            "STIGMER_SANDBOX",
+            "What to do where agents' commands cannot be isolated well enough: `require`: refuse them, "
+            "`warn`: run them and say so, `off`: never isolate. The container image sets `require`.",
+            choice_of(get_args(SandboxSetting)),
+            "warn",
+        ),
+    ]
+    sandbox_read_paths: Annotated[
+        tuple[Path, ...] | None,
+        Variable(
+            "STIGMER_SANDBOX_READ_PATHS",
+            "Further files and directories that commands may read and execute, separated by colons.",
+            parse_absolute_paths,
+        ),
+    ]
+    sandbox_web_ports: Annotated[
+        tuple[int, ...],
+        Variable(
+            "STIGMER_SANDBOX_WEB_PORTS",
+            "TCP ports, separated by commas, that commands of agents with `network: web` may connect to.",
+            parse_ports,
+            "443",
+        ),
+    ]
+    sandbox_proxy: Annotated[
+        str | None,
+        Variable(
+            "STIGMER_SANDBOX_PROXY",
+            "URL of an HTTP proxy that commands with a network are told to use.",
+            parse_url,
+        ),
+    ]
+    sandbox_processes: Annotated[
+        int,
+        Variable(
+            "STIGMER_SANDBOX_PROCESSES",
+            "Processes and threads that all commands together may have; 0: no limit. Does not hold for root.",
+            integer_between(0, 1_000_000),
+            "1024",
+        ),
+    ]
+    sandbox_memory_mb: Annotated[
+        int | None,
+        Variable(
+            "STIGMER_SANDBOX_MEMORY_MB",
+            "Private memory of each process of a command, in MiB; 0: no limit. Unset: half of the machine's, "
+            "or the container's.",
+            integer_between(0),
+        ),
+    ]
+    sandbox_disk_mb: Annotated[
+        int,
+        Variable(
+            "STIGMER_SANDBOX_DISK_MB",
+            "What a session's directory may hold, in MiB, and most that one file may; 0: no limit.",
+            integer_between(0),
+            "10240",
         ),
     ]
     llm_provider: Annotated[

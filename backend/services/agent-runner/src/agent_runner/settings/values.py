@@ -122,6 +122,15 @@ def parse_absolute_directory(text: str) -> Path:
     return path
 
 
+def parse_absolute_paths(text: str) -> tuple[Path, ...]:
+    return tuple(parse_absolute_directory(part) for part in text.split(":") if part)
+
+
+def parse_ports(text: str) -> tuple[int, ...]:
+    read_port = integer_between(1, 65535)
+    return tuple(int(str(read_port(part.strip()))) for part in text.split(","))
+
+
 def parse_secret(text: str) -> "SecretStr":
     from pydantic import SecretStr
 

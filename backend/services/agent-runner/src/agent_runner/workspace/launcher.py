@@ -23,15 +23,17 @@ from pydantic_ai.workspaces import (
     WorkspaceUnavailableError,
 )
 
-from agent_runner.confinement.policy import Policy
+from agent_runner.confinement.policy import Network, Policy
 from agent_runner.workspace.command_environment import command_environment
 from agent_runner.workspace.command_policy import command_policy
+from agent_runner.workspace.disk_quota import CHECK_SECONDS, DiskQuotas, DiskWatch
 from agent_runner.workspace.running_command import (
     MAX_OUTPUT_BYTES,
     CommandEnd,
     EndCause,
     RunningCommand,
 )
+from agent_runner.workspace.web_access import WebAccess
 from agent_runner.workspace.zygote_process import ZygoteProcess
 
 logger = logging.getLogger(__name__)
@@ -58,11 +60,14 @@ class CommandLauncher:
         *,
         temporary_root: Path | None = None,
         policy: Policy | None = None,
+        quotas: DiskQuotas | None = None,
+        web: WebAccess | None = None,
     ) -> None:
         """`base_environment` is what every command gets; default: where programs usually are, UTF-8.
 
         Each command gets a temporary directory of its own, removed with it, in `temporary_root`; default:
-        the system's. `policy` holds every command; default: the strongest this machine allows.
+        the system's. `policy` holds every command; default: the strongest this machine allows. `quotas`
+        bound what they may write, default: nothing does; `web` is what `network: web` means.
         """
         self._temporary_root = str(temporary_root or tempfile.gettempdir())
         self._base_environment = dict(
@@ -70,6 +75,14 @@ class CommandLauncher:
         )
         self.policy = command_policy(self._base_environment.get("PATH", "")) if policy is None else policy
         """What commands may use; read before each command, so a change holds from the next one on."""
+        self.refusal: str | None = None
+        """Why commands of agents are not run at all, told instead of running them."""
+        self.warning: str | None = None
+        """What a person has to know about each command's isolation."""
+        self.started_commands = 0
+        """How many commands there were so far."""
+        self._quotas = DiskQuotas(None) if quotas is None else quotas
+        self._web = WebAccess() if web is None else web
         self._zygote: ZygoteProcess | None = None
         self._is_closed = False
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
@@ -108,10 +121,14 @@ class CommandLauncher:
         environment: Mapping[str, str],
         timeout_seconds: float | None,
         writable: Sequence[Path] = (),
+        network: Network = "none",
+        policy: Policy | None = None,
     ) -> CommandResult:
         """Run a command in the open `directory` to its end; nothing of it is left when this returns.
 
-        It may write there, and beneath the directories in `writable`.
+        It may write there, and beneath the directories in `writable`. Where there are any, the directory is
+        taken for a person's own, of which only growth counts for the quota. `policy` replaces the
+        launcher's.
 
         Raises:
             WorkspaceTimeoutError: it took longer than the timeout.
@@ -120,9 +137,12 @@ class CommandLauncher:
             WorkspaceError: it could not be started, or its supervisor was killed.
             OSError: E2BIG: arguments and environment are too long.
         """
-        merged = {**self._base_environment, **environment}
+        policy = self._web.allow(policy or self.policy, network)
+        merged = {**self._base_environment, **self._web.environment(network), **environment}
         _check_text(argv, merged)
-        policy = self.policy._replace(writable=(*self.policy.writable, *map(str, writable)))
+        policy = policy._replace(
+            writable=(*policy.writable, *map(str, writable)), protected=(1, os.getpid(), os.getpgrp())
+        )
         request = {
             "argv": list(argv),
             "env": merged,
@@ -131,10 +151,12 @@ class CommandLauncher:
         }
         loop = asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
+        self.started_commands += 1
         for _ in range(START_TRIES):
             command = await self._start(directory)
             remaining = None if deadline is None else max(0.0, deadline - loop.time())
-            end = await self._attend(command, request, remaining)
+            disk = self._quotas.watch(directory, is_own=not writable)
+            end = await self._attend(command, request, remaining, disk)
             if end.supervisor is not None or end.report is not None or end.cause is not None:
                 return await self._result_of(end, argv, timeout_seconds)
         raise _could_not_start("the process that starts commands keeps dying")
@@ -197,8 +219,10 @@ class CommandLauncher:
         command: RunningCommand,
         request: Mapping[str, object],
         timeout_seconds: float | None,
+        disk: DiskWatch | None,
     ) -> CommandEnd:
         """Wait in a task of its own, so that a cancelled caller leaves nothing behind."""
+        watching = None if disk is None else asyncio.create_task(_watch_disk(disk, command))
         task = asyncio.create_task(command.run(request, timeout_seconds, on_silence=self._replace_zygote))
         self._in_hand[command] = task
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
@@ -213,6 +237,9 @@ class CommandLauncher:
                 await self._sweep(task.result())
             raise
         finally:
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait({watching})  # it uses the directory, which is closed next
             del self._in_hand[command]
 
     async def _result_of(
@@ -225,13 +252,18 @@ class CommandLauncher:
             raise WorkspaceTimeoutError(
                 f"command timed out after {timeout_seconds:g}s and was killed", stdout=stdout, stderr=stderr
             )
+        if end.cause is EndCause.DISK:
+            raise WorkspaceError(
+                f"the command was killed by the disk quota: {end.killed_because}; remove files that are not "
+                "needed any more"
+            )
         if end.cause is EndCause.OUTPUT:
             raise WorkspaceOutputLimitError(
                 f"the command wrote over {MAX_OUTPUT_BYTES >> 20} MiB and was killed; redirect its output "
                 "to a file and read part of that",
                 limit=MAX_OUTPUT_BYTES,
-                stdout=end.stdout[:PREVIEW_BYTES].decode("utf-8", errors="replace"),
-                stderr=end.stderr[:PREVIEW_BYTES].decode("utf-8", errors="replace"),
+                stdout=_preview(end.stdout),
+                stderr=_preview(end.stderr),
             )
         if end.cause is EndCause.CALLER:
             raise WorkspaceError("the command was killed: the runner is stopping")
@@ -257,6 +289,25 @@ class CommandLauncher:
                 "processes of a command may still run: the process that starts commands does not answer"
             )
             zygote.kill()
+
+
+def _preview(output: bytes) -> str:
+    """The beginning of a stream that was cut, with a note where that was."""
+    text = output[:PREVIEW_BYTES].decode("utf-8", errors="replace")
+    if len(output) <= PREVIEW_BYTES:
+        return text
+    return f"{text}\n[cut here: {PREVIEW_BYTES >> 10} KiB of what the command wrote are shown]\n"
+
+
+async def _watch_disk(disk: DiskWatch, command: RunningCommand) -> None:
+    """Look until cancelled. A directory that cannot be looked at is no reason to kill."""
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        with contextlib.suppress(OSError):
+            reason = await asyncio.to_thread(disk.why_over)
+            if reason is not None:
+                command.kill(EndCause.DISK, reason)
+                return
 
 
 def _check_text(argv: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -47,6 +47,8 @@ class EndCause(Enum):
     TIMEOUT = "timeout"
     OUTPUT = "output"
     """It wrote more than `MAX_OUTPUT_BYTES`."""
+    DISK = "disk"
+    """It, or its session, took more of the disk than it may."""
     CALLER = "caller"
     """Whoever waited for it no longer does, or its output could not be shown."""
 
@@ -65,6 +67,8 @@ class CommandEnd:
     """Whether the supervisor lives but did not answer in time."""
     stdout: bytes
     stderr: bytes
+    killed_because: str | None = None
+    """What the cause does not say by itself."""
 
 
 class _Output:
@@ -90,6 +94,7 @@ class RunningCommand:
         self._listener = command_output_listener.get()
         self._supervisor: int | None = None
         self._cause: EndCause | None = None
+        self._because: str | None = None
         self._killed: asyncio.Future[None] = self._loop.create_future()
         self._report: asyncio.Future[Mapping[str, Any] | None] = self._loop.create_future()
         self._listener_error: BaseException | None = None
@@ -99,11 +104,11 @@ class RunningCommand:
             os.set_blocking(output.descriptor, False)
             self._loop.add_reader(output.descriptor, self._read_output, output)
 
-    def kill(self, cause: EndCause) -> None:
+    def kill(self, cause: EndCause, because: str | None = None) -> None:
         """Have the command and all its descendants killed. Only the first cause counts."""
         if self._killed.done():
             return
-        self._cause = cause
+        self._cause, self._because = cause, because
         self._killed.set_result(None)
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
@@ -148,6 +153,7 @@ class RunningCommand:
             is_hanging=not self._report.done(),
             stdout=bytes(self._outputs[0].content),
             stderr=bytes(self._outputs[1].content),
+            killed_because=self._because,
         )
 
     def close(self) -> None:

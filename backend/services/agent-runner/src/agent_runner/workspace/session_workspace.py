@@ -21,9 +21,11 @@ from pydantic_ai.workspaces import (
     SupportsRealpath,
     WorkspaceBackend,
     WorkspaceCommand,
+    WorkspaceError,
     WorkspaceUnavailableError,
 )
 
+from agent_runner.confinement.policy import Network
 from agent_runner.workspace.confined_files import ConfinedFiles, NotAtOnce, open_root
 from agent_runner.workspace.launcher import CommandLauncher
 from agent_runner.workspace.local_disks import is_on_local_disk
@@ -38,19 +40,32 @@ path differs from machine to machine."""
 class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, SupportsRealpath):
     """A session's directory. Any number of them may stand for the same directory; none ever removes it."""
 
-    def __init__(self, directory: Path, *, launcher: CommandLauncher, home: Path | None = None) -> None:
-        """`directory` is absolute.
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        launcher: CommandLauncher,
+        home: Path | None = None,
+        network: Network = "none",
+    ) -> None:
+        """`directory` is absolute; `network` is what commands may reach.
 
         `home` is what commands find as `HOME`. Default: the directory itself; give another where the
         directory is a person's own, which caches and dotfiles do not belong into.
         """
         self._given = directory
         self._home = home
+        self._network: Network = network
         self._launcher = launcher
         self._directory: str | None = None
         self._files: ConfinedFiles | None = None
         self._files_at_once: ConfinedFiles | None = None
         """Where the directory is on a disk that answers at once."""
+
+    @property
+    def warning(self) -> str | None:
+        """What a person has to know about the isolation of commands here."""
+        return self._launcher.warning
 
     @property
     def ref(self) -> WorkspaceRef:
@@ -116,6 +131,8 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         if isinstance(command, str) != shell:
             raise TypeError("give a string with shell=True, or a sequence of arguments without it")
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        if self._launcher.refusal is not None:
+            raise WorkspaceError(self._launcher.refusal)
         directory = await asyncio.to_thread(lambda: open_root(self._ensure_there()))
         try:
             result = await self._launcher.run(
@@ -124,6 +141,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
                 environment={**self._environment(), **(env or {})},
                 timeout_seconds=timeout,
                 writable=[] if self._home is None else [self._home],
+                network=self._network,
             )
         finally:
             os.close(directory)

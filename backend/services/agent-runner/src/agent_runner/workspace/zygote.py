@@ -263,9 +263,10 @@ def start(
 ) -> tuple[int, dict[str, int | str] | None]:
     """Fork and execute the command: its pid, and the report of the failure where it could not be executed."""
     failure_reader, failure_writer = os.pipe()
+    supervisor, zygote = os.getpid(), os.getppid()
     pid = os.fork()
     if pid == 0:
-        execute(request, policy, stdout, stderr, directory, failure_writer)
+        execute(request, policy, stdout, stderr, directory, failure_writer, supervisor, zygote)
     os.close(failure_writer)
     failure = b""
     while chunk := os.read(failure_reader, 64):
@@ -278,7 +279,14 @@ def start(
 
 
 def execute(
-    request: dict[str, Any], policy: Policy, stdout: int, stderr: int, directory: int, failure: int
+    request: dict[str, Any],
+    policy: Policy,
+    stdout: int,
+    stderr: int,
+    directory: int,
+    failure: int,
+    supervisor: int,
+    zygote: int,
 ) -> NoReturn:
     """The body of the forked command: nothing of the supervisor may remain but the three standard streams."""
     stage = "directory"
@@ -292,7 +300,7 @@ def execute(
         for number in (*_IGNORED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         stage = "confinement"
-        confine_command(policy, directory, os.getppid())
+        confine_command(policy, directory, supervisor, zygote)
         stage = "exec"
         argv: list[str] = request["argv"]
         os.execvpe(argv[0], argv, request["env"])  # noqa: S606 - what this process is for

@@ -1,0 +1,96 @@
+"""The launcher of agents' commands as the settings ask for it, and how well it isolates them here."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent_runner.confinement.policy import Policy
+from agent_runner.settings import RunnerSettings
+from agent_runner.workspace import (
+    CommandLauncher,
+    DiskQuotas,
+    Isolation,
+    WebAccess,
+    calibrate_process_limit,
+    command_policy,
+    measure_isolation,
+)
+
+logger = logging.getLogger(__name__)
+
+RECALIBRATION_SECONDS: Final = 60.0
+"""How often the user's processes are counted anew, while commands are run."""
+_CGROUP_LIMITS: Final = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What starts commands, and what is known of it."""
+
+    launcher: CommandLauncher
+    isolation: Isolation
+
+
+@asynccontextmanager
+async def open_commands(
+    settings: RunnerSettings, command_variables: Mapping[str, str]
+) -> AsyncGenerator[Commands]:
+    """Start the launcher and try how well it isolates; at the end everything it runs is killed.
+
+    Enter it first, while there is the least to inherit.
+    """
+    async with CommandLauncher(
+        command_variables,
+        policy=_policy(settings, command_variables.get("PATH", "")),
+        quotas=DiskQuotas(settings.sandbox_disk_mb << 20 or None),
+        web=WebAccess(settings.sandbox_web_ports, settings.sandbox_proxy),
+    ) as launcher:
+        granted = settings.sandbox_processes or None
+        await calibrate_process_limit(launcher, granted)
+        isolation = await measure_isolation(launcher, settings.sandbox)
+        isolation.log()
+        launcher.refusal, launcher.warning = isolation.refusal, isolation.warning
+        recalibrating = asyncio.create_task(_recalibrate(launcher, granted))
+        try:
+            yield Commands(launcher, isolation)
+        finally:
+            recalibrating.cancel()
+            await asyncio.wait({recalibrating})
+
+
+async def _recalibrate(launcher: CommandLauncher, granted: int | None) -> None:
+    """Follow the number of the user's processes, which on a bare host is not ours alone."""
+    while launcher.policy.processes is not None:
+        started = launcher.started_commands
+        await asyncio.sleep(RECALIBRATION_SECONDS)
+        if launcher.started_commands != started:
+            await calibrate_process_limit(launcher, granted)
+
+
+def _policy(settings: RunnerSettings, path: str) -> Policy:
+    if settings.sandbox == "off":
+        policy = Policy()
+    else:
+        policy = command_policy(path, readable=settings.sandbox_read_paths or ())
+    memory = _half_of_the_memory() if settings.sandbox_memory_mb is None else settings.sandbox_memory_mb << 20
+    return policy._replace(memory_bytes=memory or None, file_bytes=settings.sandbox_disk_mb << 20 or None)
+
+
+def _half_of_the_memory() -> int:
+    """Of the machine, or of the container where that has less; 0 where it is not known."""
+    sizes = list[int]()
+    with contextlib.suppress(ValueError, OSError):
+        sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for name in _CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            sizes.append(int(Path(name).read_text(encoding="ascii")))
+    return min(sizes, default=0) // 2

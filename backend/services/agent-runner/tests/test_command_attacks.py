@@ -1,0 +1,119 @@
+"""What a hostile command cannot do: the list of attacks, against commands of this process."""
+
+import os
+import shutil
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from pydantic_ai.workspaces import WorkspaceTimeoutError
+
+from agent_runner.confinement.landlock import abi_version
+from agent_runner.confinement.policy import Policy
+from agent_runner.workspace import CommandLauncher, command_policy, protect_process
+from command_attacks import ATTACKS, GAPS, KEY, MUST_WORK, MUST_WORK_WHERE_INSTALLED, SECRET, Scene, scene
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="only Linux can isolate commands"),
+    pytest.mark.skipif(
+        abi_version() < 1 and not os.environ.get("CI"), reason="this kernel has no Landlock to test"
+    ),
+]
+
+NEWEST = abi_version()
+FORCED = {"this kernel": NEWEST, "as Linux 6.10": 5, "as Linux 5.19": 2, "as Linux 5.13": 1}
+# Where Landlock does not confine signals, those of sessions among themselves are not either.
+OPEN_BEFORE_SCOPES = {"signal a sibling", "abstract socket"}
+MIN_OPEN_WITHOUT_ISOLATION = 0.7
+
+
+@pytest.fixture(autouse=True)
+def canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, SECRET)
+
+
+@pytest.fixture(params=FORCED)
+async def isolated(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Scene]:
+    policy = command_policy(os.environ["PATH"])
+    if FORCED[request.param] > NEWEST:
+        pytest.skip("a newer kernel is needed")
+    policy = policy._replace(landlock_abi=FORCED[request.param])
+    async with CommandLauncher(policy=policy) as launcher, scene(launcher, tmp_path) as here:
+        yield here
+
+
+@pytest.fixture
+async def newest(tmp_path: Path) -> AsyncGenerator[Scene]:
+    async with CommandLauncher() as launcher, scene(launcher, tmp_path) as here:
+        yield here
+
+
+@pytest.fixture
+async def unprotected(tmp_path: Path) -> AsyncGenerator[Scene]:
+    async with CommandLauncher(policy=Policy()) as launcher, scene(launcher, tmp_path) as here:
+        yield here
+
+
+@pytest.mark.parametrize("title", ATTACKS)
+async def test_an_attack_is_refused(title: str, isolated: Scene) -> None:
+    results = await isolated.results(ATTACKS[title])
+    got_through = {name for name, is_open in results.items() if is_open}
+    if isolated.launcher.policy.landlock_abi < 6:
+        got_through -= OPEN_BEFORE_SCOPES
+    assert (got_through, isolated.arrived_signals) == (set(), [])
+    assert results
+
+
+@pytest.mark.parametrize("title", GAPS)
+@pytest.mark.xfail(reason="known gap: Landlock does not confine metadata", strict=True)
+async def test_a_known_gap_is_closed(title: str, newest: Scene) -> None:
+    assert not any((await newest.results(GAPS[title])).values())
+
+
+async def test_the_list_does_succeed_without_isolation(unprotected: Scene) -> None:
+    outcomes = [
+        is_open for attack in ATTACKS.values() for is_open in (await unprotected.results(attack)).values()
+    ]
+    assert sum(outcomes) >= MIN_OPEN_WITHOUT_ISOLATION * len(outcomes), outcomes
+    assert len(outcomes) > 60
+
+
+async def test_killing_everyone_kills_the_command_only(newest: Scene) -> None:
+    # Not isolated, this would be the end of the machine: so nothing is killed if the runner can be.
+    guarded = "kill -0 $RUNNER 2>/dev/null && exit 99; kill -9 $RUNNER; kill -9 1; kill -STOP $PPID; "
+    script = guarded + "sleep 1000 & echo on; kill -9 -1; wait $!; echo $?"
+    result = await newest.attacker.run(["sh", "-c", script], env=newest.variables)
+    assert (result.exit_code, result.stdout) == (0, "on\n137\n")
+    os.kill(int(newest.variables["SIBLING"]), 0)
+    with pytest.raises(WorkspaceTimeoutError):
+        await newest.attacker.run(["sh", "-c", "kill -STOP $PPID; sleep 1000"], timeout=1)
+
+
+async def test_the_environment_holds_no_key(newest: Scene) -> None:
+    result = await newest.attacker.run(["sh", "-c", "env; cat /proc/self/environ"], env={})
+    assert KEY not in result.stdout
+    assert "Permission denied" in result.stderr
+
+
+@pytest.mark.parametrize("title", MUST_WORK)
+async def test_a_program_works(title: str, isolated: Scene) -> None:
+    result = await isolated.attacker.run(["bash", "-c", MUST_WORK[title]], env=isolated.variables, timeout=60)
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize("title", MUST_WORK_WHERE_INSTALLED)
+async def test_a_developers_program_works(title: str, newest: Scene) -> None:
+    program, script = MUST_WORK_WHERE_INSTALLED[title]
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    result = await newest.attacker.run(["bash", "-c", script], timeout=100)
+    assert result.exit_code == 0, result.stderr
+
+
+def test_the_runner_protects_itself() -> None:
+    # In a process of its own: it cannot be undone, and debuggers of tests would be shut out.
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if protect_process() and os.path.exists("/proc/self/environ") else 1)  # noqa: PTH110
+    assert os.waitpid(pid, 0)[1] == 0
