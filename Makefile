@@ -12,7 +12,7 @@ PYTEST_WORKERS ?= 2
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .uv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed; set PYTHON=/path/to/python3' >&2; exit 3; }
@@ -20,7 +20,7 @@ help: ## Show this list
 	$(PYTHON) -m venv .uv
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-.venv/.synced: uv.lock pyproject.toml $(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
+.venv/.synced: uv.lock pyproject.toml $(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml tools/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
 	$(UV) sync --frozen --quiet --compile-bytecode --python $(PYTHON)
 	@touch $@
 
@@ -42,10 +42,27 @@ check: setup ## Formatting, lint, types, layers, lock file, generated files
 	$(RUN)/python docs/generate.py --check
 	$(RUN)/shellcheck .ci/* $$(git ls-files '*.sh')
 	$(RUN)/hadolint $$(git ls-files '*Dockerfile')
+	.ci/lint-workflows
 
 .PHONY: test
 test: setup ## All tests, against real Temporal, SQLite and PostgreSQL
 	$(RUN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+.PHONY: test-resolution
+test-resolution: $(filter .uv/bin/uv,$(UV)) ## RESOLUTION=lowest-direct|highest: tests without the lock file
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv-$(RESOLUTION)
+	$(UV) pip install --quiet --python .venv-$(RESOLUTION)/bin/python --resolution $(RESOLUTION) --group dev \
+	    $(patsubst %/pyproject.toml,-e %,$(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml tools/*/pyproject.toml))
+	.venv-$(RESOLUTION)/bin/pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+.PHONY: packages
+packages: setup ## Build the Python packages into dist, install each alone, import all its modules
+	$(RUN)/python -m stigmer_release packages dist
+	$(RUN)/python -m stigmer_release try-packages dist
+
+.PHONY: changelog
+changelog: setup ## BASE=REVISION: a change of programs since then brings an entry of the changelog
+	$(RUN)/python -m stigmer_release changelog --base $(BASE)
 
 .PHONY: bench
 bench: setup ## Measure speed and memory, beside a bare agent loop and plain Temporal activities
@@ -62,5 +79,5 @@ release: setup ## VERSION=X.Y.Z: commit and tag a release; with --dry-run show w
 
 .PHONY: clean
 clean: ## Remove environments, caches and what demo left
-	rm -rf .venv .uv .demo .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-* .uv .demo .pytest_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

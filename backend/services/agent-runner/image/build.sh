@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image for one platform and tags it: build.sh [PLATFORM [TAG]]
-# Environment: VERSION, IMAGE; optional ENGINE, BUILDER, PYTHON_IMAGE, UV_IMAGE, SYSTEM_PACKAGES, CA_BUNDLE, proxies, NO_CACHE, SOURCE_DATE_EPOCH
-# (with Podman: builds of equal sources have equal digests).
+# Environment: VERSION, IMAGE; optional ENGINE, BUILDER, PYTHON_IMAGE, UV_IMAGE, SYSTEM_PACKAGES, CA_BUNDLE, proxies,
+# NO_CACHE, SOURCE_DATE_EPOCH (seconds; with Podman: builds of equal sources have equal layers).
 set -euo pipefail
 cd "$(dirname "$0")/../../../.."
 # shellcheck source=SCRIPTDIR/engine.sh
@@ -47,9 +47,11 @@ build_with_podman() {
     # it would take the architecture that it fetched last: `newer` looks, and settles for that offline.
     local timestamp=()
     tls_flags_for "${PYTHON_IMAGE:-}" "${UV_IMAGE:-}"
-    # For a release: every file and the image itself bear this time, so that equal sources give equal digests.
-    [[ -z ${SOURCE_DATE_EPOCH:-} ]] || timestamp=(--timestamp "$SOURCE_DATE_EPOCH")
-    "$engine" build --format docker --layers --pull=newer "${timestamp[@]}" "${tls_flags[@]}" "${secret[@]}" "${arguments[@]}" \
+    # For a release: every file bears this time, so that equal sources give equal layers. The layers that the cache
+    # holds may bear another.
+    [[ -z ${SOURCE_DATE_EPOCH:-} ]] || timestamp=(--timestamp "$SOURCE_DATE_EPOCH" --identity-label=false --no-cache)
+    "$engine" build --format docker --layers --pull=newer "${timestamp[@]}" "${tls_flags[@]}" "${secret[@]}" \
+        "${arguments[@]}" \
         --build-arg "BUILDER_PLATFORM=$native" --ignorefile $service/.dockerignore --file $service/Dockerfile .
 }
 

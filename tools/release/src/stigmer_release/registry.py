@@ -24,6 +24,7 @@ DOCKER_INDEX: Final = "application/vnd.docker.distribution.manifest.list.v2+json
 _ACCEPTED: Final = ", ".join([OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST])
 _EMPTY: Final = b"{}"
 _EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
+_HUB: Final = "registry-1.docker.io"
 _LOOPBACK: Final = re.compile(r"(localhost|127\.\d+\.\d+\.\d+)(:\d+)?")
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
 _TIMEOUT_SECONDS: Final = 300.0
@@ -200,7 +201,7 @@ class Repository:
 @contextmanager
 def open_repository(name: str, credentials: tuple[str, str] | None) -> Generator[Repository]:
     """A repository by its name with registry; over plain HTTP on loopback only."""
-    host = name.partition("/")[0]
+    host = name.partition("/")[0].replace("docker.io", _HUB)
     scheme = "http" if _LOOPBACK.fullmatch(host) else "https"
     with httpx.Client(
         base_url=f"{scheme}://{host}", timeout=_TIMEOUT_SECONDS, follow_redirects=True

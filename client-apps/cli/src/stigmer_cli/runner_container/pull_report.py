@@ -62,10 +62,10 @@ class ImagePuller:
         """
         credentials = find_credentials(reference.registry, self._configuration.environment)
         sizes = self._ask_sizes(reference, engine.traits.architecture, credentials)
-        reference = self._verify(reference, credentials)
         if not self._is_quiet:
             size = f" ({_megabytes(sum(sizes.values()))})" if sizes else ""
             self._report(f"pulling the runner's image {reference}{size} with {engine.traits.title}")
+        reference = self._verify(reference, credentials)
         progress = PullProgress(dict(sizes))
         for attempt in range(1, MAX_TRIES + 1):
             display = self._open_display()

@@ -1,0 +1,52 @@
+"""Tries an image that was pushed, by its digest: health, and one agent to completion, on one architecture.
+
+The test is the runner's own; this pulls exactly what a person would get.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from stigmer_release.errors import RegistryRefused
+from stigmer_release.programs import run_program
+from stigmer_release.registry import Repository
+
+_TESTS: Final = "backend/services/agent-runner/tests/image/test_running_image.py"
+TRIED: Final = "test_it_runs_an_agent_to_the_end_as_the_person_who_started_it"
+
+Report = Callable[[str], None]
+
+
+def digest_for(repository: Repository, digest: str, platform: str) -> str:
+    """The digest of the index's image for a platform such as `linux/arm64`.
+
+    Raises:
+        RegistryRefused: the index is not there, or has none.
+    """
+    index = repository.manifest(digest)
+    if index is None:
+        raise RegistryRefused(f"{repository.name} has no {digest}")
+    for entry in index.document.get("manifests", []):
+        if f"{entry['platform']['os']}/{entry['platform']['architecture']}" == platform:
+            return str(entry["digest"])
+    raise RegistryRefused(f"{repository.name}@{digest} has no image for {platform}")
+
+
+def try_image(
+    repository: Repository, digest: str, platform: str, engine: str, root: Path, report: Report
+) -> None:
+    """Pulls it with `docker` or `podman`, and runs the test against it.
+
+    Raises:
+        RegistryRefused: it is not there.
+        ProgramFailed: it cannot be pulled, or does not pass.
+    """
+    reference = f"{repository.name}@{digest_for(repository, digest, platform)}"
+    insecure = ["--tls-verify=false"] if engine == "podman" and reference.startswith("127.") else []
+    run_program(engine, "pull", "--quiet", *insecure, f"--platform={platform}", reference)
+    report(f"{reference} is pulled for {platform}")
+    told = {"STIGMER_TEST_ENGINE": engine, "STIGMER_TEST_IMAGE": reference, "CI": "true"}
+    test = f"{_TESTS}::{TRIED}[{engine}]"
+    run_program(sys.executable, "-m", "pytest", "-q", test, directory=root, environment=told)
+    report(f"{reference} is healthy, and ran an agent to its end")
