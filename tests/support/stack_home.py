@@ -51,13 +51,16 @@ class StackHome:
     path: Path
     environment: dict[str, str]
     ports: dict[str, int] = field(default_factory=dict[str, int])
+    prefix: tuple[str, ...] = ()
+    """Before each command, such as what makes another person of its caller."""
 
     def stigmer(
         self, *arguments: str, timeout_seconds: float = 60, variables: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """Runs the command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "stigmer_cli", *arguments],
+            [*self.prefix, sys.executable, "-m", "stigmer_cli", *arguments],
+            cwd=self.path.parent if self.prefix else None,
             env=self.environment | dict(variables or {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -13,6 +13,7 @@ StigmerError                    exit 1: what was asked for failed
     ├── PortTaken               a needed port is held by another program
     ├── ProgramMissing          a program that the stack runs is not installed
     ├── ComponentFailed         a part of the stack did not start, or keeps ending
+    ├── NotReadyInTime          parts of the stack were waited for, and did not become ready in time
     ├── ServerUnreachable       nothing answers at the server's address, or the connection broke for good
     ├── EngineNotReady          the container engine that is wanted cannot be used
     ├── ImageUnavailable        the runner's image is not here, and cannot be had
@@ -136,6 +137,19 @@ class ComponentFailed(EnvironmentNotReady):
         self.component = component
         self.reason = reason
         self.last_lines = last_lines
+
+
+class NotReadyInTime(EnvironmentNotReady):
+    """Parts of the stack did not become ready in time. `waited_for`: why each is not, by its name."""
+
+    def __init__(self, timeout_seconds: float, waited_for: dict[str, str]) -> None:
+        named = "; ".join(f"{name}: {reason}" for name, reason in waited_for.items())
+        super().__init__(
+            f"could not start the stack within {timeout_seconds:g} s: still waiting for {named}",
+            "run `stigmer server logs` to see what they say, or pass a longer `--timeout`",
+        )
+        self.timeout_seconds = timeout_seconds
+        self.waited_for = waited_for
 
 
 class StackNotRunning(EnvironmentNotReady):

@@ -79,6 +79,26 @@ def test_the_container_is_locked_down(home: Path) -> None:
     assert (body["Image"], body["User"], body["StopTimeout"]) == ("sha256:1", "1000:1001", 5)
 
 
+def test_what_holds_it_in_can_be_set(home: Path) -> None:
+    configuration = _configuration(
+        home,
+        STIGMER_RUNNER_READ_ONLY_ROOT="false",
+        STIGMER_RUNNER_CAPABILITIES="CHOWN,NET_BIND_SERVICE",
+        STIGMER_RUNNER_NEW_PRIVILEGES="true",
+        STIGMER_RUNNER_TEMPORARY_SIZE="64m",
+    )
+    host = render_creation(container_spec(_plan(configuration), configuration), has_limits=True)["HostConfig"]
+    names = ("ReadonlyRootfs", "CapDrop", "CapAdd", "SecurityOpt", "Tmpfs")
+    assert {name: host[name] for name in names} == {
+        "ReadonlyRootfs": False,
+        "CapDrop": ["ALL"],
+        "CapAdd": ["CHOWN", "NET_BIND_SERVICE"],
+        "SecurityOpt": [],
+        "Tmpfs": {"/tmp": "size=67108864,mode=1777"},
+    }
+    assert differences(_plan(_configuration(home)), _plan(configuration)) == ["its limits or rights changed"]
+
+
 def test_whoever_runs_the_engine_owns_the_files(home: Path) -> None:
     configuration = _configuration(home)
     assert _plan(configuration, ROOTLESS_PODMAN).user_namespace == "keep-id"

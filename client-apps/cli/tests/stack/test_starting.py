@@ -81,6 +81,18 @@ def test_without_waiting_the_start_returns_before_all_is_ready(stack_home: Stack
     wait_until(lambda: stack_home.status()["components"][1]["ready"], "the server is ready")
 
 
+def test_a_wait_that_is_too_long_says_for_what_and_leaves_nothing(stack_home: StackHome) -> None:
+    stack_home.order("server-unready")
+    completed = stack_home.stigmer("server", "start", "--timeout", "3")
+    assert (completed.returncode, completed.stdout) == (3, "")
+    assert completed.stderr.splitlines()[-3:] == [
+        "error: could not start the stack within 3 s: still waiting for server: orders: told to be unready",
+        "",
+        "hint: run `stigmer server logs` to see what they say, or pass a longer `--timeout`",
+    ]
+    assert stack_home.processes() == []
+
+
 def test_the_stack_outlives_the_terminal(stack_home: StackHome) -> None:
     controller, terminal = pty.openpty()
     take_terminal = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -85,4 +86,8 @@ def _shown(value: object) -> str | int | float | None:
         return _MASK
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(cast("tuple[str, ...]", value)) or "none"
     return value if isinstance(value, str | int | float) else None

@@ -31,6 +31,12 @@ server.add_command(logs)
 
 def _start_options(function: FunctionT) -> FunctionT:
     for option in (
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0.1),
+            metavar="SECONDS",
+            help="Wait so long at most; else say for what (default 120).",
+        ),
         click.option("--wait/--no-wait", default=True, help="Wait until all of it is ready (default)."),
         click.option("--quiet", is_flag=True, help="Show no progress."),
         click.option("--image-archive", metavar="FILE", help="Load the runner's image from a file."),
@@ -53,12 +59,14 @@ def start(
     verify: Verify | None,
     quiet: bool,
     wait: bool,
+    timeout: float | None,
 ) -> None:
     """Start the stack, its runner in a container where Docker or Podman is there.
 
     Where the stack runs, only a runner's container that is to be another one now is replaced.
     """
-    _start(_configuration(verify), _wish(native, engine, use_local_image, image_archive, quiet), wait)
+    wish = _wish(native, engine, use_local_image, image_archive, quiet)
+    _start(_configuration(verify), wish, wait, timeout)
 
 
 @server.command(epilog="Example: stigmer server restart")
@@ -71,6 +79,7 @@ def restart(
     verify: Verify | None,
     quiet: bool,
     wait: bool,
+    timeout: float | None,
 ) -> None:
     """Stop the stack, then start it with the settings of now."""
     from stigmer_cli import stack
@@ -78,7 +87,7 @@ def restart(
     wish = _wish(native, engine, use_local_image, image_archive, quiet)
     configuration = _configuration(verify)
     stack.stop(configuration)
-    _start(configuration, wish, wait)
+    _start(configuration, wish, wait, timeout)
 
 
 @server.command(epilog="Example: stigmer server update")
@@ -170,11 +179,12 @@ def _wish(
     return RunnerWish(native, engine, use_local_image, archive, is_quiet=quiet)
 
 
-def _start(configuration: Configuration, wish: RunnerWish, wait: bool) -> None:
+def _start(configuration: Configuration, wish: RunnerWish, wait: bool, timeout: float | None) -> None:
     from stigmer_cli import stack
     from stigmer_cli.output import print_note
 
-    started = stack.start(configuration, report=print_note, wait=wait, runner=wish)
+    seconds = timeout or stack.START_TIMEOUT_SECONDS
+    started = stack.start(configuration, report=print_note, wait=wait, wait_seconds=seconds, runner=wish)
     if started and wait:
         print_note("the stack is ready; run `stigmer run AGENT PROMPT`, or end it with `stigmer server stop`")
     elif started:

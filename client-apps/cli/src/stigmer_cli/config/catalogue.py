@@ -10,11 +10,13 @@ from stigmer_cli.config.values import (
     absolute_file,
     address,
     address_or_url,
+    capabilities,
     choice,
     number,
     secret,
     size,
     text,
+    truth,
     url,
     whole_number,
 )
@@ -227,6 +229,46 @@ class Configuration:
             "STIGMER_RUNNER_CPUS",
             "Most processors that the runner's container may use; unset: all.",
             number(0.1, 10_000),
+        ),
+    ]
+    runner_read_only_root: Annotated[
+        bool,
+        Setting(
+            "runner.readOnlyRoot",
+            "STIGMER_RUNNER_READ_ONLY_ROOT",
+            "Whether the root file system of the runner's container cannot be written: true or false.",
+            truth,
+            "true",
+        ),
+    ]
+    runner_temporary_bytes: Annotated[
+        int,
+        Setting(
+            "runner.temporarySize",
+            "STIGMER_RUNNER_TEMPORARY_SIZE",
+            "Size of /tmp in the runner's container, which is memory.",
+            size(16 * 1024**2),
+            "256m",
+        ),
+    ]
+    runner_capabilities: Annotated[
+        tuple[str, ...],
+        Setting(
+            "runner.capabilities",
+            "STIGMER_RUNNER_CAPABILITIES",
+            "Capabilities of the runner's container, such as `NET_BIND_SERVICE,CHOWN`; `none` for none.",
+            capabilities,
+            "none",
+        ),
+    ]
+    runner_new_privileges: Annotated[
+        bool,
+        Setting(
+            "runner.newPrivileges",
+            "STIGMER_RUNNER_NEW_PRIVILEGES",
+            "Whether programs in the runner's container may gain rights, as `sudo` does: true or false.",
+            truth,
+            "false",
         ),
     ]
     runner_selinux_label: Annotated[

@@ -1,5 +1,6 @@
 """Reads one setting's text into its value, and says what would be right where it cannot."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,6 +46,24 @@ def choice(allowed: Sequence[str]) -> Parser:
         return value
 
     return parse
+
+
+def truth(value: str) -> bool:
+    """`true` or `false`."""
+    if value not in ("true", "false"):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return value == "true"
+
+
+def capabilities(value: str) -> tuple[str, ...]:
+    """Names such as `CHOWN`, separated by commas; `none` for no name."""
+    if value == "none":
+        return ()
+    names = tuple(name.strip() for name in value.split(","))
+    wrong = next((name for name in names if not re.fullmatch(r"[A-Z][A-Z_]*", name)), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} is no capability such as CHOWN; write names with commas, or none")
+    return names
 
 
 def whole_number(minimum: int, maximum: int | None = None) -> Parser:

@@ -2,6 +2,7 @@
 
 import struct
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from stigmer_cli.containers.errors import ContainerNotFound, EngineGone, EngineR
 _NOT_FOUND, _CONFLICT = 404, 409
 _STOP_SLACK_SECONDS = 20.0
 """Beyond the container's own grace: the engines take their time to clean up."""
+_REMOVE_SECONDS = 60.0
+"""Podman's `vfs` storage copies whole images, and takes long to remove a copy."""
+_REMOVE_POLL_SECONDS = 0.1
 _LOOK_AGAIN_SECONDS = 5.0
 _HEADER = struct.Struct(">BxxxI")
 """Before each piece of output: which stream, and how many bytes (Docker Engine API 1.41, "Stream format")."""
@@ -88,14 +92,23 @@ class Container:
             return
 
     def remove(self) -> None:
-        """Ends it at once where it runs, and removes it with its anonymous volumes; idempotent."""
-        try:
-            self._call("remove", "DELETE", "", query={"force": "true", "v": "true"})
-        except ContainerNotFound:
-            return
-        except EngineRefused as error:
-            if error.status != _CONFLICT:  # somebody else is removing it
-                raise
+        """Ends it at once where it runs, and removes it with its anonymous volumes; idempotent.
+
+        Raises:
+            EngineRefused, EngineGone: it may still be there.
+        """
+        deadline = time.monotonic() + _REMOVE_SECONDS
+        while True:
+            try:
+                query = {"force": "true", "v": "true"}
+                self._call("remove", "DELETE", "", query=query, timeout_seconds=_REMOVE_SECONDS)
+                return
+            except ContainerNotFound:
+                return
+            except EngineRefused as error:
+                if error.status != _CONFLICT or time.monotonic() > deadline:
+                    raise
+                time.sleep(_REMOVE_POLL_SECONDS)  # somebody else is removing it
 
     @contextmanager
     def logs(self, *, follow: bool = False, tail: int | None = None) -> Generator["OutputStream"]:

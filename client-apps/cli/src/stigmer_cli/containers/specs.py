@@ -51,6 +51,10 @@ class ContainerSpec:
     ports: tuple[PublishedPort, ...] = ()
     """Only with `bridge`."""
     is_root_read_only: bool = True
+    capabilities: tuple[str, ...] = ()
+    """Names without `CAP_`; all others are dropped."""
+    may_gain_privileges: bool = False
+    """Whether programs such as `sudo` work."""
     pids_limit: int | None = None
     memory_bytes: int | None = None
     cpus: float | None = None
@@ -77,7 +81,7 @@ def check_mounts(mounts: tuple[BindMount, ...]) -> None:
 
 
 def render_creation(spec: ContainerSpec, *, has_limits: bool) -> dict[str, Any]:
-    """The body of `POST /containers/create` (Docker Engine API 1.41), without capabilities or new privileges.
+    """The body of `POST /containers/create` (Docker Engine API 1.41).
 
     Raises:
         MountRefused: a path has a colon, which cannot be written with a SELinux label.
@@ -86,12 +90,14 @@ def render_creation(spec: ContainerSpec, *, has_limits: bool) -> dict[str, Any]:
         "NetworkMode": spec.network,
         "ReadonlyRootfs": spec.is_root_read_only,
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
+        "SecurityOpt": [] if spec.may_gain_privileges else ["no-new-privileges"],
         "Tmpfs": {target: f"size={size},mode=1777" for target, size in spec.temporary_bytes.items()},
         "AutoRemove": False,
         "RestartPolicy": {"Name": "no"},
         **_render_mounts(spec),
     }
+    if spec.capabilities:
+        host["CapAdd"] = list(spec.capabilities)
     if spec.user_namespace is not None:
         host["UsernsMode"] = spec.user_namespace
     if has_limits:

@@ -57,7 +57,8 @@ def container_status(configuration: Configuration, plan: RunnerPlan) -> Containe
             for container in find_own_containers(engine, plan.home)[:1]:
                 name = container.name
                 running = RunningContainer(container.api, container.container_id, container.name)
-                usage = _measure(running)
+                # Without a cgroup of its own the engine measures all of the machine (rootless, cgroup v1).
+                usage = _measure(running) if plan.traits.has_limits else None
                 if usage is not None:
                     memory_bytes, cpu_seconds = usage.memory_bytes, usage.cpu_seconds
     except ContainersError as error:

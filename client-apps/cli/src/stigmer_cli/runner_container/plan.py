@@ -29,7 +29,6 @@ HOME_LABEL = "ai.stigmer.home"
 PLAN_LABEL = "ai.stigmer.plan"
 MAX_DIRECTORIES = 32
 """Of `--workspace`; the oldest is forgotten."""
-_TEMPORARY_BYTES = 256 * 1024**2
 _PRIVATE_TARGETS = frozenset(
     f"/{name}"
     for name in (
@@ -74,6 +73,10 @@ class RunnerPlan:
     pids: int
     cpus: float | None
     selinux_label: str
+    is_root_read_only: bool
+    temporary_bytes: int
+    capabilities: tuple[str, ...]
+    may_gain_privileges: bool
 
     @property
     def engine(self) -> EngineKind:
@@ -133,6 +136,10 @@ def make_plan(
         pids=configuration.runner_pids,
         cpus=configuration.runner_cpus,
         selinux_label=configuration.runner_selinux_label,
+        is_root_read_only=configuration.runner_read_only_root,
+        temporary_bytes=configuration.runner_temporary_bytes,
+        capabilities=configuration.runner_capabilities,
+        may_gain_privileges=configuration.runner_new_privileges,
     )
     return plan, told
 
@@ -153,7 +160,7 @@ def container_spec(plan: RunnerPlan, configuration: Configuration) -> ContainerS
             BindMount(RunnerFiles(configuration).secrets, SECRETS_TARGET, is_read_only=True),
             *directories,
         ),
-        temporary_bytes={"/tmp": _TEMPORARY_BYTES},  # noqa: S108  # the container's own
+        temporary_bytes={"/tmp": plan.temporary_bytes},  # noqa: S108  # the container's own
         user=plan.user,
         user_namespace=plan.user_namespace,
         network="host" if plan.is_on_host_network else "bridge",
@@ -162,6 +169,9 @@ def container_spec(plan: RunnerPlan, configuration: Configuration) -> ContainerS
         memory_bytes=plan.memory_bytes,
         cpus=plan.cpus,
         stop_seconds=STOP_SECONDS,
+        is_root_read_only=plan.is_root_read_only,
+        capabilities=plan.capabilities,
+        may_gain_privileges=plan.may_gain_privileges,
         selinux_label=label if label in ("shared", "private") else "none",
     )
 
@@ -192,6 +202,10 @@ def differences(old: RunnerPlan, new: RunnerPlan) -> list[str]:
         "pids",
         "cpus",
         "selinux_label",
+        "is_root_read_only",
+        "temporary_bytes",
+        "capabilities",
+        "may_gain_privileges",
     )
     if any(getattr(old, name) != getattr(new, name) for name in settings):
         reasons.append("its limits or rights changed")
@@ -241,7 +255,8 @@ def read_plan(configuration: Configuration) -> RunnerPlan | None:
         )
         traits = document["traits"]
         document["traits"] = EngineTraits(**traits | {"kind": EngineKind(traits["kind"])})
-        document["directories"] = tuple(document["directories"])
+        for name in ("directories", "capabilities"):
+            document[name] = tuple(document[name])
         return RunnerPlan(**document)
     except (OSError, ValueError, KeyError, TypeError):
         return None

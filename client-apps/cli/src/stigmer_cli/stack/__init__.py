@@ -3,12 +3,13 @@
 Only what `stigmer run` needs is imported here, since its start-up time matters; the rest is in the modules.
 """
 
-from stigmer_cli.stack.lifecycle import ensure_running, start, stop
+from stigmer_cli.stack.lifecycle import START_TIMEOUT_SECONDS, ensure_running, start, stop
 from stigmer_cli.stack.model_settings import find_ollama
 from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE, RunnerWish
 from stigmer_cli.stack.state import running_version
 
 __all__ = [
+    "START_TIMEOUT_SECONDS",
     "UNCONTAINED_NOTE",
     "RunnerWish",
     "ensure_running",

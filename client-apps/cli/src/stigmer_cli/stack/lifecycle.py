@@ -3,6 +3,7 @@
 Safe to call by several commands at once: one changes, the others wait for it.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ from stigmer_cli.config import Configuration, Connection, prepare_home, replace_
 from stigmer_cli.errors import (
     ComponentFailed,
     ConfigurationError,
+    EngineNotReady,
     EnvironmentNotReady,
     HomeUnusable,
+    NotReadyInTime,
     PortTaken,
 )
 from stigmer_cli.processes.identity import end_processes
@@ -40,7 +43,6 @@ from stigmer_cli.stack.state import (
     ComponentPhase,
     ComponentState,
     StackFiles,
-    StackState,
     read_state,
 )
 
@@ -67,7 +69,12 @@ def ensure_running(configuration: Configuration, *, report: Report, wait: bool =
 
 
 def start(
-    configuration: Configuration, *, report: Report, wait: bool = True, runner: RunnerWish | None = None
+    configuration: Configuration,
+    *,
+    report: Report,
+    wait: bool = True,
+    wait_seconds: float = START_TIMEOUT_SECONDS,
+    runner: RunnerWish | None = None,
 ) -> bool:
     """Starts the local stack where it does not run, and waits until all of it is ready.
 
@@ -76,6 +83,7 @@ def start(
 
     Raises:
         EnvironmentNotReady: the stack cannot be started, or a component of it has failed.
+        NotReadyInTime: it is not ready after `wait_seconds`; the message says what is not, and why.
     """
     prepare_home(configuration)
     files = StackFiles(configuration)
@@ -96,8 +104,8 @@ def start(
         )
     if wait:
         try:
-            wait_until_ready(files, report, announce=started)
-        except ComponentFailed:
+            wait_until_ready(files, report, announce=started, timeout_seconds=wait_seconds)
+        except (ComponentFailed, NotReadyInTime):
             if started:  # half a stack would be in the way of the next start
                 stop(configuration)
             raise
@@ -109,6 +117,7 @@ def stop(configuration: Configuration) -> bool:
 
     Raises:
         EnvironmentNotReady: another command has been changing the stack for too long.
+        EngineNotReady: all has ended, but the runner's container could not be removed.
     """
     files = StackFiles(configuration)
     if not configuration.run_directory.is_dir():
@@ -171,7 +180,8 @@ def _start_supervisor(
 
     if configuration.temporal_address is None:
         find_temporal()
-    _end_leftovers(configuration, files, grace_seconds=2.0)
+    with contextlib.suppress(EngineNotReady):  # who looks after the next container tries again
+        _end_leftovers(configuration, files, grace_seconds=2.0)
     _check_ports(configuration)
     report("starting the local stack")
     apply_plan(configuration, planned, report)
@@ -205,8 +215,8 @@ def _end_leftovers(configuration: Configuration, files: StackFiles, grace_second
         left = tuple(component.process for component in state.components if component.process is not None)
         end_processes(left, grace_seconds)
     if not is_locked(files.supervisor_lock):
-        remove_left_containers(configuration)
         files.state.unlink(missing_ok=True)
+        remove_left_containers(configuration)
 
 
 def _check_ports(configuration: Configuration) -> None:
@@ -255,14 +265,17 @@ def _report_differences(
         )
 
 
-def wait_until_ready(files: StackFiles, report: Report, *, announce: bool) -> None:
+def wait_until_ready(
+    files: StackFiles, report: Report, *, announce: bool, timeout_seconds: float = START_TIMEOUT_SECONDS
+) -> None:
     """Waits until every component is ready.
 
     Raises:
-        ComponentFailed: one failed, or is not ready in time.
+        ComponentFailed: one failed.
+        NotReadyInTime: one is not ready in time.
         EnvironmentNotReady: the stack was stopped meanwhile.
     """
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    deadline = time.monotonic() + timeout_seconds
     announced: set[str] = set()
     while True:
         state = read_state(files.state)
@@ -275,7 +288,10 @@ def wait_until_ready(files: StackFiles, report: Report, *, announce: bool) -> No
                     report(f"{component.name} is ready at {component.address}")
         if components and all(component.phase in _SETTLED for component in components):
             return
-        _raise_if_late(files, state, deadline)
+        if not is_locked(files.supervisor_lock):
+            raise EnvironmentNotReady("the stack was stopped while it started", "run `stigmer server start`")
+        if time.monotonic() >= deadline:
+            raise NotReadyInTime(timeout_seconds, _waited_for(components))
         time.sleep(_POLL_SECONDS)
 
 
@@ -286,13 +302,6 @@ def _raise_if_failed(components: tuple[ComponentState, ...]) -> None:
             raise ComponentFailed(component.name, reason, component.last_lines[-3:])
 
 
-def _raise_if_late(files: StackFiles, state: StackState | None, deadline: float) -> None:
-    if not is_locked(files.supervisor_lock):
-        raise EnvironmentNotReady("the stack was stopped while it started", "run `stigmer server start`")
-    if time.monotonic() < deadline:
-        return
-    waiting = [c for c in state.components if c.phase not in _SETTLED] if state else []
-    if not waiting:
-        raise ComponentFailed("supervisor", f"it said nothing for {START_TIMEOUT_SECONDS:.0f} s")
-    reason = f"not ready after {START_TIMEOUT_SECONDS:.0f} s: {waiting[0].reason or 'it gave no reason'}"
-    raise ComponentFailed(waiting[0].name, reason, waiting[0].last_lines[-3:])
+def _waited_for(components: tuple[ComponentState, ...]) -> dict[str, str]:
+    waiting = {one.name: one.reason or one.phase.value for one in components if one.phase not in _SETTLED}
+    return waiting or {"the supervisor": "it says nothing"}

@@ -150,14 +150,14 @@ def is_plan_outdated(configuration: Configuration, token: str) -> bool:
 def remove_left_containers(configuration: Configuration) -> None:
     """Drains and removes the runner's container where nobody looks after it any more, and its secrets.
 
-    An engine that does not answer keeps it: its labels tell the next start.
+    Raises:
+        EngineNotReady: it is still there; its labels tell the next start and the next stop.
     """
     if not has_plan(configuration):
         return
-    import contextlib
-
     from stigmer_cli.containers import reopen_engine
     from stigmer_cli.containers.errors import ContainersError
+    from stigmer_cli.errors import EngineNotReady
     from stigmer_cli.runner_container.inspection import remove_containers
     from stigmer_cli.runner_container.plan import forget_secrets, read_plan
 
@@ -165,8 +165,11 @@ def remove_left_containers(configuration: Configuration) -> None:
     if plan is None:
         return
     forget_secrets(configuration)
-    with (
-        contextlib.suppress(ContainersError),
-        reopen_engine(configuration.environment, configuration.run_directory, plan.traits) as engine,
-    ):
-        remove_containers(engine, plan.home)
+    try:
+        with reopen_engine(configuration.environment, configuration.run_directory, plan.traits) as engine:
+            remove_containers(engine, plan.home)
+    except ContainersError as error:
+        raise EngineNotReady(
+            f"could not remove the runner's container: {error}",
+            f"run `{plan.engine} info` to see how the engine is, then `stigmer server stop` again",
+        ) from error
