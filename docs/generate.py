@@ -190,7 +190,7 @@ def environment_page() -> Iterator[str]:
     yield "## stigmer-server\n"
     source = _Source(server_settings)
     found: list[tuple[str, ...]] = []
-    for class_name in ("Settings", "TemporalSettings"):
+    for class_name in ("Settings", "TlsFiles", "TemporalSettings"):
         for _, _, text in source.members(class_name):
             if match := SERVER_VARIABLE.fullmatch(text):
                 found.append((match["names"], match["meaning"]))
@@ -260,8 +260,10 @@ def http_page() -> Iterator[str]:
     for path, methods in paths.items():
         for method, operation in methods.items():
             text: str = operation.get("description") or operation["summary"]
-            rows.append((f"`{method.upper()}`", f"`{path}`", text.split("\n\n")[0]))
-    yield from _table(("method", "path", "what it does"), rows)
+            allowed = [scope for entry in operation["security"] for scope in entry["token"]]
+            scopes = ", ".join(f"`{scope}`" for scope in allowed) or "no token"
+            rows.append((f"`{method.upper()}`", f"`{path}`", text.split("\n\n")[0], scopes))
+    yield from _table(("method", "path", "what it does", "for"), rows)
 
 
 PAGES: dict[str, tuple[str, str, Callable[[], Iterator[str]]]] = {
@@ -306,6 +308,10 @@ it.""",
 `Authorization: Bearer TOKEN`; the local stack's token is in `STIGMER_HOME/run/token`. Errors are
 problem documents (RFC 9457) with a stable `code`. Lists page by cursor: pass `next_cursor` of one
 page as `cursor` to get the next. Creating calls take `Idempotency-Key`.
+
+The last column says which scopes a token may have. A `runner` token also shows its leg's lease, in
+`Stigmer-Lease`. Every route may answer 401, 403 (scope or lease) and 429 (too many calls; `Retry-After` says
+how many seconds to wait).
 
 `GET /v1/executions/{execution_id}/events` with `Accept: text/event-stream` is a stream: `id:` is an
 event's sequence, and a reader that comes back with `Last-Event-ID` gets exactly the events it missed,

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -42,12 +43,17 @@ class ServerProcess:
         temporal_address: str = NOWHERE,
         database_url: str | None = None,
         environment: Mapping[str, str] | None = None,
+        ca_bundle: Path | None = None,
     ) -> None:
-        """Nothing is started yet. `environment` is added to the server's."""
+        """Nothing is started yet. `environment` is added to the server's.
+
+        `ca_bundle` holds the authority of a server that is told its certificate, and so answers to https.
+        """
         self.home = home
         self.database_url = database_url
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if ca_bundle else 'http'}://127.0.0.1:{self.port}"
+        self._verify = ssl.create_default_context(cafile=ca_bundle) if ca_bundle else True
         self.log_file = home / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -125,7 +131,8 @@ class ServerProcess:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/healthz", timeout=1, trust_env=False).is_success
+            answer = httpx.get(f"{self.url}/healthz", timeout=1, trust_env=False, verify=self._verify)
+            return answer.is_success
         except httpx.TransportError:
             return False
 

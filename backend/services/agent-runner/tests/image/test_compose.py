@@ -89,6 +89,7 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "COMPOSE_PROJECT_NAME": self.name,
             "STIGMER_TOKEN_FILE": str(self._token_file),
+            "STIGMER_RUNNER_TOKEN_FILE": str(self._token_file.with_name("runner-token")),
             "STIGMER_PORT": str(port),
             "STIGMER_UID": str(os.getuid()),
             "STIGMER_GID": str(os.getgid()),

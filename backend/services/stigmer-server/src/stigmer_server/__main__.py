@@ -1,6 +1,7 @@
 """The process: `python -m stigmer_server`. Reads the environment, listens, and ends in good order.
 
-Exit codes: 0 after SIGTERM or SIGINT, 2 for a wrong environment, 3 where it cannot start.
+`--listen HOST:PORT` stands for STIGMER_HOST and STIGMER_PORT. Exit codes: 0 after SIGTERM or SIGINT, 2 for a
+wrong environment or command line, 3 where it cannot start.
 """
 
 import errno
@@ -11,7 +12,7 @@ import sys
 from typing import Final
 
 from stigmer_contract.untrusted_text import escape_controls
-from stigmer_server.errors import AddressTaken, StartFailed
+from stigmer_server.errors import AddressTaken, ArgumentsWrong, StartFailed
 from stigmer_server.log_format import configure_logging
 from stigmer_server.settings import load_settings
 
@@ -21,7 +22,7 @@ BACKLOG: Final = 2048
 def main() -> None:
     """Run the server until it is told to stop."""
     try:
-        settings = load_settings(os.environ)
+        settings = load_settings(os.environ | _read_arguments(sys.argv[1:]))
         configure_logging(settings.log_level, settings.log_format)
         os.umask(0o077)  # logs of executions are nobody else's business
         with _listen(settings.host, settings.port) as listener:
@@ -36,6 +37,24 @@ def main() -> None:
     except StartFailed as error:
         print(f"error: {escape_controls(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _read_arguments(arguments: list[str]) -> dict[str, str]:
+    """The variables that the command line stands for.
+
+    Raises:
+        ArgumentsWrong: it is not as it should be.
+    """
+    if not arguments:
+        return {}
+    flag, equals, text = arguments[0].partition("=")
+    rest = arguments[1:] if equals else arguments[2:]
+    if not equals:
+        text = "".join(arguments[1:2])
+    host, colon, port = text.rpartition(":")
+    if flag != "--listen" or rest or not (host and colon and port):
+        raise ArgumentsWrong(arguments)
+    return {"STIGMER_HOST": host.strip("[]"), "STIGMER_PORT": port}
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,6 +3,7 @@
 ServerError
 ├── StartFailed                 the process cannot start; ends it with `exit_code`
 │   ├── SettingsError           the environment has a wrong or missing value (exit code 2)
+│   ├── ArgumentsWrong          the command line is not as it should be (exit code 2)
 │   ├── AddressTaken            another program holds the address (exit code 3)
 │   └── DatabaseUnusable        the database cannot be opened or migrated (exit code 3)
 ├── CallRefused                 a call is answered with a problem document; trying again cannot help
@@ -49,6 +50,16 @@ class SettingsError(StartFailed):
         super().__init__(f"{variable}: {problem}")
         self.variable = variable
         self.problem = problem
+
+
+class ArgumentsWrong(StartFailed):
+    """The command line is not as it should be."""
+
+    exit_code = 2
+
+    def __init__(self, arguments: list[str]) -> None:
+        super().__init__(f"{' '.join(arguments)!r} is not understood; write --listen HOST:PORT, or nothing")
+        self.arguments = arguments
 
 
 class AddressTaken(StartFailed):

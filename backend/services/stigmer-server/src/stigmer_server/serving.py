@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 from types import FrameType
 from typing import Final
 
@@ -10,7 +11,9 @@ import uvicorn
 import uvloop
 
 from stigmer_server.app import VERSION, StigmerServer
-from stigmer_server.settings import Settings
+from stigmer_server.errors import SettingsError
+from stigmer_server.http_protocol import BoundedHttpProtocol
+from stigmer_server.settings import Settings, TlsFiles
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +41,36 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
+        SettingsError: the certificate and key are not what they should be.
         DatabaseUnusable: the database or the blobs' directory cannot be used.
     """
+    tls = None if settings.tls is None else _tls_context(settings.tls)
+    if settings.allow_plaintext and tls is None:
+        logger.warning("STIGMER_ALLOW_PLAINTEXT: whoever is on the network can read tokens and prompts")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, listener))
+        runner.run(_serve(settings, listener, tls))
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
+def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Asked for a password, OpenSSL would wait for somebody at the terminal.
+        context.load_cert_chain(files.certificate, files.key, password=lambda: "")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(
+            "STIGMER_TLS_CERT_FILE", f"could not use {str(files.certificate)!r} with its key: {reason}"
+        ) from error
+    return context
+
+
+async def _serve(settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
     server = StigmerServer(settings)
     config = uvicorn.Config(
         server.app,
+        http=BoundedHttpProtocol,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         lifespan="off",
         access_log=False,
         proxy_headers=False,
@@ -58,6 +81,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     async with server.running():
         host, port = listener.getsockname()[:2]
-        logger.info("stigmer-server %s listens on %s port %d", VERSION, host, port)
+        logger.info(
+            "stigmer-server %s listens on %s port %d%s", VERSION, host, port, " with TLS" if tls else ""
+        )
         await _HttpServer(config, server).serve([listener])
     logger.info("stopped")

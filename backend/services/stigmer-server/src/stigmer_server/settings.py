@@ -3,6 +3,7 @@
 Says what a value must look like, not whether what it points to exists.
 """
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from stigmer_contract.temporal import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, DEFAULT_TASK_QUEUE
 from stigmer_server.errors import SettingsError
 
+MIN_EXPOSED_TOKEN_LENGTH = 16
 DEFAULT_ALLOWED_HOSTS = "localhost,127.0.0.1,[::1]"
 
 LogFormat = Literal["text", "json"]
@@ -44,15 +46,29 @@ class TemporalSettings:
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    """With what the server proves who it is; without them it speaks plain HTTP."""
+
+    certificate: Path
+    """`STIGMER_TLS_CERT_FILE`: PEM file with the certificate and its chain, together with the key."""
+    key: Path
+    """`STIGMER_TLS_KEY_FILE`: PEM file with its private key, not encrypted."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """The server's configuration."""
 
     home: Path
     """`STIGMER_HOME`: the state's directory; default ~/.stigmer."""
     host: str
-    """`STIGMER_HOST`: address to listen on; default 127.0.0.1."""
+    """`STIGMER_HOST`: address to listen on; default 127.0.0.1. Any other than loopback needs TLS."""
     port: int
     """`STIGMER_PORT`: default 7234; 0 takes a free one."""
+    tls: TlsFiles | None
+    allow_plaintext: bool
+    """`STIGMER_ALLOW_PLAINTEXT`: `true` listens beyond loopback without TLS, where everybody on that
+    network can read tokens and prompts: behind a proxy, or where only containers are. Default false."""
     database_url: str = field(repr=False)
     """`STIGMER_DATABASE_URL`: `sqlite:///…` or `postgresql://…`; default data/stigmer.db in the home."""
     blob_directory: Path
@@ -128,10 +144,17 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     runner_token = _token(environment, "STIGMER_RUNNER_TOKEN")
     if runner_token == token:
         raise SettingsError("STIGMER_RUNNER_TOKEN", "is STIGMER_TOKEN; runners need a token of their own")
+    host = environment.text("STIGMER_HOST") or "127.0.0.1"
+    tls = _load_tls(environment)
+    allow_plaintext = environment.read("STIGMER_ALLOW_PLAINTEXT", "false", _boolean)
+    if not _is_loopback(host):
+        _check_exposed(host, token, tls, allow_plaintext=allow_plaintext)
     return Settings(
         home=home,
-        host=environment.text("STIGMER_HOST") or "127.0.0.1",
+        host=host,
         port=environment.read("STIGMER_PORT", "7234", _port),
+        tls=tls,
+        allow_plaintext=allow_plaintext,
         database_url=environment.read(
             "STIGMER_DATABASE_URL", f"sqlite:///{home / 'data' / 'stigmer.db'}", _database_url
         ),
@@ -147,6 +170,41 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         log_level=environment.read("LOG_LEVEL", "INFO", _log_level),
         log_format=environment.read("LOG_FORMAT", "text", _log_format),
     )
+
+
+def _load_tls(environment: _Environment) -> TlsFiles | None:
+    certificate = environment.optional("STIGMER_TLS_CERT_FILE", _existing_file)
+    key = environment.optional("STIGMER_TLS_KEY_FILE", _existing_file)
+    if certificate is not None and key is not None:
+        return TlsFiles(certificate, key)
+    if certificate is not None or key is not None:
+        missing = "STIGMER_TLS_CERT_FILE" if certificate is None else "STIGMER_TLS_KEY_FILE"
+        raise SettingsError(missing, "is not set; the certificate and its key go together")
+    return None
+
+
+def _check_exposed(host: str, token: str, tls: TlsFiles | None, *, allow_plaintext: bool) -> None:
+    """Refuse what would give the server away to whoever is on the network."""
+    if tls is None and not allow_plaintext:
+        raise SettingsError(
+            "STIGMER_HOST",
+            f"{host!r} is beyond loopback, where tokens and prompts would be readable without TLS; set "
+            "STIGMER_TLS_CERT_FILE and STIGMER_TLS_KEY_FILE, or, behind a proxy that speaks TLS or on a "
+            "network of containers alone, STIGMER_ALLOW_PLAINTEXT=true",
+        )
+    if len(token) < MIN_EXPOSED_TOKEN_LENGTH:
+        raise SettingsError(
+            "STIGMER_TOKEN",
+            f"has fewer than {MIN_EXPOSED_TOKEN_LENGTH} characters, which is too few beyond loopback; take a "
+            "random one, such as that of `openssl rand -hex 32`",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _load_temporal(environment: _Environment) -> TemporalSettings:

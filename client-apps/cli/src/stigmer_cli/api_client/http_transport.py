@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from pydantic import ValidationError
@@ -17,6 +18,9 @@ from pydantic import ValidationError
 from stigmer_cli.config import Connection
 from stigmer_cli.errors import CallRefused, ServerUnreachable
 from stigmer_contract.api import PROBLEM_CONTENT_TYPE, Problem
+
+if TYPE_CHECKING:
+    import ssl
 
 REQUEST_TIMEOUT_SECONDS = 30.0
 STREAM_TIMEOUT_SECONDS = 45.0
@@ -45,6 +49,7 @@ class HttpTransport:
         self.endpoint = connection.endpoint
         self._address = urlsplit(connection.endpoint)
         self._headers = {"Authorization": f"Bearer {connection.token}", "User-Agent": "stigmer-cli"}
+        self._ca_bundle = connection.ca_bundle
         self._kept: http.client.HTTPConnection | None = None
 
     def request(
@@ -120,7 +125,7 @@ class HttpTransport:
         host, port = self._address.hostname or "", self._address.port
         if self._address.scheme == "https":
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=timeout_seconds
+                host, port, timeout=timeout_seconds, context=self._tls_context()
             )
         else:
             connection = http.client.HTTPConnection(host, port, timeout=timeout_seconds)
@@ -128,6 +133,12 @@ class HttpTransport:
         # Small requests must not wait for the other side's delayed acknowledgement (RFC 896).
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+    def _tls_context(self) -> "ssl.SSLContext":
+        import ssl  # only where it is used: 10 ms
+
+        # Without a file of ours OpenSSL takes SSL_CERT_FILE, or the usual authorities.
+        return ssl.create_default_context(cafile=self._ca_bundle)
 
     def _target(self, path: str, query: Mapping[str, str | int | None] | None) -> str:
         given = {name: value for name, value in (query or {}).items() if value is not None}

@@ -54,6 +54,8 @@ class Connection:
     endpoint: str
     """Base URL without a slash at its end, such as `http://127.0.0.1:7234`."""
     token: str = field(repr=False)
+    ca_bundle: Path | None = None
+    """Authorities that are trusted; None: those of SSL_CERT_FILE, or the usual ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +288,8 @@ class Configuration:
         Setting(
             "caBundle",
             "STIGMER_CA_BUNDLE",
-            "Authorities (PEM file) that the runner trusts; unset: SSL_CERT_FILE, else the usual ones.",
+            "Authorities (PEM file) that the command line and the runner trust; unset: SSL_CERT_FILE, "
+            "else the usual ones.",
             absolute_file,
         ),
     ]

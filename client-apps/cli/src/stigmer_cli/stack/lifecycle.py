@@ -170,7 +170,7 @@ def _remote_connection(configuration: Configuration, endpoint: str) -> Connectio
             f"{endpoint!r} is set without a token",
             "set STIGMER_TOKEN or STIGMER_TOKEN_FILE",
         )
-    return Connection(endpoint, configuration.server_token.reveal())
+    return Connection(endpoint, configuration.server_token.reveal(), configuration.ca_bundle)
 
 
 def _start_supervisor(

@@ -14,6 +14,7 @@ from stigmer_server.api.services import (
     IdempotencyKey,
     Limit,
     ServicesOf,
+    created_response,
 )
 from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
 from stigmer_server.pages import DEFAULT_PAGE_SIZE
@@ -33,7 +34,7 @@ async def create_execution(
 ) -> Response:
     """Run an agent on an input. Answers at once; the log tells how it goes."""
     answer = await services.executions.create(request, idempotency_key)
-    return Response(answer.body, answer.status, media_type="application/json")
+    return created_response(answer, "/v1/executions", "execution_id")
 
 
 @router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)

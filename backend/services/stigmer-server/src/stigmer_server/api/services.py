@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from fastapi import Depends, Header, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request, Response
+from pydantic_core import from_json
 
 from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER
 from stigmer_server.agents import Agents
@@ -15,7 +16,7 @@ from stigmer_server.errors import InvalidRequest
 from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_log import EventLog
 from stigmer_server.executions import Executions
-from stigmer_server.idempotency import MAX_KEY_LENGTH
+from stigmer_server.idempotency import MAX_KEY_LENGTH, Answer
 from stigmer_server.leases import Leases
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
@@ -59,6 +60,13 @@ def execution_id_of(request: Request) -> str:
     if not re.fullmatch(IDENTIFIER, execution_id):
         raise InvalidRequest(f"{execution_id!r} is not an execution's id")
     return execution_id
+
+
+def created_response(answer: Answer, collection: str, id_field: str) -> Response:
+    """The answer to a creating call; `Location` says where the new resource is."""
+    resource_id: str = from_json(answer.body)[id_field]
+    headers = {"Location": f"{collection}/{resource_id}"}
+    return Response(answer.body, answer.status, headers=headers, media_type="application/json")
 
 
 ServicesOf = Annotated[Services, Depends(services_of)]

@@ -11,6 +11,7 @@ from stigmer_server.api.services import (
     Limit,
     ServicesOf,
     SessionId,
+    created_response,
 )
 from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
 from stigmer_server.pages import DEFAULT_PAGE_SIZE
@@ -30,7 +31,7 @@ async def create_session(
 ) -> Response:
     """Make a session."""
     answer = await services.sessions.create(request, idempotency_key)
-    return Response(answer.body, answer.status, media_type="application/json")
+    return created_response(answer, "/v1/sessions", "session_id")
 
 
 @router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
