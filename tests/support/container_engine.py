@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -159,6 +160,13 @@ class Engine:
         )
         if done.returncode != 0:
             raise AssertionError(f"{self.kind} build ended with {done.returncode}: {done.stderr}")
+
+    def bridge_address(self) -> str:
+        """Where this machine is seen from containers on the engine's own bridge."""
+        name = "bridge" if self.kind == "docker" else "podman"
+        [network] = json.loads(self.output("network", "inspect", name))
+        [subnet, *_] = network["IPAM"]["Config"] if self.kind == "docker" else network["subnets"]
+        return str(next(ip_network(subnet.get("Subnet") or subnet["subnet"]).hosts()))
 
     def container_named(self, name: str) -> Container:
         """A container that somebody else started."""
