@@ -31,6 +31,7 @@ def agent_manifest(
     limits: dict[str, Any] | None = None,
     name: str = "worker",
     model_settings: dict[str, Any] | None = None,
+    env: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A manifest as JSON."""
     return {
@@ -42,6 +43,7 @@ def agent_manifest(
             "model": model,
             "modelSettings": model_settings or {},
             "tools": list(tools),
+            "env": env or {},
             "limits": limits or {},
         },
     }

@@ -119,9 +119,10 @@ class Request:
 class ModelServer:
     """Serves a script from a thread of its own while it is entered."""
 
-    def __init__(self, script: ScriptedModel, *, port: int = 0) -> None:
+    def __init__(self, script: ScriptedModel, *, port: int = 0, key: str = VALID_KEY) -> None:
         self.script = script
         self.port = port
+        self._key = key
         self.bodies: list[dict[str, Any]] = []
         """The JSON body of each request for an answer, in order."""
         self.connections = 0
@@ -230,7 +231,7 @@ class ModelServer:
         key = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix(
             "Bearer "
         )
-        if key != VALID_KEY:
+        if key != self._key:
             body = encode_error(wire_format, 401, f"Incorrect API key provided: {key}", "invalid_api_key")
             await _send(writer, 401, body)
             return

@@ -10,7 +10,7 @@ HOSTILE = "cut\r\n2026-01-01T00:00:00.000Z INFO forged: all is well\x1b[2J\x9b\u
 PROGRAM = """
 import logging
 from %(module)s import configure_logging
-configure_logging(%(level)r, %(form)r)
+configure_logging(%(level)r, %(form)r, str)
 try:
     raise ValueError(%(hostile)r)
 except ValueError:

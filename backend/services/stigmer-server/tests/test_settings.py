@@ -114,10 +114,10 @@ def test_no_secret_stands_in_the_settings_text() -> None:
     settings = load_settings(
         MINIMUM
         | {
-            "STIGMER_TOKEN": "secret-one",
-            "TEMPORAL_API_KEY": "secret-two",
-            "STIGMER_DATABASE_URL": "postgresql://me:secret-three@host/name",
+            "STIGMER_TOKEN": "hidden-one",
+            "TEMPORAL_API_KEY": "hidden-two",
+            "STIGMER_DATABASE_URL": "postgresql://me:hidden-three@host/name",
         }
     )
 
-    assert "secret" not in repr(settings)
+    assert "hidden" not in repr(settings)

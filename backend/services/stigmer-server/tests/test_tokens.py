@@ -34,6 +34,10 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("POST", "/v1/tokens", {"admin"}),
     ("DELETE", "/v1/tokens/none", {"admin"}),
     ("GET", "/v1/audit", {"admin"}),
+    ("GET", "/v1/secrets", {"user", "admin"}),
+    ("PUT", "/v1/secrets/NAME", {"admin"}),
+    ("DELETE", "/v1/secrets/NO_SUCH", {"admin"}),
+    ("POST", "/v1/secrets/rotate-key", {"admin"}),
     ("GET", "/v1/tokens/self", {"runner", "user", "admin"}),
 ]
 

@@ -27,6 +27,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "validate": CommandEntry("validate", "validate", "Check manifests without applying them."),
         "apply": CommandEntry("apply", "apply", "Create or update the agents of manifests."),
         "agents": CommandEntry("agents", "agents", "List, show and delete applied agents."),
+        "secrets": CommandEntry("secrets", "secrets", "Set, list and delete the secrets of agents."),
     },
     "Executions": {
         "executions": CommandEntry("executions", "executions", "List, follow and steer executions."),

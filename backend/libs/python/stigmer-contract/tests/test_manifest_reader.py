@@ -28,6 +28,28 @@ def explain(text: str | bytes) -> str:
 
 
 BROKEN = {
+    "variables of commands": (
+        HEAD + "spec:\n  instructions: Write.\n  tools: [shell]\n  env:\n"
+        "    1BAD: x\n    GOOD: {secret: no such}\n"
+        "    NEAR: {secrt: A}\n    LIST: [1]\n    NUMBER: 4\n    FINE: {secret: OK}\n",
+        """\
+agent.yaml:8:5: spec.env.1BAD: '1BAD' is not a variable's name: letters, digits and '_', \
+not beginning with a digit
+agent.yaml:9:20: spec.env.GOOD.secret: 'no such' is not a secret's name: letters, digits, \
+'_', '.' and '-', at most 253 characters
+agent.yaml:10:12: spec.env.NEAR.secrt: there is no field 'secrt' here
+  did you mean `secret`?
+agent.yaml:11:11: spec.env.LIST: must be text, or a mapping such as {secret: NAME}
+agent.yaml:12:13: spec.env.NUMBER: must be text, or a mapping such as {secret: NAME}
+  put it in quotes: "4"
+""",
+    ),
+    "variables without commands": (
+        HEAD + "spec:\n  instructions: Write.\n  tools: [files]\n  env: {A: b}\n",
+        """\
+agent.yaml:7:8: spec.env: is for the commands of `shell`; add shell to spec.tools
+""",
+    ),
     "misspelled key": (
         HEAD + "spec:\n  insructions: Write.\n",
         """\

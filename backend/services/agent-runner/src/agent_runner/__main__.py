@@ -52,6 +52,7 @@ def _run_worker() -> int:
 
     from agent_runner.errors import SettingsError
     from agent_runner.logs import configure_logging
+    from agent_runner.secrets_in_use import SecretsInUse
     from agent_runner.settings import load_settings
     from agent_runner.worker import run_worker
     from agent_runner.workspace import command_environment
@@ -62,9 +63,10 @@ def _run_worker() -> int:
     except SettingsError as error:
         print(f"error: {escape_controls(str(error))}", file=sys.stderr)
         return EXIT_USAGE
-    configure_logging(settings.log_level, settings.log_format)
+    secrets = SecretsInUse(settings)
+    configure_logging(settings.log_level, settings.log_format, secrets.mask)
     try:
-        asyncio.run(run_worker(settings, command_environment(os.environ)))
+        asyncio.run(run_worker(settings, command_environment(os.environ), secrets))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:

@@ -1,5 +1,6 @@
 """Builds the pydantic-ai agent of one leg from the execution's agent spec. Runs nothing."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from pydantic_ai import Agent
@@ -28,8 +29,11 @@ def build_agent(
     settings: RunnerSettings,
     workspace: SessionWorkspace,
     durability: JournalDurability,
+    command_variables: Mapping[str, str],
 ) -> Agent[None, str]:
     """The agent that works through `durability`'s journal in `workspace`.
+
+    `command_variables` go into the environment of its commands.
 
     Raises:
         ExecutionFailure: the spec asks for something that does not exist yet.
@@ -49,5 +53,5 @@ def build_agent(
         instructions=spec.instructions,
         model_settings=model_settings(spec.model_settings, settings),
         retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
-        capabilities=[*tool_capabilities(spec, workspace), durability],
+        capabilities=[*tool_capabilities(spec, workspace, command_variables), durability],
     )

@@ -22,7 +22,9 @@ from agent_runner.journal.durability import JournalDurability
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import StepGate, StepJournal, duration_exceeded
 from agent_runner.journal.writer import LogWriter
+from agent_runner.masking import Masker
 from agent_runner.models import ModelPool
+from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.tools import has_side_effects
@@ -76,6 +78,7 @@ class LegRunner:
         client: ServerClient,
         launcher: CommandLauncher,
         models: ModelPool,
+        secrets: SecretsInUse,
         *,
         identity: str,
     ) -> None:
@@ -85,6 +88,7 @@ class LegRunner:
         self._client = client
         self._launcher = launcher
         self._models = models
+        self._secrets = secrets
         self._legs: dict[str, Leg] = {}
         self._draining = False
 
@@ -121,7 +125,7 @@ class LegRunner:
             if refusal.code in (ErrorCode.EXECUTION_ENDED, ErrorCode.NOT_FOUND):
                 return LegOutcome.ENDED
             raise
-        leg = Leg(grant, self._settings, self._client, self._launcher, self._models)
+        leg = Leg(grant, self._settings, self._client, self._launcher, self._models, self._secrets)
         self._legs[execution_id] = leg
         if self._draining:
             leg.drain()
@@ -144,6 +148,7 @@ class Leg:
         client: ServerClient,
         launcher: CommandLauncher,
         models: ModelPool,
+        secrets: SecretsInUse,
     ) -> None:
         """Does nothing until `run`."""
         self._grant = grant
@@ -151,6 +156,7 @@ class Leg:
         self._client = client.holding(grant)
         self._launcher = launcher
         self._models = models
+        self._secrets = secrets
         self._execution_id = grant.execution.execution_id
         self._recorded = RecordedSteps.from_events(grant.events)
         self._gate = StepGate()
@@ -172,19 +178,21 @@ class Leg:
         """Work to the end, and write down how it came."""
         log_context = {"execution_id": self._execution_id, "attempt": self._grant.attempt}
         logger.info("leg started", extra=log_context)
-        async with LogWriter(
-            self._client,
-            self._execution_id,
-            self._grant.attempt,
-            on_cancel_requested=lambda: self.stop(StopReason.CANCEL),
-            on_failure=self._append_refused,
-        ) as writer:
-            outcome = await self._run_and_conclude(writer)
+        with self._secrets.held(self._grant.secrets) as masker:
+            async with LogWriter(
+                self._client,
+                self._execution_id,
+                self._grant.attempt,
+                masker,
+                on_cancel_requested=lambda: self.stop(StopReason.CANCEL),
+                on_failure=self._append_refused,
+            ) as writer:
+                outcome = await self._run_and_conclude(writer, masker)
         logger.info("leg ended: %s", outcome, extra=log_context)
         return outcome
 
-    async def _run_and_conclude(self, writer: LogWriter) -> LegOutcome:
-        work = asyncio.create_task(self._work(writer), name=f"agent {self._execution_id}")
+    async def _run_and_conclude(self, writer: LogWriter, masker: Masker) -> LegOutcome:
+        work = asyncio.create_task(self._work(writer, masker), name=f"agent {self._execution_id}")
         try:
             await self._wait_for_end(work)
         finally:
@@ -231,7 +239,7 @@ class Leg:
 
     # --- the work -----------------------------------------------------------------------------
 
-    async def _work(self, writer: LogWriter) -> str:
+    async def _work(self, writer: LogWriter, masker: Masker) -> str:
         """Run the agent; the journal makes it skip what is already done. Returns its final answer.
 
         Raises:
@@ -244,6 +252,7 @@ class Leg:
                 f"{MAX_FRUITLESS_LEGS} runners died one after the other without getting any further",
                 "look at the runner's log and its memory limit, then start the execution again",
             )
+        variables = self._command_variables()
         workspace = await asyncio.to_thread(self._open_workspace)
         built = await self._models.build(grant.execution.model or grant.spec.model, self._client.load_blob)
         self._steps = StepJournal(
@@ -251,6 +260,7 @@ class Leg:
             writer=writer,
             client=self._client,
             gate=self._gate,
+            masker=masker,
             model_reference=built.reference,
             limits=grant.spec.limits,
         )
@@ -261,6 +271,7 @@ class Leg:
             settings=self._settings,
             workspace=workspace,
             durability=JournalDurability(self._steps, writer, has_side_effects),
+            command_variables=variables,
         )
         try:
             result = await agent.run(
@@ -273,6 +284,21 @@ class Leg:
             failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, reason)
             raise self._steps.failure or failure from error
         return result.output
+
+    def _command_variables(self) -> dict[str, str]:
+        """What the manifest puts into the environment of commands, secrets among it."""
+        spec, secrets = self._grant.spec, self._grant.secrets
+        missing = [name for name in spec.secret_names if name not in secrets]
+        if missing:
+            raise ExecutionFailure(
+                ErrorCode.SECRET_MISSING,
+                f"the server has no readable secret {missing[0]!r}, which the agent needs",
+                f"run `stigmer secrets set {missing[0]}`, then start the execution again",
+            )
+        return {
+            name: value if isinstance(value, str) else secrets[value.secret].get_secret_value()
+            for name, value in spec.env.items()
+        }
 
     def _open_workspace(self) -> SessionWorkspace:
         own = open_session_directory(self._settings.sandbox_root_dir, self._grant.execution.session_id)

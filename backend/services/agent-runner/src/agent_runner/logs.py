@@ -6,6 +6,7 @@ Callers log ids, counts and codes. Prompts, answers, tool output and keys are ne
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from agent_runner.settings import LogFormat, LogLevel
@@ -14,10 +15,13 @@ from stigmer_contract.untrusted_text import escape_controls, escape_json
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def configure_logging(level: LogLevel, form: LogFormat) -> None:
-    """Set up the root logger. Libraries speak only from `warning` up."""
+def configure_logging(level: LogLevel, form: LogFormat, mask: Callable[[str], str]) -> None:
+    """Set up the root logger. Libraries speak only from `warning` up.
+
+    `mask` takes secrets out of each line.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
+    handler.setFormatter(_Masked(_JsonFormatter() if form == "json" else _TextFormatter(), mask))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("agent_runner").setLevel(level.upper())
 
@@ -28,6 +32,16 @@ def _fields(record: logging.LogRecord) -> dict[str, str]:
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+class _Masked(logging.Formatter):
+    def __init__(self, formatter: logging.Formatter, mask: Callable[[str], str]) -> None:
+        super().__init__()
+        self._formatter = formatter
+        self._mask = mask
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._mask(self._formatter.format(record))
 
 
 class _TextFormatter(logging.Formatter):

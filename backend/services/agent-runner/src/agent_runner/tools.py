@@ -1,6 +1,7 @@
 """The built-in toolsets `shell` and `files`, bound to a session's workspace. The tools are the harness's."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -27,10 +28,16 @@ PROTECTED_PATHS: Final = ("**/.git",)
 _TIMEOUT_ARGUMENT = "timeout_seconds"
 
 
-def tool_capabilities(spec: AgentSpec, workspace: SessionWorkspace) -> list[AbstractCapability[None]]:
-    """What gives an agent the toolsets its spec names, working in `workspace`. Empty where it names none."""
+def tool_capabilities(
+    spec: AgentSpec, workspace: SessionWorkspace, command_variables: Mapping[str, str] | None = None
+) -> list[AbstractCapability[None]]:
+    """What gives an agent the toolsets its spec names, working in `workspace`. Empty where it names none.
+
+    `command_variables` are for the commands of `shell` alone, and may hold secrets.
+    """
     timeout_seconds = spec.limits.tool_timeout.total_seconds()
-    toolsets: dict[str, AbstractCapability[None]] = {"shell": _shell(timeout_seconds), "files": _files()}
+    shell = _make_shell(timeout_seconds, command_variables) if command_variables else _shell(timeout_seconds)
+    toolsets: dict[str, AbstractCapability[None]] = {"shell": shell, "files": _files()}
     chosen = [toolsets[name] for name in spec.tools]
     return [BoundWorkspace(workspace=workspace, timeout_seconds=timeout_seconds), *chosen] if chosen else []
 
@@ -39,8 +46,13 @@ def tool_capabilities(spec: AgentSpec, workspace: SessionWorkspace) -> list[Abst
 # all legs share them.
 @functools.lru_cache(maxsize=64)
 def _shell(timeout_seconds: float) -> Shell[None]:
+    return _make_shell(timeout_seconds, None)
+
+
+def _make_shell(timeout_seconds: float, variables: Mapping[str, str] | None) -> Shell[None]:
     return Shell[None](
         id="shell",
+        env=variables,
         tools=(COMMAND_TOOL,),
         # Names of programs are no boundary: what a command may do is the workspace's to decide.
         denied_commands=(),

@@ -29,6 +29,7 @@ from agent_runner.commands import open_commands
 from agent_runner.health import HealthServer
 from agent_runner.leg import RUNNER_VERSION, LegRunner
 from agent_runner.models import ModelPool
+from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.workflows import AgentExecution
@@ -44,7 +45,9 @@ SHUTDOWN_MARGIN_SECONDS: Final = 2.0
 _ACTIVITIES: Final = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
 
-async def run_worker(settings: RunnerSettings, command_variables: Mapping[str, str]) -> None:
+async def run_worker(
+    settings: RunnerSettings, command_variables: Mapping[str, str], secrets_in_use: SecretsInUse
+) -> None:
     """Run until SIGTERM or SIGINT, then drain. Agents' commands get `command_variables` and no others."""
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -61,7 +64,7 @@ async def run_worker(settings: RunnerSettings, command_variables: Mapping[str, s
         resources.push_async_callback(models.close)
         # Containers on one host's network share the host's name and number their processes alike.
         identity = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
-        legs = LegRunner(settings, server, commands.launcher, models, identity=identity)
+        legs = LegRunner(settings, server, commands.launcher, models, secrets_in_use, identity=identity)
         runner = _Runner(settings, server, legs, identity)
         await resources.enter_async_context(
             HealthServer(

@@ -15,7 +15,18 @@ from pydantic.json_schema import models_json_schema
 from stigmer_contract.api import AppendEvents, Problem, PublishLiveEvents
 from stigmer_contract.events import RecordedEvent
 from stigmer_server.agents import Agents
-from stigmer_server.api import agents, audit, blobs, events, executions, health, legs, sessions, tokens
+from stigmer_server.api import (
+    agents,
+    audit,
+    blobs,
+    events,
+    executions,
+    health,
+    legs,
+    secrets,
+    sessions,
+    tokens,
+)
 from stigmer_server.api.access import SECURITY_SCHEME
 from stigmer_server.api.auditing import Auditor
 from stigmer_server.api.gate import MAX_BODY_BYTES, Gate, GateLimits
@@ -34,6 +45,8 @@ from stigmer_server.metrics import Metrics
 from stigmer_server.migrations import migrate
 from stigmer_server.rate_limits import RateLimits
 from stigmer_server.reconciler import Reconciler
+from stigmer_server.secret_keys import SecretKeyFile
+from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
 from stigmer_server.settings import Settings
 from stigmer_server.temporal_client import TemporalClient
@@ -60,11 +73,14 @@ class StigmerServer:
         self._blobs = BlobStore(settings.blob_directory)
         temporal = TemporalClient(settings.temporal, settings.heartbeat_timeout_seconds)
         self._reconciler = Reconciler(self._database, temporal, settings.reconcile_interval_seconds)
+        key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
+        secrets_ = Secrets(self._database, key_file)
         executions_ = Executions(
             self._database,
             self._log,
             self._broadcast,
             self._blobs,
+            secrets_,
             temporal,
             self._reconciler.start_soon,
             self._reconciler.cancel_soon,
@@ -79,6 +95,7 @@ class StigmerServer:
             temporal=temporal,
             agents=Agents(self._database),
             sessions=Sessions(self._database),
+            secrets=secrets_,
             executions=executions_,
             log=self._log,
             broadcast=self._broadcast,
@@ -181,7 +198,7 @@ def _make_app(services: Services) -> FastAPI:
         routes=list(legs.served_directly),
     )
     app.state.services = services
-    for module in (agents, sessions, executions, events, legs, blobs, tokens, audit, health):
+    for module in (agents, secrets, sessions, executions, events, legs, blobs, tokens, audit, health):
         app.include_router(module.router)
     register_problem_handlers(app)
     app.openapi = lambda: _openapi(app)

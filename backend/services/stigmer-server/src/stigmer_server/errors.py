@@ -20,6 +20,8 @@ ServerError
 │   │   ├── AttemptSuperseded   a newer attempt holds the execution
 │   │   ├── ExecutionEnded      nothing can be added to the log
 │   │   └── IllegalMove         the event cannot follow what the log holds
+│   ├── SecretMissing           a manifest names a secret that is not kept
+│   ├── SecretsKeyUnusable      secrets cannot be encrypted or decrypted
 │   ├── IdempotencyKeyReused    the same key came with another request
 │   ├── PayloadTooLarge         a body, blob or event over its limit
 │   └── DigestMismatch          a blob's bytes are not what its name says
@@ -209,6 +211,24 @@ class IllegalMove(Conflict):
     def __init__(self, event_type: str, problem: str) -> None:
         super().__init__(f"event {event_type!r} {problem}")
         self.event_type = event_type
+
+
+class SecretMissing(InvalidRequest):
+    """The manifest names a secret that the server does not have."""
+
+    code = ErrorCode.SECRET_MISSING
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the agent needs the secret {name!r}, which is not there", f"run `stigmer secrets set {name}`"
+        )
+        self.name = name
+
+
+class SecretsKeyUnusable(CallRefused):
+    """Secrets cannot be encrypted or decrypted: the key file is missing, broken, or another one."""
+
+    code = ErrorCode.SECRETS_KEY_UNUSABLE
 
 
 class IdempotencyKeyReused(CallRefused):

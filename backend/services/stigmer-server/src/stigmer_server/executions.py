@@ -3,12 +3,12 @@
 The log is written by `event_log`; workflows are kept in step with it by `reconciler`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from pydantic import BaseModel, JsonValue, TypeAdapter
+from pydantic import BaseModel, JsonValue, SecretStr, TypeAdapter
 from sqlalchemy import Connection, select
 
 from stigmer_contract.api import (
@@ -45,6 +45,7 @@ from stigmer_server.errors import (
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
+    SecretMissing,
     SessionBusy,
 )
 from stigmer_server.event_broadcast import EventBroadcast
@@ -52,6 +53,7 @@ from stigmer_server.event_log import Change, EventLog, NewEvent, StoredEvent, in
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.pages import decode_cursor, page_of
+from stigmer_server.secrets_store import Secrets, find_missing_secrets
 from stigmer_server.sessions import find_session, has_unended_execution, insert_session
 from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient
@@ -69,6 +71,7 @@ class Grant:
     previous_execution_ids: Sequence[str]
     """The session's earlier executions, oldest first."""
     stored: Sequence[StoredEvent]
+    secrets: Mapping[str, SecretStr] = field(default_factory=dict[str, SecretStr])
 
 
 class Executions:
@@ -80,6 +83,7 @@ class Executions:
         log: EventLog,
         broadcast: EventBroadcast,
         blobs: BlobStore,
+        secrets: Secrets,
         temporal: TemporalClient,
         on_created: Callable[[str], None],
         on_cancel: Callable[[str], None],
@@ -89,6 +93,7 @@ class Executions:
         self._log = log
         self._broadcast = broadcast
         self._blobs = blobs
+        self._secrets = secrets
         self._temporal = temporal
         self._on_created = on_created
         self._on_cancel = on_cancel
@@ -99,6 +104,7 @@ class Executions:
         Raises:
             InvalidRequest: the request makes no sense.
             FeatureNotYet: the agent uses what does not exist yet.
+            SecretMissing: the agent names a secret that is not kept.
             NotFound: there is no such agent or session.
             SessionBusy: the session has an execution in hand.
             IdempotencyKeyReused: the key came with another request.
@@ -180,7 +186,8 @@ class Executions:
             return Change(state, [NewEvent.of(event)], attempt)
 
         appended = await self._log.append(execution_id, decide)
-        return await self._database.read(lambda connection: _load_grant(connection, appended.state))
+        grant = await self._database.read(lambda connection: _load_grant(connection, appended.state))
+        return replace(grant, secrets=await self._secrets.reveal(grant.first.spec.secret_names))
 
     async def append(self, execution_id: str, request: AppendEvents) -> AppendResult:
         """Add a runner's events to the log, once only.
@@ -328,6 +335,9 @@ def _resolve_manifest(connection: Connection, request: CreateExecution) -> Agent
     unsupported = unsupported_fields(manifest.spec)
     if unsupported:
         raise FeatureNotYet(unsupported)
+    missing = find_missing_secrets(connection, manifest.spec.secret_names)
+    if missing:
+        raise SecretMissing(missing[0])
     return manifest
 
 

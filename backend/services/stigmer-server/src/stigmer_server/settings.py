@@ -73,6 +73,11 @@ class Settings:
     """`STIGMER_DATABASE_URL`: `sqlite:///…` or `postgresql://…`; default data/stigmer.db in the home."""
     blob_directory: Path
     """`STIGMER_BLOB_DIR`: default data/blobs in the home."""
+    secrets_key_file: Path
+    """`STIGMER_SECRETS_KEY_FILE`: the keys that secrets are encrypted with, one a line, base64 of 32 bytes,
+    the newest first; default secrets.key in the home, which is made where it is missing."""
+    may_create_secrets_key: bool
+    """Whether the file is this server's own."""
     token: str = field(repr=False)
     """`STIGMER_TOKEN` or `STIGMER_TOKEN_FILE`, required: the administrator's token, which makes others."""
     runner_token: str | None = field(repr=False)
@@ -159,6 +164,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
             "STIGMER_DATABASE_URL", f"sqlite:///{home / 'data' / 'stigmer.db'}", _database_url
         ),
         blob_directory=environment.read("STIGMER_BLOB_DIR", str(home / "data" / "blobs"), _absolute_path),
+        secrets_key_file=environment.read(
+            "STIGMER_SECRETS_KEY_FILE", str(home / "secrets.key"), _absolute_path
+        ),
+        may_create_secrets_key=environment.text("STIGMER_SECRETS_KEY_FILE") is None,
         token=token,
         runner_token=runner_token,
         calls_per_second=environment.read("STIGMER_CALLS_PER_SECOND", "1000", _limit),

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -23,7 +24,7 @@ from sqlalchemy import (
 
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The newest migration; a test holds it to the files."""
 
 
@@ -173,4 +174,14 @@ audit_entries = Table(
     Column("target", String(255)),
     Column("status", Integer, nullable=False),
     Column("peer", String(64)),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(253), primary_key=True),
+    Column("key_id", String(16), nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False, comment="AES-256-GCM: nonce, value, tag"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
 )

@@ -5,13 +5,18 @@ Resources are what the server answers; requests what it accepts. Errors are `Pro
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import Event, LiveEvent, Payload, RecordedEvent, Usage
-from stigmer_contract.manifest import AgentManifest, AgentSpec
+from stigmer_contract.manifest import (
+    MAX_SECRET_CHARACTERS,
+    MIN_SECRET_CHARACTERS,
+    AgentManifest,
+    AgentSpec,
+)
 from stigmer_contract.phases import ExecutionPhase
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
@@ -131,6 +136,51 @@ class CancelExecution(_Request):
     reason: str | None = Field(default=None, max_length=1000)
 
 
+class SecretResource(_Resource):
+    """A secret, without its value: that is given to runners only."""
+
+    name: str
+    created_at: datetime
+    updated_at: datetime
+
+
+def check_secret_value(value: str) -> None:
+    """Whether a secret can be kept, handed to a command, and masked.
+
+    Raises:
+        ValueError: why not; does not repeat the value.
+    """
+    if len(value) < MIN_SECRET_CHARACTERS:
+        raise ValueError(
+            f"a secret has at least {MIN_SECRET_CHARACTERS} characters: a shorter one could not be masked"
+        )
+    if len(value) > MAX_SECRET_CHARACTERS:
+        raise ValueError(f"a secret has at most {MAX_SECRET_CHARACTERS} characters")
+    if "\0" in value:
+        raise ValueError("a secret cannot hold a null byte: no command could be given it")
+
+
+def _check_secret(value: SecretStr) -> SecretStr:
+    check_secret_value(value.get_secret_value())
+    return value
+
+
+class SetSecret(_Request):
+    """`PUT /v1/secrets/{name}`."""
+
+    value: Annotated[SecretStr, AfterValidator(_check_secret)]
+    """8 to 32768 characters, none of them NUL."""
+
+
+class SecretsKeyRotation(_Resource):
+    """Answer of `POST /v1/secrets/rotate-key`."""
+
+    reencrypted: int
+    """Secrets that were encrypted anew."""
+    old_keys_removed: bool
+    """False where the key file cannot be written: whoever keeps it may then remove all but its first line."""
+
+
 # --- what only runners call -------------------------------------------------------------------
 
 
@@ -148,6 +198,8 @@ class LegGrant(_Resource):
     execution: ExecutionResource
     spec: AgentSpec
     input: Payload
+    secrets: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
+    """Values of the secrets that the spec names, by name; without those that the server does not have."""
     workspace: str | None
     """The session's directory where the person named one; None: `SANDBOX_ROOT_DIR/<session_id>`."""
     previous_execution_ids: list[str]

@@ -31,6 +31,8 @@ class ErrorCode(StrEnum):
     """The model kept answering in a way that cannot be used (bad arguments, empty answers)."""
     FEATURE_NOT_YET = "feature_not_yet"
     """The manifest uses a field whose feature does not exist yet."""
+    SECRET_MISSING = "secret_missing"  # noqa: S105 - a code
+    """The manifest names a secret that the server does not have, or cannot decrypt."""
     RUNNER_LOST = "runner_lost"
     """Runner after runner died in the same step; going on would be a crash loop."""
     WORKFLOW_LOST = "workflow_lost"
@@ -69,6 +71,8 @@ class ErrorCode(StrEnum):
     """The execution has ended, so nothing can be appended to it."""
     ILLEGAL_MOVE = "illegal_move"
     """The events would move the execution to a phase that cannot follow."""
+    SECRETS_KEY_UNUSABLE = "secrets_key_unusable"
+    """The server cannot encrypt or decrypt secrets: the key file is missing, broken, or another one."""
     PAYLOAD_TOO_LARGE = "payload_too_large"
     """The body is larger than the call takes."""
     DIGEST_MISMATCH = "digest_mismatch"

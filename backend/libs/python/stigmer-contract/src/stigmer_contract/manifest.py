@@ -19,7 +19,9 @@ from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -155,11 +157,47 @@ class ModelSettings(_ManifestPart):
     """How hard a reasoning model thinks."""
 
 
-class SecretReference(_ManifestPart):
-    """The value is a secret that the server keeps under this name."""
+SECRET_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$"  # noqa: S105 - a form of names
+MIN_SECRET_CHARACTERS = 8
+"""A shorter secret cannot be masked: it stands in texts by chance."""
+MAX_SECRET_CHARACTERS = 32_768
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,252}")
 
-    secret: str = Field(min_length=1, max_length=253)
-    """Name of the secret."""
+
+def _check_secret_name(name: str) -> str:
+    if not re.fullmatch(SECRET_NAME_PATTERN, name):
+        raise ValueError(
+            f"{name!r} is not a secret's name: letters, digits, '_', '.' and '-', at most 253 characters"
+        )
+    return name
+
+
+def _check_variable_name(name: str) -> str:
+    if not _VARIABLE_NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a variable's name: letters, digits and '_', not beginning with a digit"
+        )
+    return name
+
+
+def _check_variable_value(value: "str | SecretReference") -> "str | SecretReference":
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("a variable cannot hold a null byte")
+    return value
+
+
+class SecretReference(_ManifestPart):
+    """The value is a secret that the server keeps under this name (`stigmer secrets set NAME`)."""
+
+    secret: Annotated[str, AfterValidator(_check_secret_name)] = Field(examples=["GITHUB_TOKEN"])
+    """Name of the secret: letters, digits, `_`, `.` and `-`."""
+
+
+Environment: TypeAlias = dict[
+    Annotated[str, AfterValidator(_check_variable_name)],
+    Annotated[str | SecretReference, AfterValidator(_check_variable_value)],
+]
+"""Variables by name; each a text or `{secret: NAME}`."""
 
 
 class McpServer(_ManifestPart):
@@ -171,7 +209,7 @@ class McpServer(_ManifestPart):
     """Program and arguments of a server that speaks over its standard input and output."""
     url: str | None = Field(default=None, pattern=r"^https?://")
     """Address of a server that speaks over streamable HTTP."""
-    env: dict[str, str | SecretReference] = Field(default_factory=dict[str, str | SecretReference])
+    env: Environment = Field(default_factory=dict[str, str | SecretReference])
     """Environment of `command`."""
     headers: dict[str, str | SecretReference] = Field(default_factory=dict[str, str | SecretReference])
     """HTTP headers for `url`."""
@@ -237,6 +275,8 @@ class AgentSpec(_ManifestPart):
     """Built-in toolsets, bound to the session's workspace."""
     network: Literal["none", "web", "all"] = "none"
     """What commands may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or everything."""
+    env: Environment = Field(default_factory=dict[str, str | SecretReference])
+    """Environment of the commands of `shell`: texts, and secrets as `{secret: NAME}`."""
     mcp_servers: Annotated[list[McpServer], AfterValidator(_unique_servers)] = Field(
         default_factory=list[McpServer]
     )
@@ -253,6 +293,19 @@ class AgentSpec(_ManifestPart):
     """When a person is asked."""
     limits: Limits = Limits()
     """What an execution may use at most."""
+
+    @field_validator("env")
+    @classmethod
+    def _env_has_commands(cls, env: Environment, info: ValidationInfo) -> Environment:
+        # `tools` is checked before; where it is wrong itself, that is told instead.
+        if env and "shell" not in info.data.get("tools", ["shell"]):
+            raise ValueError("is for the commands of `shell`; add shell to spec.tools")
+        return env
+
+    @property
+    def secret_names(self) -> list[str]:
+        """The secrets that the agent's tools are given, in order of the names."""
+        return sorted({value.secret for value in self.env.values() if isinstance(value, SecretReference)})
 
 
 class AgentManifest(_ManifestPart):

@@ -21,6 +21,9 @@ from stigmer_contract.manifest_fields import (
 from stigmer_contract.yaml_problems import FieldPath
 
 _MISSING = "is missing"
+_UNION_BRANCHES = frozenset({"SecretReference", "str"})
+_KEY_BRANCH = "[key]"
+"""How pydantic says that a mapping's key is wrong, not its value."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,12 @@ def _explain(error: ErrorDetails, path: FieldPath, branch: str | None, value: Js
         return _explain_missing(path)
     if kind == "extra_forbidden":
         return _explain_unknown(path)
-    if branch == "SecretReference" or branch == "str":
+    if branch in _UNION_BRANCHES and kind != "value_error":
         return Explanation(path, "must be text, or a mapping such as {secret: NAME}", _quoting_hint(value))
     if kind == "value_error" and value is None:
         return Explanation(path, "has no value", describe_field(path))
     if kind == "value_error":
-        return Explanation(path, str(context["error"]))
+        return Explanation(path, str(context["error"]), at_key=branch == _KEY_BRANCH)
     if kind == "literal_error":
         return _explain_choice(path, value)
     if kind == "string_pattern_mismatch":

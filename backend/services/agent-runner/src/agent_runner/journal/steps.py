@@ -26,6 +26,7 @@ from pydantic_ai.messages import ModelResponse
 from agent_runner.errors import ExecutionFailure, RunnerError, stack_of
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.writer import LogWriter
+from agent_runner.masking import Masker
 from agent_runner.models import backoff_seconds, classify_fault, price_of
 from agent_runner.server_client import ServerClient
 from agent_runner.tools import COMMAND_TOOL
@@ -129,14 +130,20 @@ class StepJournal:
         writer: LogWriter,
         client: ServerClient,
         gate: StepGate,
+        masker: Masker,
         model_reference: str,
         limits: Limits,
     ) -> None:
-        """`recorded` is the log as the leg found it; `limits.duration` is the leg's own business."""
+        """`recorded` is the log as the leg found it; `limits.duration` is the leg's own business.
+
+        Answers and results are masked before they are written down and before the model reads them, so that
+        a later leg goes on from the very same texts.
+        """
         self._recorded = recorded
         self._writer = writer
         self._client = client
         self._gate = gate
+        self._masker = masker
         self._model_reference = model_reference
         self._limits = limits
         self._turn = 0
@@ -208,7 +215,7 @@ class StepJournal:
         failures = 0
         while True:
             try:
-                return await ask(), failures
+                return self._masker.mask_json(await ask()), failures
             except RunnerError:
                 raise
             except Exception as error:
@@ -277,7 +284,7 @@ class StepJournal:
             if call.side_effects:
                 await self._writer.flush()
             started = time.monotonic()
-            result = await self._run_tool(call, run)
+            result = self._masker.mask_json(await self._run_tool(call, run))
             await self._record_result(turn, call, result, _outcome_of(result), time.monotonic() - started)
         return result
 

@@ -11,6 +11,8 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from agent_runner.journal.masked_events import EventMask
+from agent_runner.masking import Masker
 from agent_runner.server_client import ServerClient
 from stigmer_contract.api import MAX_APPEND_EVENTS
 from stigmer_contract.events import Event, LiveEvent, ModelDelta, ModelPartial, ToolOutput
@@ -36,6 +38,7 @@ class LogWriter:
         client: ServerClient,
         execution_id: str,
         attempt: int,
+        masker: Masker,
         *,
         on_cancel_requested: "Callable[[], None]",
         on_failure: "Callable[[Exception], None]",
@@ -45,6 +48,7 @@ class LogWriter:
         self._client = client
         self._execution_id = execution_id
         self._attempt = attempt
+        self._mask = EventMask(masker)
         self._on_cancel_requested = on_cancel_requested
         self._on_failure = on_failure
         self._queue: deque[Event | LiveEvent] = deque()
@@ -75,7 +79,10 @@ class LogWriter:
         if self._failure is not None:
             return
         self._settled.clear()
-        self._queue.extend(events)
+        for event in events:
+            for rest in self._mask.end_streams(event):
+                self._show(rest)
+            self._queue.append(self._mask.mask(event))
         if not more_follows:
             self._wake.set()
         elif self._lingering is None:
@@ -83,6 +90,11 @@ class LogWriter:
 
     def show(self, event: LiveEvent) -> None:
         """Queue a live event, joined to the one before where that makes no difference to a watcher."""
+        masked = self._mask.mask_live(event)
+        if masked is not None:
+            self._show(masked)
+
+    def _show(self, event: LiveEvent) -> None:
         last = self._queue[-1] if self._queue else None
         joined = _join(last, event) if last is not None else None
         if joined is not None:

@@ -9,6 +9,7 @@ from agent_runner.settings.runner_settings import (
     SandboxSetting,
     load_settings,
     read_health_address,
+    secrets_of,
     variables,
 )
 from agent_runner.settings.values import Variable
@@ -23,5 +24,6 @@ __all__ = [
     "Variable",
     "load_settings",
     "read_health_address",
+    "secrets_of",
     "variables",
 ]

@@ -322,6 +322,16 @@ def _variables_by_field() -> dict[str, Variable]:
     return {name: annotated.__metadata__[0] for name, annotated in RunnerSettings.__annotations__.items()}
 
 
+def secrets_of(settings: RunnerSettings) -> "dict[str, SecretStr]":
+    """The secrets among the settings that are set, by variable."""
+    values = {
+        variable.name: cast("SecretStr | None", getattr(settings, field_name))
+        for field_name, variable in _variables_by_field().items()
+        if variable.is_secret
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def variables() -> list[Variable]:
     """Every variable that the runner reads, in the order of the reference page."""
     return list(_variables_by_field().values())

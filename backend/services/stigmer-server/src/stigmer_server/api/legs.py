@@ -36,6 +36,7 @@ _JSON: Final = "application/json"
 _PAYLOAD: Final[TypeAdapter[Payload]] = TypeAdapter(Payload)
 _NAMES: Final = TypeAdapter(list[str])
 _RUNNERS: Final = allowed_scopes(NEEDS_RUNNER)
+_SECRETS: Final = TypeAdapter(dict[str, str])
 
 
 def _read_by_hand(model: type[BaseModel]) -> dict[str, Any]:
@@ -138,6 +139,9 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "execution": grant.state.to_resource().model_dump_json(),
         "spec": grant.first.spec.model_dump_json(by_alias=True),
         "input": _PAYLOAD.dump_json(grant.first.input).decode(),
+        "secrets": _SECRETS.dump_json(
+            {name: value.get_secret_value() for name, value in grant.secrets.items()}
+        ).decode(),
         "workspace": TypeAdapter(str | None).dump_json(grant.workspace).decode(),
         "previous_execution_ids": _NAMES.dump_json(list(grant.previous_execution_ids)).decode(),
         "events": f"[{','.join(event.to_json() for event in grant.stored)}]",

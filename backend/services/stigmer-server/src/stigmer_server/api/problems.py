@@ -23,6 +23,7 @@ from stigmer_server.errors import (
     NotFound,
     PayloadTooLarge,
     RateLimited,
+    SecretsKeyUnusable,
     ServerError,
     Unauthenticated,
     Unavailable,
@@ -44,6 +45,7 @@ _STATUS: Final[dict[type[ServerError], HTTPStatus]] = {
     IdempotencyKeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     DigestMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
+    SecretsKeyUnusable: HTTPStatus.CONFLICT,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

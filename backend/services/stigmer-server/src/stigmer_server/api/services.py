@@ -20,6 +20,7 @@ from stigmer_server.idempotency import MAX_KEY_LENGTH, Answer
 from stigmer_server.leases import Leases
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
+from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
@@ -33,6 +34,7 @@ class Services:
     temporal: TemporalClient
     agents: Agents
     sessions: Sessions
+    secrets: Secrets
     executions: Executions
     log: EventLog
     broadcast: EventBroadcast

@@ -1,0 +1,42 @@
+"""The secrets that this process knows: its own keys, and for as long as a leg lasts those of the leg.
+
+They are held in memory only, and masked wherever text leaves the process.
+"""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+
+from pydantic import SecretStr
+
+from agent_runner.masking import Masker
+from agent_runner.settings import RunnerSettings, secrets_of
+
+
+class SecretsInUse:
+    """One for the process."""
+
+    def __init__(self, settings: RunnerSettings) -> None:
+        own = {name: value.get_secret_value() for name, value in secrets_of(settings).items()}
+        self._own = own
+        self._own_masker = Masker(own)
+        self._leg_maskers: list[Masker] = []
+
+    @contextmanager
+    def held(self, secrets: Mapping[str, SecretStr]) -> Generator[Masker]:
+        """What masks a leg's texts; while it is held, the log as well."""
+        if not secrets:
+            yield self._own_masker
+            return
+        values = {name: value.get_secret_value() for name, value in secrets.items()}
+        masker = Masker({**self._own, **values})
+        self._leg_maskers.append(masker)
+        try:
+            yield masker
+        finally:
+            self._leg_maskers.remove(masker)
+
+    def mask(self, text: str) -> str:
+        """The text without any secret that is in use anywhere in the process: for the log."""
+        for masker in [self._own_masker, *self._leg_maskers]:
+            text = masker.mask(text)
+        return text
