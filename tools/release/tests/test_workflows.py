@@ -64,7 +64,7 @@ def test_only_jobs_after_the_plan_that_pushes_may_write_and_tags_come_last() -> 
 
 
 DEFECTS = {
-    "zizmor": ("persist-credentials: false", "persist-credentials: true", "artipacked"),
+    "zizmor": ("run: make setup", "run: echo ${{ github.head_ref }}", "template-injection"),
     "actionlint": ("needs: [plan, push]", "needs: [plan, pull]", "pull"),
     "check-jsonschema": ("timeout-minutes: 10", "timeout-minuts: 10", "timeout-minuts"),
 }
