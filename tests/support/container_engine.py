@@ -25,11 +25,15 @@ SERVICE: Final = REPOSITORY / "backend/services/agent-runner"
 COMMAND_TIMEOUT_SECONDS: Final = 120.0
 BUILD_TIMEOUT_SECONDS: Final = 900.0
 POLL_SECONDS: Final = 0.1
+CHUNK_BYTES: Final = 1 << 20
 
 TEST_IMAGE: Final = "localhost/stigmer-tests/agent-runner"
 TEST_VERSION: Final = "0.0.0-tests"
 BUILD_SECRET_MARK: Final = "stigmer-tests: this must stay outside of the image"
 """Stands in the authorities that the image under test is built with."""
+
+OUTSIDE_OF_MAKE: Final = {"MAKEFLAGS": "", "MFLAGS": "", "MAKELEVEL": ""}
+"""For a `make` that a test starts: it is not part of the one that the tests may have been started by."""
 
 LOCKED_DOWN: Final = (
     "--read-only",
@@ -200,6 +204,19 @@ class Engine:
         finally:
             self.call("rm", container)
 
+    def image_holds(self, image: str, text: str) -> bool:
+        """Whether a text stands anywhere in an image: its layers, its configuration, its history."""
+        # Of an archive with uncompressed layers.
+        options = [] if self.kind == "docker" else ["--quiet", "--format=docker-archive"]
+        mark, rest, found = text.encode(), b"", False
+        with subprocess.Popen([self.kind, "save", *options, image], stdout=subprocess.PIPE) as saved:
+            assert saved.stdout is not None
+            while piece := saved.stdout.read(CHUNK_BYTES):
+                found = found or mark in rest + piece
+                rest = piece[-len(mark) :]
+        assert saved.returncode == 0
+        return found or text in self.output("history", "--no-trunc", image)
+
     def run_once(self, image: str, command: str, *options: str) -> str:
         """What a shell command in a fresh container says; locked down, without network."""
         arguments = ("run", "--rm", "--network=none", *LOCKED_DOWN, *options, "--entrypoint=bash", image)
@@ -216,7 +233,7 @@ class Engine:
             capture_output=True,
             text=True,
             timeout=BUILD_TIMEOUT_SECONDS,
-            env=os.environ | {"ENGINE": self.kind} | dict(environment or {}),
+            env=os.environ | OUTSIDE_OF_MAKE | {"ENGINE": self.kind} | dict(environment or {}),
             check=False,
         )
         if check and done.returncode != 0:

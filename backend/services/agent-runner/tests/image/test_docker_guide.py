@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from agent_runner.settings import variables
-from container_engine import SERVICE, Container, Engine
+from container_engine import OUTSIDE_OF_MAKE, SERVICE, Container, Engine
 from fenced_blocks import fenced_blocks
 from image_registry import PASSWORD, USER, ImageRegistry
 from pod_security import violations
@@ -84,7 +84,7 @@ def test_the_commands_run_in_order(
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", prelude + commands],
             cwd=SERVICE,
-            env=os.environ | environment,
+            env=os.environ | OUTSIDE_OF_MAKE | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -8,13 +8,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from psutil import process_iter
 
 from container_engine import BUILD_SECRET_MARK, REPOSITORY, SERVICE, Engine
-from forward_proxy import PASSWORD, ForwardProxy
 
 MAX_CONTEXT_BYTES = 2_000_000
-CHUNK_BYTES = 1 << 20
 
 
 def test_it_runs_as_stigmer_from_an_exec_form_entrypoint_with_a_health_check(
@@ -73,51 +70,8 @@ def test_nothing_of_the_build_is_left(engine: Engine, image: str) -> None:
 
 
 def test_no_layer_and_no_step_of_the_history_holds_the_build_s_secret(engine: Engine, image: str) -> None:
-    assert not holds(engine, image, BUILD_SECRET_MARK)
-    assert holds(engine, image, "org.opencontainers.image.revision")
-
-
-def holds(engine: Engine, image: str, text: str) -> bool:
-    """Whether a text stands anywhere in an image: its layers, its configuration, its history."""
-    mark, rest, found = text.encode(), b"", False
-    save = [engine.kind, "save", *docker_archive(engine), image]
-    with subprocess.Popen(save, stdout=subprocess.PIPE) as saved:
-        assert saved.stdout is not None
-        while piece := saved.stdout.read(CHUNK_BYTES):
-            found = found or mark in rest + piece
-            rest = piece[-len(mark) :]
-    assert saved.returncode == 0
-    return found or text in engine.output("history", "--no-trunc", image)
-
-
-def test_it_is_built_with_further_packages_behind_a_proxy_whose_password_nobody_sees(
-    engine: Engine, image: str
-) -> None:
-    """Built on the layers of `image`, so what is downloaded are the packages."""
-    seen_by_all: list[list[str]] = []
-
-    def look_at_processes() -> None:
-        if not seen_by_all:
-            seen_by_all.extend(process.info["cmdline"] or [] for process in process_iter(["cmdline"]))
-
-    own = {"IMAGE": "localhost/stigmer-tests/packages", "VERSION": "1.0.0", "SYSTEM_PACKAGES": "jq"}
-    tag = "localhost/stigmer-tests/packages:1.0.0"
-    with ForwardProxy(engine.bridge_address(), look_at_processes) as proxy:
-        proxies = {"http_proxy": proxy.url, "https_proxy": proxy.url, "no_proxy": "127.0.0.1,localhost"}
-        engine.make("build-image", environment=own | proxies)
-    try:
-        assert any("debian" in host for host in proxy.hosts), proxy.hosts
-        assert seen_by_all
-        assert not [command for command in seen_by_all if PASSWORD in " ".join(command)]
-        assert not holds(engine, tag, PASSWORD)
-        assert engine.run_once(tag, "jq --null-input --compact-output '{a: 1}'") == '{"a":1}'
-    finally:
-        engine.make("clean", environment=own)
-
-
-def docker_archive(engine: Engine) -> list[str]:
-    """Options for an archive with uncompressed layers."""
-    return [] if engine.kind == "docker" else ["--quiet", "--format=docker-archive"]
+    assert not engine.image_holds(image, BUILD_SECRET_MARK)
+    assert engine.image_holds(image, "org.opencontainers.image.revision")
 
 
 @pytest.mark.parametrize("user", ["4321:4321", "4321:0", "0:0"])

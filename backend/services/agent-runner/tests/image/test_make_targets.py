@@ -11,9 +11,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from psutil import process_iter
 
 from agent_runner.settings import variables
-from container_engine import SERVICE, Container, Engine
+from container_engine import OUTSIDE_OF_MAKE, SERVICE, Container, Engine
+from forward_proxy import PASSWORD as PROXY_PASSWORD
+from forward_proxy import ForwardProxy
 from image_registry import PASSWORD, USER, ImageRegistry
 from running_stack import RunningStack
 from small_image import write_image_archive
@@ -53,13 +56,25 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_help_lists_the_targets() -> None:
-    done = subprocess.run(["make", "help"], cwd=SERVICE, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "help"],
+        cwd=SERVICE,
+        env=os.environ | OUTSIDE_OF_MAKE,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert re.findall(r"^  (\S+) +\S", done.stdout, re.MULTILINE) == TARGETS
 
 
 def test_build_comes_before_build_image_and_checks_types_lint_and_tests() -> None:
     done = subprocess.run(
-        ["make", "-n", "build-image"], cwd=SERVICE, capture_output=True, text=True, check=True
+        ["make", "-n", "build-image"],
+        cwd=SERVICE,
+        env=os.environ | OUTSIDE_OF_MAKE,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     steps = [
         "pyright backend",
@@ -145,6 +160,31 @@ def test_a_missing_image_is_said(engine: Engine, target: str) -> None:
     assert last_line(done) == f"error: {expected}"
 
 
+def test_it_is_built_with_further_packages_behind_a_proxy_whose_password_nobody_sees(
+    engine: Engine, image: str
+) -> None:
+    """Built on the layers of `image`, so what is downloaded is the packages."""
+    seen_by_all: list[list[str]] = []
+
+    def look_at_processes() -> None:
+        if not seen_by_all:
+            seen_by_all.extend(process.info["cmdline"] or [] for process in process_iter(["cmdline"]))
+
+    own = {"IMAGE": "localhost/stigmer-tests/packages", "VERSION": "1.0.0", "SYSTEM_PACKAGES": "jq"}
+    tag = "localhost/stigmer-tests/packages:1.0.0"
+    with ForwardProxy(engine.bridge_address(), look_at_processes) as proxy:
+        proxies = {"http_proxy": proxy.url, "https_proxy": proxy.url, "no_proxy": "127.0.0.1,localhost"}
+        engine.make("build-image", environment=own | proxies)
+    try:
+        assert any("debian" in host for host in proxy.hosts), proxy.hosts
+        assert seen_by_all
+        assert not [command for command in seen_by_all if PROXY_PASSWORD in " ".join(command)]
+        assert not engine.image_holds(tag, PROXY_PASSWORD)
+        assert engine.run_once(tag, "jq --null-input --compact-output '{a: 1}'") == '{"a":1}'
+    finally:
+        engine.make("clean", environment=own)
+
+
 def test_run_local_passes_on_every_variable_of_the_runner() -> None:
     script = (SERVICE / "image/run_local.sh").read_text(encoding="utf-8")
     lists = re.findall(r"^readonly (?:variables|secrets|files)=\(([^)]*)\)", script, re.MULTILINE)
@@ -200,7 +240,7 @@ def test_the_runner_runs_locked_down_as_the_caller_and_is_looked_into_and_stoppe
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"ENGINE": engine.kind} | own,
+        env=os.environ | OUTSIDE_OF_MAKE | {"ENGINE": engine.kind} | own,
         timeout=60,
     )
     assert shell.stdout == "in /workspace\n"
