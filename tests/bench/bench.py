@@ -1,7 +1,8 @@
 """`make bench`: speed and memory of the whole stack, beside a bare agent loop and plain Temporal activities.
 
-Prints one line a figure, with the bound that the project sets itself. Nothing here fails a build: a figure
-says something only about the machine it was measured on, and about what else that was doing.
+Prints a table of figures beside the bounds that the project sets itself, and marks those that are missed.
+Nothing here fails a build: a figure says something only about the machine it was measured on, and about what
+else that was doing; so the load at the start and the processors' time of each program stand beside it.
 """
 
 import asyncio
@@ -13,19 +14,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import yaml
 from baselines import TOOL_CALLS, plain_activities_loop, run_bare
+from figures import Bound, ProcessorTime, Table, milliseconds, percentile
+from pydantic import TypeAdapter
 from temporalio.client import Client
 
 from e2e_script import runner_environment
 from executions import Execution, agent_manifest
-from model_server import Fault, ModelServer, ScriptedModel, ScriptedTurn
+from model_server import VALID_KEY, Fault, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
 from stack_home import end_everything, make_stack_home
 
@@ -36,22 +39,6 @@ FIRST_TOKEN_RUNS = 20
 HELP_RUNS = 15
 START_RUNS = 3
 STIGMER = [str(Path(sys.executable).with_name("stigmer"))]
-
-
-def report(name: str, value: str, bound: str = "") -> None:
-    """One figure."""
-    print(f"{name:<58} {value:>22}  {bound}", flush=True)
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least that share does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def milliseconds(values: Sequence[float]) -> str:
-    """Median and the slowest twentieth."""
-    return f"{statistics.median(values) * 1000:.0f} ms (p95 {percentile(values, 0.95) * 1000:.0f})"
 
 
 def ten_writes_cassette(path: Path) -> Path:
@@ -75,31 +62,116 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def bench_executions(stack: RunningStack, cassette: Path) -> None:
-    """One at a time, and many at once."""
-    manifest = agent_manifest(model=f"replay:{cassette}", tools=("files",), name="bench")
+def bench_executions(table: Table, stack: RunningStack, model: str) -> None:
+    """One at a time, and many at once. `model` answers in the runner's process, and at once."""
+    manifest = agent_manifest(model=model, tools=("files",), name="bench")
 
     def one(_: int = 0) -> None:
         Execution.start(stack, manifest, "write ten files").wait_until_completed()
 
     one()
     singles = [timed(one) for _ in range(SINGLE_RUNS)]
-    report("10-tool execution, POST to completed", milliseconds(singles), "<= 400 ms at the median")
+    table.add(
+        "10-tool execution, POST to completed",
+        milliseconds(singles),
+        statistics.median(singles),
+        Bound(0.4, "<= 400 ms at the median"),
+    )
+    programs = programs_of(stack)
+    seconds, rows = many_at_once(one, programs)
+    table.add(
+        f"{AT_ONCE} at once, all completed",
+        f"{AT_ONCE / seconds:.1f} a second",
+        AT_ONCE / seconds,
+        Bound(10, ">= 10 a second", at_least=True),
+    )
+    for name, used in rows:
+        table.add(f"  processor time of an execution: {name}", used)
+
+
+def bench_executions_over_http(table: Table, home: Path) -> None:
+    """The same with a model on the other side of a connection, in OpenAI's wire format, streamed."""
+    with HttpModel(home) as model, RunningStack(home, runner_environment=model.runner_environment) as stack:
+        manifest = agent_manifest(tools=("files",), name="bench")
+
+        def one(number: int = -1) -> None:
+            prompt = f"write ten files [conversation http-{number}]"
+            Execution.start(stack, manifest, prompt).wait_until_completed()
+
+        one()
+        seconds, rows = many_at_once(one, programs_of(stack) | {"model server": model.pid})
+        table.add(f"{AT_ONCE} at once, with a model over HTTP", f"{AT_ONCE / seconds:.1f} a second")
+        for name, used in rows:
+            table.add(f"  processor time of an execution: {name}", used)
+
+
+def programs_of(stack: RunningStack) -> dict[str, int]:
+    """Process ids by name; the bench itself is the client that starts executions and follows them."""
+    temporal = stack.temporal.pid
+    assert temporal is not None
+    return {
+        "runner": stack.runners[-1].pid,
+        "server": stack.server_pid,
+        "Temporal": temporal,
+        "the bench's own client": os.getpid(),
+    }
+
+
+def many_at_once(one: Callable[[int], None], programs: dict[str, int]) -> tuple[float, list[tuple[str, str]]]:
+    """Seconds that it takes, and what each program took of the processors."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
+        used = ProcessorTime(programs)
         seconds = timed(lambda: list(threads.map(one, range(AT_ONCE))))
-    report(f"{AT_ONCE} at once, all completed", f"{AT_ONCE / seconds:.1f} a second", ">= 10 a second")
+        return seconds, used.rows(AT_ONCE)
 
 
-def bench_baselines(stack: RunningStack, directory: Path) -> None:
+class HttpModel:
+    """The scripted model as a process of its own: ten file writes, then done."""
+
+    def __init__(self, home: Path) -> None:
+        """Starts nothing yet."""
+        call = ScriptedCall("write_file", {"path": "file-{turn}.txt", "content": "content {turn}"})
+        script = ScriptedModel([*[ScriptedTurn(calls=[call])] * TOOL_CALLS, ScriptedTurn(text="done")])
+        self._script = home / "script.json"
+        self._script.write_bytes(TypeAdapter(ScriptedModel).dump_json(script))
+
+    def __enter__(self) -> Self:
+        program = Path(__file__).parents[1] / "support" / "model_server.py"
+        self._process = subprocess.Popen(
+            [sys.executable, str(program), "--script", str(self._script)],
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        assert self._process.stdout is not None
+        self._url = self._process.stdout.readline().strip()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
+    def runner_environment(self) -> dict[str, str]:
+        """What makes a runner ask it."""
+        return {"STIGMER_LLM_BASE_URL": self._url, "OPENAI_API_KEY": VALID_KEY}
+
+
+def bench_baselines(table: Table, stack: RunningStack, directory: Path) -> None:
     """The yardsticks, in the same run."""
     run_bare(directory, 2)
-    report("  bare pydantic_ai.Agent loop", milliseconds(run_bare(directory, SINGLE_RUNS)))
+    table.add("  bare pydantic_ai.Agent loop", milliseconds(run_bare(directory, SINGLE_RUNS)))
 
     async def plain() -> list[float]:
         client = await Client.connect(stack.temporal.address)
         return await plain_activities_loop(client, directory, 6)
 
-    report("  loop of plain Temporal activities", milliseconds(asyncio.run(plain())[1:]))
+    table.add("  loop of plain Temporal activities", milliseconds(asyncio.run(plain())[1:]))
 
 
 def resident_megabytes(pid: int) -> float:
@@ -107,7 +179,7 @@ def resident_megabytes(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 1e6
 
 
-def bench_memory(home: Path) -> None:
+def bench_memory(table: Table, home: Path) -> None:
     """Idle, and with executions that wait on a model."""
     script = ScriptedModel([ScriptedTurn(text="done")], faults={1: [Fault("hang")]})
     with (
@@ -117,7 +189,8 @@ def bench_memory(home: Path) -> None:
         processes = {"server": stack.server_pid, "runner": stack.runners[-1].pid}
         before = {name: resident_megabytes(pid) for name, pid in processes.items()}
         for name, megabytes in before.items():
-            report(f"memory of the {name}, idle", f"{megabytes:.0f} MB", "<= 150 MB")
+            bound = Bound(150, "<= 150 MB")
+            table.add(f"memory of the {name}, idle", f"{megabytes:.0f} MB", megabytes, bound)
         manifest = agent_manifest(tools=("shell", "files"), name="bench")
         waiting = [
             Execution.start(stack, manifest, f"wait [conversation waiting-{number}]")
@@ -127,13 +200,14 @@ def bench_memory(home: Path) -> None:
             model.wait_until_asked(f"waiting-{number}", 1)
         for name, pid in processes.items():
             each = (resident_megabytes(pid) - before[name]) / WAITING
-            report(f"memory of the {name}, for each of {WAITING} waiting", f"{each:.2f} MB", "<= 2 MB")
+            named = f"memory of the {name}, for each of {WAITING} waiting"
+            table.add(named, f"{each:.2f} MB", each, Bound(2, "<= 2 MB"))
         model.release()
         for execution in waiting:
             execution.wait_until_completed()
 
 
-def bench_first_token(home: Path) -> None:
+def bench_first_token(table: Table, home: Path) -> None:
     """From the model server's socket to the standard output of `stigmer run`."""
     words = ScriptedTurn(stamped_chunks=20, chunk_seconds=0.02)
     delays: list[float] = []
@@ -147,7 +221,12 @@ def bench_first_token(home: Path) -> None:
             delays.append(
                 _first_token_delay([*STIGMER, "run", str(manifest), "say the time"], stack.environment)
             )
-    report("first token, model to terminal", milliseconds(delays), "<= 50 ms at the 95th percentile")
+    table.add(
+        "first token, model to terminal",
+        milliseconds(delays),
+        percentile(delays, 0.95),
+        Bound(0.05, "<= 50 ms at the 95th percentile"),
+    )
 
 
 def _first_token_delay(command: list[str], environment: dict[str, str]) -> float:
@@ -167,7 +246,7 @@ def _first_token_delay(command: list[str], environment: dict[str, str]) -> float
     return seen - float(stamp.group())
 
 
-def bench_command_line(home: Path, cassette: Path) -> None:
+def bench_command_line(table: Table, home: Path, cassette: Path) -> None:
     """Start-up of the command line, and of everything."""
     stack_home = make_stack_home(home, own_temporal=True, real_programs=True)
     environment = stack_home.environment
@@ -179,7 +258,7 @@ def bench_command_line(home: Path, cassette: Path) -> None:
         )
         for _ in range(HELP_RUNS)
     ]
-    report("stigmer --help", milliseconds(helps), "<= 150 ms")
+    table.add("stigmer --help", milliseconds(helps), statistics.median(helps), Bound(0.15, "<= 150 ms"))
     manifest = home.with_suffix(".yaml")
     manifest.write_text(
         yaml.safe_dump(agent_manifest(model=f"replay:{cassette}", tools=("files",), name="bench")),
@@ -209,8 +288,18 @@ def bench_command_line(home: Path, cassette: Path) -> None:
             subprocess.run([*STIGMER, "server", "stop"], env=environment, check=True, capture_output=True)
     finally:
         end_everything(stack_home)
-    report("stigmer run to the first event, stack stopped", f"{statistics.median(stopped):.1f} s", "<= 5 s")
-    report("stigmer run to the first event, stack running", milliseconds(running), "<= 500 ms")
+    table.add(
+        "stigmer run to the first event, stack stopped",
+        f"{statistics.median(stopped):.1f} s (slowest {max(stopped):.1f})",
+        max(stopped),
+        Bound(5, "<= 5 s, the slowest"),
+    )
+    table.add(
+        "stigmer run to the first event, stack running",
+        milliseconds(running),
+        percentile(running, 0.95),
+        Bound(0.5, "<= 500 ms at the 95th percentile"),
+    )
 
 
 def main() -> None:
@@ -218,16 +307,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="stigmer-bench-") as folder:
         home = Path(folder)
         cassette = ten_writes_cassette(home / "cassette.yaml")
-        for part in ("stack", "memory", "first-token"):
+        for part in ("stack", "http", "memory", "first-token"):
             (home / part).mkdir()
-        load = os.getloadavg()[0]
-        print(f"{os.cpu_count()} cores, load {load:.1f} at the start\n")
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n")
+        table = Table()
         with RunningStack(home / "stack") as stack:
-            bench_executions(stack, cassette)
-            bench_baselines(stack, home)
-        bench_memory(home / "memory")
-        bench_first_token(home / "first-token")
-        bench_command_line(home / "command-line", cassette)
+            bench_executions(table, stack, f"replay:{cassette}")
+            bench_baselines(table, stack, home)
+        bench_executions_over_http(table, home / "http")
+        bench_memory(table, home / "memory")
+        bench_first_token(table, home / "first-token")
+        bench_command_line(table, home / "command-line", cassette)
+        table.conclude()
 
 
 if __name__ == "__main__":
