@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from openai import AsyncOpenAI
 from pydantic_ai import Agent
 from pydantic_ai.messages import (
     ModelMessage,
@@ -32,6 +34,7 @@ from agent_runner.models import (
     backoff_seconds,
     classify_fault,
     model_settings,
+    openai_models,
     price_of,
 )
 from agent_runner.settings import load_settings
@@ -151,6 +154,33 @@ async def test_an_agent_calls_tools_and_goes_on_with_their_results(reference: st
     ]
     assert thoughts == ["Nearly there."]
     assert server.asked == {("sum", 1): 1, ("sum", 2): 1, ("sum", 3): 1}
+
+
+@pytest.mark.parametrize("reference", ["openai:gpt-5", "openai-compatible:local", "ollama:qwen3:8b"])
+async def test_openai_is_sent_what_its_own_sdk_would_send(
+    reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ScriptedCall("add", {"a": 2, "b": 3})
+    script = ScriptedModel([ScriptedTurn("So.", [call], thinking="Hm."), ScriptedTurn("It is 5.")])
+
+    async def sent() -> list[dict[str, Any]]:
+        with ModelServer(script) as server:
+            async with pool_with(environ_for(reference, server)) as pool:
+                agent = Agent((await pool.build(reference, no_blob)).model, instructions="Add.")
+
+                @agent.tool_plain
+                def add(a: int, b: int) -> int:
+                    return a + b
+
+                await agent.run("[conversation sum] Add them up.")
+                async with agent.run_stream("[conversation other] Add them up.") as answer:
+                    await answer.get_output()
+        return server.bodies
+
+    ours = await sent()
+    monkeypatch.setattr(openai_models, "DirectOpenAI", AsyncOpenAI)
+    assert ours == await sent()
+    assert len(ours) == 3
 
 
 async def test_settings_of_the_agent_reach_the_provider() -> None:

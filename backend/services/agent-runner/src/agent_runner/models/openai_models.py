@@ -16,6 +16,8 @@ from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
+from agent_runner.models.direct_openai import DirectOpenAI
+
 OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
 NO_KEY: Final = "no-key"
 """What the SDK, which insists on a key, sends to servers that need none."""
@@ -72,4 +74,4 @@ def ollama_model(name: str, *, api_key: str | None, base_url: str, http_client: 
 
 
 def _client(api_key: str, base_url: str, http_client: httpx2.AsyncClient) -> AsyncOpenAI:
-    return AsyncOpenAI(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
+    return DirectOpenAI(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
