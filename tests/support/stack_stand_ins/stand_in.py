@@ -1,7 +1,8 @@
 """Stands in for a program of ours: answers `/readyz` on its port, and misbehaves when a file orders it.
 
-Orders are files in STIGMER_HOME/orders: `NAME-crash` and `NAME-refuse` at the start, `NAME-unready` at any
-time, `NAME-hang` when it should end. What it was given is written to STIGMER_HOME/seen/NAME.json.
+Orders are files in STIGMER_HOME/orders: `NAME-crash` and `NAME-refuse` at the start, `NAME-unready` and
+`NAME-other-version` at any time, `NAME-hang` when it should end. What it was given is written to
+STIGMER_HOME/seen/NAME.json.
 """
 
 import json
@@ -10,6 +11,7 @@ import signal
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version as installed_version
 from pathlib import Path
 
 
@@ -31,7 +33,8 @@ def run(name: str, port_variable: str) -> None:
         def do_GET(self) -> None:
             ready = not (orders / f"{name}-unready").exists()
             checks = [{"name": "orders", "ok": ready, "detail": None if ready else "told to be unready"}]
-            body = json.dumps({"ready": ready, "version": "1.2.3", "checks": checks}).encode()
+            version = "9.0.0" if (orders / f"{name}-other-version").exists() else installed_version("stigmer")
+            body = json.dumps({"ready": ready, "version": version, "checks": checks}).encode()
             self.send_response(200 if ready else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

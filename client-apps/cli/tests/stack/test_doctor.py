@@ -1,13 +1,19 @@
 """`stigmer doctor` and what it asks: ports, parts, model providers, a running Ollama."""
 
 import json
+import os
+import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from stack_home import StackHome
 from stigmer_cli.config import load_configuration
@@ -19,8 +25,11 @@ Answer = Callable[[str, dict[str, str], bytes], tuple[int, object]]
 
 
 @contextmanager
-def _serve(answer: Answer) -> Generator[str]:
+def _serve(answer: Answer, clock_ahead_seconds: float = 0) -> Generator[str]:
     class Handler(BaseHTTPRequestHandler):
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string((timestamp or time.time()) + clock_ahead_seconds)
+
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             status, document = answer(self.path, dict(self.headers), self.rfile.read(length))
@@ -80,6 +89,48 @@ def test_a_running_stack_is_asked(stack_home: StackHome) -> None:
     assert findings["temporal"][0] == "failed"  # the address that was given answers nobody
 
 
+def test_a_clock_that_is_wrong_is_noticed(temporal_home: StackHome) -> None:
+    settings = {"STIGMER_LLM_PROVIDER": "openai", "STIGMER_LLM_MODEL": "m", "OPENAI_API_KEY": "sk-right"}
+
+    def answer(path: str, headers: dict[str, str], body: bytes) -> tuple[int, object]:
+        return 200, {}
+
+    with _serve(answer) as url:
+        _, right = _findings(temporal_home, STIGMER_LLM_BASE_URL=url, **settings)
+    with _serve(answer, clock_ahead_seconds=7200) as url:
+        exit_code, wrong = _findings(temporal_home, STIGMER_LLM_BASE_URL=url, **settings)
+    assert (right["clock"][0], right["clock"][1].partition(", ")[2]) == ("passed", "as provider openai says")
+    assert (exit_code, wrong["clock"][0]) == (3, "failed")
+    assert re.search(r" is 7(19\d|20\d) s behind the clock of provider openai$", wrong["clock"][1])
+
+
+def test_versions_that_do_not_go_together_are_noticed(stack_home: StackHome) -> None:
+    ours = installed_version("stigmer")
+    stack_home.start()
+    _, findings = _findings(stack_home)
+    assert findings["versions"] == ("passed", f"stigmer {ours}, server {ours}, runner {ours}")
+    stack_home.order("runner-other-version")
+    exit_code, findings = _findings(stack_home)
+    assert (exit_code, findings["versions"]) == (
+        3,
+        ("failed", f"stigmer {ours}, server {ours}, runner 9.0.0, which do not go together"),
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_files_of_others_in_the_workspace_are_noticed(stack_home: StackHome) -> None:
+    workspace = stack_home.path / "data" / "workspace"
+    (workspace / "session").mkdir(parents=True)
+    _, findings = _findings(stack_home)
+    assert findings["workspace"] == ("passed", str(workspace))
+    os.chown(workspace / "session", 12345, 12345)
+    _, findings = _findings(stack_home)
+    assert findings["workspace"] == (
+        "warning",
+        f"{workspace} holds files of others, which agents may not change",
+    )
+
+
 def test_a_broken_configuration_is_a_finding(stack_home: StackHome) -> None:
     stack_home.path.mkdir()
     (stack_home.path / "config.yaml").write_text("llm: {modl: x}\n", encoding="utf-8")
@@ -102,7 +153,7 @@ def test_a_provider_is_asked_whether_it_takes_the_key(temporal_home: StackHome) 
     missing = _findings(temporal_home, **settings)
     assert right[1]["default model"] == ("passed", "openai:m")
     assert right[1]["provider openai"] == ("passed", f"{url}/models answers and takes the key")
-    differing = {name for name in wrong[1] if wrong[1][name] != right[1][name]} - {"disk"}
+    differing = {name for name in wrong[1] if wrong[1][name] != right[1][name]} - {"disk", "clock"}
     assert (wrong[0], differing) == (3, {"provider openai"})
     assert wrong[1]["provider openai"] == ("failed", f"{url}/models refuses the key (401)")
     assert missing[1]["provider openai"] == ("failed", "it has no API key")

@@ -10,7 +10,7 @@ import click
 from stigmer_cli.errors import ConfigurationError, EnvironmentNotReady
 
 if TYPE_CHECKING:
-    from stigmer_cli.stack.model_access import Finding
+    from stigmer_cli.stack.finding import Finding
 
 
 @click.command(epilog="Example: stigmer doctor --json")
@@ -23,7 +23,7 @@ def doctor(as_json: bool) -> int:
     from dataclasses import asdict
 
     from stigmer_cli.output import print_json
-    from stigmer_cli.stack.model_access import Outcome
+    from stigmer_cli.stack.finding import Outcome
 
     findings = _find()
     broken = any(finding.outcome is Outcome.FAILED for finding in findings)
@@ -38,7 +38,7 @@ def doctor(as_json: bool) -> int:
 def _find() -> list[Finding]:
     from stigmer_cli.config import load_configuration
     from stigmer_cli.stack.diagnosis import check_python, diagnose
-    from stigmer_cli.stack.model_access import Finding, Outcome
+    from stigmer_cli.stack.finding import Finding, Outcome
 
     try:
         configuration = load_configuration(os.environ)
@@ -51,7 +51,7 @@ def _find() -> list[Finding]:
 
 def _print_finding(finding: Finding) -> None:
     from stigmer_cli.output import print_line
-    from stigmer_cli.stack.model_access import Outcome
+    from stigmer_cli.stack.finding import Outcome
 
     mark, colour = {
         Outcome.PASSED: ("passed ", "32"),

@@ -2,9 +2,11 @@
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import cast
@@ -72,6 +74,17 @@ class Engine:
     def images(self) -> Images:
         """The engine's images."""
         return Images(self.api, self.traits.kind.value)
+
+    def read_clock(self) -> datetime:
+        """What time it is where containers run.
+
+        Raises:
+            ValueError: it does not tell.
+        """
+        information = cast("Json", self.api.call("ask the engine for the time", "GET", "/info"))
+        text = str(information.get("SystemTime", ""))
+        # RFC 3339 with nanoseconds, which Python 3.11 does not read.
+        return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
 
     def create(self, spec: ContainerSpec) -> CreatedContainer:
         """Makes a container, which does not run yet.

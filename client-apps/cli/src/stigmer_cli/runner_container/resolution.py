@@ -73,7 +73,7 @@ def choose_image(engine: Engine, configuration: Configuration, wish: ImageWish, 
         chosen = kept
     else:
         chosen = _configured(engine, configuration, wish.must_pull, pull)
-    _check(chosen, engine)
+    check_image(chosen, engine)
     return chosen
 
 
@@ -98,7 +98,7 @@ def _configured(engine: Engine, configuration: Configuration, must_pull: bool, p
     except ValueError as error:
         raise ConfigurationError(configuration.sources["runner.image"], str(error)) from error
     policy = "always" if must_pull else configuration.runner_pull_policy
-    found = None if policy == "always" else _find(engine, reference)
+    found = None if policy == "always" else find_image(engine, reference)
     if found is not None:
         return ChosenImage(text, found)
     if policy == "never":
@@ -110,7 +110,7 @@ def _configured(engine: Engine, configuration: Configuration, must_pull: bool, p
     return ChosenImage(text, pull(engine, reference))
 
 
-def _find(engine: Engine, reference: ImageReference) -> Image | None:
+def find_image(engine: Engine, reference: ImageReference) -> Image | None:
     """By digest, else by tag: what was loaded from an archive has lost its digest."""
     found = engine.images.find(str(replace(reference, tag=None))) if reference.digest else None
     if found is None and reference.tag is not None:
@@ -138,7 +138,12 @@ def _require(engine: Engine, reference: str) -> ChosenImage:
     return ChosenImage(image.tags[0] if image.tags else reference, image)
 
 
-def _check(chosen: ChosenImage, engine: Engine) -> None:
+def check_image(chosen: ChosenImage, engine: Engine) -> None:
+    """Whether it is a runner that goes with this command line and this engine.
+
+    Raises:
+        ImageIncompatible: it is not.
+    """
     ours, theirs = installed_version("stigmer"), chosen.version
     architecture = chosen.image.architecture
     if chosen.image.labels.get(_TITLE_LABEL) != _TITLE or theirs is None:

@@ -5,13 +5,17 @@ import platform
 import shutil
 import sys
 import tempfile
+from importlib.metadata import version as installed_version
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.errors import ProgramMissing
 from stigmer_cli.processes.ports import find_holder, is_free
+from stigmer_cli.runner_container.resolution import is_compatible
+from stigmer_cli.stack.clock_diagnosis import check_clock
 from stigmer_cli.stack.engine_diagnosis import check_engine
+from stigmer_cli.stack.finding import Finding, Outcome
 from stigmer_cli.stack.local_components import component_probe, find_temporal
-from stigmer_cli.stack.model_access import Finding, Outcome, check_models
+from stigmer_cli.stack.model_access import check_models
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, ComponentPhase
 from stigmer_cli.stack.status import ComponentStatus, StackStatus, stack_status
 
@@ -33,15 +37,20 @@ def check_python() -> Finding:
 def diagnose(configuration: Configuration) -> list[Finding]:
     """All the checks that need a readable configuration; those over the network wait for seconds at most."""
     status = stack_status(configuration)
+    engine, engine_clock = check_engine(configuration)
+    models, model_clocks = check_models(configuration)
     return [
         _check_home(configuration),
+        _check_workspace(configuration),
         _check_disk(configuration),
+        check_clock([*engine_clock, *model_clocks]),
+        _check_versions(status),
         _check_temporal(configuration),
-        *check_engine(configuration),
+        *engine,
         *_check_ports(configuration, status),
         *(_check_component(component, status) for component in status.components),
         *(_check_isolation(component) for component in status.components if component.isolation),
-        *check_models(configuration),
+        *models,
     ]
 
 
@@ -62,6 +71,34 @@ def _check_home(configuration: Configuration) -> Finding:
         detail = f"{home} is open to others (mode {mode:03o})"
         return Finding("home", Outcome.WARNING, detail, f"run `chmod 700 {home}`")
     return Finding("home", Outcome.PASSED, str(home))
+
+
+def _check_workspace(configuration: Configuration) -> Finding:
+    name, directory = "workspace", configuration.data_directory / "workspace"
+    if not directory.exists():
+        return Finding(name, Outcome.PASSED, f"{directory} (made at the first start)")
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            owners = {path.stat().st_uid for path in (directory, *directory.iterdir())}
+    except OSError as error:
+        detail = f"{directory} cannot be written to: {error.strerror}"
+        return Finding(name, Outcome.FAILED, detail, f"run `sudo chown -R $USER {directory}`")
+    if owners != {os.getuid()}:
+        detail = f"{directory} holds files of others, which agents may not change"
+        return Finding(name, Outcome.WARNING, detail, f"run `sudo chown -R $USER {directory}`")
+    return Finding(name, Outcome.PASSED, str(directory))
+
+
+def _check_versions(status: StackStatus) -> Finding:
+    ours = installed_version("stigmer")
+    parts = {one.name: one.version for one in status.components if one.version and one.name != TEMPORAL}
+    if status.container is not None and status.container.image_version is not None:
+        parts["image"] = status.container.image_version
+    detail = ", ".join([f"stigmer {ours}", *(f"{name} {version}" for name, version in parts.items())])
+    if all(is_compatible(ours, version) for version in parts.values()):
+        return Finding("versions", Outcome.PASSED, detail)
+    remedy = "run `stigmer server restart`, which starts what goes with this version"
+    return Finding("versions", Outcome.FAILED, f"{detail}, which do not go together", remedy)
 
 
 def _check_disk(configuration: Configuration) -> Finding:

@@ -1,31 +1,44 @@
 """Checks what the runner's container needs: an engine, its limits, and the image."""
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 from stigmer_cli.config import Configuration
-from stigmer_cli.containers import Engine, EngineKind
-from stigmer_cli.containers.errors import ContainersError, EngineNotInstalled, EngineUnusable
+from stigmer_cli.containers import Engine, EngineKind, ImageReference
+from stigmer_cli.containers.credentials import find_credentials
+from stigmer_cli.containers.errors import ContainersError, EngineNotInstalled, EngineUnusable, ImageError
+from stigmer_cli.containers.registry import layer_sizes
+from stigmer_cli.errors import ImageIncompatible
 from stigmer_cli.runner_container.engine_access import open_engine
-from stigmer_cli.runner_container.resolution import wanted_reference
-from stigmer_cli.stack.model_access import Finding, Outcome
+from stigmer_cli.runner_container.pull_report import OPTIONAL_SECONDS
+from stigmer_cli.runner_container.resolution import (
+    ChosenImage,
+    check_image,
+    find_image,
+    wanted_reference,
+)
+from stigmer_cli.stack.clock_diagnosis import ClockReading
+from stigmer_cli.stack.finding import Finding, Outcome
 from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE
 
 _ENGINE, _IMAGE, _LIMITS = "container engine", "runner image", "container limits"
+_BUILD = "run `make build-image` and pass --use-local-image, or set `runner.image`"
 _MIN_OPEN_FILES = 4096
 _CONTAIN = "install Docker or Podman, or pass --engine to be told what is wrong with it"
 
 
-def check_engine(configuration: Configuration) -> list[Finding]:
-    """The engine that a start would use, and what it lacks."""
+def check_engine(configuration: Configuration) -> tuple[list[Finding], list[ClockReading]]:
+    """The engine that a start would use, and what it lacks; and its clock, where it has one of its own."""
     if configuration.runner_engine == "none":
         detail = f"`runner.engine` is none: {UNCONTAINED_NOTE}"
-        return [Finding(_ENGINE, Outcome.WARNING, detail, "run `stigmer config set runner.engine auto`")]
+        remedy = "run `stigmer config set runner.engine auto`"
+        return [Finding(_ENGINE, Outcome.WARNING, detail, remedy)], []
     with tempfile.TemporaryDirectory(prefix="stigmer-") as directory:  # the home may not exist yet
         return _check(configuration, Path(directory))
 
 
-def _check(configuration: Configuration, service_directory: Path) -> list[Finding]:
+def _check(configuration: Configuration, service_directory: Path) -> tuple[list[Finding], list[ClockReading]]:
     try:
         engine = open_engine(configuration, None, service_directory)
     except EngineUnusable as error:
@@ -33,10 +46,21 @@ def _check(configuration: Configuration, service_directory: Path) -> list[Findin
         outcome = Outcome.FAILED if is_wanted else Outcome.WARNING
         detail = str(error) if is_wanted else f"{error}; {UNCONTAINED_NOTE}"
         remedy = _CONTAIN if isinstance(error, EngineNotInstalled) and not is_wanted else error.remedy
-        return [Finding(_ENGINE, outcome, detail, remedy)]
+        return [Finding(_ENGINE, outcome, detail, remedy)], []
     with engine:
         found = Finding(_ENGINE, Outcome.PASSED, engine.traits.title)
-        return [found, *_check_limits(engine), _check_image(engine, configuration)]
+        findings = [found, *_check_limits(engine), _check_image(engine, configuration)]
+        return findings, _read_clock(engine)
+
+
+def _read_clock(engine: Engine) -> list[ClockReading]:
+    """Virtual machines fall behind while a laptop sleeps."""
+    if not engine.traits.is_virtual:
+        return []
+    try:
+        return [ClockReading(engine.traits.title, engine.read_clock(), datetime.now(UTC))]
+    except (ContainersError, ValueError):
+        return []
 
 
 def _check_limits(engine: Engine) -> list[Finding]:
@@ -57,15 +81,34 @@ def _check_limits(engine: Engine) -> list[Finding]:
 
 
 def _check_image(engine: Engine, configuration: Configuration) -> Finding:
-    reference = wanted_reference(configuration)
+    text = wanted_reference(configuration)
     try:
-        image = engine.images.find(reference)
+        reference = ImageReference.parse(text)
+        image = find_image(engine, reference)
+    except ValueError as error:
+        return Finding(_IMAGE, Outcome.FAILED, str(error), "correct `runner.image`")
     except ContainersError as error:
         return Finding(_IMAGE, Outcome.FAILED, str(error), f"run `{engine.traits.kind} info`")
     if image is not None:
-        return Finding(_IMAGE, Outcome.PASSED, f"{reference} is here")
+        try:
+            check_image(ChosenImage(text, image), engine)
+        except ImageIncompatible as error:
+            return Finding(_IMAGE, Outcome.FAILED, error.message, error.hint)
+        return Finding(_IMAGE, Outcome.PASSED, f"{text} is here")
     if configuration.runner_pull_policy == "never":
-        detail = f"{reference} is not here, and `runner.pullPolicy` is never"
+        detail = f"{text} is not here, and `runner.pullPolicy` is never"
         return Finding(_IMAGE, Outcome.FAILED, detail, "run `stigmer runner pull`")
-    detail = f"{reference} is not here; the first start pulls it"
+    return _check_registry(engine, configuration, reference)
+
+
+def _check_registry(engine: Engine, configuration: Configuration, reference: ImageReference) -> Finding:
+    credentials = find_credentials(reference.registry, configuration.environment)
+    try:
+        sizes = layer_sizes(reference, engine.traits.architecture, credentials, OPTIONAL_SECONDS)
+    except ImageError as error:
+        is_wanted = configuration.runner_image is not None or configuration.runner_engine != "auto"
+        if is_wanted:
+            return Finding(_IMAGE, Outcome.FAILED, str(error), "set `runner.image` to one that can be had")
+        return Finding(_IMAGE, Outcome.WARNING, f"{error}; {UNCONTAINED_NOTE}", _BUILD)
+    detail = f"{reference} is not here; the first start pulls it ({sum(sizes.values()) / 1e6:.1f} MB)"
     return Finding(_IMAGE, Outcome.WARNING, detail, "run `stigmer runner pull`")

@@ -16,7 +16,7 @@ from stigmer_cli.stack.component import Component
 from stigmer_cli.stack.health import Probe, http_probe, tcp_probe, temporal_probe
 from stigmer_cli.stack.model_settings import MODEL_FIELDS
 from stigmer_cli.stack.process_launcher import ProcessLauncher
-from stigmer_cli.stack.runner_choice import has_plan
+from stigmer_cli.stack.runner_choice import has_plan, runner_gateway_name
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, StackFiles
 
 # Within the supervisor's 9 s: what the runner has in hand comes first, then the log, then the queue.
@@ -141,6 +141,9 @@ def server_environment(configuration: Configuration) -> dict[str, str]:
             "STIGMER_PORT": str(configuration.server_port),
         }
     )
+    gateway_name = runner_gateway_name(configuration)
+    if gateway_name is not None:  # by that name the runner calls
+        environment["STIGMER_ALLOWED_HOSTS"] = f"localhost,127.0.0.1,[::1],{gateway_name}"
     if configuration.server_database_url is not None:
         environment["STIGMER_DATABASE_URL"] = configuration.server_database_url.reveal()
     return environment

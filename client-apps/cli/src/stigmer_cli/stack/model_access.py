@@ -7,10 +7,10 @@ general key and base URL belong to `llm.provider` where that is set.
 import http.client
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
-from enum import StrEnum
 
 from stigmer_cli.config import Configuration, Secret
+from stigmer_cli.stack.clock_diagnosis import ClockReading, read_date_header
+from stigmer_cli.stack.finding import Finding, Outcome
 from stigmer_cli.stack.model_settings import find_ollama
 
 _TIMEOUT_SECONDS = 5.0
@@ -20,33 +20,18 @@ _ANTHROPIC_VERSION = "2023-06-01"  # https://docs.anthropic.com/en/api/versionin
 _REFUSALS = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
 
-class Outcome(StrEnum):
-    """How a check went."""
+def check_models(configuration: Configuration) -> tuple[list[Finding], list[ClockReading]]:
+    """The model for agents that name none, then every provider that a setting or a key speaks of.
 
-    PASSED = "passed"
-    WARNING = "warning"
-    """Agents can run, but something may surprise."""
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found."""
-
-    name: str
-    outcome: Outcome
-    detail: str
-    remedy: str | None = None
-    """What to do, where it did not pass."""
-
-
-def check_models(configuration: Configuration) -> list[Finding]:
-    """The model for agents that name none, then every provider that a setting or a key speaks of."""
+    Also what their clocks say.
+    """
     wanted = [configuration.llm_provider] if configuration.llm_provider else []
     wanted += ["openai"] if configuration.openai_api_key else []
     wanted += ["anthropic"] if configuration.anthropic_api_key else []
     asked = dict.fromkeys(provider for provider in wanted if provider != "replay")
-    return [_check_default(configuration), *(_check_provider(configuration, provider) for provider in asked)]
+    readings: list[ClockReading] = []
+    findings = [_check_provider(configuration, provider, readings) for provider in asked]
+    return [_check_default(configuration), *findings], readings
 
 
 def _check_default(configuration: Configuration) -> Finding:
@@ -59,7 +44,7 @@ def _check_default(configuration: Configuration) -> Finding:
     return Finding(name, Outcome.WARNING, "none is set, and no Ollama answers", remedy)
 
 
-def _check_provider(configuration: Configuration, provider: str) -> Finding:
+def _check_provider(configuration: Configuration, provider: str, readings: list[ClockReading]) -> Finding:
     name = f"provider {provider}"
     is_general = configuration.llm_provider in (None, provider)
     base_url = configuration.llm_base_url if is_general else None
@@ -71,7 +56,7 @@ def _check_provider(configuration: Configuration, provider: str) -> Finding:
     key = _find_key(configuration, provider, is_general)
     if key is None and provider in _KEY_VARIABLES:
         return Finding(name, Outcome.FAILED, "it has no API key", f"set {_KEY_VARIABLES[provider]}")
-    return _ask(name, f"{base_url}/models", _headers(provider, key))
+    return _ask(name, f"{base_url}/models", _headers(provider, key), readings)
 
 
 def _find_key(configuration: Configuration, provider: str, is_general: bool) -> Secret | None:
@@ -87,15 +72,17 @@ def _headers(provider: str, key: Secret | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key.reveal()}"}
 
 
-def _ask(name: str, url: str, headers: dict[str, str]) -> Finding:
+def _ask(name: str, url: str, headers: dict[str, str], readings: list[ClockReading]) -> Finding:
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  # http and https only, as read
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310  # as above
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310  # as above
+            _note_clock(name, answer.headers.get("Date"), readings)
             return Finding(
                 name, Outcome.PASSED, f"{url} answers and takes the key" if headers else f"{url} answers"
             )
     except urllib.error.HTTPError as error:
         error.close()
+        _note_clock(name, error.headers.get("Date"), readings)
         if error.code in _REFUSALS:
             return Finding(name, Outcome.FAILED, f"{url} refuses the key ({error.code})", "set another key")
         return Finding(
@@ -106,3 +93,8 @@ def _ask(name: str, url: str, headers: dict[str, str]) -> Finding:
         return Finding(
             name, Outcome.FAILED, f"{url} cannot be reached: {reason}", "check the network and the URL"
         )
+
+
+def _note_clock(source: str, date: str | None, readings: list[ClockReading]) -> None:
+    if (reading := read_date_header(source, date)) is not None:
+        readings.append(reading)

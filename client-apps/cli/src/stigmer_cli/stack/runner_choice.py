@@ -139,6 +139,16 @@ def has_plan(configuration: Configuration) -> bool:
     return (configuration.run_directory / PLAN_FILE).exists()
 
 
+def runner_gateway_name(configuration: Configuration) -> str | None:
+    """The name by which the runner's container reaches this machine; None where it is on its network."""
+    if not has_plan(configuration):
+        return None
+    from stigmer_cli.runner_container.plan import read_plan
+
+    plan = read_plan(configuration)
+    return None if plan is None or plan.is_on_host_network else plan.traits.gateway_name
+
+
 def is_plan_outdated(configuration: Configuration, token: str) -> bool:
     """Whether the settings of now would give the runner another environment."""
     from stigmer_cli.runner_container.plan import is_environment_changed, read_plan

@@ -75,6 +75,7 @@ class Supervisor:
         for process in self._watched:  # the time is up
             process.send(signal.SIGKILL, to_group=True)
         guarding.cancel()
+        await asyncio.wait([guarding])
         self._files.state.unlink(missing_ok=True)
         logger.info("stopped")
 
@@ -128,7 +129,12 @@ class Supervisor:
             return
         finally:
             os.close(read_end)
-        await guard.wait()
+        try:
+            await guard.wait()
+        except asyncio.CancelledError:  # all has ended: there is nothing left to guard
+            guard.kill()
+            await guard.wait()
+            raise
         logger.warning("the guard ended and is started again exit_code=%s", guard.returncode)
 
 

@@ -1,0 +1,133 @@
+"""`server update`, `runner shell` and `runner logs` of a real runner in a container, on both engines."""
+
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import Iterator
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import pytest
+
+from image_registry import PASSWORD, USER, ImageRegistry
+from stack_home import StackHome, wait_until
+from stigmer_cli.containers import ContainerSpec, Engine, ImageReference
+from stigmer_cli.containers.credentials import Credentials
+from stigmer_cli.runner_container.inspection import find_own_containers
+
+pytestmark = pytest.mark.timeout(300)
+
+EXAMPLE = Path(__file__).parents[4] / "examples" / "csv-report"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[ImageRegistry]:
+    """A registry that wants a login, as private ones do."""
+    with ImageRegistry(tmp_path / "registry") as registry:
+        yield registry
+
+
+def _push_anew(engine: Engine, runner_image: str, reference: ImageReference) -> str:
+    """Pushes the runner's image with a label of its own under the reference; answers its id."""
+    created = engine.create(ContainerSpec(name=f"stigmer-tests-{secrets.token_hex(4)}", image=runner_image))
+    changes = (
+        f"LABEL org.opencontainers.image.version={installed_version('stigmer')}\n"
+        f"LABEL unlike={secrets.token_hex(8)}"
+    )
+    query = {"container": created.container_id, "repo": reference.name, "tag": "1", "changes": changes}
+    try:
+        engine.api.call("commit", "POST", "/commit", query=query, body={}, timeout_seconds=120)
+    finally:
+        created.remove()
+    header = Credentials(reference.registry, USER, PASSWORD).header()
+    with engine.api.stream(
+        "push",
+        "POST",
+        f"/images/{reference.name}/push",
+        query={"tag": "1", "tlsVerify": "false"},
+        headers={"X-Registry-Auth": header},
+    ) as stream:
+        assert not [document for document in stream.documents() if "error" in document]
+    image = engine.images.find(str(reference))
+    assert image is not None
+    return image.image_id
+
+
+def _log_in(home: StackHome, registry: ImageRegistry) -> None:
+    import base64
+    import json
+
+    folder = home.path.parent / "docker"
+    folder.mkdir()
+    pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    (folder / "config.json").write_text(json.dumps({"auths": {registry.address: {"auth": pair}}}))
+    home.environment["DOCKER_CONFIG"] = str(folder)
+
+
+def test_an_update_pulls_and_replaces_with_a_drain(
+    contained_home: StackHome, engine: Engine, runner_image: str, registry: ImageRegistry, tmp_path: Path
+) -> None:
+    reference = ImageReference.parse(f"{registry.repository}:1")
+    _log_in(contained_home, registry)
+    contained_home.environment |= {
+        "STIGMER_AGENT_RUNNER_IMAGE": str(reference),
+        "STIGMER_PULL_POLICY": "missing",
+    }
+    workspace = tmp_path / "work"
+    shutil.copytree(EXAMPLE / "input", workspace)
+    try:
+        first = _push_anew(engine, runner_image, reference)
+        started = contained_home.stigmer(
+            *("run", str(EXAMPLE), (EXAMPLE / "prompt.txt").read_text(encoding="utf-8"), "--detach"),
+            *("--model", f"replay:{EXAMPLE / 'cassette.yaml'}", "--workspace", str(workspace)),
+        )
+        assert started.returncode == 0, started.stderr
+        assert contained_home.status()["container"]["image_id"] == first
+        wait_until(lambda: (workspace / "report.py").exists(), "the agent has begun to write")
+
+        second = _push_anew(engine, runner_image, reference)
+        engine.api.call("forget", "DELETE", f"/images/{reference}", query={"force": "true"})
+        updated = contained_home.stigmer("server", "update", timeout_seconds=120)
+
+        assert updated.returncode == 0, updated.stderr
+        assert (
+            f"replacing the runner's container: the image is now {reference}" in updated.stderr.splitlines()
+        )
+        assert updated.stderr.splitlines()[-1] == "the runner is ready again"
+        assert contained_home.status()["container"]["image_id"] == second
+        followed = contained_home.stigmer("executions", "follow", started.stdout.strip(), timeout_seconds=60)
+        assert followed.returncode == 0, followed.stderr
+        again = contained_home.stigmer("server", "update", "--quiet", timeout_seconds=120)
+        assert (again.returncode, again.stderr) == (0, "the runner is up to date\n")
+    finally:
+        contained_home.stigmer("server", "stop")
+        if engine.images.find(str(reference)):
+            engine.api.call("forget", "DELETE", f"/images/{reference}", query={"force": "true"})
+
+
+def test_a_shell_runs_in_the_container_and_logs_outlive_it(contained_home: StackHome, engine: Engine) -> None:
+    contained_home.start()
+    shell = contained_home.stigmer("runner", "shell", "--", "sh", "-c", "pwd; id -u; exit 7")
+    assert (shell.returncode, shell.stdout) == (7, f"/workspace\n{os.getuid()}\n")
+
+    status = contained_home.stigmer("runner", "status")
+    (container,) = find_own_containers(engine, str(contained_home.path))
+    lines = status.stdout.splitlines()
+    assert (status.returncode, lines[0]) == (0, "ready")
+    assert lines[1] == f"runner's container: {container.name} in {engine.traits.title}"
+    assert [line.split()[0] for line in lines[2:5]] == ["image", "memory", "cpu"]
+
+    os.kill(contained_home.status()["supervisor_pid"], signal.SIGKILL)
+    wait_until(lambda: not find_own_containers(engine, str(contained_home.path)), "the container is removed")
+    logs = contained_home.stigmer("runner", "logs", "--tail", "200")
+    assert "polling task queue" in logs.stdout
+    every = contained_home.stigmer("server", "logs", "--all", "--since", "10m")
+    times = [line.split()[0] for line in every.stdout.splitlines()]
+    assert {line.split()[1] for line in every.stdout.splitlines()} >= {"runner", "supervisor"}
+    assert times == sorted(times)
+    refused = contained_home.stigmer("runner", "shell")
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (
+        3,
+        "error: the local stack is not running",
+    )
