@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+PIP_AUDIT_VERSION := 2.10.1
 # An own uv in the checkout where there is none on PATH.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := .venv/bin
@@ -63,6 +64,16 @@ packages: setup ## Build the Python packages into dist, install each alone, impo
 .PHONY: changelog
 changelog: setup ## BASE=REVISION: a change of programs since then brings an entry of the changelog
 	$(RUN)/python -m stigmer_release changelog --base $(BASE)
+
+# A vulnerability that cannot hurt here: `--ignore-vuln ID`, each with its reason beside it. None so far.
+AUDIT_IGNORED :=
+
+.PHONY: audit
+audit: setup ## Look for known vulnerabilities in what uv.lock pins; asks PyPI
+	@requirements=$$(mktemp); trap 'rm -f "$$requirements"' EXIT; \
+	$(UV) export --frozen --all-packages --all-groups --no-emit-workspace --quiet --output-file "$$requirements" >/dev/null; \
+	$(UV) tool run --quiet --from pip-audit==$(PIP_AUDIT_VERSION) pip-audit --strict --require-hashes --disable-pip \
+		--progress-spinner off $(AUDIT_IGNORED) --requirement "$$requirements"
 
 .PHONY: bench
 bench: setup ## Measure speed and memory, beside a bare agent loop and plain Temporal activities

@@ -87,3 +87,27 @@ def append_until_written(api: ServerApi, execution_id: str, number: int) -> None
         return response.status_code == 200
 
     wait_until(append, "the append is written")
+
+
+def test_tokens_and_leases_of_one_server_hold_on_another_until_they_are_revoked(
+    url: str, tmp_path: Path
+) -> None:
+    with (
+        ServerProcess(tmp_path / "a", database_url=url) as first,
+        ServerProcess(tmp_path / "b", database_url=url) as second,
+        first.client() as api,
+    ):
+        token = api.http.post("/v1/tokens", json={"name": "shared", "scope": "runner"}).json()["token"]
+        execution_id = api.create_execution()["execution_id"]
+        with first.client(token) as runner, second.client(token) as elsewhere:
+            lease = runner.start_leg(execution_id)["lease"]
+            elsewhere.http.headers["Stigmer-Lease"] = lease
+
+            def status() -> int:
+                return elsewhere.http.get("/v1/tokens/self").status_code
+
+            wait_until(lambda: status() == 200, "the other server knows the token")
+            assert elsewhere.append(execution_id, [responded(1)]).status_code == 200
+            api.http.delete("/v1/tokens/shared").raise_for_status()
+            wait_until(lambda: status() == 401, "the other server knows that it was revoked")
+            assert elsewhere.append(execution_id, [responded(1)]).status_code == 401

@@ -9,7 +9,8 @@ from pydantic import JsonValue
 from stigmer_contract.yaml_problems import YamlProblem, position_of
 
 CORE_TAG = "tag:yaml.org,2002:"
-UNUSABLE_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+# Those that PyYAML's reader refuses (YAML 1.1, section 4.1), for which it has an error without a place.
+UNUSABLE_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _PREFIXED = re.compile(r"[-+]?0(x[0-9a-fA-F_]+|b[01_]+)")
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")

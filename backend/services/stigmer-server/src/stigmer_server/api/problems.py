@@ -74,6 +74,7 @@ def problem_responses(*kinds: type[ServerError]) -> dict[int | str, dict[str, An
         Unauthenticated,
         Forbidden,
         HostNotAllowed,
+        PayloadTooLarge,
         RateLimited,
         Unavailable,
     )
@@ -120,6 +121,10 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     elif error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         detail = "the body is larger than this call may be"
         response = _response(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, ErrorCode.PAYLOAD_TOO_LARGE, detail, None)
+    elif error.status_code == HTTPStatus.BAD_REQUEST:
+        # FastAPI tells JSON that is none (422) from bytes that are no text (400): one mistake to a caller.
+        detail = "the body is not JSON text in UTF-8"
+        response = _response(HTTPStatus.UNPROCESSABLE_ENTITY, ErrorCode.INVALID_REQUEST, detail, None)
     else:
         response = _response(HTTPStatus(error.status_code), ErrorCode.INVALID_REQUEST, error.detail, None)
     response.headers.update(error.headers or {})
