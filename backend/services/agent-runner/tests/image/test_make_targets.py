@@ -163,14 +163,19 @@ def test_a_missing_image_is_said(engine: Engine, target: str) -> None:
 def test_it_is_built_with_further_packages_behind_a_proxy_whose_password_nobody_sees(
     engine: Engine, image: str
 ) -> None:
-    """Built on the layers of `image`, so what is downloaded is the packages."""
+    """From the start, so that something is downloaded, however often the tests run."""
     seen_by_all: list[list[str]] = []
 
     def look_at_processes() -> None:
         if not seen_by_all:
             seen_by_all.extend(process.info["cmdline"] or [] for process in process_iter(["cmdline"]))
 
-    own = {"IMAGE": "localhost/stigmer-tests/packages", "VERSION": "1.0.0", "SYSTEM_PACKAGES": "jq"}
+    own = {
+        "IMAGE": "localhost/stigmer-tests/packages",
+        "VERSION": "1.0.0",
+        "SYSTEM_PACKAGES": "jq",
+        "NO_CACHE": "1",
+    }
     tag = "localhost/stigmer-tests/packages:1.0.0"
     with ForwardProxy(engine.bridge_address(), look_at_processes) as proxy:
         proxies = {"http_proxy": proxy.url, "https_proxy": proxy.url, "no_proxy": "127.0.0.1,localhost"}
