@@ -53,6 +53,13 @@ class ScratchCheckout:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
 
+    def sync(self) -> None:
+        """Gives it an environment of its own, in which its packages bear its version."""
+        own = REPOSITORY / ".uv/bin/uv"
+        uv = str(own) if own.exists() else "uv"
+        self._run([uv, "sync", "--frozen", "--quiet", "--python", sys.executable])
+        (self.root / ".venv/.synced").touch()
+
     def write(self, name: str, text: str) -> None:
         """A file, committed."""
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
