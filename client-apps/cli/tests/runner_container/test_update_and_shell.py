@@ -1,5 +1,7 @@
 """`server update`, `runner shell` and `runner logs` of a real runner in a container, on both engines."""
 
+import base64
+import json
 import os
 import secrets
 import shutil
@@ -55,9 +57,6 @@ def _push_anew(engine: Engine, runner_image: str, reference: ImageReference) -> 
 
 
 def _log_in(home: StackHome, registry: ImageRegistry) -> None:
-    import base64
-    import json
-
     folder = home.path.parent / "docker"
     folder.mkdir()
     pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -111,12 +110,16 @@ def test_a_shell_runs_in_the_container_and_logs_outlive_it(contained_home: Stack
     shell = contained_home.stigmer("runner", "shell", "--", "sh", "-c", "pwd; id -u; exit 7")
     assert (shell.returncode, shell.stdout) == (7, f"/workspace\n{os.getuid()}\n")
 
-    status = contained_home.stigmer("runner", "status")
+    wait_until(  # the engine is asked for 0.3 s, which a loaded machine may need
+        lambda: contained_home.status()["container"]["memory_bytes"] is not None, "memory is measured"
+    )
+    status = contained_home.stigmer("runner", "status", "--json")
     (container,) = find_own_containers(engine, str(contained_home.path))
-    lines = status.stdout.splitlines()
-    assert (status.returncode, lines[0]) == (0, "ready")
-    assert lines[1] == f"runner's container: {container.name} in {engine.traits.title}"
-    assert [line.split()[0] for line in lines[2:5]] == ["image", "memory", "cpu"]
+    told = json.loads(status.stdout)
+    assert (status.returncode, told["phase"], told["ready"], told["restarts"]) == (0, "ready", True, 0)
+    assert (told["container"]["name"], told["container"]["engine"]) == (container.name, engine.traits.title)
+    assert told["uptime_seconds"] > 0
+    assert told["container"]["image_id"] == container.inspect().image_id
 
     os.kill(contained_home.status()["supervisor_pid"], signal.SIGKILL)
     wait_until(lambda: not find_own_containers(engine, str(contained_home.path)), "the container is removed")
