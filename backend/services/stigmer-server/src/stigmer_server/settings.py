@@ -83,9 +83,9 @@ class Settings:
     runner_token: str | None = field(repr=False)
     """`STIGMER_RUNNER_TOKEN` or `STIGMER_RUNNER_TOKEN_FILE`: a token of runners; default: none."""
     calls_per_second: float
-    """`STIGMER_CALLS_PER_SECOND`: most calls with one token; default 1000, 0 for no limit."""
+    """`STIGMER_CALLS_PER_SECOND`: most calls with one token; default 5000, 0 for no limit."""
     calls_at_once: int
-    """`STIGMER_CALLS_AT_ONCE`: most calls and open streams of one token; default 2000, 0 for no limit."""
+    """`STIGMER_CALLS_AT_ONCE`: most calls and open streams of one token; default 5000, 0 for no limit."""
     allowed_hosts: frozenset[str]
     """`STIGMER_ALLOWED_HOSTS`: names in `Host` that are answered, lower case; `*` allows every one."""
     temporal: TemporalSettings
@@ -170,8 +170,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         may_create_secrets_key=environment.text("STIGMER_SECRETS_KEY_FILE") is None,
         token=token,
         runner_token=runner_token,
-        calls_per_second=environment.read("STIGMER_CALLS_PER_SECOND", "1000", _limit),
-        calls_at_once=environment.read("STIGMER_CALLS_AT_ONCE", "2000", _limit),
+        calls_per_second=environment.read("STIGMER_CALLS_PER_SECOND", "5000", _limit),
+        calls_at_once=environment.read("STIGMER_CALLS_AT_ONCE", "5000", _limit),
         allowed_hosts=environment.read("STIGMER_ALLOWED_HOSTS", DEFAULT_ALLOWED_HOSTS, _host_names),
         temporal=_load_temporal(environment),
         reconcile_interval_seconds=environment.read("STIGMER_RECONCILE_INTERVAL_SECONDS", "15", _seconds),
