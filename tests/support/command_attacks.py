@@ -1,8 +1,8 @@
 """Hostile commands, as data: what one may try against the runner, the machine and other sessions.
 
 Used by two suites: in the tests' own process, and inside the runner's container, where this file is the
-program (`python command_attacks.py [unprotected]`) and prints what got through. So it imports the runner and
-the standard library only.
+program (`python command_attacks.py [unprotected|exhaust]`) and prints what got through. So it imports the
+runner and the standard library only.
 """
 
 import asyncio
@@ -114,6 +114,8 @@ ATTACKS: Mapping[str, str] = {
     "9 signals": """
         for name, pid in (("the runner", RUNNER), ("process 1", 1), ("its supervisor", os.getppid()),
                           ("a sibling", SIBLING), ("the runner's group", -os.getpgid(RUNNER))):
+            if pid == -1:
+                continue  # in a container the runner may be in the group of process 1, and -1 means everyone
             attempt(f"signal {name}", lambda: os.kill(pid, 0))
         attempt("signal by pidfd", lambda: call(424, os.pidfd_open(SIBLING), 0, 0, 0))
         """,
@@ -367,6 +369,64 @@ async def run_all(launcher: CommandLauncher, root: Path) -> dict[str, list[str]]
     return open_parts
 
 
+EXHAUSTION: Mapping[str, str] = {
+    "22 fork bomb": "bomb() { bomb | bomb & }; bomb; sleep 1000",
+    "21 pid hopper": """"$PYTHON" -c '
+import os
+while True:
+    if os.fork(): os._exit(0)
+    os.setsid()'; sleep 1000""",
+    "23 memory": """"$PYTHON" -c '
+import os
+for _ in range(7): os.fork() or os.setpriority(os.PRIO_PROCESS, 0, 19)
+held = []
+while True: held.append(bytearray(1 << 20))'; sleep 1000""",
+    "23 memory files": """"$PYTHON" -c '
+import os
+files = [os.memfd_create("m") for _ in range(64)]
+while True:
+    for file in files: os.write(file, bytes(1 << 20))'; sleep 1000""",
+    "23 /dev/shm": "cd /dev/shm; i=0; while head -c 9000000 /dev/zero >$$-$((i+=1)); do :; done; sleep 1000",
+    "23 /tmp": "cd $TMPDIR; i=0; while head -c 9000000 /dev/zero >$((i+=1)); do :; done; sleep 1000",
+    "24 disk": "i=0; while head -c 9000000 /dev/zero >fill-$((i+=1)); do :; done; sleep 1000",
+}
+"""Commands that use up the machine, for a container with limits only."""
+
+
+async def exhaust_all(launcher: CommandLauncher, root: Path) -> dict[str, str]:
+    """How each ended, while another session's command and the runner's own processes and threads go on."""
+    ends: dict[str, str] = {}
+    async with scene(launcher, root) as here:
+        for title, script in EXHAUSTION.items():
+            attacking = asyncio.create_task(
+                here.attacker.run(["bash", "-c", script], env=here.variables, timeout=6)
+            )
+            failures = 0
+            while not attacking.done():
+                failures += await _failures_of_the_runner()
+                await asyncio.wait({attacking}, timeout=0.2)
+            error = attacking.exception()
+            ends[title] = "returned" if error is None else type(error).__name__
+            if error is not None and "disk quota" in str(error):
+                ends[title] = "disk quota"
+            os.kill(int(here.variables["SIBLING"]), 0)
+            then = await SessionWorkspace(here.other, launcher=launcher).run(["echo", "on"])
+            if failures or then.stdout != "on\n":
+                ends[title] += f", but the runner failed {failures} times: {then}"
+            await here.attacker.run(["sh", "-c", "rm -f fill-*"])
+    return ends
+
+
+async def _failures_of_the_runner() -> int:
+    """Whether it can start a thread and a process, as it must at any time."""
+    try:
+        await asyncio.to_thread(int)
+        child = await asyncio.create_subprocess_exec("/bin/true")
+        return int(await child.wait() != 0)
+    except (OSError, RuntimeError):
+        return 1
+
+
 async def _main() -> None:
     """Inside the container: as the runner would, with its settings, in its workspace."""
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # as `protect_process`
@@ -375,6 +435,9 @@ async def _main() -> None:
         environ["STIGMER_SANDBOX"] = "off"
     settings = load_settings(environ)
     async with open_commands(settings, command_environment(os.environ)) as commands:
+        if sys.argv[1:] == ["exhaust"]:
+            print(json.dumps(await exhaust_all(commands.launcher, settings.sandbox_root_dir)))
+            return
         results = await run_all(commands.launcher, settings.sandbox_root_dir)
         print(json.dumps({"level": commands.isolation.level, "results": results}))
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,11 @@ logger = logging.getLogger(__name__)
 
 RECALIBRATION_SECONDS: Final = 60.0
 """How often the user's processes are counted anew, while commands are run."""
-_CGROUP_LIMITS: Final = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
+RUNNER_PROCESSES: Final = 128
+"""What a container's limit must leave to the runner: its threads, and those that watch over commands."""
+MIN_PROCESSES: Final = 32
+_MEMORY_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_PROCESS_LIMITS: Final = ("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ async def open_commands(
         quotas=DiskQuotas(settings.sandbox_disk_mb << 20 or None),
         web=WebAccess(settings.sandbox_web_ports, settings.sandbox_proxy),
     ) as launcher:
-        granted = settings.sandbox_processes or None
+        granted = _granted_processes(settings.sandbox_processes)
         await calibrate_process_limit(launcher, granted)
         isolation = await measure_isolation(launcher, settings.sandbox)
         isolation.log()
@@ -76,6 +77,14 @@ async def _recalibrate(launcher: CommandLauncher, granted: int | None) -> None:
             await calibrate_process_limit(launcher, granted)
 
 
+def _granted_processes(wanted: int) -> int | None:
+    """As many as wanted, but never so many that the container has none left for the runner."""
+    granted = [wanted] if wanted else []
+    for limit in _read_limits(_PROCESS_LIMITS):
+        granted.append(max(MIN_PROCESSES, limit - RUNNER_PROCESSES))
+    return min(granted, default=None)
+
+
 def _policy(settings: RunnerSettings, path: str) -> Policy:
     if settings.sandbox == "off":
         policy = Policy()
@@ -90,7 +99,13 @@ def _half_of_the_memory() -> int:
     sizes = list[int]()
     with contextlib.suppress(ValueError, OSError):
         sizes.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for name in _CGROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # "max": no limit
-            sizes.append(int(Path(name).read_text(encoding="ascii")))
-    return min(sizes, default=0) // 2
+    return min([*sizes, *_read_limits(_MEMORY_LIMITS)], default=0) // 2
+
+
+def _read_limits(names: Iterable[str]) -> list[int]:
+    """What a container's control groups say, of either version; empty where they set no limit."""
+    limits = list[int]()
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: "max"
+            limits.append(int(Path(name).read_text(encoding="ascii")))
+    return limits
