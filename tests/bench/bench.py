@@ -23,6 +23,7 @@ import psutil
 import yaml
 from baselines import TOOL_CALLS, plain_activities_loop, run_bare
 from figures import Bound, ProcessorTime, Table, milliseconds, percentile
+from isolation import bench_isolation
 from pydantic import TypeAdapter
 from temporalio.client import Client
 
@@ -315,6 +316,7 @@ def main() -> None:
             bench_executions(table, stack, f"replay:{cassette}")
             bench_baselines(table, stack, home)
         bench_executions_over_http(table, home / "http")
+        bench_isolation(table)
         bench_memory(table, home / "memory")
         bench_first_token(table, home / "first-token")
         bench_command_line(table, home / "command-line", cassette)
