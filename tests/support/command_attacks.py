@@ -369,6 +369,8 @@ async def run_all(launcher: CommandLauncher, root: Path) -> dict[str, list[str]]
     return open_parts
 
 
+# In a redirection the counter would count in a process of its own.
+_FILL = "i=0; while i=$((i + 1)); head -c 9000000 /dev/zero >fill-$$-$i; do :; done; sleep 1000"
 EXHAUSTION: Mapping[str, str] = {
     "22 fork bomb": "bomb() { bomb | bomb & }; bomb; sleep 1000",
     "21 pid hopper": """"$PYTHON" -c '
@@ -386,11 +388,14 @@ import os
 files = [os.memfd_create("m") for _ in range(64)]
 while True:
     for file in files: os.write(file, bytes(1 << 20))'; sleep 1000""",
-    "23 /dev/shm": "cd /dev/shm; i=0; while head -c 9000000 /dev/zero >$$-$((i+=1)); do :; done; sleep 1000",
-    "23 /tmp": "cd $TMPDIR; i=0; while head -c 9000000 /dev/zero >$((i+=1)); do :; done; sleep 1000",
-    "24 disk": "i=0; while head -c 9000000 /dev/zero >fill-$((i+=1)); do :; done; sleep 1000",
+    "23 /dev/shm": "cd /dev/shm; FILL",
+    "23 /tmp": "cd $TMPDIR; FILL",
+    "24 disk": "FILL",
 }
 """Commands that use up the machine, for a container with limits only."""
+
+
+EXHAUSTION_SECONDS = 10.0
 
 
 async def exhaust_all(launcher: CommandLauncher, root: Path) -> dict[str, str]:
@@ -399,7 +404,11 @@ async def exhaust_all(launcher: CommandLauncher, root: Path) -> dict[str, str]:
     async with scene(launcher, root) as here:
         for title, script in EXHAUSTION.items():
             attacking = asyncio.create_task(
-                here.attacker.run(["bash", "-c", script], env=here.variables, timeout=6)
+                here.attacker.run(
+                    ["bash", "-c", script.replace("FILL", _FILL)],
+                    env=here.variables,
+                    timeout=EXHAUSTION_SECONDS,
+                )
             )
             failures = 0
             while not attacking.done():

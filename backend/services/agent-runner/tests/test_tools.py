@@ -40,6 +40,7 @@ class Result:
     outcome: str
     """`success`, `failed`, or `retried`: told what to do better."""
     content: str
+    metadata: object = None
 
 
 def spec_of(**fields: Any) -> AgentSpec:
@@ -73,7 +74,7 @@ async def call_tools(
     for message in run.all_messages():
         for part in message.parts:
             if isinstance(part, ToolReturnPart):
-                results.append(Result(part.outcome, str(part.content)))
+                results.append(Result(part.outcome, str(part.content), part.metadata))
     return results
 
 
@@ -266,6 +267,20 @@ class _Durability(BaseDurabilityCapability[None]):
 
     def get_durable_operation_backend(self) -> _Steps:
         return _Steps(self.names, self.name, self.default_model_id)
+
+
+async def test_the_result_of_a_command_that_nothing_held_in_says_so(tmp_path: Path) -> None:
+    async with CommandLauncher(policy=Policy()) as launcher:
+        launcher.warning = "commands run WITHOUT isolation"
+        [result, other] = await call_tools(
+            SessionWorkspace(tmp_path, launcher=launcher),
+            ("run_command", {"command": "echo made"}),
+            ("list_directory", {"path": "."}),
+            durability=[_Durability([])],
+        )
+    assert "made" in result.content
+    assert result.metadata == {"isolation": "commands run WITHOUT isolation"}
+    assert other.metadata is None
 
 
 async def test_the_toolsets_work_as_durable_steps(workspace: SessionWorkspace) -> None:

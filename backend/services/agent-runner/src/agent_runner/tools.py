@@ -2,16 +2,17 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import ModelRetry
 from pydantic_ai.messages import ToolCallPart, ToolReturn, WorkspaceRef
 from pydantic_ai.tools import RunContext, ToolDefinition
+from pydantic_ai.toolsets import ToolsetTool
 from pydantic_ai.workspaces import WorkspaceBackend
 from pydantic_ai_harness.filesystem import DEFAULT_TOOL_NAMES, READ_ONLY_TOOL_NAMES, FileSystem
-from pydantic_ai_harness.shell import Shell
+from pydantic_ai_harness.shell import Shell, ShellToolset
 
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
@@ -36,7 +37,11 @@ def tool_capabilities(
     `command_variables` are for the commands of `shell` alone, and may hold secrets.
     """
     timeout_seconds = spec.limits.tool_timeout.total_seconds()
-    shell = _make_shell(timeout_seconds, command_variables) if command_variables else _shell(timeout_seconds)
+    warning = workspace.warning
+    if command_variables:
+        shell = _make_shell(timeout_seconds, warning, command_variables)
+    else:
+        shell = _shell(timeout_seconds, warning)
     toolsets: dict[str, AbstractCapability[None]] = {"shell": shell, "files": _files()}
     chosen = [toolsets[name] for name in spec.tools]
     return [BoundWorkspace(workspace=workspace, timeout_seconds=timeout_seconds), *chosen] if chosen else []
@@ -45,12 +50,15 @@ def tool_capabilities(
 # The harness's toolsets keep nothing of a run, and making their schemas takes a third of a leg's set-up:
 # all legs share them.
 @functools.lru_cache(maxsize=64)
-def _shell(timeout_seconds: float) -> Shell[None]:
-    return _make_shell(timeout_seconds, None)
+def _shell(timeout_seconds: float, warning: str | None) -> Shell[None]:
+    return _make_shell(timeout_seconds, warning, None)
 
 
-def _make_shell(timeout_seconds: float, variables: Mapping[str, str] | None) -> Shell[None]:
-    return Shell[None](
+def _make_shell(
+    timeout_seconds: float, warning: str | None, variables: Mapping[str, str] | None
+) -> Shell[None]:
+    return SessionShell(
+        warning=warning,
         id="shell",
         env=variables,
         tools=(COMMAND_TOOL,),
@@ -74,6 +82,48 @@ def _files() -> FileSystem[None]:
 def has_side_effects(tool_name: str) -> bool:
     """Whether a call may change anything, so that it must not silently run twice. Unknown tools may."""
     return tool_name not in READ_ONLY_TOOL_NAMES
+
+
+class NotedShellToolset(ShellToolset[None]):
+    """Notes beside each command's result that nothing held the command in. The model does not see it."""
+
+    warning: str | None = None
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[None], tool: ToolsetTool[None]
+    ) -> Any:
+        """The result, with the note in its metadata, and so in the log too."""
+        result = await super().call_tool(name, tool_args, ctx, tool)
+        if self.warning is None or not isinstance(result, str):
+            return result
+        return ToolReturn[str](return_value=result, metadata={"isolation": self.warning})
+
+
+@dataclass(kw_only=True)
+class SessionShell(Shell[None]):
+    """The harness's shell, whose results carry a warning where there is one."""
+
+    warning: str | None = None
+    _noted_toolset: NotedShellToolset | None = field(default=None, init=False, repr=False)
+
+    def get_toolset(self) -> ShellToolset[None]:
+        """The toolset, made once."""
+        if self._noted_toolset is None:
+            self._noted_toolset = NotedShellToolset(
+                allowed_commands=self.allowed_commands,
+                denied_commands=self.denied_commands,
+                denied_operators=self.denied_operators,
+                default_timeout=self.default_timeout,
+                max_output_chars=self.max_output_chars,
+                persist_cwd=self.persist_cwd,
+                allow_interactive=self.allow_interactive,
+                env=self.env,
+                denied_env_patterns=self.denied_env_patterns,
+                tools=self.tools,
+                id=self.id,
+            )
+            self._noted_toolset.warning = self.warning
+        return self._noted_toolset
 
 
 @dataclass(kw_only=True)
@@ -109,20 +159,6 @@ class BoundWorkspace(AbstractCapability[None]):
         if not asked > 0:
             raise ModelRetry(f"{_TIMEOUT_ARGUMENT} must be greater than 0")
         return {**args, _TIMEOUT_ARGUMENT: min(asked, self.timeout_seconds)}
-
-    async def after_tool_execute(
-        self,
-        ctx: RunContext[None],
-        *,
-        call: ToolCallPart,
-        tool_def: ToolDefinition,
-        args: dict[str, Any],
-        result: Any,
-    ) -> Any:
-        """Note beside a command's result that nothing held the command in. The model does not see it."""
-        if tool_def.name != COMMAND_TOOL or self.workspace.warning is None or not isinstance(result, str):
-            return result
-        return ToolReturn[str](return_value=result, metadata={"isolation": self.workspace.warning})
 
     def _with_timeout(self, tool: ToolDefinition) -> ToolDefinition:
         schema = cast("dict[str, dict[str, dict[str, object]]]", tool.parameters_json_schema)
