@@ -98,6 +98,7 @@ def test_commands_reach_allowed_hosts_through_the_proxy_and_nothing_else(
         f"--network={project}_default",
         "--network-alias=allowed.test",
         "--network-alias=denied.test",
+        "--workdir=/opt",
         f"--entrypoint={PYTHON}",
         command=("-m", "http.server", "443"),
     ) as world:
