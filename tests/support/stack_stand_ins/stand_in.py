@@ -1,8 +1,8 @@
 """Stands in for a program of ours: answers `/readyz` on its port, and misbehaves when a file orders it.
 
 Orders are files in STIGMER_HOME/orders: `NAME-crash` and `NAME-refuse` at the start, `NAME-unready` and
-`NAME-other-version` at any time, `NAME-hang` when it should end. What it was given is written to
-STIGMER_HOME/seen/NAME.json.
+`NAME-weak` (isolation) and `NAME-other-version` at any time, `NAME-hang` when it should end. What it was
+given is written to STIGMER_HOME/seen/NAME.json.
 """
 
 import json
@@ -29,12 +29,21 @@ def run(name: str, port_variable: str) -> None:
     seen = {"arguments": sys.orig_argv, "environment": dict(os.environ)}
     (home / "seen" / f"{name}.json").write_text(json.dumps(seen), encoding="utf-8")
 
+    def isolation() -> object:
+        if name != "runner":
+            return None
+        is_weak = (orders / f"{name}-weak").exists()
+        findings = ["a command could read another session's file"] if is_weak else []
+        return {"level": "weak" if is_weak else "full", "setting": "warn", "findings": findings}
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             ready = not (orders / f"{name}-unready").exists()
             checks = [{"name": "orders", "ok": ready, "detail": None if ready else "told to be unready"}]
             version = "9.0.0" if (orders / f"{name}-other-version").exists() else installed_version("stigmer")
-            body = json.dumps({"ready": ready, "version": version, "checks": checks}).encode()
+            body = json.dumps(
+                {"ready": ready, "version": version, "checks": checks, "isolation": isolation()}
+            ).encode()
             self.send_response(200 if ready else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
