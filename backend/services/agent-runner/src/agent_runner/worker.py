@@ -43,6 +43,8 @@ SHUTDOWN_MARGIN_SECONDS: Final = 2.0
 """Kept of the drain's grace for dropping what could not finish and for writing that down."""
 
 _ACTIVITIES: Final = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+DESCRIBE_TIMEOUT: Final = timedelta(seconds=2)
+"""Longest wait for Temporal to say who polls the task queue."""
 
 
 async def run_worker(
@@ -161,28 +163,42 @@ class _Runner:
         if self._client is None:
             return f"not connected to Temporal at {address}"
         try:
-            answer = await self._client.workflow_service.describe_task_queue(
-                # The plain mode shows only the pollers of one partition of the queue, which several
-                # runners take turns in (Temporal 1.32).
-                DescribeTaskQueueRequest(
-                    namespace=self._settings.temporal_namespace,
-                    task_queue=TaskQueue(name=queue),
-                    api_mode=DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED,
-                    task_queue_types=[_ACTIVITIES],
-                    report_pollers=True,
-                ),
-                timeout=timedelta(seconds=2),
-            )
+            for list_pollers in (self._list_pollers_of_first_partition, self._list_pollers):
+                if self._identity in await list_pollers(self._client):
+                    return None
         except RPCError as error:
             return f"Temporal at {address} does not answer: {error.status.name}"
-        pollers = [
+        return f"Temporal does not list this worker on task queue {queue}"
+
+    async def _list_pollers_of_first_partition(self, client: Client) -> set[str]:
+        """Of several runners not all are among them, as they take turns; but it is told as of now."""
+        answer = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=self._settings.temporal_namespace,
+                task_queue=TaskQueue(name=self._settings.temporal_task_queue),
+                task_queue_type=_ACTIVITIES,
+            ),
+            timeout=DESCRIBE_TIMEOUT,
+        )
+        return {poller.identity for poller in answer.pollers}
+
+    async def _list_pollers(self, client: Client) -> set[str]:
+        """Of all partitions; as of up to five seconds ago (Temporal 1.32, TaskQueueInfoByBuildIdTTL)."""
+        answer = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=self._settings.temporal_namespace,
+                task_queue=TaskQueue(name=self._settings.temporal_task_queue),
+                api_mode=DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED,
+                task_queue_types=[_ACTIVITIES],
+                report_pollers=True,
+            ),
+            timeout=DESCRIBE_TIMEOUT,
+        )
+        return {
             poller.identity
             for version in answer.versions_info.values()
             for poller in version.types_info[_ACTIVITIES].pollers
-        ]
-        if self._identity in pollers:
-            return None
-        return f"Temporal does not list this worker on task queue {queue}"
+        }
 
     async def _check_workspace(self) -> str | None:
         return await asyncio.to_thread(_why_not_writable, self._settings.sandbox_root_dir)
