@@ -4,6 +4,7 @@ One pool per process. Nothing is connected to, and no provider's SDK imported, b
 """
 
 import asyncio
+import hashlib
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -192,12 +193,15 @@ class ModelPool:
     # --- cassettes ----------------------------------------------------------------------------
 
     async def _load_cassette(self, name: str, load_blob: LoadBlob) -> Cassette:
-        if not name.startswith(_BLOB_PREFIX):
-            return await asyncio.to_thread(lambda: _parse_cassette(name, self._read_cassette(name)))
-        sha256 = name.removeprefix(_BLOB_PREFIX)
+        if name.startswith(_BLOB_PREFIX):
+            content, sha256 = None, name.removeprefix(_BLOB_PREFIX)
+        else:
+            content = await asyncio.to_thread(self._read_cassette, name)
+            sha256 = hashlib.sha256(content).hexdigest()
         cassette = self._cassettes.pop(sha256, None)
         if cassette is None:
-            cassette = await asyncio.to_thread(_parse_cassette, name, await load_blob(sha256))
+            content = await load_blob(sha256) if content is None else content
+            cassette = await asyncio.to_thread(_parse_cassette, name, content)
         self._cassettes[sha256] = cassette
         while len(self._cassettes) > MAX_CASSETTES_KEPT:
             del self._cassettes[next(iter(self._cassettes))]
