@@ -211,6 +211,8 @@ class EngineApi:
         )
         try:
             connection.request(method, target, body=content, headers={**kind, **(headers or {})})
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it has answered before it had read all, such as where its disk is full: `open` tells
         except (OSError, http.client.HTTPException) as error:
             raise EngineGone(what, str(error) or type(error).__name__) from error
 

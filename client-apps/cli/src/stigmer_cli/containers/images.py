@@ -13,7 +13,13 @@ from stigmer_cli.containers.api import EngineApi, Json
 from stigmer_cli.containers.credentials import Credentials
 from stigmer_cli.containers.errors import ArchiveUnusable, EngineGone, EngineRefused, ImageNotFound
 from stigmer_cli.containers.podman_service import work_directory
-from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, explain_pull_error, read_pull_event
+from stigmer_cli.containers.pulling import (
+    DownloadSeen,
+    PullEvent,
+    explain_load_error,
+    explain_pull_error,
+    read_pull_event,
+)
 from stigmer_cli.containers.references import ImageReference
 
 _NOT_FOUND = 404
@@ -165,6 +171,7 @@ class Images:
 
         Raises:
             ArchiveUnusable: it cannot be read, or holds no image.
+            DiskFull: there is no room for the image.
         """
         loaded: list[str] = []
         try:
@@ -181,13 +188,13 @@ class Images:
             ):
                 for document in stream.documents():
                     if said := _error_of(document):
-                        raise ArchiveUnusable(str(archive), said)
+                        raise explain_load_error(str(archive), said)
                     loaded += _loaded_names(str(document.get("stream", "")))
         except OSError as error:
             raise ArchiveUnusable(str(archive), error.strerror or str(error)) from error
         except (EngineRefused, EngineGone) as error:
             said = error.said if isinstance(error, EngineRefused) else error.reason
-            raise ArchiveUnusable(str(archive), said) from error
+            raise explain_load_error(str(archive), said) from error
         if not loaded:
             raise ArchiveUnusable(str(archive), "it holds no image")
         return loaded[0]

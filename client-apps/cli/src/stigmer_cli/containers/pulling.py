@@ -1,4 +1,4 @@
-"""What engines say while they pull, made alike: events of layers, their sum, and errors by kind."""
+"""What engines say while they pull or load, made alike: events of layers, their sum, and errors by kind."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from typing import cast
 
 from stigmer_cli.containers.api import Json
 from stigmer_cli.containers.errors import (
+    ArchiveUnusable,
     DiskFull,
     ImageError,
     ImageNotFound,
@@ -19,12 +20,14 @@ _COPYING = re.compile(r"Copying blob (?:sha256:)?([0-9a-f]{12,64})")
 """Podman's own call tells of a layer in this way (4.3.1)."""
 _FINISHED = ("Pull complete", "Already exists", "Download complete", "Verifying Checksum", "Extracting")
 
+_NO_ROOM = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
 # By the engines' English, since neither tells a kind. The first that matches wins.
 # Seen with Docker 20.10.24 and Podman 4.3.1, each against docker-registry 2.8.
 _ERROR_KINDS: tuple[tuple[re.Pattern[str], type[ImageError]], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
-        (r"no space left on device|disk quota exceeded", DiskFull),
+        (_NO_ROOM.pattern, DiskFull),
         (r"toomanyrequests|too many requests|rate limit", RateLimited),
         (
             r"unauthorized|authentication required|no basic auth|access denied|denied:|forbidden",
@@ -131,3 +134,12 @@ def explain_pull_error(reference: str, said: str) -> ImageError:
         if pattern.search(said):
             return kind(reference, said)
     return PullFailed(reference, said)
+
+
+def explain_load_error(archive: str, said: str) -> ImageError:
+    """`DiskFull`, or that the archive cannot be used."""
+    # Podman 4.3 tells a line of each format that it tried; all but one say that it is not this format.
+    for line in said.splitlines():
+        if _NO_ROOM.search(line):
+            return DiskFull(archive, line.lstrip(" *"))
+    return ArchiveUnusable(archive, said)
