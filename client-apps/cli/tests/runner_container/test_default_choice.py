@@ -100,13 +100,14 @@ def test_an_image_that_is_named_must_be_there(plain_home: StackHome, engine: Eng
         image = f"127.0.0.1:{listener.getsockname()[1]}/tests/none:1"
     variables = _only(engine) | {"STIGMER_AGENT_RUNNER_IMAGE": image}
     started = plain_home.stigmer("server", "start", variables=variables)
-    _, *lines = started.stderr.splitlines()  # whether it is verified is said first
-    assert (started.returncode, lines[0]) == (
+    first, verified, error, _, hint = started.stderr.splitlines()
+    assert (started.returncode, first) == (
         3,
         f"pulling the runner's image {image} with {engine.traits.title}",
     )
-    assert lines[1].startswith(f"error: could not get the image '{image}': the registry cannot be reached: ")
-    assert lines[3] == (
+    assert verified.startswith(f"{image} is not verified: ")
+    assert error.startswith(f"error: could not get the image '{image}': the registry cannot be reached: ")
+    assert hint == (
         "hint: check the network and the proxy variables; where there is no registry, use "
         "`stigmer server start --image-archive FILE`; or pass --native to run the runner without a container"
     )

@@ -63,7 +63,7 @@ def test_what_happens_is_said_with_its_size_and_then_how_it_goes(
     registry.orders.bytes_per_second = 3_000_000
     completed = home.stigmer("runner", "pull")
     assert completed.returncode == 0, completed.stderr
-    verified, first, *progress = completed.stderr.splitlines()
+    first, verified, *progress = completed.stderr.splitlines()
     size = f"{registry.layer_bytes / 1e6:.1f} MB"
     title = engine.traits.title
     assert first == f"pulling the runner's image {registry.reference} ({size}) with {title}"
@@ -171,6 +171,6 @@ def test_ctrl_c_leaves_nothing_half_made(home: StackHome, registry: FaultyRegist
     registry.orders.stall.set()
     assert engine.images.find(registry.reference) is None
     assert home.processes() == []
-    assert {path.name for path in (home.path / "run").iterdir()} <= {"token", "change.lock"}
+    assert {path.name for path in (home.path / "run").iterdir()} <= {"token", "runner-token", "change.lock"}
     registry.orders.stall = None
     assert home.stigmer("runner", "pull", "--quiet").returncode == 0

@@ -59,6 +59,7 @@ def project(engine: Engine, image: str, tmp_path: Path) -> Iterator[str]:
         "COMPOSE_PROJECT_NAME": name,
         "RUNNER_IMAGE": image,
         "STIGMER_TOKEN_FILE": str(tmp_path / "token"),
+        "STIGMER_RUNNER_TOKEN_FILE": str(tmp_path / "token"),
         "EGRESS_ALLOWED_HOSTS": str(tmp_path / "allowed"),
     }
     if "PYTHON_IMAGE" in os.environ:  # no registry is in reach
@@ -114,7 +115,7 @@ def test_commands_reach_allowed_hosts_through_the_proxy_and_nothing_else(
 
 def asked(runner: Container, host: str) -> str:
     """What a command of an agent is answered."""
-    environment = "export STIGMER_TOKEN=$(cat /run/secrets/stigmer_token); unset STIGMER_TOKEN_FILE; "
+    environment = "export STIGMER_TOKEN=$(cat /run/secrets/stigmer_runner_token); unset STIGMER_TOKEN_FILE; "
     script = environment + 'exec "$0" -c "$1" "$2" "$3"'
     done = runner.run("bash", "-c", script, PYTHON, AS_A_COMMAND, ASK, host, check=False)
     return done.stdout + done.stderr
