@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
@@ -218,3 +219,23 @@ def test_reading_the_health_address_needs_no_other_value_and_no_heavy_import() -
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == "False"
+
+
+def test_a_command_line_of_another_version_is_refused_in_one_line() -> None:
+    ours = version("stigmer-agent-runner")
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "agent_runner"],
+        env=MINIMAL | {"STIGMER_CLI_VERSION": "9.1.0"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        2,
+        "",
+        f"error: could not start the runner: it is version {ours}, which does not go with stigmer 9.1.0; "
+        f"use the runner's image of version 9.1.0, or install stigmer {ours}\n",
+    )

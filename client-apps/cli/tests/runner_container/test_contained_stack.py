@@ -13,7 +13,7 @@ import pytest
 from small_image import write_image_archive
 from stack_home import StackHome, wait_until
 from stigmer_cli.config import load_configuration
-from stigmer_cli.containers import Container, Engine
+from stigmer_cli.containers import Container, ContainerSpec, Engine
 from stigmer_cli.runner_container.inspection import find_own_containers
 
 pytestmark = pytest.mark.timeout(300)
@@ -178,6 +178,33 @@ def test_an_image_that_does_not_fit_is_refused(
         f"error: could not start the runner: the image '{STAND_IN}' {reason}\n\nhint: {remedy}\n",
     )
     assert contained_home.status()["running"] is False
+
+
+def test_the_image_is_told_this_version_and_refuses_another(
+    contained_home: StackHome, engine: Engine, runner_image: str
+) -> None:
+    contained_home.start()
+    running = _one(engine, contained_home)
+    inspected = engine.api.call("inspect", "GET", f"/containers/{running.container_id}/json")
+    assert f"STIGMER_CLI_VERSION={OURS}" in inspected["Config"]["Env"]
+
+    told = {"STIGMER_TOKEN": "t", "STIGMER_CLI_VERSION": "9.1.0"}
+    refusing = engine.create(
+        ContainerSpec(name=f"stigmer-tests-{os.urandom(4).hex()}", image=runner_image, environment=told)
+    )
+    try:
+        refusing.start()
+        wait_until(lambda: not refusing.inspect().is_running, "the runner has refused")
+        with refusing.logs() as said:
+            text = b"".join(piece for _, piece in said.pieces()).decode()
+        exit_code = refusing.inspect().exit.exit_code
+    finally:
+        refusing.remove()
+    assert (exit_code, text) == (
+        2,
+        f"error: could not start the runner: it is version {OURS}, which does not go with stigmer 9.1.0; "
+        f"use the runner's image of version 9.1.0, or install stigmer {OURS}\n",
+    )
 
 
 def test_a_file_that_is_no_archive_is_refused(contained_home: StackHome, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from stigmer_cli.runner_container.plan import (
     read_plan,
     write_plan,
 )
-from stigmer_cli.runner_container.resolution import ChosenImage, is_compatible
+from stigmer_cli.runner_container.resolution import ChosenImage
 
 DOCKER = EngineTraits(EngineKind.DOCKER, "20.10.24", "1.41", "amd64", False, False, True)
 ROOTLESS_PODMAN = EngineTraits(EngineKind.PODMAN, "4.3.1", "1.41", "amd64", True, False, True)
@@ -202,17 +202,3 @@ def test_directories_of_the_person_are_mounted_where_they_are(home: Path) -> Non
     configuration = _configuration(home)
     spec = container_spec(_plan(configuration).with_directory(directory), configuration)
     assert spec.mounts[-1] == BindMount(directory, str(directory))
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "fits"),
-    [
-        ("0.1.0", "0.1.7", True),
-        ("0.1.0", "0.2.0", False),
-        ("1.2.0", "1.5.1", True),
-        ("1.2.0", "2.0.0", False),
-        ("0.1.0", "dev-local", True),
-    ],
-)
-def test_versions_that_go_together(ours: str, theirs: str, fits: bool) -> None:
-    assert is_compatible(ours, theirs) is fits

@@ -50,17 +50,21 @@ def _run_worker() -> int:
 
     import asyncio
 
-    from agent_runner.errors import SettingsError
+    from agent_runner.errors import CommandLineIncompatible, SettingsError
+    from agent_runner.leg import RUNNER_VERSION
     from agent_runner.logs import configure_logging
     from agent_runner.secrets_in_use import SecretsInUse
     from agent_runner.settings import load_settings
     from agent_runner.worker import run_worker
     from agent_runner.workspace import command_environment
     from stigmer_contract.untrusted_text import escape_controls
+    from stigmer_contract.versions import is_compatible
 
     try:
         settings = load_settings(os.environ)
-    except SettingsError as error:
+        if settings.cli_version is not None and not is_compatible(settings.cli_version, RUNNER_VERSION):
+            raise CommandLineIncompatible(RUNNER_VERSION, settings.cli_version)
+    except (SettingsError, CommandLineIncompatible) as error:
         print(f"error: {escape_controls(str(error))}", file=sys.stderr)
         return EXIT_USAGE
     secrets = SecretsInUse(settings)

@@ -2,6 +2,7 @@
 
 RunnerError
 ├── SettingsError           the environment has a wrong or missing value; the process ends with 2
+├── CommandLineIncompatible the command line that started the runner is of another version; ends with 2, too
 ├── ServerRefused           the server answered with a problem document
 │   └── AttemptSuperseded   another attempt holds the execution, or it has ended
 └── ExecutionFailure        the execution must end as failed, for this reason
@@ -23,6 +24,18 @@ class SettingsError(RunnerError):
         super().__init__(f"{variable}: {problem}")
         self.variable = variable
         self.problem = problem
+
+
+class CommandLineIncompatible(RunnerError):
+    """The command line that started the runner is of a version that does not go with the runner's."""
+
+    def __init__(self, ours: str, theirs: str) -> None:
+        super().__init__(
+            f"could not start the runner: it is version {ours}, which does not go with stigmer {theirs}; "
+            f"use the runner's image of version {theirs}, or install stigmer {ours}"
+        )
+        self.ours = ours
+        self.theirs = theirs
 
 
 class ServerRefused(RunnerError):

@@ -5,6 +5,7 @@ The list is that of the runner's own settings (a test holds them together). Writ
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -60,6 +61,7 @@ def runner_environment(configuration: Configuration, gateway_name: str | None) -
     host = LOOPBACK if gateway_name is None else gateway_name
     plain = {
         "MODE": "local",
+        "STIGMER_CLI_VERSION": installed_version("stigmer"),
         "TEMPORAL_SERVICE_ADDRESS": configuration.temporal_address
         or f"{LOOPBACK}:{configuration.temporal_port}",
         "TEMPORAL_NAMESPACE": configuration.temporal_namespace,

@@ -7,16 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Final
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.containers.errors import ImageNotFound
 from stigmer_cli.errors import ConfigurationError, ImageIncompatible, ImageUnavailable
 from stigmer_cli.runner_container.released_image import release_reference
+from stigmer_contract.versions import LOCAL_VERSION, is_compatible
 
-LOCAL_VERSION: Final = "dev-local"
-"""The version that `make build-image` gives where nobody names one."""
 _TITLE_LABEL = "org.opencontainers.image.title"
 _VERSION_LABEL = "org.opencontainers.image.version"
 _TITLE = "agent-runner"
@@ -163,12 +161,3 @@ def check_image(chosen: ChosenImage, engine: Engine) -> None:
             f"which does not go with stigmer {ours}",
             f"use {release_reference(ours)}, or install stigmer {theirs}",
         )
-
-
-def is_compatible(ours: str, theirs: str) -> bool:
-    """Whether command line and image go together: equal major and, before 1.0, equal minor versions."""
-    if theirs == LOCAL_VERSION:
-        return True
-    first, second = ours.split("."), theirs.split(".")
-    count = 2 if first[0] == "0" else 1
-    return first[:count] == second[:count]

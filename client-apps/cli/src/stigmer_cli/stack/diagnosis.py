@@ -10,7 +10,6 @@ from importlib.metadata import version as installed_version
 from stigmer_cli.config import Configuration
 from stigmer_cli.errors import ProgramMissing
 from stigmer_cli.processes.ports import find_holder, is_free
-from stigmer_cli.runner_container.resolution import is_compatible
 from stigmer_cli.stack.clock_diagnosis import check_clock
 from stigmer_cli.stack.engine_diagnosis import check_engine
 from stigmer_cli.stack.finding import Finding, Outcome
@@ -18,6 +17,7 @@ from stigmer_cli.stack.local_components import component_probe, find_temporal
 from stigmer_cli.stack.model_access import check_models
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, ComponentPhase
 from stigmer_cli.stack.status import ComponentStatus, StackStatus, stack_status
+from stigmer_contract.versions import is_compatible
 
 NEEDED_PYTHON = (3, 11)
 NEEDED_BYTES = 200_000_000

@@ -50,6 +50,15 @@ class RunnerSettings:
             "local",
         ),
     ]
+    cli_version: Annotated[
+        str | None,
+        Variable(
+            "STIGMER_CLI_VERSION",
+            "Version of the command line that starts the runner, which sets it. A runner that does not go "
+            "with it ends with exit code 2.",
+            parse_text,
+        ),
+    ]
     temporal_address: Annotated[
         str,
         Variable(
