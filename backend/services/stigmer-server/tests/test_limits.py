@@ -11,6 +11,7 @@ import pytest
 
 from server_process import (
     RUNNER_TOKEN,
+    TOKEN,
     ServerApi,
     ServerFactory,
     ServerProcess,
@@ -142,6 +143,21 @@ def test_a_request_whose_head_is_too_large_is_refused(
     assert answer.startswith(b"HTTP/1.1 " + status) or answer == b""
     assert b"Traceback" not in server.log_file.read_bytes()
     assert httpx.get(f"{server.url}/healthz", trust_env=False).status_code == 200
+
+
+def test_a_caller_that_goes_away_in_the_middle_of_its_body_is_no_defect(
+    server: ServerProcess, api: ServerApi
+) -> None:
+    counted = '{method="PUT",route="/v1/blobs/{sha256}",status="400"}'
+    before = counted in api.http.get("/metrics").text
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        head = f"PUT /v1/blobs/{'a' * 64} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\nhalf".encode())
+
+    wait_until(lambda: counted in api.http.get("/metrics").text, "the call has ended")
+
+    assert not before
+    assert b"Traceback" not in server.log_file.read_bytes()
 
 
 # --- audit ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from stigmer_contract.api import PROBLEM_CONTENT_TYPE, Problem
 from stigmer_contract.error_codes import ErrorCode
@@ -89,12 +90,18 @@ def register_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Unavailable, _on_server_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_defect)
 
 
 async def _on_server_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, CallRefused | Unavailable)
     return problem_response(error)
+
+
+async def _on_disconnect(_request: Request, _error: Exception) -> Response:
+    # The caller went away in the middle of its body: no defect of ours, and an answer that nobody reads.
+    return _response(HTTPStatus.BAD_REQUEST, ErrorCode.INVALID_REQUEST, "the body ended too early", None)
 
 
 async def _on_invalid(_request: Request, error: Exception) -> Response:
