@@ -61,8 +61,10 @@ class ThreadServer(ABC):
         assert task is not None
         self._connections.add(task)
         try:
-            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
+            with contextlib.suppress(OSError, EOFError):
                 await self._serve(reader, writer)
+        except asyncio.CancelledError:
+            writer.transport.abort()  # closing TLS waits for the other side, and the loop ends now
         finally:
             self._connections.discard(task)
             writer.close()

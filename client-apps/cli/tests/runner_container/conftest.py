@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -15,7 +16,7 @@ from stigmer_cli.runner_container.inspection import remove_containers
 BUILT_IMAGE = os.environ.get("STIGMER_TEST_IMAGE", "localhost/stigmer-tests/agent-runner:0.0.0-tests")
 RELABELLED = "localhost/stigmer-tests/contained-runner"
 
-MakeHome = Callable[[], StackHome]
+MakeHome = Callable[[str], StackHome]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,19 +67,32 @@ def runner_image(engine: Engine) -> str:
 
 
 @pytest.fixture
-def contained_home(engine: Engine, runner_image: str, tmp_path: Path) -> Iterator[StackHome]:
-    """A home whose runner is a container; whatever is left of it is removed."""
-    home = make_stack_home(tmp_path / "home", own_temporal=True, real_programs=True)
-    home.environment |= {
-        "STIGMER_ENGINE": engine.traits.kind.value,
-        "STIGMER_AGENT_RUNNER_IMAGE": runner_image,
-        "STIGMER_PULL_POLICY": "never",
-    }
+def make_contained_home(engine: Engine, runner_image: str, tmp_path: Path) -> Iterator[MakeHome]:
+    """Makes homes whose runners are containers; whatever is left of them is removed."""
+    with ExitStack() as ends:
+
+        def make(name: str) -> StackHome:
+            home = make_stack_home(tmp_path / name, own_temporal=True, real_programs=True)
+            home.environment |= {
+                "STIGMER_ENGINE": engine.traits.kind.value,
+                "STIGMER_AGENT_RUNNER_IMAGE": runner_image,
+                "STIGMER_PULL_POLICY": "never",
+            }
+            ends.callback(_end, engine, home)
+            return home
+
+        yield make
+
+
+def _end(engine: Engine, home: StackHome) -> None:
     try:
-        yield home
+        home.stigmer("server", "stop")  # in order: a killed supervisor may just have started another
+        end_everything(home)
     finally:
-        try:
-            home.stigmer("server", "stop")  # in order: a killed supervisor may just have started another
-            end_everything(home)
-        finally:
-            remove_containers(engine, str(home.path))
+        remove_containers(engine, str(home.path))
+
+
+@pytest.fixture
+def contained_home(make_contained_home: MakeHome) -> StackHome:
+    """A home whose runner is a container."""
+    return make_contained_home("home")
