@@ -75,7 +75,7 @@ def test_hostile_text_stays_what_it_is_in_json_and_does_not_steer_a_terminal(
     assert failed["message"] == f"no: {HOSTILE}"
 
 
-def test_hostile_names_and_manifests_do_not_steer_the_terminal(command: Command) -> None:
+def test_hostile_names_and_manifests_do_not_steer_the_terminal(command: Command, server: Server) -> None:
     folder = command.folder / HOSTILE.replace("/", "")
     folder.mkdir()
     manifest = (command.folder / "agent.yaml").read_text(encoding="utf-8")
@@ -101,6 +101,7 @@ def test_hostile_names_and_manifests_do_not_steer_the_terminal(command: Command)
         terminal.finish()
         found = STEERING.search(terminal.raw)
         assert found is None, (arguments, found, terminal.raw)
+    server.take_execution().complete("Hi.")  # the detached one, which the next test would take for its own
 
 
 def test_a_name_that_is_not_utf_8_is_shown_and_does_not_break_the_command(command: Command) -> None:
