@@ -35,6 +35,7 @@ from stack_home import end_everything, make_stack_home
 
 SINGLE_RUNS = 20
 AT_ONCE = 50
+BATCHES = 5
 WAITING = 200
 FIRST_TOKEN_RUNS = 20
 HELP_RUNS = 15
@@ -79,12 +80,12 @@ def bench_executions(table: Table, stack: RunningStack, model: str) -> None:
         Bound(0.4, "<= 400 ms at the median"),
     )
     programs = programs_of(stack)
-    seconds, rows = many_at_once(one, programs)
+    rates, rows = many_at_once(one, programs)
     table.add(
         f"{AT_ONCE} at once, all completed",
-        f"{AT_ONCE / seconds:.1f} a second",
-        AT_ONCE / seconds,
-        Bound(10, ">= 10 a second", at_least=True),
+        each_second(rates),
+        statistics.median(rates),
+        Bound(10, ">= 10 a second at the median", at_least=True),
     )
     for name, used in rows:
         table.add(f"  processor time of an execution: {name}", used)
@@ -100,8 +101,8 @@ def bench_executions_over_http(table: Table, home: Path) -> None:
             Execution.start(stack, manifest, prompt).wait_until_completed()
 
         one()
-        seconds, rows = many_at_once(one, programs_of(stack) | {"model server": model.pid})
-        table.add(f"{AT_ONCE} at once, with a model over HTTP", f"{AT_ONCE / seconds:.1f} a second")
+        rates, rows = many_at_once(one, programs_of(stack) | {"model server": model.pid})
+        table.add(f"{AT_ONCE} at once, with a model over HTTP", each_second(rates))
         for name, used in rows:
             table.add(f"  processor time of an execution: {name}", used)
 
@@ -118,12 +119,22 @@ def programs_of(stack: RunningStack) -> dict[str, int]:
     }
 
 
-def many_at_once(one: Callable[[int], None], programs: dict[str, int]) -> tuple[float, list[tuple[str, str]]]:
-    """Seconds that it takes, and what each program took of the processors."""
+def many_at_once(
+    one: Callable[[int], None], programs: dict[str, int]
+) -> tuple[list[float], list[tuple[str, str]]]:
+    """Executions a second in each batch, and what each program took of the processors over all of them."""
+    rates: list[float] = []
+    used = ProcessorTime(programs)
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        used = ProcessorTime(programs)
-        seconds = timed(lambda: list(threads.map(one, range(AT_ONCE))))
-        return seconds, used.rows(AT_ONCE)
+        for batch in range(BATCHES):
+            numbers = range(batch * AT_ONCE, (batch + 1) * AT_ONCE)
+            rates.append(AT_ONCE / timed(lambda numbers=numbers: list(threads.map(one, numbers))))
+    return rates, used.rows(AT_ONCE * BATCHES)
+
+
+def each_second(rates: list[float]) -> str:
+    """Median, and the slowest and the fastest batch: neighbours on the machine make them differ."""
+    return f"{statistics.median(rates):.1f} a second ({min(rates):.1f} to {max(rates):.1f})"
 
 
 class HttpModel:
