@@ -1,6 +1,8 @@
 """Both engines with the runner's image, which the image tests built, and homes whose stacks run it."""
 
+import fcntl
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,24 +48,36 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def runner_image(engine: Engine) -> str:
+def runner_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image that the image tests built, as a local development build."""
     built = engine.images.find(BUILT_IMAGE)
     if built is None:
         assert "CI" not in os.environ, f"the image tests have not built {BUILT_IMAGE}"
         pytest.skip(f"there is no image {BUILT_IMAGE}; run the image tests first")
-    created = engine.create(ContainerSpec(name="stigmer-tests-relabel", image=built.image_id))
+    # Named after what it is made of and made once: a second one of the same name would be another image, for
+    # which a stack replaces its container.
+    name = f"{RELABELLED}-{built.image_id.removeprefix('sha256:')[:12]}"
+    with (tmp_path_factory.getbasetemp().parent / "contained-runner.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if engine.images.find(f"{name}:dev-local") is None:
+            _relabel(engine, built.image_id, name)
+    return f"{name}:dev-local"
+
+
+def _relabel(engine: Engine, image_id: str, name: str) -> None:
+    created = engine.create(
+        ContainerSpec(name=f"stigmer-tests-relabel-{secrets.token_hex(4)}", image=image_id)
+    )
     try:
         query = {
             "container": created.container_id,
-            "repo": RELABELLED,
+            "repo": name,
             "tag": "dev-local",
             "changes": "LABEL org.opencontainers.image.version=dev-local",
         }
         engine.api.call("commit", "POST", "/commit", query=query, body={}, timeout_seconds=120)
     finally:
         created.remove()
-    return f"{RELABELLED}:dev-local"
 
 
 @pytest.fixture
