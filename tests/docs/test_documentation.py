@@ -131,9 +131,9 @@ def environment(tmp_path: Path, model: ModelServer) -> Generator[dict[str, str]]
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest) -> Generator[str]:
-    """A PostgreSQL database, for the page that is about it."""
-    if "postgresql" not in request.node.name:
+def database_url(page: Path) -> Generator[str]:
+    """A PostgreSQL database, for a page that has one."""
+    if DATABASE_IN_GUIDES not in page.read_text(encoding="utf-8"):
         yield DATABASE_IN_GUIDES
         return
     binaries = find_postgres_binaries()

@@ -246,6 +246,12 @@ class ServerApi:
         request = {"attempt": attempt, "events": list(events)}
         return self.http.post(f"/v1/executions/{execution_id}/live", json=request)
 
+    def read_metrics(self) -> dict[str, float]:
+        """Each sample's value by its name and labels, as in the exposition format."""
+        lines = self.http.get("/metrics").raise_for_status().text.splitlines()
+        samples = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
+
     def read_log(self, execution_id: str) -> list[dict[str, Any]]:
         """The whole log, ascending."""
         events: list[dict[str, Any]] = []

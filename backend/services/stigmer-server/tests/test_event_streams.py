@@ -242,13 +242,8 @@ def test_a_reader_that_stops_reading_loses_nothing_of_the_log(server: ServerProc
 def test_a_reader_that_goes_away_is_no_longer_counted(api: ServerApi) -> None:
     execution_id = start(api)
 
-    def readers() -> int:
-        line = next(
-            line
-            for line in api.http.get("/metrics").text.splitlines()
-            if line.startswith("stigmer_event_readers ")
-        )
-        return int(float(line.split()[1]))
+    def readers() -> float:
+        return api.read_metrics()["stigmer_event_readers"]
 
     before = readers()
     with open_stream(api, execution_id) as frames:

@@ -123,11 +123,8 @@ def test_metrics_count_executions_events_and_requests(api: ServerApi) -> None:
     api.start_leg(execution["execution_id"])
     api.append(execution["execution_id"], [responded()])
 
-    lines = api.http.get("/metrics").text.splitlines()
+    values = api.read_metrics()
 
-    values = {
-        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")
-    }
     assert values['stigmer_executions{phase="in_progress"}'] >= 1
     assert values["stigmer_appended_events_total"] >= 1
     assert values["stigmer_append_seconds_count"] >= 1
