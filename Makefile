@@ -46,15 +46,19 @@ check: setup ## Formatting, lint, types, layers, lock file, generated files
 	.ci/lint-workflows
 
 .PHONY: test
-test: setup ## All tests, against real Temporal, SQLite and PostgreSQL
-	$(RUN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+test: setup ## All tests but those of containers, against real Temporal, SQLite and PostgreSQL
+	$(RUN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup -m 'not containers' $(PYTEST_ARGS)
+
+.PHONY: test-containers
+test-containers: setup ## The tests that need Docker and Podman; without one of them, its tests are skipped
+	$(RUN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup -m containers $(PYTEST_ARGS)
 
 .PHONY: test-resolution
 test-resolution: $(filter .uv/bin/uv,$(UV)) ## RESOLUTION=lowest-direct|highest: tests without the lock file
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv-$(RESOLUTION)
 	$(UV) pip install --quiet --python .venv-$(RESOLUTION)/bin/python --resolution $(RESOLUTION) --group dev \
 	    $(patsubst %/pyproject.toml,-e %,$(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml tools/*/pyproject.toml))
-	.venv-$(RESOLUTION)/bin/pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	.venv-$(RESOLUTION)/bin/pytest -n $(PYTEST_WORKERS) --dist loadgroup -m 'not containers' $(PYTEST_ARGS)
 
 .PHONY: packages
 packages: setup ## Build the Python packages into dist, install each alone, import all its modules

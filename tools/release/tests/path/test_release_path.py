@@ -31,7 +31,7 @@ SOURCE = "https://github.com/stigmer/stigmer"
 WORKFLOW = f"{SOURCE}/.github/workflows/build-agent-runner-image.yml@refs/tags/v{VERSION}"
 STEP_TIMEOUT_SECONDS = 900
 
-pytestmark = [pytest.mark.timeout(3000), pytest.mark.xdist_group("image-podman")]
+pytestmark = [pytest.mark.timeout(3000), pytest.mark.xdist_group("image-podman"), pytest.mark.containers]
 
 
 @dataclass
