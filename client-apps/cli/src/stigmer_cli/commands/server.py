@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from stigmer_cli.commands.image_options import Verify, verify_option
 from stigmer_cli.commands.server_logs import logs
-from stigmer_cli.errors import EnvironmentNotReady, UsageError
+from stigmer_cli.commands.start_options import runner_wish, start_options
+from stigmer_cli.errors import EnvironmentNotReady
 
 if TYPE_CHECKING:
     from stigmer_cli.config import Configuration
     from stigmer_cli.runner_container.inspection import ContainerStatus
     from stigmer_cli.stack import RunnerWish
     from stigmer_cli.stack.status import ComponentStatus, StackStatus
-
-FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
 
 @click.group(epilog="Example: stigmer server start")
@@ -29,28 +27,8 @@ def server() -> None:
 server.add_command(logs)
 
 
-def _start_options(function: FunctionT) -> FunctionT:
-    for option in (
-        click.option(
-            "--timeout",
-            type=click.FloatRange(min=0.1),
-            metavar="SECONDS",
-            help="Wait so long at most; else say for what (default 120).",
-        ),
-        click.option("--wait/--no-wait", default=True, help="Wait until all of it is ready (default)."),
-        click.option("--quiet", is_flag=True, help="Show no progress."),
-        click.option("--image-archive", metavar="FILE", help="Load the runner's image from a file."),
-        click.option("--use-local-image", is_flag=True, help="Use the newest image built on this machine."),
-        verify_option,
-        click.option("--engine", type=click.Choice(["docker", "podman"]), help="Use this engine, or fail."),
-        click.option("--native", is_flag=True, help="Run the runner as a plain process, uncontained."),
-    ):
-        function = option(function)
-    return function
-
-
 @server.command(epilog="Example: stigmer server start --no-wait")
-@_start_options
+@start_options
 def start(
     native: bool,
     engine: str | None,
@@ -65,12 +43,18 @@ def start(
 
     Where the stack runs, only a runner's container that is to be another one now is replaced.
     """
-    wish = _wish(native, engine, use_local_image, image_archive, quiet)
-    _start(_configuration(verify), wish, wait, timeout)
+    from stigmer_cli import stack
+    from stigmer_cli.output import print_note
+
+    configuration = _configuration()
+    wish = runner_wish(native, engine, use_local_image, image_archive, verify, quiet)
+    seconds = timeout or stack.START_TIMEOUT_SECONDS
+    started = stack.start(configuration, report=print_note, wait=wait, wait_seconds=seconds, runner=wish)
+    _tell_started(configuration, wish, is_started=started, is_ready=wait)
 
 
 @server.command(epilog="Example: stigmer server restart")
-@_start_options
+@start_options
 def restart(
     native: bool,
     engine: str | None,
@@ -81,13 +65,18 @@ def restart(
     wait: bool,
     timeout: float | None,
 ) -> None:
-    """Stop the stack, then start it with the settings of now."""
-    from stigmer_cli import stack
+    """Stop the stack, then start it with the settings of now.
 
-    wish = _wish(native, engine, use_local_image, image_archive, quiet)
-    configuration = _configuration(verify)
-    stack.stop(configuration)
-    _start(configuration, wish, wait, timeout)
+    Flags that the last start was given hold on, where no other is given.
+    """
+    from stigmer_cli import stack
+    from stigmer_cli.output import print_note
+
+    configuration = _configuration()
+    wish = runner_wish(native, engine, use_local_image, image_archive, verify, quiet)
+    seconds = timeout or stack.START_TIMEOUT_SECONDS
+    started = stack.restart(configuration, report=print_note, wait=wait, wait_seconds=seconds, runner=wish)
+    _tell_started(configuration, wish, is_started=started, is_ready=wait)
 
 
 @server.command(epilog="Example: stigmer server update")
@@ -99,7 +88,7 @@ def update(verify: Verify | None, quiet: bool) -> None:
     from stigmer_cli.output import print_note
 
     configuration = _configuration(verify)
-    wish = stack.RunnerWish(must_pull=True, is_quiet=quiet)
+    wish = stack.RunnerWish(verify=verify, must_pull=True, is_quiet=quiet)
     if stack.running_version(configuration) is None:
         from stigmer_cli.stack.runner_image import pull_runner_image
 
@@ -161,33 +150,14 @@ def _configuration(verify: Verify | None = None) -> Configuration:
     return configuration if verify is None else replace(configuration, runner_verify=verify)
 
 
-def _wish(
-    native: bool, engine: str | None, use_local_image: bool, image_archive: str | None, quiet: bool
-) -> RunnerWish:
-    from pathlib import Path
-
-    from stigmer_cli.stack import RunnerWish
-
-    if native and (engine or use_local_image or image_archive):
-        raise UsageError(
-            "`--native` runs no container, so it cannot go with "
-            "`--engine`, `--use-local-image` or `--image-archive`"
-        )
-    if use_local_image and image_archive:
-        raise UsageError("`--use-local-image` and `--image-archive` name two images", "pass one of them")
-    archive = Path(image_archive).expanduser().absolute() if image_archive else None
-    return RunnerWish(native, engine, use_local_image, archive, is_quiet=quiet)
-
-
-def _start(configuration: Configuration, wish: RunnerWish, wait: bool, timeout: float | None) -> None:
-    from stigmer_cli import stack
+def _tell_started(
+    configuration: Configuration, wish: RunnerWish, *, is_started: bool, is_ready: bool
+) -> None:
     from stigmer_cli.output import print_note
 
-    seconds = timeout or stack.START_TIMEOUT_SECONDS
-    started = stack.start(configuration, report=print_note, wait=wait, wait_seconds=seconds, runner=wish)
-    if started and wait:
+    if is_started and is_ready:
         print_note("the stack is ready; run `stigmer run AGENT PROMPT`, or end it with `stigmer server stop`")
-    elif started:
+    elif is_started:
         print_note("the stack is starting; see `stigmer server status`")
     elif not _refresh(configuration, wish):
         print_note("the stack is already running; see `stigmer server status`")

@@ -1,6 +1,6 @@
 """The command line's configuration: what can be set, and reading it once from environment and config.yaml."""
 
-from stigmer_cli.config.catalogue import Configuration, Connection, Setting, settings_by_field
+from stigmer_cli.config.catalogue import Configuration, Connection, Setting, Verify, settings_by_field
 from stigmer_cli.config.reader import load_configuration, prepare_home, replace_file, set_value
 from stigmer_cli.config.values import Secret
 
@@ -9,6 +9,7 @@ __all__ = [
     "Connection",
     "Secret",
     "Setting",
+    "Verify",
     "load_configuration",
     "prepare_home",
     "replace_file",

@@ -1,6 +1,7 @@
 """Decides which image the runner is started from, and brings it where it is not here.
 
-In this order: an archive, the newest local build, the configured reference, exactly this version.
+In this order: an archive, the newest local build, what an earlier archive held, the configured reference,
+exactly this version.
 """
 
 from collections.abc import Callable
@@ -31,6 +32,8 @@ class ImageWish:
     archive: Path | None = None
     must_pull: bool = False
     """Whatever the policy says, unless a local build or an archive is wished for."""
+    loaded: tuple[str, str] | None = None
+    """Reference and id of what an archive held that was loaded earlier."""
     current: tuple[str, str] | None = None
     """Reference and id of the image that runs: kept where neither flag nor setting names another."""
 
@@ -67,6 +70,8 @@ def choose_image(engine: Engine, configuration: Configuration, wish: ImageWish, 
         chosen = _require(engine, engine.images.load(wish.archive))
     elif wish.use_local_image:
         chosen = _newest_local_build(engine)
+    elif wish.loaded is not None:
+        chosen = _loaded_earlier(engine, *wish.loaded)
     elif (kept := _current(engine, configuration, wish)) is not None:
         chosen = kept
     else:
@@ -127,6 +132,18 @@ def _newest_local_build(engine: Engine) -> ChosenImage:
         "run `make build-image` in backend/services/agent-runner, with the same engine",
         can_retry=False,
     )
+
+
+def _loaded_earlier(engine: Engine, reference: str, image_id: str) -> ChosenImage:
+    image = engine.images.find(image_id)
+    if image is None:
+        raise ImageUnavailable(
+            f"could not start the runner: the image {reference!r}, which was loaded from an archive, "
+            f"is not in {engine.traits.title} any more",
+            "run `stigmer server start --image-archive FILE`, or without it to use another image",
+            can_retry=False,
+        )
+    return ChosenImage(reference, image)
 
 
 def _require(engine: Engine, reference: str) -> ChosenImage:

@@ -28,13 +28,13 @@ from stigmer_cli.stack.runner_choice import (
     PlainRunner,
     PlannedRunner,
     Report,
-    RunnerWish,
     apply_plan,
     has_plan,
     is_plan_outdated,
     plan_runner,
     remove_left_containers,
 )
+from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish
 from stigmer_cli.stack.state import (
     LOOPBACK,
     RUNNER,
@@ -75,11 +75,13 @@ def start(
     wait: bool = True,
     wait_seconds: float = START_TIMEOUT_SECONDS,
     runner: RunnerWish | None = None,
+    planned: PlannedRunner | PlainRunner | None = None,
 ) -> bool:
     """Starts the local stack where it does not run, and waits until all of it is ready.
 
     Answers whether it had to be started; where it runs, nothing is changed. `runner` says how the
-    runner shall run where it has to be started, by a caller that refreshes the one that runs.
+    runner shall run where it has to be started, by a caller that refreshes the one that runs; `planned`, what
+    that leads to, where that is known already.
 
     Raises:
         EnvironmentNotReady: the stack cannot be started, or a component of it has failed.
@@ -92,11 +94,12 @@ def start(
     wish = runner or RunnerWish()
     is_stopped = not is_locked(files.supervisor_lock)
     # Before the lock is held, since a pull takes its time.
-    planned = plan_runner(configuration, wish, runner_token, report) if is_stopped else None
+    if is_stopped and planned is None:
+        planned = plan_runner(configuration, wish, runner_token, report)
     with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):  # a stop that is under way comes first
         if not is_locked(files.supervisor_lock):
             planned = planned or plan_runner(configuration, wish, runner_token, report)
-            _start_supervisor(configuration, files, planned, report)
+            _start_supervisor(configuration, files, wish, planned, report)
             started = True
     if not started:
         _report_differences(
@@ -110,6 +113,30 @@ def start(
                 stop(configuration)
             raise
     return started
+
+
+def restart(
+    configuration: Configuration,
+    *,
+    report: Report,
+    wait: bool = True,
+    wait_seconds: float = START_TIMEOUT_SECONDS,
+    runner: RunnerWish,
+) -> bool:
+    """Stops the stack and starts it with the settings of now, and as the last start was told where `runner`
+    says nothing else.
+
+    Where that cannot be had, the stack that runs goes on. Answers as `start`; raises as `start` and `stop`.
+    """
+    prepare_home(configuration)
+    wish = kept_wish(configuration).changed_by(runner)
+    if kept := [flag for flag in wish.flags if flag not in runner.flags]:
+        report(f"as the stack was started: {', '.join(kept)}")
+    planned = plan_runner(configuration, wish, ensure_token(StackFiles(configuration).runner_token), report)
+    stop(configuration)
+    return start(
+        configuration, report=report, wait=wait, wait_seconds=wait_seconds, runner=wish, planned=planned
+    )
 
 
 def stop(configuration: Configuration) -> bool:
@@ -174,7 +201,11 @@ def _remote_connection(configuration: Configuration, endpoint: str) -> Connectio
 
 
 def _start_supervisor(
-    configuration: Configuration, files: StackFiles, planned: PlannedRunner | PlainRunner, report: Report
+    configuration: Configuration,
+    files: StackFiles,
+    wish: RunnerWish,
+    planned: PlannedRunner | PlainRunner,
+    report: Report,
 ) -> None:
     from stigmer_cli.stack.local_components import find_temporal
 
@@ -185,6 +216,7 @@ def _start_supervisor(
     _check_ports(configuration)
     report("starting the local stack")
     apply_plan(configuration, planned, report)
+    keep_wish(configuration, wish, planned.image)
     log_path = configuration.log_directory / "supervisor.log"
     log_path.touch(mode=0o600)
     with log_path.open("ab") as log:

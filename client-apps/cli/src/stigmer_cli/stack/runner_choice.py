@@ -6,11 +6,11 @@ Asks engine and registry; starts nothing. Imports what it needs of containers on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stigmer_cli.config import Configuration
+from stigmer_cli.stack.runner_wish import RunnerWish
 
 if TYPE_CHECKING:
     from stigmer_cli.runner_container.environment import RunnerEnvironment
@@ -24,29 +24,16 @@ UNCONTAINED_NOTE = "commands of agents run directly on this machine, not in a co
 
 
 @dataclass(frozen=True)
-class RunnerWish:
-    """What the command line says of how the runner shall run; by default nothing."""
-
-    is_native: bool = False
-    engine: str | None = None
-    """`docker` or `podman`: this one, or an error."""
-    use_local_image: bool = False
-    image_archive: Path | None = None
-    must_pull: bool = False
-    is_quiet: bool = False
-
-    @property
-    def wants_container(self) -> bool:
-        """Whether a plain process would not be what was asked for."""
-        return bool(self.engine or self.use_local_image or self.image_archive or self.must_pull)
-
-
-@dataclass(frozen=True)
 class PlannedRunner:
     """A runner in a container, before it runs."""
 
     plan: RunnerPlan
     environment: RunnerEnvironment
+
+    @property
+    def image(self) -> tuple[str, str]:
+        """Its reference and its id."""
+        return self.plan.image_reference, self.plan.image_id
 
 
 @dataclass(frozen=True)
@@ -55,6 +42,7 @@ class PlainRunner:
 
     reason: str | None = None
     """Why there is no container, and what helps; None where that was asked for."""
+    image: None = None
 
 
 def plan_runner(
@@ -74,6 +62,8 @@ def plan_runner(
         return PlainRunner()
     from stigmer_cli.errors import EngineNotReady, ImageUnavailable
 
+    if wish.verify is not None:
+        configuration = replace(configuration, runner_verify=wish.verify)
     try:
         return _plan_container(configuration, wish, token, report, keeps_image=keeps_image)
     except (EngineNotReady, ImageUnavailable) as error:
@@ -100,7 +90,9 @@ def _plan_container(
     old = read_plan(configuration)
     directories = () if old is None else old.directories
     current = (old.image_reference, old.image_id) if old and keeps_image else None
-    image_wish = ImageWish(wish.use_local_image, wish.image_archive, wish.must_pull, current)
+    image_wish = ImageWish(
+        wish.use_local_image, wish.image_archive, wish.must_pull, wish.loaded_image, current
+    )
     is_asked_for = is_container_asked_for(configuration, wish)
     with told_to_the_person(is_asked_for=is_asked_for):
         engine = open_engine(configuration, EngineKind(wish.engine) if wish.engine else None)

@@ -20,7 +20,8 @@ from stigmer_cli.runner_container.plan import (
 )
 from stigmer_cli.stack.lifecycle import CHANGE_TIMEOUT_SECONDS, ensure_token, wait_until_ready
 from stigmer_cli.stack.locks import hold, is_locked
-from stigmer_cli.stack.runner_choice import PlainRunner, Report, RunnerWish, plan_runner
+from stigmer_cli.stack.runner_choice import PlainRunner, Report, plan_runner
+from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish
 from stigmer_cli.stack.state import RUNNER, ComponentPhase, StackFiles, StackState, read_state
 
 _END_TIMEOUT_SECONDS = 30.0
@@ -45,23 +46,31 @@ def refresh_runner(configuration: Configuration, wish: RunnerWish, report: Repor
         raise UsageError(
             "could not change the runner: it runs in a container", "run `stigmer server restart --native`"
         )
+    wish = kept_wish(configuration).changed_by(wish)
+    if wish.must_pull and wish.loaded_image is not None:
+        raise UsageError(
+            f"could not update the runner: its image {wish.loaded_image[0]!r} was loaded from an archive",
+            "run `stigmer server start --image-archive FILE` with a newer one",
+        )
+    if wish.must_pull and wish.use_local_image:
+        report("nothing is pulled: the stack was started with --use-local-image")
     wanted = wish if wish.engine else _with_engine(wish, old)
     token = ensure_token(StackFiles(configuration).runner_token)
     planned = plan_runner(configuration, wanted, token, report, keeps_image=True)
     if isinstance(planned, PlainRunner):  # the settings of now; a restart follows them
         return False
     reasons = differences(old, planned.plan)
-    if not reasons:
-        return False
-    if old.engine != planned.plan.engine:
+    if reasons and old.engine != planned.plan.engine:
         raise UsageError(
             f"could not change the runner: it runs in {old.traits.title}",
             f"run `stigmer server restart --engine {planned.plan.engine}`",
         )
     with hold(StackFiles(configuration).change_lock, CHANGE_TIMEOUT_SECONDS):
-        write_plan(planned.plan, planned.environment, configuration)
-        _replace(configuration, reasons, report)
-    return True
+        keep_wish(configuration, wish, planned.image)
+        if reasons:
+            write_plan(planned.plan, planned.environment, configuration)
+            _replace(configuration, reasons, report)
+    return bool(reasons)
 
 
 def mount_workspace(configuration: Configuration, directory: Path, report: Report) -> None:

@@ -1,0 +1,65 @@
+"""The options of commands that start the stack, and what they say of the runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from stigmer_cli.commands.image_options import Verify, verify_option
+from stigmer_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from stigmer_cli.stack import RunnerWish
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+
+
+def start_options(function: FunctionT) -> FunctionT:
+    """Of `server start` and `server restart`."""
+    for option in (
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0.1),
+            metavar="SECONDS",
+            help="Wait so long at most; else say for what (default 120).",
+        ),
+        click.option("--wait/--no-wait", default=True, help="Wait until all of it is ready (default)."),
+        click.option("--quiet", is_flag=True, help="Show no progress."),
+        click.option("--image-archive", metavar="FILE", help="Load the runner's image from a file."),
+        click.option("--use-local-image", is_flag=True, help="Use the newest image built on this machine."),
+        verify_option,
+        click.option("--engine", type=click.Choice(["docker", "podman"]), help="Use this engine, or fail."),
+        click.option("--native", is_flag=True, help="Run the runner as a plain process, uncontained."),
+    ):
+        function = option(function)
+    return function
+
+
+def runner_wish(
+    native: bool,
+    engine: str | None,
+    use_local_image: bool,
+    image_archive: str | None,
+    verify: Verify | None,
+    quiet: bool,
+) -> RunnerWish:
+    """What these options say.
+
+    Raises:
+        UsageError: two of them contradict each other.
+    """
+    from pathlib import Path
+
+    from stigmer_cli.stack import RunnerWish
+
+    if native and (engine or use_local_image or image_archive):
+        raise UsageError(
+            "`--native` runs no container, so it cannot go with "
+            "`--engine`, `--use-local-image` or `--image-archive`"
+        )
+    if use_local_image and image_archive:
+        raise UsageError("`--use-local-image` and `--image-archive` name two images", "pass one of them")
+    archive = Path(image_archive).expanduser().absolute() if image_archive else None
+    return RunnerWish(native, engine, use_local_image, archive, verify=verify, is_quiet=quiet)
