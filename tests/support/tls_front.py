@@ -9,14 +9,14 @@ from thread_server import ThreadServer, join_streams
 
 
 class TlsFront(ThreadServer):
-    """Decrypts and forwards to a port on this machine."""
+    """Decrypts and forwards to a port on this machine's loopback; listens there, or on `host`."""
 
-    def __init__(self, target_port: int, authority: trustme.CA) -> None:
+    def __init__(self, target_port: int, authority: trustme.CA, host: str = "127.0.0.1") -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_alpn_protocols(["h2", "http/1.1"])  # gRPC insists on the first
-        certificate = authority.issue_cert("127.0.0.1", "localhost")
+        certificate = authority.issue_cert(host, "localhost")
         certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # or pyOpenSSL's
-        super().__init__(tls=context)
+        super().__init__(host, tls=context)
         self._target_port = target_port
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

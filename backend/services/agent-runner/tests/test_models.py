@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from openai import AsyncOpenAI
 from pydantic_ai import Agent
 from pydantic_ai.messages import (
@@ -41,6 +42,7 @@ from agent_runner.settings import load_settings
 from model_server import VALID_KEY, Fault, FaultKind, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import ModelSettings
+from tls_front import TlsFront
 
 REFERENCES = ["openai:gpt-5", "anthropic:claude-sonnet-5", "openai-compatible:local", "ollama:qwen3:8b"]
 every_wire_format = pytest.mark.parametrize("reference", REFERENCES)
@@ -445,6 +447,24 @@ def test_a_provider_is_not_asked_earlier_than_it_wants(
     asked_for: float, at_least: float, at_most: float
 ) -> None:
     assert all(at_least <= backoff_seconds(6, asked_for) <= at_most for _ in range(100))
+
+
+@every_wire_format
+async def test_a_certificate_that_is_not_trusted_is_said_with_what_helps_and_not_tried_again(
+    reference: str,
+) -> None:
+    script = ScriptedModel([ScriptedTurn(text="Hi.")])
+    with ModelServer(script) as server, TlsFront(server.port, trustme.CA()) as front:
+        endpoint = {"STIGMER_LLM_BASE_URL": f"https://127.0.0.1:{front.port}/v1"}
+        async with pool_with(environ_for(reference, server) | endpoint) as pool:
+            fault = await fault_of((await pool.build(reference, no_blob)).model)
+
+    assert (fault.retryable, fault.code, server.bodies) == (False, ErrorCode.MODEL_UNAVAILABLE, [])
+    assert fault.message == (
+        "the certificate of the model's endpoint is not trusted: unable to get local issuer certificate"
+    )
+    assert fault.hint is not None
+    assert "`stigmer config set caBundle FILE`" in fault.hint
 
 
 def test_a_defect_of_ours_is_not_blamed_on_the_model_and_tells_no_details() -> None:

@@ -58,7 +58,9 @@ def test_an_ollama_on_this_machines_loopback_is_reached(contained_home: StackHom
     assert len(model.bodies) == 1
 
 
-def test_a_bundle_of_authorities_makes_it_trust_a_model(contained_home: StackHome, tmp_path: Path) -> None:
+def test_a_model_of_an_unknown_authority_is_trusted_only_with_a_bundle_that_holds_it(
+    contained_home: StackHome, tmp_path: Path
+) -> None:
     authority, bundle = trustme.CA(), tmp_path / "authorities.pem"
     authority.cert_pem.write_to_path(bundle)
     agent = _agent(tmp_path, "openai:gpt-5")
@@ -67,7 +69,13 @@ def test_a_bundle_of_authorities_makes_it_trust_a_model(contained_home: StackHom
             "STIGMER_LLM_BASE_URL": f"https://localhost:{front.port}/v1",
             "OPENAI_API_KEY": VALID_KEY,
         }
+        doubting = contained_home.stigmer("run", agent, "Do it.")
+        assert (doubting.returncode, len(model.bodies)) == (1, 0)
+        assert "the certificate of the model's endpoint is not trusted: " in doubting.stderr
+        assert "`stigmer config set caBundle FILE`, then `stigmer server restart`" in doubting.stderr
+
         assert contained_home.stigmer("config", "set", "caBundle", str(bundle)).returncode == 0
+        assert contained_home.stigmer("server", "restart").returncode == 0
         trusting = contained_home.stigmer("run", agent, "Do it.")
         assert trusting.returncode == 0, trusting.stderr
         assert (contained_home.status()["contained"], len(model.bodies)) == (True, 1)

@@ -10,6 +10,7 @@ from stigmer_cli.config.values import (
     absolute_file,
     address,
     address_or_url,
+    authorities,
     capabilities,
     choice,
     number,
@@ -290,7 +291,7 @@ class Configuration:
             "STIGMER_CA_BUNDLE",
             "Authorities (PEM file) that the command line and the runner trust; unset: SSL_CERT_FILE, "
             "else the usual ones.",
-            absolute_file,
+            authorities,
         ),
     ]
     llm_provider: Annotated[

@@ -124,6 +124,18 @@ def absolute_file(value: str) -> Path:
     return path
 
 
+def authorities(value: str) -> Path:
+    """A file with certificates in PEM."""
+    path = absolute_file(value)
+    try:
+        is_pem = b"-----BEGIN CERTIFICATE-----" in path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{value!r} cannot be read: {error.strerror}") from error
+    if not is_pem:
+        raise ValueError(f"{value!r} holds no certificate; write the authorities' in PEM")
+    return path
+
+
 def address(value: str) -> str:
     """`host:port`."""
     try:

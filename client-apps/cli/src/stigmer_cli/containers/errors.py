@@ -16,6 +16,7 @@ ContainersError
     ├── ImageNotFound           no such image, here or in the registry
     ├── RegistryDenied          the registry wants a login, or another one
     ├── RegistryUnreachable     the registry does not answer, or the connection broke; a retry can help
+    ├── RegistryUntrusted       the registry's certificate is signed by an authority that is not known
     ├── RateLimited             the registry has had enough for now; a retry can help, later
     ├── DiskFull                there is no room for the image
     ├── ArchiveUnusable         the file is no image archive
@@ -135,6 +136,12 @@ class RegistryUnreachable(ImageError):
 
     problem = "the registry cannot be reached"
     can_retry = True
+
+
+class RegistryUntrusted(ImageError):
+    """The registry's certificate does not hold: mostly an authority that is not known here."""
+
+    problem = "the registry's certificate is not trusted"
 
 
 class RateLimited(ImageError):

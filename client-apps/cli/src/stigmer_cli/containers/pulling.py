@@ -14,6 +14,7 @@ from stigmer_cli.containers.errors import (
     RateLimited,
     RegistryDenied,
     RegistryUnreachable,
+    RegistryUntrusted,
 )
 
 _COPYING = re.compile(r"Copying blob (?:sha256:)?([0-9a-f]{12,64})")
@@ -33,10 +34,11 @@ _ERROR_KINDS: tuple[tuple[re.Pattern[str], type[ImageError]], ...] = tuple(
             r"unauthorized|authentication required|no basic auth|access denied|denied:|forbidden",
             RegistryDenied,
         ),
+        (r"x509: ", RegistryUntrusted),
         (r"manifest unknown|name unknown|not found|no such image", ImageNotFound),
         (
             r"connection refused|no such host|timeout|deadline exceeded|unreachable|reset by peer|EOF"
-            r"|broken pipe|tls:|x509|server misbehaving|pinging container registry|http response to https"
+            r"|broken pipe|tls:|server misbehaving|pinging container registry|http response to https"
             r"|received unexpected HTTP status: 5|50[0234]",
             RegistryUnreachable,
         ),

@@ -5,9 +5,11 @@ import hashlib
 import json
 import queue
 import re
+import ssl
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -19,6 +21,7 @@ from stigmer_cli.containers.errors import (
     RateLimited,
     RegistryDenied,
     RegistryUnreachable,
+    RegistryUntrusted,
 )
 from stigmer_cli.containers.references import DEFAULT_REGISTRY, ImageReference
 
@@ -54,10 +57,12 @@ def layer_sizes(
     architecture: str,
     credentials: Credentials | None,
     timeout_seconds: float,
+    authorities: Path | None = None,
 ) -> dict[str, int]:
     """Compressed bytes of each layer, by 12 digits of its digest.
 
-    `timeout_seconds` bounds all of it, also a name that nobody resolves.
+    `timeout_seconds` bounds all of it, also a name that nobody resolves. `authorities`: a PEM file of those
+    that are trusted; None: the usual ones.
 
     Raises:
         ImageError: its subclass tells why the registry does not tell.
@@ -66,7 +71,7 @@ def layer_sizes(
 
     def ask() -> None:
         try:
-            answer.put(_layer_sizes(_Registry(reference, credentials), reference, architecture))
+            answer.put(_layer_sizes(_Registry(reference, credentials, authorities), reference, architecture))
         except Exception as error:  # goes on in the asking thread
             answer.put(error)
 
@@ -82,7 +87,10 @@ def layer_sizes(
 
 
 def attached_documents(
-    reference: ImageReference, artifact_type: str, credentials: Credentials | None
+    reference: ImageReference,
+    artifact_type: str,
+    credentials: Credentials | None,
+    authorities: Path | None = None,
 ) -> tuple[str, list[bytes]]:
     """The digest that a reference points at now, and the documents of that type on it, at most 64.
 
@@ -90,7 +98,7 @@ def attached_documents(
         ImageError: its subclass tells why the registry does not tell.
     """
     try:
-        attached = _Attached(reference, credentials)
+        attached = _Attached(reference, credentials, authorities)
         digest = reference.digest or attached.resolve(reference.version)
         return digest, attached.read(digest, artifact_type)
     except (OSError, _LoginNeeded, ValueError, KeyError, TypeError) as error:
@@ -102,6 +110,8 @@ def _explain(reference: str, error: Exception) -> ImageError:
         case urllib.error.HTTPError():
             kind = _STATUS_KINDS.get(error.code, RegistryUnreachable)
             return kind(reference, f"{error.code} {error.reason}")
+        case urllib.error.URLError(reason=ssl.SSLCertVerificationError() as problem):
+            return RegistryUntrusted(reference, problem.verify_message)
         case OSError():
             return RegistryUnreachable(reference, str(getattr(error, "reason", None) or error))
         case _LoginNeeded():
@@ -131,7 +141,9 @@ def _layer_sizes(registry: "_Registry", reference: ImageReference, architecture:
 class _Registry:
     """One repository of a registry."""
 
-    def __init__(self, reference: ImageReference, credentials: Credentials | None) -> None:
+    def __init__(
+        self, reference: ImageReference, credentials: Credentials | None, authorities: Path | None
+    ) -> None:
         host = _HUB_HOST if reference.registry == DEFAULT_REGISTRY else reference.registry
         scheme = "http" if reference.is_on_loopback else "https"
         self._base_url = f"{scheme}://{host}/v2/{reference.repository}/"
@@ -141,6 +153,8 @@ class _Registry:
             pair = f"{credentials.username}:{credentials.password}".encode()
             self._basic = f"Basic {base64.b64encode(pair).decode()}"
         self._authorization: str | None = None
+        trust = ssl.create_default_context(cafile=authorities)
+        self._opener = urllib.request.build_opener(_Redirects, urllib.request.HTTPSHandler(context=trust))
 
     def manifest(self, version: str) -> dict[str, Any]:
         return _document(self.fetch(f"manifests/{version}"))
@@ -149,14 +163,14 @@ class _Registry:
         """What is at a path of the repository, such as `blobs/sha256:…`; logs in where that is asked for."""
         url = self._base_url + path
         try:
-            return _get(url, self._authorization)
+            return self._get(url, self._authorization)
         except urllib.error.HTTPError as error:
             challenge = str(error.headers.get("WWW-Authenticate", ""))
             error.close()
             if error.code != 401 or self._authorization is not None:
                 raise
         self._authorization = self._authorize(challenge)
-        return _get(url, self._authorization)
+        return self._get(url, self._authorization)
 
     def _authorize(self, challenge: str) -> str:
         """A token, as the challenge asks (distribution's token specification), or the login itself."""
@@ -172,8 +186,14 @@ class _Registry:
             "service": asked.get("service", ""),
             "scope": asked.get("scope", f"repository:{self._repository}:pull"),
         }
-        answer = _document(_get(f"{realm}?{urlencode(query)}", self._basic))
+        answer = _document(self._get(f"{realm}?{urlencode(query)}", self._basic))
         return f"Bearer {answer.get('token') or answer['access_token']}"
+
+    def _get(self, url: str, authorization: str | None) -> bytes:
+        headers = {"Accept": _ACCEPTED} | ({"Authorization": authorization} if authorization else {})
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310  # http on loopback and https only
+        with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
+            return cast("bytes", response.read(_MAX_DOCUMENT_BYTES))
 
 
 class _Attached(_Registry):
@@ -220,13 +240,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if request is not None:
             request.remove_header("Authorization")
         return request
-
-
-def _get(url: str, authorization: str | None) -> bytes:
-    headers = {"Accept": _ACCEPTED} | ({"Authorization": authorization} if authorization else {})
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310  # http on loopback and https only
-    with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_SECONDS) as response:
-        return cast("bytes", response.read(_MAX_DOCUMENT_BYTES))
 
 
 def _document(content: bytes) -> dict[str, Any]:

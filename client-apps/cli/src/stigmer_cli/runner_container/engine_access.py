@@ -16,6 +16,7 @@ from stigmer_cli.containers.errors import (
     RateLimited,
     RegistryDenied,
     RegistryUnreachable,
+    RegistryUntrusted,
 )
 from stigmer_cli.errors import EngineNotReady, ImageUnavailable, StigmerError, UsageError
 
@@ -24,6 +25,8 @@ _IMAGE_HINTS: dict[type[ImageError], str] = {
     RegistryDenied: "run `{engine} login {registry}`",
     RegistryUnreachable: "check the network and the proxy variables; where there is no registry, use "
     "`stigmer server start --image-archive FILE`",
+    RegistryUntrusted: "give the certificate of its authority to {engine}, as "
+    "/etc/{folder}/certs.d/{registry}/ca.crt, and to stigmer: `stigmer config set caBundle FILE`",
     RateLimited: "wait and try again, or log in to the registry, which mostly allows more",
     DiskFull: "make room on the engine's disk, for example with `{engine} image prune`, and try again",
 }
@@ -39,9 +42,12 @@ def open_engine(
         EngineUnusable: there is none; the subclass tells why.
     """
     configured = configuration.runner_engine
+    environ = configuration.environment
+    if configuration.ca_bundle is not None:  # a service of ours pulls by it, since Go's programs read this
+        environ = {**environ, "SSL_CERT_FILE": str(configuration.ca_bundle)}
     if kind is None and configured not in ("auto", "none"):
         kind = EngineKind(configured)
-    return find_engine(configuration.environment, service_directory or configuration.run_directory, kind)
+    return find_engine(environ, service_directory or configuration.run_directory, kind)
 
 
 @contextmanager
@@ -68,7 +74,9 @@ def _explain(error: ContainersError, engine: str, is_asked_for: bool) -> Stigmer
         case ImageError():
             registry = error.reference.partition("/")[0]
             hint = _IMAGE_HINTS.get(type(error))
-            hint = hint.format(engine=engine, registry=registry) + otherwise if hint else None
+            folder = "docker" if engine == EngineKind.DOCKER else "containers"
+            told = {"engine": engine, "registry": registry, "folder": folder}
+            hint = hint.format_map(told) + otherwise if hint else None
             return ImageUnavailable(str(error), hint, can_retry=error.can_retry)
         case _:
             return EngineNotReady(str(error), f"run `{engine} info` to see how the engine is")

@@ -104,7 +104,7 @@ class ImagePuller:
     ) -> dict[str, int]:
         seconds = OPTIONAL_SECONDS if self._is_optional else ASKED_FOR_SECONDS
         try:
-            return layer_sizes(reference, architecture, credentials, seconds)
+            return layer_sizes(reference, architecture, credentials, seconds, self._configuration.ca_bundle)
         except RateLimited:  # it limits the engine, too, which would try for a minute (Podman 4.3)
             raise
         except ImageError:  # the engine may know another way: a mirror, a proxy, a login of its own

@@ -55,7 +55,7 @@ def verify_image(
         return Verification(
             reference, f"{reference} is not verified: it is not Stigmer's own, and `runner.signer` is not set"
         )
-    digest, bundles = attached_documents(reference, BUNDLE_TYPE, credentials)
+    digest, bundles = attached_documents(reference, BUNDLE_TYPE, credentials, configuration.ca_bundle)
     if not bundles:
         raise _untrusted(reference, f"no signature is attached to {digest}", _OTHERWISE)
     return _judge(replace(reference, digest=digest), digest, signer, bundles, configuration)

@@ -6,6 +6,7 @@ The one table in which providers' errors are translated. Asks nothing again itse
 import json
 import random
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -51,6 +52,15 @@ class ModelFault:
 
 def classify_fault(error: BaseException) -> ModelFault:
     """What the error of one model request means. Unknown errors are defects of ours: not retryable."""
+    if (problem := _certificate_problem(error)) is not None:
+        return ModelFault(
+            False,
+            None,
+            ErrorCode.MODEL_UNAVAILABLE,
+            f"the certificate of the model's endpoint is not trusted: {problem}",
+            "name its authorities: `stigmer config set caBundle FILE`, then `stigmer server restart`; for a "
+            "runner elsewhere in SSL_CERT_FILE",
+        )
     match error:
         case ModelQuotaExceededError():
             return _rejected(error, "top up the provider's account, or name another model")
@@ -106,6 +116,17 @@ def backoff_seconds(failure_count: int, retry_after_seconds: float | None) -> fl
         wanted = min(max(retry_after_seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
         return wanted + random.uniform(0, min(longest, 1.0))  # noqa: S311 - no secret
     return random.uniform(0, longest)  # noqa: S311 - no secret
+
+
+def _certificate_problem(error: BaseException | None) -> str | None:
+    """What is wrong with a certificate, where that is behind the error: SDKs tell `Connection error` only."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _rejected(error: ModelAPIError, hint: str | None) -> ModelFault:
