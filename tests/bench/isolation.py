@@ -10,7 +10,7 @@ from pathlib import Path
 
 from figures import Bound, Table
 
-from agent_runner.workspace import CommandLauncher, SessionWorkspace
+from agent_runner.workspace import Bubblewrap, CommandLauncher, SessionWorkspace, measure_isolation
 
 COMMANDS = 200
 FILE_OPERATIONS = 500
@@ -51,6 +51,19 @@ async def _bench(table: Table) -> None:
                 isolated_one - beside,
                 Bound(0.02, "at most 20 ms more"),
             )
+            bubblewrap = Bubblewrap.find(os.environ["PATH"])
+            isolation = await measure_isolation(launcher, "warn", bubblewrap)
+            if isolation.not_enclosed_because is None:
+                started = time.perf_counter()
+                await isolated()
+                first = time.perf_counter() - started
+                beside, enclosed = await _medians(plain, isolated, COMMANDS)
+                table.add(
+                    "a command, in bubblewrap too, beside plain (median)",
+                    f"{enclosed * 1000:.1f} / {beside * 1000:.1f} ms; the first {first * 1000:.0f} ms",
+                    enclosed - beside,
+                    Bound(0.02, "at most 20 ms more"),
+                )
             beside, confined = await _medians(plain_read, confined_read, FILE_OPERATIONS)
             table.add(
                 "reading a file of 1 kB, confined beside plain (median)",

@@ -6,6 +6,7 @@ runner and the standard library only.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
@@ -113,7 +114,7 @@ ATTACKS: Mapping[str, str] = {
         """,
     "9 signals": """
         for name, pid in (("the runner", RUNNER), ("process 1", 1), ("its supervisor", os.getppid()),
-                          ("a sibling", SIBLING), ("the runner's group", -os.getpgid(RUNNER))):
+                          ("a sibling", SIBLING), ("the runner's group", -int(E["GROUP"]))):
             if pid == -1:
                 continue  # in a container the runner may be in the group of process 1, and -1 means everyone
             attempt(f"signal {name}", lambda: os.kill(pid, 0))
@@ -306,10 +307,12 @@ async def scene(launcher: CommandLauncher, root: Path) -> AsyncGenerator[Scene]:
         abstract.listen()
         arrived: list[int] = []
         before = signal.signal(signal.SIGUSR1, lambda number, _: arrived.append(number))
-        sibling = await _start(SessionWorkspace(other, launcher=launcher), "echo $$; exec sleep 1000")
+        mark = f"1000.{secrets.randbelow(10**12)}"
+        sibling = await _start(SessionWorkspace(other, launcher=launcher), f"echo on; exec sleep {mark}")
         variables = {
             "RUNNER": str(os.getpid()),
-            "SIBLING": sibling.first_line,
+            "GROUP": str(os.getpgrp()),
+            "SIBLING": str(await _pid_of(mark)),
             "PORT": str(listener.getsockname()[1]),
             "OTHER": str(other),
             "ROOT": str(root),
@@ -334,22 +337,32 @@ def _write(path: str) -> None:
 @dataclass(frozen=True)
 class _Started:
     running: "asyncio.Task[object]"
-    first_line: str
 
 
 async def _start(workspace: SessionWorkspace, script: str) -> _Started:
     """Start a script and wait for its first line."""
-    line: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    has_begun = asyncio.Event()
 
     def note(stream: StreamName, text: str) -> None:
-        if not line.done():
-            line.set_result(text.strip())
+        has_begun.set()
 
     token = command_output_listener.set(note)
     running: asyncio.Task[object] = asyncio.create_task(workspace.run(["sh", "-c", script]))
     command_output_listener.reset(token)
     async with asyncio.timeout(30):
-        return _Started(running, await line)
+        await has_begun.wait()
+        return _Started(running)
+
+
+async def _pid_of(mark: str) -> int:
+    """The process whose last argument is the mark, by its number here; it may number itself otherwise."""
+    async with asyncio.timeout(30):
+        while True:
+            for directory in Path("/proc").glob("[0-9]*"):  # noqa: ASYNC240 - not a disk's
+                with contextlib.suppress(OSError):
+                    if (directory / "cmdline").read_bytes().endswith(f"\0{mark}\0".encode()):
+                        return int(directory.name)
+            await asyncio.sleep(0.01)
 
 
 async def run_all(launcher: CommandLauncher, root: Path) -> dict[str, list[str]]:

@@ -34,7 +34,12 @@ def run(name: str, port_variable: str) -> None:
             return None
         is_weak = (orders / f"{name}-weak").exists()
         findings = ["a command could read another session's file"] if is_weak else []
-        return {"level": "weak" if is_weak else "full", "setting": "warn", "findings": findings}
+        enclosed = {
+            "enclosed": not is_weak,
+            "not_enclosed_because": "it is not installed" if is_weak else None,
+        }
+        level = "weak" if is_weak else "full"
+        return {"level": level, "setting": "warn", "findings": findings, **enclosed}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

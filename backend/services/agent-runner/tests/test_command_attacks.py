@@ -12,6 +12,7 @@ from pydantic_ai.workspaces import WorkspaceTimeoutError
 from agent_runner.confinement.landlock import abi_version
 from agent_runner.confinement.policy import Policy
 from agent_runner.workspace import CommandLauncher, command_policy, protect_process
+from bubblewrap import working_bubblewrap
 from command_attacks import ATTACKS, GAPS, KEY, MUST_WORK, MUST_WORK_WHERE_INSTALLED, SECRET, Scene, scene
 
 pytestmark = [
@@ -22,7 +23,14 @@ pytestmark = [
 ]
 
 NEWEST = abi_version()
-FORCED = {"this kernel": NEWEST, "as Linux 6.10": 5, "as Linux 5.19": 2, "as Linux 5.13": 1}
+FORCED = {
+    "this kernel": NEWEST,
+    "enclosed": NEWEST,
+    "as Linux 6.10": 5,
+    "enclosed as Linux 6.10": 5,
+    "as Linux 5.19": 2,
+    "as Linux 5.13": 1,
+}
 # Where Landlock does not confine signals, those of sessions among themselves are not either.
 OPEN_BEFORE_SCOPES = {"signal a sibling", "abstract socket"}
 MIN_OPEN_WITHOUT_ISOLATION = 0.7
@@ -39,14 +47,25 @@ async def isolated(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGener
     if FORCED[request.param] > NEWEST:
         pytest.skip("a newer kernel is needed")
     policy = policy._replace(landlock_abi=FORCED[request.param])
-    async with CommandLauncher(policy=policy) as launcher, scene(launcher, tmp_path) as here:
-        yield here
+    async with CommandLauncher(policy=policy) as launcher:
+        if "enclosed" in request.param:
+            launcher.bubblewrap = working_bubblewrap()
+        async with scene(launcher, tmp_path) as here:
+            yield here
 
 
 @pytest.fixture
 async def newest(tmp_path: Path) -> AsyncGenerator[Scene]:
     async with CommandLauncher() as launcher, scene(launcher, tmp_path) as here:
         yield here
+
+
+@pytest.fixture
+async def enclosed(tmp_path: Path) -> AsyncGenerator[Scene]:
+    async with CommandLauncher() as launcher:
+        launcher.bubblewrap = working_bubblewrap()
+        async with scene(launcher, tmp_path) as here:
+            yield here
 
 
 @pytest.fixture
@@ -59,7 +78,7 @@ async def unprotected(tmp_path: Path) -> AsyncGenerator[Scene]:
 async def test_an_attack_is_refused(title: str, isolated: Scene) -> None:
     results = await isolated.results(ATTACKS[title])
     got_through = {name for name, is_open in results.items() if is_open}
-    if isolated.launcher.policy.landlock_abi < 6:
+    if isolated.launcher.policy.landlock_abi < 6 and isolated.launcher.bubblewrap is None:
         got_through -= OPEN_BEFORE_SCOPES
     assert (got_through, isolated.arrived_signals) == (set(), [])
     assert results
@@ -71,6 +90,13 @@ async def test_a_known_gap_is_closed(title: str, newest: Scene) -> None:
     assert not any((await newest.results(GAPS[title])).values())
 
 
+@pytest.mark.parametrize("title", GAPS)
+async def test_a_known_gap_is_closed_in_an_enclosure(title: str, enclosed: Scene) -> None:
+    results = await enclosed.results(GAPS[title])
+    assert results
+    assert not any(results.values())
+
+
 async def test_the_list_does_succeed_without_isolation(unprotected: Scene) -> None:
     outcomes = [
         is_open for attack in ATTACKS.values() for is_open in (await unprotected.results(attack)).values()
@@ -79,15 +105,16 @@ async def test_the_list_does_succeed_without_isolation(unprotected: Scene) -> No
     assert len(outcomes) > 60
 
 
-async def test_killing_everyone_kills_the_command_only(newest: Scene) -> None:
+@pytest.mark.parametrize("isolated", ["this kernel", "enclosed"], indirect=True)
+async def test_killing_everyone_kills_the_command_only(isolated: Scene) -> None:
     # Not isolated, this would be the end of the machine: so nothing is killed if the runner can be.
     guarded = "kill -0 $RUNNER 2>/dev/null && exit 99; kill -9 $RUNNER; kill -9 1; kill -STOP $PPID; "
     script = guarded + "sleep 1000 & echo on; kill -9 -1; wait $!; echo $?"
-    result = await newest.attacker.run(["sh", "-c", script], env=newest.variables)
+    result = await isolated.attacker.run(["sh", "-c", script], env=isolated.variables)
     assert (result.exit_code, result.stdout) == (0, "on\n137\n")
-    os.kill(int(newest.variables["SIBLING"]), 0)
+    os.kill(int(isolated.variables["SIBLING"]), 0)
     with pytest.raises(WorkspaceTimeoutError):
-        await newest.attacker.run(["sh", "-c", "kill -STOP $PPID; sleep 1000"], timeout=1)
+        await isolated.attacker.run(["sh", "-c", "kill -STOP $PPID; sleep 1000"], timeout=1)
 
 
 async def test_the_environment_holds_no_key(newest: Scene) -> None:

@@ -73,7 +73,13 @@ async def test_each_failing_check_says_why_without_hiding_the_others(monkeypatch
 
 
 async def test_how_well_commands_are_isolated_is_told_to_people_and_to_prometheus() -> None:
-    isolation = {"level": "weak", "setting": "warn", "findings": ["a command could do it"]}
+    isolation = {
+        "level": "weak",
+        "setting": "warn",
+        "findings": ["a command could do it"],
+        "enclosed": True,
+        "not_enclosed_because": None,
+    }
     async with HealthServer("127.0.0.1", 0, {}, version="1.2.3", isolation=isolation) as server:
         readiness = Readiness.model_validate_json((await get(server, "/readyz")).content)
         metrics = await get(server, "/metrics")
@@ -81,6 +87,7 @@ async def test_how_well_commands_are_isolated_is_told_to_people_and_to_prometheu
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert 'stigmer_runner_isolation{level="weak"} 1\n' in metrics.text
     assert 'stigmer_runner_isolation{level="full"} 0\n' in metrics.text
+    assert "stigmer_runner_enclosed 1\n" in metrics.text
 
 
 async def test_a_runner_that_is_not_ready_is_alive_all_the_same() -> None:

@@ -16,6 +16,7 @@ from pydantic_ai.workspaces import WorkspaceError, WorkspaceTimeoutError
 from agent_runner.confinement.policy import Policy
 from agent_runner.workspace import CommandLauncher, SessionWorkspace, StreamName, command_output_listener
 from agent_runner.workspace.command_policy import command_policy
+from bubblewrap import working_bubblewrap
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans can be adopted on Linux only")
 
@@ -67,7 +68,13 @@ RETURNING = [shape for shape in SHAPES if "supervisor" not in shape]
 
 
 # Without isolation, and where signals are not confined, all processes are found by their parents.
-POLICIES = {"isolated": None, "isolated, old kernel": 5, "not isolated": 0}
+POLICIES = {
+    "isolated": None,
+    "isolated, old kernel": 5,
+    "not isolated": 0,
+    "enclosed": None,
+    "enclosed, old kernel": 5,
+}
 
 
 @pytest.fixture(params=POLICIES)
@@ -77,6 +84,8 @@ async def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGene
     if abi is not None:
         policy = policy._replace(landlock_abi=abi) if abi else Policy()
     async with CommandLauncher(policy=policy) as launcher:
+        if "enclosed" in request.param:
+            launcher.bubblewrap = working_bubblewrap()
         yield SessionWorkspace(tmp_path, launcher=launcher)
 
 
@@ -156,25 +165,30 @@ async def test_the_last_words_of_a_process_substitution_are_kept(workspace: Sess
 
 
 RUNNER = """
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
-from agent_runner.workspace import CommandLauncher, SessionWorkspace, command_output_listener
+from agent_runner.workspace import Bubblewrap, CommandLauncher, SessionWorkspace, command_output_listener
 
 async def main():
     async with CommandLauncher() as launcher:
+        if sys.argv[2] == "enclosed":
+            launcher.bubblewrap = Bubblewrap.find(os.environ["PATH"])
         workspace = SessionWorkspace(Path(sys.argv[1]), launcher=launcher)
         command_output_listener.set(lambda stream, text: print(launcher.zygote_pid, flush=True))
-        commands = (workspace.run(["sh", "-c", script]) for script in sys.argv[2:])
+        commands = (workspace.run(["sh", "-c", script]) for script in sys.argv[3:])
         await asyncio.gather(*commands, return_exceptions=True)
 
 asyncio.run(main())
 """
 
 
-async def test_nothing_is_left_when_the_runner_is_killed(tmp_path: Path, token: str) -> None:
+@pytest.mark.parametrize("kind", ["not enclosed", "enclosed"])
+async def test_nothing_is_left_when_the_runner_is_killed(kind: str, tmp_path: Path, token: str) -> None:
+    if kind == "enclosed":
+        working_bubblewrap()
     scripts = [script_of(shape, token, "sleep 1000") for shape in SHAPES]
     runner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", RUNNER, str(tmp_path), *scripts, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", RUNNER, str(tmp_path), kind, *scripts, stdout=asyncio.subprocess.PIPE
     )
     assert runner.stdout is not None
     async with asyncio.timeout(BOUND_SECONDS):

@@ -10,14 +10,17 @@ from pydantic_ai.workspaces import WorkspaceBackend
 from pydantic_ai.workspaces.conformance import WorkspaceBackendSuite
 
 from agent_runner.workspace import CommandLauncher, SessionWorkspace
+from bubblewrap import working_bubblewrap
 
 
 class TestSessionWorkspaceConforms(WorkspaceBackendSuite):
     """Every rule, but for background jobs: here they end with their command."""
 
-    @pytest.fixture
-    async def launcher(self) -> AsyncGenerator[CommandLauncher]:
+    @pytest.fixture(params=["not enclosed", "enclosed"])
+    async def launcher(self, request: pytest.FixtureRequest) -> AsyncGenerator[CommandLauncher]:
         async with CommandLauncher() as launcher:
+            if request.param == "enclosed":
+                launcher.bubblewrap = working_bubblewrap()
             yield launcher
 
     @pytest.fixture

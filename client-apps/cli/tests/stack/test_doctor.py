@@ -133,11 +133,11 @@ def test_files_of_others_in_the_workspace_are_noticed(stack_home: StackHome) -> 
 
 def test_weak_isolation_of_commands_is_shown_with_what_it_lets_through(stack_home: StackHome) -> None:
     stack_home.start()
-    assert _findings(stack_home)[1]["isolation of commands"] == ("passed", "level full")
+    assert _findings(stack_home)[1]["isolation of commands"] == ("passed", "level full, in bubblewrap")
     stack_home.order("runner-weak")
-    found = "a command could read another session's file"
-    assert _findings(stack_home)[1]["isolation of commands"] == ("warning", f"level weak; {found}")
-    assert f"isolation of commands: weak; {found}\n" in stack_home.stigmer("server", "status").stdout
+    told = "weak, without bubblewrap (it is not installed); a command could read another session's file"
+    assert _findings(stack_home)[1]["isolation of commands"] == ("warning", f"level {told}")
+    assert f"isolation of commands: {told}\n" in stack_home.stigmer("server", "status").stdout
 
 
 def test_a_broken_configuration_is_a_finding(stack_home: StackHome) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from agent_runner.confinement.policy import Policy
 from agent_runner.settings import RunnerSettings
 from agent_runner.workspace import (
+    Bubblewrap,
     CommandLauncher,
     DiskQuotas,
     Isolation,
@@ -57,7 +58,9 @@ async def open_commands(
     ) as launcher:
         granted = _granted_processes(settings.sandbox_processes)
         await calibrate_process_limit(launcher, granted)
-        isolation = await measure_isolation(launcher, settings.sandbox)
+        isolation = await measure_isolation(
+            launcher, settings.sandbox, Bubblewrap.find(command_variables.get("PATH", ""))
+        )
         isolation.log()
         launcher.refusal, launcher.warning = isolation.refusal, isolation.warning
         recalibrating = asyncio.create_task(_recalibrate(launcher, granted))

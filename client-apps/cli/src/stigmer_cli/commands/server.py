@@ -187,8 +187,9 @@ def _describe(current: StackStatus) -> str:
         if component is not None and component.reason:
             lines.append(f"  {component.reason}")
         if component is not None and component.isolation:
+            enclosure = "" if component.enclosure is None else f", {component.enclosure}"
             findings = "".join(f"; {finding}" for finding in component.isolation_findings)
-            lines.append(f"  isolation of commands: {component.isolation}{findings}")
+            lines.append(f"  isolation of commands: {component.isolation}{enclosure}{findings}")
     return "\n".join(lines)
 
 

@@ -29,6 +29,8 @@ class Health:
     """Where the component tells it."""
     isolation: str | None = None
     """How well a runner isolates commands: `full`, `good`, `partial`, `weak` or `none`."""
+    enclosure: str | None = None
+    """Whether bubblewrap hides from them what they may not use, and if not, why; None: not told."""
     isolation_findings: tuple[str, ...] = ()
     """What commands could do that they should not."""
 
@@ -94,10 +96,18 @@ def _read_readiness(status: int, body: bytes) -> Health:
         ready = document["ready"] is True and status == http.client.OK
         isolation = cast("dict[str, Any]", document.get("isolation") or {})
         level, findings = isolation.get("level"), tuple(map(str, isolation.get("findings", ())))
+        enclosure = _read_enclosure(isolation)
     except (ValueError, KeyError, TypeError, AttributeError):
         return Health(ready=False, reason=f"/readyz answered {status} without a readiness document")
     reason = None if ready else "; ".join(failed) or f"/readyz answered {status}"
-    return Health(ready, reason, version, None if level is None else str(level), findings)
+    return Health(ready, reason, version, None if level is None else str(level), enclosure, findings)
+
+
+def _read_enclosure(isolation: "dict[str, Any]") -> str | None:
+    if isolation.get("enclosed"):
+        return "in bubblewrap"
+    reason = isolation.get("not_enclosed_because")
+    return None if reason is None else f"without bubblewrap ({reason})"
 
 
 def _why(error: Exception) -> str:

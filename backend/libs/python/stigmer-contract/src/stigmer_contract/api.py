@@ -258,6 +258,10 @@ class IsolationState(_Resource):
     """`STIGMER_SANDBOX`; with `require`, commands are refused below `partial`."""
     findings: list[str] = []
     """What commands can do that they should not, in words."""
+    enclosed: bool = False
+    """Whether bubblewrap hides from commands what they may not use, besides; no level depends on it."""
+    not_enclosed_because: str | None = None
+    """Why it does not."""
 
 
 class Readiness(_Resource):

@@ -118,7 +118,8 @@ class HealthServer:
         return (200 if ready else 503), json.dumps(body).encode()
 
     def _metrics(self) -> bytes:
-        level = self._isolation["level"] if self._isolation else None
+        isolation = self._isolation or {}
+        level, enclosed = isolation.get("level"), isolation.get("enclosed", False)
         lines = [
             "# HELP stigmer_runner_isolation How well commands are isolated: 1 for the level that holds.",
             "# TYPE stigmer_runner_isolation gauge",
@@ -126,6 +127,9 @@ class HealthServer:
                 f'stigmer_runner_isolation{{level="{each}"}} {int(each == level)}'
                 for each in ISOLATION_LEVELS
             ),
+            "# HELP stigmer_runner_enclosed Whether bubblewrap encloses commands, besides.",
+            "# TYPE stigmer_runner_enclosed gauge",
+            f"stigmer_runner_enclosed {int(bool(enclosed))}",
         ]
         return ("\n".join(lines) + "\n").encode("ascii")
 

@@ -4,6 +4,7 @@ from agent_runner.workspace.command_environment import command_environment
 from agent_runner.workspace.command_policy import command_policy
 from agent_runner.workspace.directories import open_named_directory, open_session_directory
 from agent_runner.workspace.disk_quota import DiskQuotas
+from agent_runner.workspace.enclosure import Bubblewrap
 from agent_runner.workspace.errors import FileOperationFailed
 from agent_runner.workspace.isolation import Isolation, IsolationLevel, measure_isolation
 from agent_runner.workspace.launcher import CommandLauncher
@@ -14,6 +15,7 @@ from agent_runner.workspace.session_workspace import SessionWorkspace
 from agent_runner.workspace.web_access import WebAccess
 
 __all__ = [
+    "Bubblewrap",
     "CommandLauncher",
     "DiskQuotas",
     "FileOperationFailed",

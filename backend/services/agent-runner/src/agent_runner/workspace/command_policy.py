@@ -88,9 +88,9 @@ def program_directories(path: str, home: Path) -> list[str]:
         seen.add(directory)
         found.update(dict.fromkeys(_installation(directory, home)))
         pending += _directories_linked_from(directory)
-    outside = [part for part in found if not _is_beneath(part, _SYSTEM_PROGRAMS)]
+    outside = [part for part in found if not is_beneath(part, _SYSTEM_PROGRAMS)]
     return sorted(
-        part for part in outside if not _is_beneath(part, [other for other in outside if other != part])
+        part for part in outside if not is_beneath(part, [other for other in outside if other != part])
     )
 
 
@@ -115,7 +115,7 @@ def _directories_linked_from(directory: str) -> list[str]:
             )
     except OSError:
         return []
-    return sorted(place for place in found if not _is_beneath(place, _SYSTEM_PROGRAMS))
+    return sorted(place for place in found if not is_beneath(place, _SYSTEM_PROGRAMS))
 
 
 def _configuration() -> list[str]:
@@ -150,5 +150,5 @@ def _holds(directory: str, inner: Path) -> bool:
     return Path(os.path.realpath(directory)) in (inner, *inner.parents)
 
 
-def _is_beneath(path: str, directories: Iterable[str]) -> bool:
+def is_beneath(path: str, directories: Iterable[str]) -> bool:
     return any(path == directory or path.startswith(f"{directory}/") for directory in directories)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from pydantic_ai.workspaces import WorkspaceError
 
 from agent_runner.confinement.landlock import SCOPE_ABI, TRUNCATE_ABI
 from agent_runner.settings import SandboxSetting
+from agent_runner.workspace.enclosure import Bubblewrap
 from agent_runner.workspace.launcher import CommandLauncher
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class Isolation:
     setting: SandboxSetting
     findings: tuple[str, ...] = ()
     """What commands can do that they should not, or why that could not be found out."""
+    not_enclosed_because: str | None = "it was not tried"
+    """Why bubblewrap does not enclose commands, besides; None: it does."""
 
     @property
     def is_enough(self) -> bool:
@@ -85,14 +88,25 @@ class Isolation:
 
     def log(self) -> None:
         """Say it in one line, loudly where something has to be known."""
+        enclosed = "in bubblewrap"
+        if self.not_enclosed_because is not None:
+            enclosed = f"without bubblewrap ({self.not_enclosed_because})"
         if self.warning is None:
-            logger.info("isolation of commands: %s", self.level)
+            logger.info("isolation of commands: %s, %s", self.level, enclosed)
         else:
-            logger.warning("isolation of commands: %s. %s", self.level, self.refusal or self.warning)
+            logger.warning(
+                "isolation of commands: %s, %s. %s", self.level, enclosed, self.refusal or self.warning
+            )
 
     def to_json(self) -> dict[str, Any]:
         """As the contract's `IsolationState`."""
-        return {"level": self.level.value, "setting": self.setting, "findings": list(self.findings)}
+        return {
+            "level": self.level.value,
+            "setting": self.setting,
+            "findings": list(self.findings),
+            "enclosed": self.not_enclosed_because is None,
+            "not_enclosed_because": self.not_enclosed_because,
+        }
 
     def _because(self) -> str:
         return "; ".join(self.findings) or "no reason found"
@@ -117,6 +131,8 @@ attacks = {
     "read the runner's environment": read_environments,
     "signal the runner": lambda: os.kill(runner, 0),
     "connect to a port of this machine": connect,
+    "see that another session's file exists": lambda: os.stat(victim),
+    "change the times of another session's file": lambda: os.utime(victim),
     "write in its own directory": lambda: open(mine, "w").write("x"),
 }
 done = []
@@ -134,26 +150,48 @@ _FILES: Final = {
     "change another session's file",
     "empty another session's file",
 }
+_UNCONFINED: Final = {
+    "see that another session's file exists",
+    "change the times of another session's file",
+}
+"""Landlock leaves these open, for whoever knows the path; an enclosure does not."""
 
 
-async def measure_isolation(launcher: CommandLauncher, setting: SandboxSetting) -> Isolation:
-    """Try attacks through the launcher, as commands that every session could run."""
+async def measure_isolation(
+    launcher: CommandLauncher, setting: SandboxSetting, bubblewrap: Bubblewrap | None = None
+) -> Isolation:
+    """Try attacks through the launcher, as commands that every session could run.
+
+    They are first tried enclosed, where there is a bubblewrap; the launcher keeps it if it holds.
+    """
     if setting == "off":
         return Isolation(IsolationLevel.NONE, setting, ("it was turned off",))
     if not (launcher.policy.landlock_abi or launcher.policy.has_seccomp):
         return Isolation(IsolationLevel.NONE, setting, ("this kernel has neither Landlock nor seccomp",))
+    reason: str | None = "it is not installed"
+    if bubblewrap is not None:
+        launcher.bubblewrap = bubblewrap
+        enclosed, open_ends = await _measure(launcher, setting)
+        if enclosed.level is not IsolationLevel.NONE and not open_ends:
+            return replace(enclosed, not_enclosed_because=None)
+        reason = "; ".join(enclosed.findings) or f"commands could {' and '.join(open_ends)}"
+        launcher.bubblewrap = None
+    isolation, _ = await _measure(launcher, setting)
+    return replace(isolation, not_enclosed_because=reason)
+
+
+async def _measure(launcher: CommandLauncher, setting: SandboxSetting) -> tuple[Isolation, list[str]]:
+    """The level as things are, and what is open besides and does not count for it."""
     try:
-        succeeded = await _attack(launcher)
+        succeeded = set(await _attack(launcher))
     except (WorkspaceError, OSError, ValueError) as error:
-        return Isolation(IsolationLevel.NONE, setting, (f"the self-test failed: {error}",))
+        return Isolation(IsolationLevel.NONE, setting, (f"the self-test failed: {error}",)), []
     if _ALLOWED not in succeeded:
-        return Isolation(IsolationLevel.NONE, setting, ("commands cannot write in their own directory",))
-    succeeded.remove(_ALLOWED)
-    return Isolation(
-        _level(set(succeeded), launcher.policy.landlock_abi),
-        setting,
-        tuple(f"a command could {attack}" for attack in succeeded),
-    )
+        return Isolation(IsolationLevel.NONE, setting, ("commands cannot write in their own directory",)), []
+    counted = succeeded - _UNCONFINED - {_ALLOWED}
+    findings = tuple(f"a command could {attack}" for attack in sorted(counted))
+    isolation = Isolation(_level(counted, launcher.policy.landlock_abi), setting, findings)
+    return isolation, sorted(succeeded & _UNCONFINED)
 
 
 def _level(succeeded: set[str], landlock_abi: int) -> IsolationLevel:

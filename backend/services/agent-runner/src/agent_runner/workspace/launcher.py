@@ -1,4 +1,4 @@
-"""Starts commands through the zygote, and restarts that where it has died. One launcher serves one runner.
+"""Starts commands through a zygote, and a new one where that has died. One launcher serves one runner.
 
 A command gets a scrubbed environment, no input, and a session of its own; nothing it started outlives it.
 What it may use is the launcher's policy, and the directories that the caller adds.
@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -27,6 +27,7 @@ from agent_runner.confinement.policy import Network, Policy
 from agent_runner.workspace.command_environment import command_environment
 from agent_runner.workspace.command_policy import command_policy
 from agent_runner.workspace.disk_quota import CHECK_SECONDS, DiskQuotas, DiskWatch
+from agent_runner.workspace.enclosure import Bubblewrap, View
 from agent_runner.workspace.running_command import (
     MAX_OUTPUT_BYTES,
     CommandEnd,
@@ -34,7 +35,7 @@ from agent_runner.workspace.running_command import (
     RunningCommand,
 )
 from agent_runner.workspace.web_access import WebAccess
-from agent_runner.workspace.zygote_process import ZygoteProcess
+from agent_runner.workspace.zygotes import Zygote, Zygotes
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +70,13 @@ class CommandLauncher:
         the system's. `policy` holds every command; default: the strongest this machine allows. `quotas`
         bound what they may write, default: nothing does; `web` is what `network: web` means.
         """
-        self._temporary_root = str(temporary_root or tempfile.gettempdir())
         self._base_environment = dict(
             command_environment({}) if base_environment is None else base_environment
         )
         self.policy = command_policy(self._base_environment.get("PATH", "")) if policy is None else policy
         """What commands may use; read before each command, so a change holds from the next one on."""
+        self.bubblewrap: Bubblewrap | None = None
+        """What commands are enclosed with, besides; read before each command, too."""
         self.refusal: str | None = None
         """Why commands of agents are not run at all, told instead of running them."""
         self.warning: str | None = None
@@ -83,35 +85,33 @@ class CommandLauncher:
         """How many commands there were so far."""
         self._quotas = DiskQuotas(None) if quotas is None else quotas
         self._web = WebAccess() if web is None else web
-        self._zygote: ZygoteProcess | None = None
+        self._zygotes = Zygotes(str(temporary_root or tempfile.gettempdir()))
         self._is_closed = False
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
 
     async def __aenter__(self) -> Self:
         """Start the zygote now, while the runner has little to hide and little to copy."""
-        self._living_zygote()
-        return self
+        with self._zygotes.use():
+            return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Kill what runs, and end the zygote."""
+        """Kill what runs, and end the zygotes."""
         await self.close()
 
     @property
     def zygote_pid(self) -> int | None:
-        """Pid of the zygote, for diagnosis; None before the first command."""
-        return None if self._zygote is None else self._zygote.pid
+        """Pid of the zygote that is not enclosed, for diagnosis; None before the first command."""
+        return self._zygotes.pid
 
     async def close(self) -> None:
-        """Kill what runs, end the zygote, and refuse later commands. Can be called again."""
+        """Kill what runs, end the zygotes, and refuse later commands. Can be called again."""
         self._is_closed = True
         in_hand = dict(self._in_hand)
         for command in in_hand:
             command.kill(EndCause.CALLER)
         if in_hand:
             await asyncio.wait(in_hand.values())
-        zygote, self._zygote = self._zygote, None
-        if zygote is not None:
-            await asyncio.to_thread(zygote.stop)
+        await self._zygotes.close()
 
     async def run(
         self,
@@ -140,28 +140,51 @@ class CommandLauncher:
         policy = self._web.allow(policy or self.policy, network)
         merged = {**self._base_environment, **self._web.environment(network), **environment}
         _check_text(argv, merged)
-        policy = policy._replace(
-            writable=(*policy.writable, *map(str, writable)), protected=(1, os.getpid(), os.getpgrp())
-        )
+        policy = policy._replace(writable=(*policy.writable, *map(str, writable)))
+        view = None if self.bubblewrap is None else View.of(directory, policy)
+        # Inside an enclosure nobody else has a number.
+        others = () if view is not None else (os.getpid(), os.getpgrp())
         request = {
             "argv": list(argv),
             "env": merged,
-            "temporary_root": self._temporary_root,
-            "policy": policy.to_request(),
+            "directory": None if view is None else view.directory,
+            "policy": policy._replace(protected=(1, *others)).to_request(),
         }
-        loop = asyncio.get_running_loop()
+        disk_is_own, loop = not writable, asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
         self.started_commands += 1
         for _ in range(START_TRIES):
-            command = await self._start(directory)
-            remaining = None if deadline is None else max(0.0, deadline - loop.time())
-            disk = self._quotas.watch(directory, is_own=not writable)
-            end = await self._attend(command, request, remaining, disk)
-            if end.supervisor is not None or end.report is not None or end.cause is not None:
-                return await self._result_of(end, argv, timeout_seconds)
-        raise _could_not_start("the process that starts commands keeps dying")
+            with self._zygote(view) as zygote:
+                command = await self._start(zygote, directory)
+                if command is None:
+                    continue
+                remaining = None if deadline is None else max(0.0, deadline - loop.time())
+                disk = self._quotas.watch(directory, is_own=disk_is_own)
+                watching = asyncio.create_task(_watch(command, directory, disk))
+                whole = request | {"temporary_root": zygote.temporary_root}
+                end = await self._attend(zygote, command, whole, remaining, watching)
+                if end.supervisor is not None or end.report is not None or end.cause is not None:
+                    return await self._result_of(zygote, end, argv, timeout_seconds)
+        raise _could_not_start(f"the process that starts commands keeps dying{await self._why(view)}")
 
-    async def _start(self, directory: int) -> RunningCommand:
+    @contextlib.contextmanager
+    def _zygote(self, view: View | None) -> Generator[Zygote]:
+        if self._is_closed:
+            raise _could_not_start("the runner is stopping")
+        with contextlib.ExitStack() as used:
+            try:
+                zygote = used.enter_context(self._zygotes.use(self.bubblewrap, view))
+            except OSError as error:
+                raise _could_not_start(error.strerror) from error
+            yield zygote
+
+    async def _why(self, view: View | None) -> str:
+        if self.bubblewrap is None or view is None:
+            return ""
+        return f": {await asyncio.to_thread(self.bubblewrap.why_not, view)}"
+
+    async def _start(self, zygote: Zygote, directory: int) -> RunningCommand | None:
+        """Hand a command over; None where the zygote does not live any more."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             try:
                 control, their_control = socket.socketpair()
@@ -173,57 +196,24 @@ class CommandLauncher:
                     theirs.callback(os.close, writer)
             except OSError as error:
                 raise _could_not_start(error.strerror) from error
-            await self._hand_over([their_control.fileno(), *(writer for _, writer in pipes), directory])
-            command = RunningCommand(control, *(reader for reader, _ in pipes))
+            descriptors = [their_control.fileno(), *(writer for _, writer in pipes), directory]
+            if not await _hand_over(zygote, descriptors):
+                return None
+            readers = (reader for reader, _ in pipes)
+            command = RunningCommand(control, *readers, has_our_pids=not zygote.process.is_enclosed)
             ours.pop_all()
         return command
 
-    async def _hand_over(self, descriptors: list[int]) -> None:
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + SEND_SECONDS
-        while True:
-            zygote = self._living_zygote()
-            try:
-                zygote.send(descriptors)
-            except BlockingIOError:  # more commands at once than its queue holds
-                if loop.time() > give_up_at:
-                    zygote.kill()
-                await asyncio.sleep(0.005)
-            except OSError as error:
-                if error.errno not in (errno.EPIPE, errno.ECONNRESET):
-                    raise _could_not_start(error.strerror) from error
-                zygote.kill()
-            else:
-                return
-
-    def _living_zygote(self) -> ZygoteProcess:
-        if self._is_closed:
-            raise _could_not_start("the runner is stopping")
-        if self._zygote is not None and not self._zygote.is_alive():
-            logger.warning("the process that starts commands died; starting a new one")
-            self._zygote.stop()
-            self._zygote = None
-        if self._zygote is None:
-            try:
-                self._zygote = ZygoteProcess()
-            except OSError as error:
-                raise _could_not_start(error.strerror) from error
-        return self._zygote
-
-    def _replace_zygote(self) -> None:
-        if self._zygote is not None:
-            self._zygote.kill()
-
     async def _attend(
         self,
+        zygote: Zygote,
         command: RunningCommand,
         request: Mapping[str, object],
         timeout_seconds: float | None,
-        disk: DiskWatch | None,
+        watching: "asyncio.Task[None]",
     ) -> CommandEnd:
         """Wait in a task of its own, so that a cancelled caller leaves nothing behind."""
-        watching = None if disk is None else asyncio.create_task(_watch_disk(disk, command))
-        task = asyncio.create_task(command.run(request, timeout_seconds, on_silence=self._replace_zygote))
+        task = asyncio.create_task(command.run(request, timeout_seconds, on_silence=zygote.process.kill))
         self._in_hand[command] = task
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:
@@ -234,20 +224,19 @@ class CommandLauncher:
                 {task}
             )  # cancelled once more the caller goes, and the task still does its work
             if not task.cancelled() and task.exception() is None:
-                await self._sweep(task.result())
+                await _sweep(zygote, task.result())
             raise
         finally:
-            if watching is not None:
-                watching.cancel()
-                await asyncio.wait({watching})  # it uses the directory, which is closed next
             del self._in_hand[command]
+            watching.cancel()
+            await asyncio.wait({watching})  # it uses the directory, which is closed next
 
     async def _result_of(
-        self, end: CommandEnd, argv: Sequence[str], timeout_seconds: float | None
+        self, zygote: Zygote, end: CommandEnd, argv: Sequence[str], timeout_seconds: float | None
     ) -> CommandResult:
         stdout = end.stdout.decode("utf-8", errors="replace")
         stderr = end.stderr.decode("utf-8", errors="replace")
-        await self._sweep(end)
+        await _sweep(zygote, end)
         if end.cause is EndCause.TIMEOUT:
             raise WorkspaceTimeoutError(
                 f"command timed out after {timeout_seconds:g}s and was killed", stdout=stdout, stderr=stderr
@@ -257,6 +246,8 @@ class CommandLauncher:
                 f"the command was killed by the disk quota: {end.killed_because}; remove files that are not "
                 "needed any more"
             )
+        if end.cause is EndCause.DIRECTORY:
+            raise WorkspaceUnavailableError("the workspace directory was removed while the command ran")
         if end.cause is EndCause.OUTPUT:
             raise WorkspaceOutputLimitError(
                 f"the command wrote over {MAX_OUTPUT_BYTES >> 20} MiB and was killed; redirect its output "
@@ -278,17 +269,35 @@ class CommandLauncher:
             logger.warning("%d processes of a command could not be killed", end.report["survivors"])
         return CommandResult(exit_code=int(end.report["exit_code"]), stdout=stdout, stderr=stderr)
 
-    async def _sweep(self, end: CommandEnd) -> None:
-        """Where the supervisor died or hangs, see that the zygote kills what it leaves behind."""
-        zygote = self._zygote
-        if end.report is not None or zygote is None:
-            return
-        logger.warning("the supervisor of a command died or hangs; killing what it left behind")
-        if not await asyncio.to_thread(zygote.sweep, end, SWEEP_SECONDS):
-            logger.error(
-                "processes of a command may still run: the process that starts commands does not answer"
-            )
-            zygote.kill()
+
+async def _hand_over(zygote: Zygote, descriptors: list[int]) -> bool:
+    """Let the zygote have them; whether it lived to take them."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + SEND_SECONDS
+    while True:
+        try:
+            zygote.process.send(descriptors)
+        except BlockingIOError:  # more commands at once than its queue holds
+            if loop.time() > give_up_at:
+                zygote.process.kill()
+            await asyncio.sleep(0.005)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                raise _could_not_start(error.strerror) from error
+            zygote.process.kill()
+            return False
+        else:
+            return True
+
+
+async def _sweep(zygote: Zygote, end: CommandEnd) -> None:
+    """Where the supervisor died or hangs, see that the zygote kills what it leaves behind."""
+    if end.report is not None:
+        return
+    logger.warning("the supervisor of a command died or hangs; killing what it left behind")
+    if not await asyncio.to_thread(zygote.process.sweep, end, SWEEP_SECONDS):
+        logger.error("processes of a command may still run: the process that starts commands does not answer")
+        zygote.process.kill()
 
 
 def _preview(output: bytes) -> str:
@@ -299,12 +308,15 @@ def _preview(output: bytes) -> str:
     return f"{text}\n[cut here: {PREVIEW_BYTES >> 10} KiB of what the command wrote are shown]\n"
 
 
-async def _watch_disk(disk: DiskWatch, command: RunningCommand) -> None:
+async def _watch(command: RunningCommand, directory: int, disk: DiskWatch | None) -> None:
     """Look until cancelled. A directory that cannot be looked at is no reason to kill."""
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         with contextlib.suppress(OSError):
-            reason = await asyncio.to_thread(disk.why_over)
+            if os.fstat(directory).st_nlink == 0:  # in an enclosure the command itself cannot see that
+                command.kill(EndCause.DIRECTORY)
+                return
+            reason = None if disk is None else await asyncio.to_thread(disk.why_over)
             if reason is not None:
                 command.kill(EndCause.DISK, reason)
                 return

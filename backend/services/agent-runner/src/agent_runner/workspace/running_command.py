@@ -49,6 +49,8 @@ class EndCause(Enum):
     """It wrote more than `MAX_OUTPUT_BYTES`."""
     DISK = "disk"
     """It, or its session, took more of the disk than it may."""
+    DIRECTORY = "directory"
+    """The directory it works in was removed."""
     CALLER = "caller"
     """Whoever waited for it no longer does, or its output could not be shown."""
 
@@ -62,7 +64,7 @@ class CommandEnd:
     report: Mapping[str, Any] | None
     """The supervisor's report, as `zygote` describes it; None: the supervisor died without one."""
     supervisor: int | None
-    """Pid of the supervisor; None: it never started, and neither did the command."""
+    """Pid of the supervisor, as its zygote has it; None: it never started, and neither did the command."""
     is_hanging: bool
     """Whether the supervisor lives but did not answer in time."""
     stdout: bytes
@@ -85,8 +87,14 @@ class _Output:
 class RunningCommand:
     """A command that the zygote was asked to start. Belongs to the event loop it is made in."""
 
-    def __init__(self, control: socket.socket, stdout: int, stderr: int) -> None:
-        """Takes over the control socket and the reading ends of the two streams."""
+    def __init__(
+        self, control: socket.socket, stdout: int, stderr: int, *, has_our_pids: bool = True
+    ) -> None:
+        """Takes over the control socket and the reading ends of the two streams.
+
+        `has_our_pids`: whether its processes have the same numbers here as where they are started.
+        """
+        self._has_our_pids = has_our_pids
         self._loop = asyncio.get_running_loop()
         self._control = control
         self._messages = bytearray()
@@ -112,7 +120,7 @@ class RunningCommand:
         self._killed.set_result(None)
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_WR)
-        if self._supervisor is not None and not self._report.done():
+        if self._supervisor is not None and self._has_our_pids and not self._report.done():
             with contextlib.suppress(OSError):
                 os.kill(self._supervisor, signal.SIGCONT)  # its own command may have stopped it
 

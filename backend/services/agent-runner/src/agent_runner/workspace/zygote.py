@@ -6,15 +6,17 @@ secrets.
 
 For each command the runner sends one byte over FD, with four descriptors: a control socket, the command's
 stdout and stderr, and its directory. Over the control socket goes a length (4 bytes, big-endian) and a
-request `{"argv": [...], "env": {...}, "temporary_root": "...", "policy": {...}}`, the policy as
-`Policy.to_request` gives it; back come lines of JSON: `{"supervisor": pid}` once, then one report, either
-`{"exit_code": n, "survivors": n}` or `{"stage": "fork"|"directory"|"confinement"|"exec", "errno": n}`. End of
-file from the runner, by intent or by its death, means: kill everything. Over FD goes back `pid` and a line
-feed for each supervisor that died without a report, once its processes are gone too.
+request `{"argv": [...], "env": {...}, "directory": "...", "temporary_root": "...", "policy": {...}}`, the
+policy as `Policy.to_request` gives it, the directory's path null except where bubblewrap encloses the zygote.
+Back come lines of JSON: `{"supervisor": pid}` once, then one report: `{"exit_code": n, "survivors": n}` or
+`{"stage": "fork"|"directory"|"confinement"|"exec", "errno": n}`. End of file from the runner, by intent or
+by its death, means: kill everything. Over FD goes back `pid` and a line feed for each supervisor that died
+without a report, once its processes are gone too.
 """
 # ruff: noqa: PTH100, PTH102, PTH106, PTH120 - pathlib would be a good part of what this process loads
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -292,6 +294,8 @@ def execute(
     stage = "directory"
     try:
         os.setsid()
+        if request["directory"] is not None:
+            directory = open_again(request["directory"], directory)
         os.fchdir(directory)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(stdout, 1)
@@ -308,6 +312,18 @@ def execute(
         os.write(failure, b"%s %d" % (stage.encode("ascii"), error.errno or 0))
     finally:
         os._exit(127)
+
+
+def open_again(path: str, directory: int) -> int:
+    """The same directory as this enclosure shows it: from the one outside, `..` would lead outside.
+
+    Raises:
+        OSError: ESTALE: what is shown there is another one.
+    """
+    shown = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not os.path.samestat(os.fstat(shown), os.fstat(directory)):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return shown
 
 
 def reset_signals() -> None:

@@ -1,6 +1,7 @@
 """The zygote as the runner holds it: a child process and a socket. What goes on inside it is `zygote`."""
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,14 +19,17 @@ from agent_runner.workspace.running_command import CommandEnd
 STOP_SECONDS: Final = 15.0
 """Longest wait for the zygote to end; it first kills every command that still runs."""
 
+ENCLOSING_SECONDS: Final = 5.0
+"""Longest wait for bubblewrap to tell which process it started."""
+
 _SCRIPT = Path(__file__).with_name("zygote.py")
 
 
 class ZygoteProcess:
     """A zygote, and the socket it takes commands from. `stop` and `sweep` block."""
 
-    def __init__(self) -> None:
-        """Start it.
+    def __init__(self, enclosure: Sequence[str] = ()) -> None:
+        """Start it, with the command line of `enclosure` before its own.
 
         Raises:
             OSError: no process or descriptor is to be had.
@@ -32,26 +37,45 @@ class ZygoteProcess:
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
         self._swept = bytearray()
-        self._lock = threading.Lock()
-        try:
-            with theirs:
+        self._lock, self._announcing = threading.Lock(), threading.Lock()
+        self._enclosed_pid: int | None = None
+        self._announcement: int | None = None
+        """Where bubblewrap tells which process it started, until that is read."""
+        with contextlib.ExitStack() as passed:
+            passed.enter_context(theirs)
+            descriptors = [theirs.fileno()]
+            try:
+                if enclosure:
+                    self._announcement, writer = os.pipe()
+                    passed.callback(os.close, writer)
+                    descriptors.append(writer)
+                    enclosure = [enclosure[0], "--info-fd", str(writer), *enclosure[1:]]
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-E", str(_SCRIPT), str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
+                    [*enclosure, sys.executable, "-I", "-S", "-E", str(_SCRIPT), str(theirs.fileno())],
+                    pass_fds=descriptors,
                     env={},
                     cwd="/",
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl-C in a terminal is the runner's to handle
                 )
-        except OSError:
-            self._control.close()
-            raise
+            except OSError:
+                self._close()
+                raise
+        self.is_enclosed = bool(enclosure)
+        """Whether its pids, and those of its commands, are other processes' outside."""
 
     @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
+    def pid(self) -> int | None:
+        """Its process id; None: bubblewrap could not start it."""
+        if not self.is_enclosed:
+            return self._process.pid
+        with self._announcing:
+            if self._announcement is not None:
+                self._enclosed_pid = _read_announcement(self._announcement)
+                os.close(self._announcement)
+                self._announcement = None
+        return self._enclosed_pid
 
     def is_alive(self) -> bool:
         """Whether it has not ended."""
@@ -68,10 +92,12 @@ class ZygoteProcess:
 
     def sweep(self, end: CommandEnd, timeout_seconds: float) -> bool:
         """Kill a supervisor that hangs, and wait until its orphans are dead; whether that was reported."""
-        # Stopped by a command, perhaps.
-        self._process.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)  # stopped by a command, perhaps
         if end.supervisor is None:
             return not end.is_hanging
+        if end.is_hanging and self.is_enclosed:
+            self.kill()
+            return True
         if end.is_hanging:  # else its pid may be another's by now
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(end.supervisor, signal.SIGKILL)
@@ -82,14 +108,15 @@ class ZygoteProcess:
                     [self._control], [], [], max(0.0, give_up_at - time.monotonic())
                 )
                 chunk = self._control.recv(4096) if readable else b""
-                if not chunk:  # too late, or the zygote died
-                    return False
+                if not chunk:  # too late, or the zygote died, and with it all that shared its enclosure
+                    return bool(readable) and self.is_enclosed
                 self._swept += chunk
             self._swept = self._swept.replace(line, b"")
         return True
 
     def kill(self) -> None:
-        """End it at once. Commands that run go on, watched by their supervisors."""
+        """End it at once. Commands that run go on, watched by their supervisors; enclosed ones die too."""
+        self._signal(signal.SIGKILL)
         self._process.kill()
         self._process.wait()
 
@@ -100,3 +127,32 @@ class ZygoteProcess:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._close()
+
+    def _signal(self, number: int) -> None:
+        """Signal the zygote itself, while whoever is to reap it is there: else its pid may be another's."""
+        if self.is_alive() and self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def _close(self) -> None:
+        self._control.close()
+        with self._announcing:
+            if self._announcement is not None:
+                os.close(self._announcement)
+                self._announcement = None
+
+
+def _read_announcement(descriptor: int) -> int | None:
+    """The pid that bubblewrap announces, as this process sees it."""
+    said, give_up_at = b"", time.monotonic() + ENCLOSING_SECONDS
+    while select.select([descriptor], [], [], max(0.0, give_up_at - time.monotonic()))[0]:
+        chunk = os.read(descriptor, 4096)
+        if not chunk:
+            break
+        said += chunk
+    try:
+        pid: int = json.loads(said)["child-pid"]
+    except (ValueError, KeyError):
+        return None
+    return pid

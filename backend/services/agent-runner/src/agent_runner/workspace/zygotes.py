@@ -1,0 +1,130 @@
+"""The zygotes of a launcher: one for all commands or, where bubblewrap encloses them, one for each view.
+
+Starts them when they are needed, replaces those that died, and ends enclosed ones that have nothing to do.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+
+from agent_runner.workspace.enclosure import Bubblewrap, View
+from agent_runner.workspace.zygote_process import ZygoteProcess
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS: Final = 60.0
+"""How long an enclosure is kept for the session's next command; a new one takes some 50 ms (2026-11)."""
+MAX_IDLE: Final = 16
+"""How many are kept so; each takes about 10 MB."""
+
+
+class Zygote:
+    """A zygote in use: its process, and where its commands have their temporary directories."""
+
+    def __init__(self, temporary_root: str, bubblewrap: Bubblewrap | None, view: View | None) -> None:
+        """Start it, enclosed where both are given.
+
+        Raises:
+            OSError: no process, descriptor or directory is to be had.
+        """
+        self.temporary_root = temporary_root
+        self.users = 0
+        """How many commands are, or are about to be, in its hands."""
+        self._own_root: str | None = None
+        enclosure = list[str]()
+        if bubblewrap is not None and view is not None:
+            self._own_root = self.temporary_root = f"{temporary_root}/stigmer-{os.urandom(16).hex()}"
+            os.mkdir(self._own_root, 0o700)  # noqa: PTH102 - paths here are text
+            enclosure = bubblewrap.arguments(view, self._own_root)
+        try:
+            self.process = ZygoteProcess(enclosure)
+        except OSError:
+            self._remove_root()
+            raise
+
+    def stop(self) -> None:
+        """End it and all that it runs. Blocks."""
+        self.process.stop()
+        self._remove_root()
+
+    def _remove_root(self) -> None:
+        if self._own_root is not None:
+            shutil.rmtree(self._own_root, ignore_errors=True)
+
+
+class Zygotes:
+    """All of a launcher's. Belongs to one event loop."""
+
+    def __init__(self, temporary_root: str) -> None:
+        """Temporary directories are made in `temporary_root`."""
+        self._temporary_root = temporary_root
+        self._living: dict[View | None, Zygote] = {}
+        self._idle: dict[View, asyncio.TimerHandle] = {}
+        """Those that wait for their end, the longest idle first."""
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def pid(self) -> int | None:
+        """Pid of the one that is not enclosed; None where there is none."""
+        zygote = self._living.get(None)
+        return None if zygote is None else zygote.process.pid
+
+    @contextmanager
+    def use(self, bubblewrap: Bubblewrap | None = None, view: View | None = None) -> Generator[Zygote]:
+        """The one for a view, started where there is none that lives, and kept while it is in use.
+
+        Without a view: the one that is not enclosed.
+
+        Raises:
+            OSError: no process, descriptor or directory is to be had.
+        """
+        zygote = self._living_one(bubblewrap, view)
+        zygote.users += 1
+        try:
+            yield zygote
+        finally:
+            zygote.users -= 1
+            if view is not None and zygote.users == 0 and self._living.get(view) is zygote:
+                self._let_rest(view)
+
+    async def close(self) -> None:
+        """End all of them."""
+        for view in list(self._idle):
+            self._wake(view)
+        living, self._living = self._living, {}
+        await asyncio.gather(*(asyncio.to_thread(zygote.stop) for zygote in living.values()), *self._ending)
+
+    def end_enclosed(self) -> None:
+        """End the enclosed ones that are idle; their views are not wanted any more."""
+        for view in list(self._idle):
+            self._end(view)
+
+    def _living_one(self, bubblewrap: Bubblewrap | None, view: View | None) -> Zygote:
+        self._wake(view)
+        zygote = self._living.get(view)
+        if zygote is not None and not zygote.process.is_alive():
+            logger.warning("the process that starts commands died; starting a new one")
+            self._living.pop(view).stop()
+            zygote = None
+        if zygote is None:
+            zygote = self._living[view] = Zygote(self._temporary_root, bubblewrap, view)
+        return zygote
+
+    def _wake(self, view: View | None) -> None:
+        if view is not None and view in self._idle:
+            self._idle.pop(view).cancel()
+
+    def _let_rest(self, view: View) -> None:
+        self._idle[view] = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end, view)
+        if len(self._idle) > MAX_IDLE:
+            self._end(next(iter(self._idle)))
+
+    def _end(self, view: View) -> None:
+        self._wake(view)
+        task = asyncio.create_task(asyncio.to_thread(self._living.pop(view).stop))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)

@@ -1,0 +1,216 @@
+"""Bubblewrap around commands: when it is used, what it shows, and when an enclosure ends."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agent_runner.commands import Commands, open_commands
+from agent_runner.settings import load_settings
+from agent_runner.workspace import (
+    CommandLauncher,
+    IsolationLevel,
+    SessionWorkspace,
+    command_environment,
+    zygotes,
+)
+from bubblewrap import working_bubblewrap
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has namespaces")
+
+BOUND_SECONDS = 20.0
+
+
+@pytest.fixture
+async def launcher(tmp_path: Path) -> AsyncGenerator[CommandLauncher]:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    async with CommandLauncher(temporary_root=temporary) as launcher:
+        launcher.bubblewrap = working_bubblewrap()
+        yield launcher
+
+
+def session(root: Path, launcher: CommandLauncher, name: str = "session") -> SessionWorkspace:
+    directory = root / "sessions" / name
+    directory.mkdir(parents=True)
+    return SessionWorkspace(directory, launcher=launcher)
+
+
+def enclosures() -> list[psutil.Process]:
+    """Those of this process, each by the program that waits for its end."""
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.name() == "bwrap" and child.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+async def until_none_is_left() -> None:
+    async with asyncio.timeout(BOUND_SECONDS):
+        while enclosures():  # noqa: ASYNC110 - other processes raise no event
+            await asyncio.sleep(0.02)
+
+
+async def test_commands_see_their_session_and_no_other(tmp_path: Path, launcher: CommandLauncher) -> None:
+    session(tmp_path, launcher, "other")
+    mine = session(tmp_path, launcher, "mine")
+    root = tmp_path / "sessions"
+    places = f"{root}/mine {root}/other ../other /var /boot /proc/{os.getpid()}"
+    seen = await mine.run(
+        ["sh", "-c", f"for place in {places}; do test -e $place && echo $place; done; echo $$"]
+    )
+    there, pid = seen.stdout.splitlines()
+    assert there == f"{tmp_path}/sessions/mine"
+    assert int(pid) < 100
+
+
+async def test_what_a_command_writes_is_in_the_workspace_and_the_users_own(
+    tmp_path: Path, launcher: CommandLauncher
+) -> None:
+    mine = session(tmp_path, launcher)
+    assert (await mine.run(["sh", "-c", "mkdir a; echo on >a/file; exit 3"])).exit_code == 3
+    written = tmp_path / "sessions/session/a/file"
+    assert written.read_text(encoding="utf-8") == "on\n"
+    assert (written.stat().st_uid, written.stat().st_gid) == (os.geteuid(), os.getegid())
+
+
+async def test_shared_memory_is_the_sessions_own(tmp_path: Path, launcher: CommandLauncher) -> None:
+    first, second = session(tmp_path, launcher, "first"), session(tmp_path, launcher, "second")
+    assert (await first.run(["sh", "-c", "echo on >/dev/shm/known; cat /dev/shm/known"])).stdout == "on\n"
+    assert (await second.run(["cat", "/dev/shm/known"])).exit_code == 1
+    assert not Path("/dev/shm/known").exists()  # noqa: ASYNC240 - a directory in memory
+
+
+async def test_one_enclosure_serves_a_session_and_ends_when_nothing_is_to_do(
+    tmp_path: Path, launcher: CommandLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zygotes, "IDLE_SECONDS", 1.0)
+    mine = session(tmp_path, launcher)
+    for _ in range(3):
+        await asyncio.gather(*(mine.run(["true"]) for _ in range(3)))
+    assert len(enclosures()) == 1
+    [temporary] = (tmp_path / "temporary").iterdir()
+    await until_none_is_left()
+    async with asyncio.timeout(BOUND_SECONDS):
+        while temporary.exists():  # noqa: ASYNC110 - it goes a moment later
+            await asyncio.sleep(0.02)
+
+
+async def test_no_more_than_some_enclosures_wait_for_work(
+    tmp_path: Path, launcher: CommandLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zygotes, "MAX_IDLE", 2)
+    for number in range(4):
+        await session(tmp_path, launcher, str(number)).run(["true"])
+    async with asyncio.timeout(BOUND_SECONDS):
+        while len(enclosures()) > 2:  # noqa: ASYNC110 - other processes raise no event
+            await asyncio.sleep(0.02)
+    assert len(enclosures()) == 2
+
+
+async def test_a_directory_that_is_made_anew_gets_an_enclosure_of_its_own(
+    tmp_path: Path, launcher: CommandLauncher
+) -> None:
+    mine = session(tmp_path, launcher)
+    directory = tmp_path / "sessions/session"
+    await mine.run(["true"])
+    directory.rename(tmp_path / "elsewhere")
+    directory.mkdir()
+    await mine.run(["sh", "-c", "echo on >file"])
+    assert [path.name for path in directory.iterdir()] == ["file"]
+
+
+async def test_an_enclosure_that_is_killed_is_replaced(tmp_path: Path, launcher: CommandLauncher) -> None:
+    mine = session(tmp_path, launcher)
+    await mine.run(["true"])
+    [enclosure] = enclosures()
+    [zygote] = enclosure.children()
+    zygote.kill()
+    await until_none_is_left()
+    assert (await mine.run(["echo", "again"])).stdout == "again\n"
+
+
+# --- whether it is used -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Path]:
+    """A directory of programs, for `PATH`."""
+    directory = tmp_path / "programs"
+    directory.mkdir()
+    yield directory
+
+
+async def opened(path: str) -> tuple[Commands, bool]:
+    """Commands as the runner opens them with that `PATH`, and whether they are enclosed."""
+    environ = command_environment({**os.environ, "PATH": path})
+    async with open_commands(load_settings({"STIGMER_TOKEN": "none"}), environ) as commands:
+        return commands, commands.launcher.bubblewrap is not None
+
+
+async def test_bubblewrap_is_used_where_it_works() -> None:
+    working_bubblewrap()
+    commands, is_enclosed = await opened(os.environ["PATH"])
+    assert (commands.isolation.not_enclosed_because, is_enclosed) == (None, True)
+    assert commands.isolation.level is IsolationLevel.FULL
+    assert enclosures() == []
+
+
+async def test_where_it_is_missing_commands_run_without_and_that_is_said(
+    programs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (programs / "sh").symlink_to("/bin/sh")
+    with caplog.at_level("INFO"):
+        commands, is_enclosed = await opened(str(programs))
+    assert (commands.isolation.level, is_enclosed) == (IsolationLevel.FULL, False)
+    said = "isolation of commands: full, without bubblewrap (it is not installed)"
+    assert said in [record.getMessage() for record in caplog.records]
+    assert commands.isolation.to_json()["enclosed"] is False
+
+
+async def test_one_that_hides_nothing_is_found_out(programs: Path) -> None:
+    # Runs what follows `--`, which is what a bubblewrap that encloses nothing would do.
+    stand_in = programs / "bwrap"
+    stand_in.write_text(
+        '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n', encoding="utf-8"
+    )
+    stand_in.chmod(0o755)
+    commands, is_enclosed = await opened(f"{programs}:{os.environ['PATH']}")
+    assert not is_enclosed
+    assert commands.isolation.not_enclosed_because == (
+        "commands could change the times of another session's file and see that another session's file exists"
+    )
+    assert commands.isolation.level is IsolationLevel.FULL
+
+
+OPEN = """
+import asyncio, os
+from agent_runner.commands import open_commands
+from agent_runner.settings import load_settings
+
+async def main():
+    settings = load_settings({"STIGMER_TOKEN": "none"})
+    async with open_commands(settings, {"PATH": os.environ["PATH"]}) as commands:
+        print(commands.isolation.level, commands.isolation.not_enclosed_because)
+
+asyncio.run(main())
+"""
+
+
+def test_where_namespaces_are_forbidden_commands_run_without() -> None:
+    working_bubblewrap()
+    unshare = shutil.which("unshare")
+    assert unshare is not None
+    # In a namespace of its own a limit can be set that holds for nobody else.
+    forbid = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
+    argv = [unshare, "--user", "--map-root-user", "sh", "-c", forbid, "sh", sys.executable, "-c", OPEN]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    level, _, reason = done.stdout.partition(" ")
+    assert level == "full", done.stdout
+    assert "bwrap: " in reason
