@@ -72,6 +72,10 @@ class ImageRegistry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._client.close()
+        self.end()
+
+    def end(self) -> None:
+        """Nobody answers any more; idempotent."""
         assert self._process is not None
         self._process.terminate()
         self._process.wait(START_TIMEOUT_SECONDS)

@@ -19,7 +19,11 @@ from signed_image import (
     write_login,
 )
 from stack_home import StackHome, make_stack_home
-from stigmer_cli.containers import Engine, ImageReference
+from stigmer_cli.config import load_configuration
+from stigmer_cli.containers import Engine, Image, ImageReference
+from stigmer_cli.errors import ImageUntrusted
+from stigmer_cli.runner_container.pull_report import ImagePuller
+from stigmer_cli.runner_container.resolution import ChosenImage, ImageWish, choose_image
 from stigmer_cli.runner_container.verification import expected_signer
 from stigmer_release.registry import Manifest, Repository, open_repository
 
@@ -233,6 +237,108 @@ def test_a_registry_that_is_gone_and_a_trust_root_that_is_none_are_said(
     assert ": there is nothing to check signatures by: " in no_root.stderr.splitlines()[1]
     assert "error: " in gone.stderr
     assert "Traceback" not in gone.stderr
+
+
+def _choose(engine: Engine, home: StackHome) -> tuple[str | None, list[str]]:
+    """What a start would run, as `require` demands, and what it says."""
+    configuration = load_configuration(home.environment | {"STIGMER_VERIFY": "require"})
+    said: list[str] = []
+    chosen = choose_image(engine, configuration, ImageWish(), ImagePuller(configuration, said.append))
+    return chosen.digest, said
+
+
+def test_an_image_that_is_here_is_verified_where_that_is_required(
+    engine: Engine,
+    home: StackHome,
+    registry: ImageRegistry,
+    repository: Repository,
+    image: Manifest,
+    sigstore: LocalSigstore,
+) -> None:
+    assert home.stigmer("runner", "pull", "--verify", "off").returncode == 0
+    unsigned = home.stigmer("server", "start", "--verify", "require")
+    attach_signature(repository, sigstore, image)
+    attach_provenance(repository, sigstore, image)
+
+    asked = _choose(engine, home)
+    registry.end()
+    from_copies = _choose(engine, home)
+
+    assert (unsigned.returncode, unsigned.stderr.splitlines()[0]) == (
+        3,
+        f"error: could not verify the image '{repository.name}:1.2.3': "
+        f"no signature is attached to {image.digest}",
+    )
+    assert asked == from_copies
+    digest, [line] = asked
+    assert digest == image.digest
+    assert line.startswith(
+        f"verified {repository.name}:1.2.3@{image.digest}: signed by {RELEASE_WORKFLOW.identity}"
+    )
+
+
+@pytest.mark.parametrize("engine", ["docker"], indirect=True)
+def test_copies_of_signatures_vouch_for_nothing(
+    engine: Engine, home: StackHome, repository: Repository, image: Manifest, sigstore: LocalSigstore
+) -> None:
+    attach_signature(repository, sigstore, image)
+    attach_provenance(repository, sigstore, image)
+    assert home.stigmer("runner", "pull", "--verify", "require").returncode == 0
+    [copy] = (home.path / "data" / "signatures").iterdir()
+    copy.write_text(copy.read_text("utf-8").replace("dsseEnvelope", "other"), encoding="utf-8")
+    home.environment["STIGMER_SIGNER"] = "https://github.com/acme/other@refs/heads/main"
+
+    with pytest.raises(ImageUntrusted, match="no signature on it holds: it is signed by "):
+        _choose(engine, home)
+
+
+@pytest.mark.parametrize("engine", ["docker"], indirect=True)
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--use-local-image"], "'dev-local': it was built on this machine"),
+        (["--image-archive", "/no/image.tar"], "'/no/image.tar': it is an archive"),
+    ],
+)
+def test_what_came_from_no_registry_is_refused_where_a_signature_is_required(
+    home: StackHome, flags: list[str], reason: str
+) -> None:
+    refused = home.stigmer("server", "start", "--verify", "require", *flags)
+
+    assert refused.returncode == 3
+    assert refused.stderr.splitlines() == [
+        f"error: could not verify the image {reason}, so no signature is attached to it",
+        "",
+        "hint: pass `--verify off` to use it as it is",
+    ]
+
+
+ONE, TWO, THREE = (f"sha256:{digit * 64}" for digit in "123")
+
+
+@pytest.mark.parametrize(
+    ("reference", "digest"),
+    [
+        ("ghcr.io/acme/one:1", ONE),
+        ("ghcr.io/acme/two:1", TWO),
+        (f"ghcr.io/acme/two:1@{THREE}", THREE),
+        (f"ghcr.io/acme/two@{THREE}", THREE),
+        ("ghcr.io/acme/three:1", None),
+        ("runner:1", ONE),
+        (f"sha256:{'a' * 64}", None),
+        ("no reference", None),
+    ],
+)
+def test_of_an_image_that_several_repositories_share_the_digest_is_that_of_the_one_named(
+    reference: str, digest: str | None
+) -> None:
+    digests = (
+        *("<none>@<none>", f"ghcr.io/acme/one@{ONE}", f"runner@{ONE}"),
+        *(f"ghcr.io/acme/two@{TWO}", f"ghcr.io/acme/two@{THREE}"),
+    )
+    image = Image("sha256:0", (), digests, {}, 1, "amd64", "")
+
+    assert ChosenImage(reference, image).digest == digest
 
 
 WORKFLOW = "https://github.com/stigmer/stigmer/.github/workflows/build-agent-runner-image.yml"

@@ -196,7 +196,7 @@ def _describe(current: StackStatus) -> str:
 def describe_container(container: ContainerStatus, current: StackStatus) -> str:
     """The runner's container in a few lines."""
     lines = [f"runner's container: {container.name or 'none'} in {container.engine}"]
-    built = "built here" if container.digest is None else container.digest
+    built = "built or loaded here" if container.digest is None else container.digest
     lines.append(f"  image   {container.image} ({built}), version {container.image_version}")
     if container.memory_bytes is not None:
         limit = container.memory_limit_bytes / 1024**2

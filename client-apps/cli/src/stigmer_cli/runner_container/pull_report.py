@@ -5,7 +5,7 @@ A broken connection is tried again; layers that have arrived stay. How to pull i
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from stigmer_cli.config import Configuration
@@ -14,7 +14,7 @@ from stigmer_cli.containers.credentials import Credentials, find_credentials
 from stigmer_cli.containers.errors import EngineGone, ImageError, RateLimited, RegistryUnreachable
 from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, PullProgress
 from stigmer_cli.containers.registry import layer_sizes
-from stigmer_cli.runner_container.verification import verify_image
+from stigmer_cli.runner_container.verification import verify_image, verify_present
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -37,7 +37,7 @@ class _Display(Protocol):
 
 
 class ImagePuller:
-    """Pulls images for one command; use it as `Pull` of `resolution`."""
+    """Pulls images for one command; use it as `Bringer` of `resolution`."""
 
     def __init__(
         self,
@@ -91,6 +91,18 @@ class ImagePuller:
             finally:
                 display.close()
         raise AssertionError("the last try returns or raises")
+
+    def verify_present(self, reference: ImageReference, digests: Sequence[str]) -> None:
+        """Verifies an image that is here.
+
+        Raises:
+            ImageUntrusted: it is not signed as `runner.verify` demands.
+            ImageError: its registry does not tell.
+        """
+        credentials = find_credentials(reference.registry, self._configuration.environment)
+        found = verify_present(reference, digests, self._configuration, credentials)
+        if not self._is_quiet:
+            self._report(found.said)
 
     def _verify(self, reference: ImageReference, credentials: Credentials | None) -> ImageReference:
         """With the digest that was verified, so that nothing else is pulled."""

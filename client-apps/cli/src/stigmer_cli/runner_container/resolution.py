@@ -4,24 +4,35 @@ In this order: an archive, the newest local build, what an earlier archive held,
 exactly this version.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Protocol
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.containers.errors import ImageNotFound
 from stigmer_cli.errors import ConfigurationError, ImageIncompatible, ImageUnavailable
 from stigmer_cli.runner_container.released_image import release_reference
+from stigmer_cli.runner_container.verification import refuse_unverifiable
 from stigmer_contract.versions import LOCAL_VERSION, is_compatible
 
 _TITLE_LABEL = "org.opencontainers.image.title"
 _VERSION_LABEL = "org.opencontainers.image.version"
 _TITLE = "agent-runner"
 
-Pull = Callable[[Engine, ImageReference], Image]
-"""Pulls an image and shows how it goes."""
+
+class Bringer(Protocol):
+    """Brings images from registries, and tells whether they are whose they must be."""
+
+    def __call__(self, engine: Engine, reference: ImageReference) -> Image:
+        """Verifies it as `runner.verify` says, pulls it, and shows how it goes."""
+        ...
+
+    def verify_present(self, reference: ImageReference, digests: Sequence[str]) -> None:
+        """Verifies an image that is here, by the digests under which its registry has it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,19 +64,33 @@ class ChosenImage:
 
     @property
     def digest(self) -> str | None:
-        """In its registry; None for what was built or loaded here."""
-        return self.image.digests[0].rpartition("@")[2] if self.image.digests else None
+        """Under which its registry has it; None for what was built or loaded here."""
+        named = _parse(self.reference)
+        is_named = named is not None and named.digest in self.digests
+        return named.digest if named and is_named else next(iter(self.digests), None)
+
+    @property
+    def digests(self) -> list[str]:
+        """Under which its registry has it: with Podman the index's and the image's own."""
+        wanted = _parse(self.reference)
+        found = [_parse(one) for one in self.image.digests]
+        return [one.digest for one in found if one and wanted and one.digest and one.name == wanted.name]
 
 
-def choose_image(engine: Engine, configuration: Configuration, wish: ImageWish, pull: Pull) -> ChosenImage:
+def choose_image(
+    engine: Engine, configuration: Configuration, wish: ImageWish, bring: Bringer
+) -> ChosenImage:
     """The image, present and fit for this version and machine.
 
     Raises:
         ContainersError: the engine or a registry does not give it.
         ImageUnavailable: it is not here, and must not or cannot be pulled.
         ImageIncompatible: it is not fit.
+        ImageUntrusted: `runner.verify` requires a signature, and none holds.
         ConfigurationError: `runner.image` is no reference.
     """
+    if configuration.runner_verify == "require":
+        _refuse_unverifiable(wish)
     if wish.archive is not None:
         chosen = _require(engine, engine.images.load(wish.archive))
     elif wish.use_local_image:
@@ -74,8 +99,9 @@ def choose_image(engine: Engine, configuration: Configuration, wish: ImageWish, 
         chosen = _loaded_earlier(engine, *wish.loaded)
     elif (kept := _current(engine, configuration, wish)) is not None:
         chosen = kept
+        _verify_present(chosen, configuration, bring)
     else:
-        chosen = _configured(engine, configuration, wish.must_pull, pull)
+        chosen = _configured(engine, configuration, wish.must_pull, bring)
     check_image(chosen, engine)
     return chosen
 
@@ -94,7 +120,7 @@ def _current(engine: Engine, configuration: Configuration, wish: ImageWish) -> C
     return None if image is None else ChosenImage(reference, image)
 
 
-def _configured(engine: Engine, configuration: Configuration, must_pull: bool, pull: Pull) -> ChosenImage:
+def _configured(engine: Engine, configuration: Configuration, must_pull: bool, bring: Bringer) -> ChosenImage:
     text = wanted_reference(configuration)
     try:
         reference = ImageReference.parse(text)
@@ -103,14 +129,38 @@ def _configured(engine: Engine, configuration: Configuration, must_pull: bool, p
     policy = "always" if must_pull else configuration.runner_pull_policy
     found = None if policy == "always" else find_image(engine, reference)
     if found is not None:
-        return ChosenImage(text, found)
+        chosen = ChosenImage(text, found)
+        _verify_present(chosen, configuration, bring)
+        return chosen
     if policy == "never":
         raise ImageUnavailable(
             f"could not start the runner: the image {text!r} is not here, and `runner.pullPolicy` is never",
             "run `stigmer runner pull`",
             can_retry=False,
         )
-    return ChosenImage(text, pull(engine, reference))
+    return ChosenImage(text, bring(engine, reference))
+
+
+def _parse(reference: str) -> ImageReference | None:
+    try:
+        return ImageReference.parse(reference)
+    except ValueError:  # an id, or `<none>@<none>`
+        return None
+
+
+def _refuse_unverifiable(wish: ImageWish) -> None:
+    if wish.archive is not None:
+        raise refuse_unverifiable(str(wish.archive), "it is an archive")
+    if wish.use_local_image:
+        raise refuse_unverifiable("dev-local", "it was built on this machine")
+    if wish.loaded is not None:
+        raise refuse_unverifiable(wish.loaded[0], "it came from an archive")
+
+
+def _verify_present(chosen: ChosenImage, configuration: Configuration, bring: Bringer) -> None:
+    """What is pulled is verified before; what is here already only where that is required."""
+    if configuration.runner_verify == "require":
+        bring.verify_present(ImageReference.parse(chosen.reference), chosen.digests)
 
 
 def find_image(engine: Engine, reference: ImageReference) -> Image | None:

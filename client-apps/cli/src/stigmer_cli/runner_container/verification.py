@@ -3,6 +3,7 @@
 What is verified is a digest, and that digest is pulled then. How signatures are checked is `signatures`'.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -12,6 +13,7 @@ from stigmer_cli.containers.credentials import Credentials
 from stigmer_cli.containers.registry import attached_documents
 from stigmer_cli.errors import ImageUntrusted
 from stigmer_cli.runner_container.released_image import REPOSITORY
+from stigmer_cli.runner_container.signature_copies import copied_documents, copy_documents
 
 if TYPE_CHECKING:
     from stigmer_cli.runner_container.signatures import Statement
@@ -35,7 +37,7 @@ class Verification:
 def verify_image(
     reference: ImageReference, configuration: Configuration, credentials: Credentials | None
 ) -> Verification:
-    """Verifies as `runner.verify` says.
+    """Verifies an image before it is pulled, as `runner.verify` says.
 
     Raises:
         ImageUntrusted: it must be signed and is not, is signed by somebody else, or that cannot be told.
@@ -47,11 +49,7 @@ def verify_image(
         return Verification(reference, f"{reference} is not verified: `runner.verify` is off")
     if signer is None:
         if mode == "require":
-            raise _untrusted(
-                reference,
-                "nobody is named who may sign it",
-                "set `runner.signer` to the workflow that signs it",
-            )
+            raise _unsigned(reference)
         return Verification(
             reference, f"{reference} is not verified: it is not Stigmer's own, and `runner.signer` is not set"
         )
@@ -59,6 +57,49 @@ def verify_image(
     if not bundles:
         raise _untrusted(reference, f"no signature is attached to {digest}", _OTHERWISE)
     return _judge(replace(reference, digest=digest), digest, signer, bundles, configuration)
+
+
+def verify_present(
+    reference: ImageReference,
+    digests: Sequence[str],
+    configuration: Configuration,
+    credentials: Credentials | None,
+) -> Verification:
+    """Verifies an image that is here, as `require` demands.
+
+    One of the `digests`, under which its registry has it, must hold. The registry is not asked where that was
+    verified before.
+
+    Raises:
+        ImageUntrusted, ImageError: as `verify_image`.
+    """
+    signer = expected_signer(reference, configuration.runner_signer)
+    if signer is None:
+        raise _unsigned(reference)
+    refused = _untrusted(reference, "it is not known by which digest its registry has it", _PULL)
+    for digest in digests:
+        pinned = replace(reference, digest=digest)
+        try:
+            if copies := copied_documents(configuration, digest):
+                return _judge(pinned, digest, signer, copies, configuration)
+        except ImageUntrusted:
+            pass  # the registry may have others by now
+        bundles = attached_documents(pinned, BUNDLE_TYPE, credentials, configuration.ca_bundle)[1]
+        try:
+            if bundles:
+                return _judge(pinned, digest, signer, bundles, configuration)
+            refused = _untrusted(reference, f"no signature is attached to {digest}", _OTHERWISE)
+        except ImageUntrusted as error:
+            refused = error
+    raise refused
+
+
+def refuse_unverifiable(reference: str, origin: str) -> ImageUntrusted:
+    """The error where `require` meets an image of no registry. `origin`: a clause that says whence it is."""
+    return ImageUntrusted(
+        f"could not verify the image {reference!r}: {origin}, so no signature is attached to it",
+        "pass `--verify off` to use it as it is",
+    )
 
 
 def expected_signer(reference: ImageReference, configured: str | None) -> str | None:
@@ -77,6 +118,7 @@ def expected_signer(reference: ImageReference, configured: str | None) -> str | 
 
 
 _OTHERWISE: Final = "compare it with the release's page; `--verify off` pulls it as it is"
+_PULL: Final = "run `stigmer runner pull`, which verifies it; `--verify off` uses it as it is"
 _CANNOT_TELL: Final = "try again, name a copy of the trust root in `runner.trustRoot`, or pass `--verify off`"
 
 
@@ -99,6 +141,7 @@ def _judge(
         raise _untrusted(reference, f"no provenance of it holds: {_first(refused)}", _OTHERWISE)
     if (problem := _contradiction(provenance, signature)) is not None:
         raise _untrusted(reference, problem, _OTHERWISE)
+    copy_documents(configuration, digest, bundles)
     source = signature.repository.removeprefix("https://")
     return Verification(
         reference,
@@ -125,6 +168,12 @@ def _contradiction(provenance: "Statement", signature: "Statement") -> str | Non
 
 def _first(refused: list[str]) -> str:
     return refused[0] if refused else "there is none"
+
+
+def _unsigned(reference: ImageReference) -> ImageUntrusted:
+    return _untrusted(
+        reference, "nobody is named who may sign it", "set `runner.signer` to the workflow that signs it"
+    )
 
 
 def _untrusted(reference: ImageReference, reason: str, hint: str) -> ImageUntrusted:
