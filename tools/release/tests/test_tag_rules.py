@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stigmer_release.errors import WrongVersion
-from stigmer_release.tag_rules import PullRequest, PushToMain, TagPushed, image_tags
+from stigmer_release.tag_rules import PullRequest, PushedByHand, PushToMain, TagPushed, image_tags
 from stigmer_release.versions import Stage, Version, versions_among
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -39,8 +39,10 @@ def test_a_version_takes_the_tags_that_are_its_own(
     pushed: str, released: list[str], fixed: str, moving: str
 ) -> None:
     tags = image_tags(TagPushed(Version.parse(pushed)), versions_among(released))
+    by_hand = image_tags(PushedByHand(Version.parse(pushed)), versions_among(released))
 
     assert (" ".join(tags.fixed), " ".join(tags.moving)) == (fixed, moving)
+    assert (by_hand.fixed, by_hand.moving) == ((pushed,), tags.moving)
 
 
 def test_a_pull_request_takes_no_tag_and_main_only_development_tags() -> None:

@@ -6,14 +6,30 @@ directory=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=SCRIPTDIR/engine.sh
 . "$directory/engine.sh"
 
-# The tags of this version: of a release also those that move with it.
-tags() {
-    local major minor
-    echo "$VERSION"
-    if is_release; then
-        IFS=. read -r major minor _ <<<"$VERSION"
-        printf '%s\n' "$major.$minor" "$major" latest
+# Fills tags with those that this version's images get. Of a release, which never changes, also those that move with
+# it, by the rules of all releases: forwards only.
+find_tags() { # reference...
+    local reference ids=() found complaint
+    tags=("$VERSION")
+    is_release || return 0
+    for reference in "$@"; do
+        ids+=(--image-id "$(image_id "$reference")")
+    done
+    complaint=$(mktemp)
+    if ! found=$("$directory/../../../../.venv/bin/python" -m stigmer_release tags-by-hand \
+        --repository "$IMAGE" "${ids[@]}" "$VERSION" 2>"$complaint"); then
+        found=$(sed -n 's/^error: //p' "$complaint")
+        rm "$complaint"
+        fail_push "$IMAGE:$VERSION" "$found"
     fi
+    rm "$complaint"
+    mapfile -t tags <<<"$found"
+}
+
+image_id() { # reference
+    local id
+    id=$("$engine" image inspect --format '{{.Id}}' "$1")
+    echo "sha256:${id#sha256:}"
 }
 
 log_in() {
@@ -45,23 +61,25 @@ is_logged_in() {
 reach_registry() { # what, command...
     local what=$1 output
     shift
-    if ! output=$("$@" 2>&1); then
-        local reason hint=''
-        reason=$(tail -n 1 <<<"$output")
-        is_logged_in || hint="; not logged in to $registry: run \`make docker-login REGISTRY=$registry\`"
-        fail "could not push '$what': $reason$hint"
-    fi
+    output=$("$@" 2>&1) || fail_push "$what" "$(tail -n 1 <<<"$output")"
+}
+
+fail_push() { # what, reason
+    local hint=''
+    is_logged_in || hint="; not logged in to $registry: run \`make docker-login REGISTRY=$registry\`"
+    fail "could not push '$1': $2$hint"
 }
 
 push() {
     local tag
     require_image "$IMAGE:$VERSION"
     tls_flags_for "$IMAGE"
-    while read -r tag; do
+    find_tags "$IMAGE:$VERSION"
+    for tag in "${tags[@]}"; do
         [[ $tag == "$VERSION" ]] || "$engine" tag "$IMAGE:$VERSION" "$IMAGE:$tag"
         reach_registry "$IMAGE:$tag" "$engine" push "${tls_flags[@]}" "$IMAGE:$tag"
         echo "pushed $IMAGE:$tag"
-    done < <(tags)
+    done
 }
 
 architecture_tag() { # platform
@@ -76,23 +94,25 @@ build_all() {
 }
 
 push_index() {
-    local platform tag
+    local platform tag images=()
     tls_flags_for "$IMAGE"
     for platform in "${platforms[@]}"; do
         require_image "$(architecture_tag "$platform")" build-multiarch
+        images+=("$(architecture_tag "$platform")")
     done
+    find_tags "${images[@]}"
     for platform in "${platforms[@]}"; do
         tag=$(architecture_tag "$platform")
         reach_registry "$tag" "$engine" push "${tls_flags[@]}" "$tag"
     done
-    while read -r tag; do
+    for tag in "${tags[@]}"; do
         if [[ $engine_kind == podman ]]; then
             push_index_with_podman "$IMAGE:$tag"
         else
             push_index_with_docker "$IMAGE:$tag"
         fi
         echo "pushed $IMAGE:$tag for ${platforms[*]}"
-    done < <(tags)
+    done
 }
 
 push_index_with_docker() { # reference

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import click
 
+from stigmer_cli.containers.credentials import find_credentials
 from stigmer_release import vulnerabilities
 from stigmer_release.base_images import base_images, digests
 from stigmer_release.building import build_image, summary
@@ -20,9 +21,11 @@ from stigmer_release.output import say
 from stigmer_release.plan import Trigger, event_of, outputs
 from stigmer_release.promotion import planned_tags
 from stigmer_release.promotion import promote as set_tags
+from stigmer_release.promotion import tags_by_hand as plan_by_hand
 from stigmer_release.registry import Repository, open_repository
 from stigmer_release.signing import sign_image
 from stigmer_release.smoke import try_image
+from stigmer_release.versions import Version
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 DIRECTORY = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -48,7 +51,10 @@ def event_options(function: FunctionT) -> FunctionT:
 @contextmanager
 def _opened(name: str) -> Generator[Repository]:
     user, password = os.environ.get("REGISTRY_USER"), os.environ.get("REGISTRY_PASSWORD")
-    with open_repository(name, (user, password) if user and password else None) as repository:
+    login = (user, password) if user and password else None
+    if login is None and (found := find_credentials(name.partition("/")[0], os.environ)) is not None:
+        login = (found.username, found.password)
+    with open_repository(name, login) as repository:
         yield repository
 
 
@@ -159,6 +165,18 @@ def sign(repository: str, digest: str, provenance: Path, bills: tuple[Path, ...]
     """Sign the image, its provenance and its SBOMs with cosign."""
     sign_image(f"{repository}@{digest}", provenance, list(bills))
     say(f"{repository}@{digest} is signed, with its provenance and {len(bills)} SBOMs")
+
+
+@click.command("tags-by-hand")
+@repository_option
+@click.option("--image-id", "image_ids", multiple=True, help="Of the engine's image, sha256:…")
+@click.argument("version")
+def tags_by_hand(repository: str, image_ids: tuple[str, ...], version: str) -> None:
+    """Print the tags that an engine is to push VERSION under, one a line; the last one moves last."""
+    with _opened(repository) as opened:
+        tags = plan_by_hand(opened, Version.parse(version), image_ids)
+    for tag in tags.all:
+        print(tag)
 
 
 @click.command()

@@ -1,13 +1,15 @@
 """Sets the tags of an image that was pushed by digest and has passed its smoke tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Final
 
 from stigmer_release.errors import AlreadyReleased, RegistryRefused
 from stigmer_release.registry import Manifest, Repository
-from stigmer_release.tag_rules import Event, ImageTags, image_tags
-from stigmer_release.versions import versions_among
+from stigmer_release.tag_rules import Event, ImageTags, PushedByHand, image_tags
+from stigmer_release.versions import Version, versions_among
 
 Report = Callable[[str], None]
+_NEVER_CHANGES: Final = "what is released never changes: release the next patch"
 
 
 def planned_tags(repository: Repository, event: Event) -> ImageTags:
@@ -34,10 +36,36 @@ def promote(repository: Repository, event: Event, digest: str, report: Report) -
     return tags
 
 
+def tags_by_hand(repository: Repository, version: Version, image_ids: Collection[str]) -> ImageTags:
+    """The tags that an engine is to push a version under; `image_ids`: what the engine calls its images.
+
+    Raises:
+        AlreadyReleased: the version's tag is on another image.
+        RegistryRefused: the registry refuses.
+    """
+    tags = planned_tags(repository, PushedByHand(version))
+    present = repository.manifest(str(version))
+    if present is not None and not set(image_ids) <= _ids(repository, present):
+        raise AlreadyReleased(
+            f"{repository.name}:{version} is another image, {present.digest}", _NEVER_CHANGES
+        )
+    return tags
+
+
+def _ids(repository: Repository, manifest: Manifest) -> set[str]:
+    """What engines may call the images of a manifest: by its configuration (Docker, Podman), or by its digest
+    (Docker with containerd's store)."""
+    entries = manifest.document.get("manifests")
+    if entries is None:
+        return {manifest.digest, str(manifest.document["config"]["digest"])}
+    images = [repository.manifest(str(entry["digest"])) for entry in entries]
+    return {manifest.digest}.union(*(_ids(repository, image) for image in images if image is not None))
+
+
 def _check_free(repository: Repository, tag: str, image: Manifest) -> None:
     present = repository.manifest(tag)
     if present is not None and present.digest != image.digest:
         raise AlreadyReleased(
             f"{repository.name}:{tag} is {present.digest}, and not {image.digest}",
-            "what is released never changes: release the next patch",
+            _NEVER_CHANGES,
         )

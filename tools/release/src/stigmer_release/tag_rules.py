@@ -32,7 +32,14 @@ class TagPushed:
     version: Version
 
 
-Event = PullRequest | PushToMain | TagPushed
+@dataclass(frozen=True)
+class PushedByHand:
+    """A person pushes a version with the runner's Makefile."""
+
+    version: Version
+
+
+Event = PullRequest | PushToMain | TagPushed | PushedByHand
 
 
 @dataclass(frozen=True)
@@ -58,15 +65,16 @@ def image_tags(event: Event, released: Collection[Version]) -> ImageTags:
         case PushToMain(commit):
             return ImageTags((f"dev-{commit[:_COMMIT_DIGITS]}",), ("main",))
         case TagPushed(version):
-            return _tags_of_version(version, released)
+            return ImageTags((version.git_tag, str(version)), _moving_tags(version, released))
+        case PushedByHand(version):
+            return ImageTags((str(version),), _moving_tags(version, released))
         case _:
             assert_never(event)
 
 
-def _tags_of_version(version: Version, released: Collection[Version]) -> ImageTags:
-    fixed = (version.git_tag, str(version))
+def _moving_tags(version: Version, released: Collection[Version]) -> tuple[str, ...]:
     if not version.is_release:
-        return ImageTags(fixed)
+        return ()
     newer = [other for other in released if other.is_release and other > version]
     moving: list[str] = []
     if not any((other.major, other.minor) == (version.major, version.minor) for other in newer):
@@ -75,4 +83,4 @@ def _tags_of_version(version: Version, released: Collection[Version]) -> ImageTa
         moving.append(str(version.major))
     if not newer:
         moving.append("latest")
-    return ImageTags(fixed, tuple(moving))
+    return tuple(moving)

@@ -6,8 +6,10 @@ import shlex
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import pytest
@@ -345,6 +347,44 @@ def test_a_release_is_pushed_with_its_moving_tags_and_another_version_alone(
     assert registry.digest("latest") == registry.digest("1.2.3") != ""
     with registry.pulled(engine, "1.2") as reference:
         assert engine.run_once(reference, "id -un") == "stigmer"
+
+
+def test_a_push_never_takes_a_tag_back_nor_puts_another_image_under_a_version(
+    engine: Engine, image: str, registry: ImageRegistry
+) -> None:
+    log_in(engine, registry)
+
+    def push(image: str, version: str) -> subprocess.CompletedProcess[str]:
+        with registry.tagged(engine, image, version) as reference:
+            own = registry.environment | variables_of(reference)
+            return engine.make("push-image", environment=own, check=False)
+
+    def said(*tags: str) -> str:
+        return "".join(f"pushed {registry.repository}:{tag}\n" for tag in tags)
+
+    assert push(image, "2.0.0").stdout.endswith(said("2.0.0", "2.0", "2", "latest"))
+    assert push(image, "1.2.3").stdout.endswith(said("1.2.3", "1.2", "1"))
+    assert push(image, "1.2.2").stdout.endswith(said("1.2.2"))
+    assert push(image, "1.2.3").stdout.endswith(said("1.2.3", "1.2", "1"))
+    with another_image(engine) as other:
+        refused = push(other, "1.2.3")
+    assert last_line(refused) == (
+        f"error: could not push '{registry.repository}:1.2.3': {registry.repository}:1.2.3 is another image, "
+        f"{registry.digest('1.2.3')}"
+    )
+    assert registry.digest("latest") == registry.digest("2.0.0") == registry.digest("1.2.2")
+
+
+@contextmanager
+def another_image(engine: Engine) -> Generator[str]:
+    """A small one."""
+    tag = f"localhost/stigmer-tests/other:{uuid4().hex[:12]}"
+    with TemporaryDirectory() as folder:
+        engine.call("load", "--input", str(write_image_archive(Path(folder, "image.tar"), tag)))
+    try:
+        yield tag
+    finally:
+        engine.call("rmi", tag)
 
 
 def log_in(engine: Engine, registry: ImageRegistry) -> None:
