@@ -106,6 +106,11 @@ class FaultyRegistry:
         }
         return json.dumps(manifest).encode()
 
+    @property
+    def layer(self) -> str:
+        """The digits of its digest."""
+        return self._layer_digest.removeprefix("sha256:")
+
     def is_layer(self, digest: str) -> bool:
         """Whether a blob is the layer."""
         return digest == self._layer_digest

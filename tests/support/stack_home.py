@@ -5,7 +5,9 @@ Server and runner are stand-ins that misbehave on order, or the real programs; T
 
 import json
 import os
+import pty
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -68,6 +70,26 @@ class StackHome:
             timeout=timeout_seconds,
             check=False,
         )
+
+    def stigmer_on_terminal(self, *arguments: str) -> tuple[int, str]:
+        """Runs the command with its errors on a terminal; answers the exit code and the text of it."""
+        controller, terminal = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stigmer_cli", *arguments],
+            env=self.environment | {"TERM": "xterm", "COLUMNS": "120"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        shown = b""
+        try:
+            while piece := os.read(controller, 65536):
+                shown += piece
+        except OSError:  # Linux says so where nobody holds the terminal any more
+            pass
+        os.close(controller)
+        return process.wait(60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
     def start(self, **variables: str) -> None:
         """Starts the stack, and expects it to be ready."""

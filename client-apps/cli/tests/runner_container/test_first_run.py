@@ -1,7 +1,5 @@
 """The first run brings the image: what is said meanwhile, and what of each way in which it fails."""
 
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -80,22 +78,10 @@ def test_what_happens_is_said_with_its_size_and_then_how_it_goes(
 
 def test_on_a_terminal_a_bar_shows_bytes(home: StackHome, registry: FaultyRegistry, engine: Engine) -> None:
     registry.orders.bytes_per_second = 3_000_000
-    controller, terminal = pty.openpty()
-    command = [sys.executable, "-m", "stigmer_cli", "runner", "pull"]
-    environment = home.environment | {"TERM": "xterm", "COLUMNS": "120"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=terminal)
-    os.close(terminal)
-    shown = b""
-    try:
-        while piece := os.read(controller, 65536):
-            shown += piece
-    except OSError:  # Linux says so where nobody holds the terminal any more
-        pass
-    os.close(controller)
-    assert process.wait(60) == 0
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    code, text = home.stigmer_on_terminal("runner", "pull")
+    assert code == 0, text[-300:]
     assert re.search(r"image +\S+ \d\.\d/\d\.\d MB \d\.\d MB/s 0:00:", text), text[-300:]
-    if engine.traits.kind is EngineKind.DOCKER:  # Podman tells no layers apart
+    if engine.traits.kind is EngineKind.DOCKER:  # Podman tells no layers apart where it speaks plain HTTP
         assert re.search(r"  [0-9a-f]{12} ", text), text[-300:]
 
 

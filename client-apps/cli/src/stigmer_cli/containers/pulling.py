@@ -53,14 +53,14 @@ class PullEvent:
     layer: str
     """The first digits of its digest."""
     current_bytes: int | None
-    """Downloaded so far; None where the engine does not tell (Podman)."""
+    """Downloaded so far; None where the engine does not tell: Podman, by its own call."""
     total_bytes: int | None
     is_downloaded: bool
 
 
 @dataclass(frozen=True)
 class DownloadSeen:
-    """How much of the whole image has come, as seen from outside: Podman tells no bytes."""
+    """How much of the whole image has come, as seen from outside: by its own call Podman tells no bytes."""
 
     done_bytes: int
 

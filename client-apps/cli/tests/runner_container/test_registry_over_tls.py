@@ -1,8 +1,10 @@
-"""A registry whose certificate a private authority signed: what is said, and what makes it trusted."""
+"""A registry whose certificate a private authority signed: what is said, what is shown, and what helps."""
 
+import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -69,27 +71,34 @@ def home(engine: Engine, address: str, tmp_path: Path) -> Iterator[StackHome]:
         engine.api.call("remove", "DELETE", f"/images/{reference}", query={"force": "true"})
 
 
+@contextmanager
+def _trusted(home: StackHome, engine: Engine, authority: trustme.CA, address: str) -> Generator[None]:
+    """By the command line, and by the engine: Podman's service of the command's own takes the bundle."""
+    bundle = home.path.parent / "authorities.pem"
+    authority.cert_pem.write_to_path(bundle)
+    certificates = Path(CERTIFICATES[EngineKind.DOCKER], address)
+    assert home.stigmer("config", "set", "caBundle", str(bundle)).returncode == 0
+    if engine.traits.kind is EngineKind.DOCKER:
+        certificates.mkdir(parents=True)
+        shutil.copy(bundle, certificates / "ca.crt")
+    try:
+        yield
+    finally:
+        shutil.rmtree(certificates, ignore_errors=True)
+
+
 def test_an_authority_that_is_not_known_is_said_and_with_its_certificate_the_image_comes(
     home: StackHome,
     engine: Engine,
     registry: FaultyRegistry,
     authority: trustme.CA,
     address: str,
-    tmp_path: Path,
 ) -> None:
     reference, kind = f"{address}/{REPOSITORY}:{TAG}", engine.traits.kind
     refused = home.stigmer("runner", "pull")
 
-    bundle, certificates = tmp_path / "authorities.pem", Path(CERTIFICATES[kind], address)
-    authority.cert_pem.write_to_path(bundle)
-    assert home.stigmer("config", "set", "caBundle", str(bundle)).returncode == 0
-    if kind is EngineKind.DOCKER:  # Podman's service of ours takes the bundle
-        certificates.mkdir(parents=True)
-        shutil.copy(bundle, certificates / "ca.crt")
-    try:
+    with _trusted(home, engine, authority, address):
         trusting = home.stigmer("runner", "pull")
-    finally:
-        shutil.rmtree(certificates, ignore_errors=True)
 
     error, hint = refused.stderr.splitlines()[-3], refused.stderr.splitlines()[-1]
     assert (refused.returncode, refused.stdout) == (3, "")
@@ -105,6 +114,19 @@ def test_an_authority_that_is_not_known_is_said_and_with_its_certificate_the_ima
     title = engine.traits.title
     assert trusting.stderr.splitlines()[0] == f"pulling the runner's image {reference} ({size}) with {title}"
     assert trusting.stdout.startswith(f"{reference} sha256:")
+
+
+def test_on_a_terminal_each_layer_shows_its_bytes(
+    home: StackHome, engine: Engine, registry: FaultyRegistry, authority: trustme.CA, address: str
+) -> None:
+    registry.orders.bytes_per_second = 2_000_000  # Podman tells once a second
+    with _trusted(home, engine, authority, address):
+        code, text = home.stigmer_on_terminal("runner", "pull")
+
+    assert code == 0, text[-300:]
+    size = rf"{registry.layer_bytes / 1e6:.1f} MB"
+    layer = re.escape(registry.layer[:12])
+    assert re.search(rf"  {layer} +\S+ +[1-9]\.\d/{size}", text), text[-600:]
 
 
 @pytest.mark.parametrize("engine", ["docker"], indirect=True)
