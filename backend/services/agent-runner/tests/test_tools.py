@@ -28,7 +28,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from agent_runner.confinement.policy import Policy
-from agent_runner.tools import has_side_effects, tool_capabilities
+from agent_runner.tools import has_side_effects, session_tools
 from agent_runner.workspace import CommandLauncher, SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
 
@@ -67,7 +67,7 @@ async def call_tools(
         name="test",
         deps_type=type(None),
         retries={"tools": 10},
-        capabilities=[*tool_capabilities(spec or spec_of(), workspace), *(durability or [])],
+        capabilities=[session_tools(spec or spec_of(), workspace), *(durability or [])],
     )
     run = await agent.run("go")
     results: list[Result] = []
@@ -179,7 +179,7 @@ async def test_the_model_is_told_the_timeout_that_holds(workspace: SessionWorksp
         return ModelResponse(parts=[TextPart("done")])
 
     spec = spec_of(limits={"toolTimeout": "2m"})
-    agent = Agent(FunctionModel(model), deps_type=type(None), capabilities=tool_capabilities(spec, workspace))
+    agent = Agent(FunctionModel(model), deps_type=type(None), capabilities=[session_tools(spec, workspace)])
     await agent.run("go")
     assert seen == {"timeout": "Maximum seconds to wait (default and maximum: 120)."}
 
@@ -216,13 +216,9 @@ def test_an_agent_gets_the_toolsets_it_names_and_no_others(tmp_path: Path) -> No
     workspace = SessionWorkspace(tmp_path, launcher=CommandLauncher())
 
     def ids(*tools: str) -> list[str | None]:
-        return [each.id for each in tool_capabilities(spec_of(tools=list(tools)), workspace)]
+        return [each.id for each in session_tools(spec_of(tools=list(tools)), workspace).toolsets]
 
-    assert (ids(), ids("files"), ids("files", "shell")) == (
-        [],
-        ["workspace", "files"],
-        ["workspace", "files", "shell"],
-    )
+    assert (ids(), ids("files"), ids("files", "shell")) == ([], ["files"], ["files", "shell"])
 
 
 class _Steps(JournalCallableOperationBackend[None]):

@@ -10,7 +10,7 @@ from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.models import model_settings
 from agent_runner.settings import RunnerSettings
-from agent_runner.tools import tool_capabilities
+from agent_runner.tools import session_tools
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import AgentSpec, unsupported_fields
@@ -53,5 +53,5 @@ def build_agent(
         instructions=spec.instructions,
         model_settings=model_settings(spec.model_settings, settings),
         retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
-        capabilities=[*tool_capabilities(spec, workspace, command_variables), durability],
+        capabilities=[session_tools(spec, workspace, command_variables), durability],
     )

@@ -23,7 +23,7 @@ from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import StepGate, StepJournal, duration_exceeded
 from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
-from agent_runner.models import ModelPool
+from agent_runner.models import ModelPool, ShownAnswers
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
@@ -267,10 +267,10 @@ class Leg:
         agent = build_agent(
             grant.execution.agent_name,
             grant.spec,
-            model=built.model,
+            model=ShownAnswers(built.model, self._steps.show_answer),
             settings=self._settings,
             workspace=workspace,
-            durability=JournalDurability(self._steps, writer, has_side_effects),
+            durability=JournalDurability(self._steps, has_side_effects),
             command_variables=variables,
         )
         try:

@@ -84,13 +84,17 @@ class Masker:
 
     def mask_json(self, value: JsonValue) -> JsonValue:
         """The same for every text in a JSON value, keys included."""
+        # As one text, which takes a fraction of the time: nothing that is looked for holds a NUL.
+        return self._mask_texts(value) if self._may_hold_secret("\0".join(_texts_in(value))) else value
+
+    def _mask_texts(self, value: JsonValue) -> JsonValue:
         match value:
             case str():
                 return self.mask(value)
             case list():
-                return [self.mask_json(item) for item in value]
+                return [self._mask_texts(item) for item in value]
             case dict():
-                return {self.mask(key): self.mask_json(item) for key, item in value.items()}
+                return {self.mask(key): self._mask_texts(item) for key, item in value.items()}
             case _:
                 return value
 
@@ -127,6 +131,23 @@ class Masker:
             shown += [text[shown_to:place], self._masks[spelling]]
             place = shown_to = end
         return "".join((*shown, text[shown_to:place])), text[place:]
+
+
+def _texts_in(value: JsonValue) -> list[str]:
+    texts: list[str] = []
+    to_do = [value]
+    while to_do:
+        match to_do.pop():
+            case str() as text:
+                texts.append(text)
+            case list() as items:
+                to_do += items
+            case dict() as fields:
+                texts += fields
+                to_do += fields.values()
+            case _:
+                pass
+    return texts
 
 
 class MaskedStream:

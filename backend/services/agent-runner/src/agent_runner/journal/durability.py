@@ -4,8 +4,8 @@ Written against `pydantic_ai.durable_exec` 2.62. Which step is done and which is
 `steps`; here it is only recognised what pydantic-ai is about to do.
 """
 
-from collections.abc import AsyncIterable, Awaitable, Callable
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, cast
 
 from pydantic import JsonValue
 from pydantic_ai.durable_exec import (
@@ -19,20 +19,9 @@ from pydantic_ai.durable_exec import (
     RoleBasedOperationConfig,
     ToolsetCallToolId,
 )
-from pydantic_ai.messages import (
-    AgentStreamEvent,
-    PartDeltaEvent,
-    PartStartEvent,
-    TextPart,
-    TextPartDelta,
-    ThinkingPart,
-    ThinkingPartDelta,
-)
 from pydantic_ai.tools import RunContext
 
 from agent_runner.journal.steps import StepJournal, ToolCall
-from agent_runner.journal.writer import LogWriter
-from stigmer_contract.events import ModelDelta
 
 SideEffects = Callable[[str], bool]
 """Whether the tool of this name changes anything."""
@@ -94,17 +83,9 @@ class JournalDurability(BaseDurabilityCapability[None]):
         unsupported_runtime_toolset_kinds=frozenset({"dynamic"}),
     )
 
-    def __init__(self, steps: StepJournal, writer: LogWriter, has_side_effects: SideEffects) -> None:
-        """The agent's answers are shown through `writer` while they are written."""
-
-        async def show_answer(_: RunContext[None], events: AsyncIterable[AgentStreamEvent]) -> None:
-            async for event in events:
-                delta = _delta_of(event)
-                if delta is not None:
-                    kind, text = delta
-                    writer.show(ModelDelta(turn=steps.turn, kind=kind, text=text))
-
-        super().__init__(event_stream_handler=show_answer)
+    def __init__(self, steps: StepJournal, has_side_effects: SideEffects) -> None:
+        """`has_side_effects` tells which tools are written down before they run."""
+        super().__init__()
         self._steps = steps
         self._has_side_effects = has_side_effects
 
@@ -113,31 +94,8 @@ class JournalDurability(BaseDurabilityCapability[None]):
         """Always: the agent is built for one leg and used nowhere else."""
         return True
 
-    def wrap_run_event_stream(
-        self, ctx: RunContext[None], *, stream: AsyncIterable[AgentStreamEvent]
-    ) -> AsyncIterable[AgentStreamEvent]:
-        """Leave replayed events alone: answers are shown as the model writes them, tools by the journal."""
-        return stream
-
     def get_durable_operation_backend(self) -> _JournalBackend:
         """The journal, under the bound agent's name."""
         return _JournalBackend(
             self._steps, self._has_side_effects, agent_name=self.name, model_id=self.default_model_id
         )
-
-
-def _delta_of(event: AgentStreamEvent) -> tuple[Literal["text", "thinking"], str] | None:
-    """The piece of text that a stream event brings, if any."""
-    match event:
-        case (
-            PartStartEvent(part=TextPart(content=text))
-            | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
-        ) if text:
-            return "text", text
-        case (
-            PartStartEvent(part=ThinkingPart(content=text))
-            | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=str(text)))
-        ) if text:
-            return "thinking", text
-        case _:
-            return None

@@ -33,6 +33,7 @@ from agent_runner.tools import COMMAND_TOOL
 from agent_runner.workspace import command_output_listener
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
+    ModelDelta,
     ModelPartial,
     ModelResponded,
     ToolFinished,
@@ -152,11 +153,6 @@ class StepJournal:
         """Why the execution must end as failed, once a step has found out."""
 
     @property
-    def turn(self) -> int:
-        """The answer that is being written, or was last; 0 before the first."""
-        return self._turn
-
-    @property
     def total_usage(self) -> Usage:
         """What the execution has used so far, whatever leg used it."""
         return self._usage
@@ -209,6 +205,10 @@ class StepJournal:
                 "remove limits.costUsd, or limit limits.tokens instead",
             )
         return response
+
+    def show_answer(self, kind: 'Literal["text", "thinking"]', text: str) -> None:
+        """Show a piece of the answer that is being written."""
+        self._writer.show(ModelDelta(turn=self._turn, kind=kind, text=text))
 
     async def _ask_until_answered(self, ask: Callable[[], Awaitable[JsonValue]]) -> tuple[JsonValue, int]:
         """The answer and how many requests failed before it."""

@@ -7,11 +7,13 @@ from agent_runner.models.model_faults import ModelFault, backoff_seconds, classi
 from agent_runner.models.model_pool import BuiltModel, ModelPool
 from agent_runner.models.prices import price_of
 from agent_runner.models.request_settings import model_settings
+from agent_runner.models.shown_answers import ShownAnswers
 
 __all__ = [
     "BuiltModel",
     "ModelFault",
     "ModelPool",
+    "ShownAnswers",
     "backoff_seconds",
     "classify_fault",
     "model_settings",
