@@ -22,8 +22,9 @@ def write_image_archive(
     labels: Mapping[str, str] | None = None,
     entrypoint: Sequence[str] = (),
     contents: Mapping[str, bytes] | None = None,
+    created_by: str = "a test",
 ) -> Path:
-    """Writes the archive; `contents` are executable files by their path in the image."""
+    """Writes the archive; `contents` are executables by their path, `created_by` stands in the history."""
     layer = _layer(contents or {})
     config = {
         "architecture": _architecture(),
@@ -35,7 +36,7 @@ def write_image_archive(
             "Entrypoint": list(entrypoint) or None,
         },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "a test"}],
+        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": created_by}],
     }
     config_bytes = json.dumps(config).encode()
     config_name = f"{hashlib.sha256(config_bytes).hexdigest()}.json"
