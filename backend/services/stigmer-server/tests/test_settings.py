@@ -1,5 +1,6 @@
 """The environment: what is read, and the one line that a wrong value gets."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def test_the_defaults_are_those_of_a_laptop() -> None:
     assert settings.temporal.task_queue == "agent_execution_runner"
     assert settings.temporal.tls is False
     assert (settings.reconcile_interval_seconds, settings.heartbeat_timeout_seconds) == (15, 5)
+    assert settings.audit_retention == timedelta(days=365)
     assert (settings.log_level, settings.log_format) == ("INFO", "text")
 
 
@@ -41,6 +43,7 @@ def test_the_defaults_are_those_of_a_laptop() -> None:
             "'example.com:80' is not a host name; write names without scheme and port, with commas between",
         ),
         ("STIGMER_TOKEN", "two words", "must be printable ASCII characters without spaces"),
+        ("STIGMER_AUDIT_RETENTION_DAYS", "-1", "'-1' is not a whole number of days from 0 to 99999"),
         ("STIGMER_RECONCILE_INTERVAL_SECONDS", "0", "'0' is not a number of seconds from 0.1 to 86400"),
         (
             "STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS",

@@ -72,7 +72,10 @@ class StigmerServer:
         self._log = EventLog(self._database, self._broadcast.publish_recorded, self._metrics.observe_append)
         self._blobs = BlobStore(settings.blob_directory)
         temporal = TemporalClient(settings.temporal, settings.heartbeat_timeout_seconds)
-        self._reconciler = Reconciler(self._database, temporal, settings.reconcile_interval_seconds)
+        self._audit = AuditTrail(self._database, settings.audit_retention)
+        self._reconciler = Reconciler(
+            self._database, temporal, self._audit, settings.reconcile_interval_seconds
+        )
         key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
         secrets_ = Secrets(self._database, key_file)
         executions_ = Executions(
@@ -89,7 +92,6 @@ class StigmerServer:
         credentials = Credentials(settings.token, settings.runner_token)
         self._tokens = Tokens(self._database, credentials)
         self._leases = Leases(self._database)
-        self._audit = AuditTrail(self._database)
         services = Services(
             database=self._database,
             temporal=temporal,

@@ -1,12 +1,13 @@
-"""The audit trail: who did what when to which object. Only ever appended to; never holds what a call held.
+"""The audit trail: who did what when to which object. Never holds what a call held.
 
-Entries are gathered for a moment and written together, so that a busy server pays one write for many.
+Entries are gathered for a moment and written together, so that a busy server pays one write for many. Nothing
+changes one; they go when they are old enough.
 """
 
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
@@ -24,15 +25,19 @@ WRITE_INTERVAL_SECONDS: Final = 0.25
 """So much of the trail a crash can lose."""
 MAX_WAITING: Final = 10_000
 """While the database is away; later entries are dropped, and counted in the log."""
+EXPIRED_AT_ONCE: Final = 1000
+"""So many are looked at in one transaction."""
 _MAX_TARGET_LENGTH: Final = 255
 _MAX_ACTION_LENGTH: Final = 128
 
 
 class AuditTrail:
-    """Appends entries and reads them."""
+    """Appends entries, reads them, and forgets old ones."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, retention: timedelta | None) -> None:
+        """`retention` is how long entries are kept; None: for ever."""
         self._database = database
+        self._retention = retention
         self._waiting: list[dict[str, Any]] = []
         self._dropped = 0
 
@@ -83,6 +88,18 @@ class AuditTrail:
             logger.error("%d entries of the audit trail were dropped", self._dropped)
             self._dropped = 0
 
+    async def delete_expired(self) -> None:
+        """Forget entries that are older than the retention.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        if self._retention is None:
+            return
+        oldest = datetime.now(UTC) - self._retention
+        while await self._database.write(lambda connection: _delete_expired(connection, oldest)):
+            pass
+
     async def list(self, limit: int, cursor: str | None) -> Page[AuditEntry]:
         """Entries, newest first."""
         query = select(audit_entries).order_by(audit_entries.c.sequence.desc()).limit(limit + 1)
@@ -105,6 +122,21 @@ class AuditTrail:
             ]
 
         return page_of(await self._database.read(work), limit, lambda entry: str(entry.sequence))
+
+
+def _delete_expired(connection: Connection, oldest: datetime) -> bool:
+    """Delete from the beginning of the trail; whether there may be more.
+
+    Entries stand in order of time, so that no index is needed to find the expired ones.
+    """
+    columns = (audit_entries.c.sequence, audit_entries.c.recorded_at)
+    first = connection.execute(
+        select(*columns).order_by(audit_entries.c.sequence).limit(EXPIRED_AT_ONCE)
+    ).all()
+    expired = [row.sequence for row in first if row.recorded_at < oldest]
+    if expired:
+        connection.execute(audit_entries.delete().where(audit_entries.c.sequence.in_(expired)))
+    return len(expired) == EXPIRED_AT_ONCE
 
 
 def _sequence(cursor: str) -> int:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import ExecutionCancelled, ExecutionFailed
+from stigmer_server.audit import AuditTrail
 from stigmer_server.database import Database
 from stigmer_server.errors import ServerError, TemporalUnavailable
 from stigmer_server.execution_state import ExecutionState
@@ -40,8 +41,11 @@ MAX_CONCURRENT_LOOKS: Final = 16
 class Reconciler:
     """The loop, and what is done at once for single executions."""
 
-    def __init__(self, database: Database, temporal: TemporalClient, interval_seconds: float) -> None:
+    def __init__(
+        self, database: Database, temporal: TemporalClient, audit: AuditTrail, interval_seconds: float
+    ) -> None:
         self._database = database
+        self._audit = audit
         self._temporal = temporal
         self._interval_seconds = interval_seconds
         self._looks = asyncio.Semaphore(MAX_CONCURRENT_LOOKS)
@@ -92,11 +96,12 @@ class Reconciler:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def reconcile(self) -> None:
-        """Look at every execution that has not ended."""
+        """Look at every execution that has not ended; forget what is kept for a time only."""
         await self._find_problem()
         states = await self._database.read(_load_unended)
         await asyncio.gather(*(self._look(state) for state in states))
         await self._database.write(delete_expired_keys)
+        await self._audit.delete_expired()
 
     async def _find_problem(self) -> str | None:
         problem = await self._temporal.find_problem()

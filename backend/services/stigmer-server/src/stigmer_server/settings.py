@@ -6,6 +6,7 @@ Says what a value must look like, not whether what it points to exists.
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
@@ -86,6 +87,8 @@ class Settings:
     """`STIGMER_CALLS_PER_SECOND`: most calls with one token; default 5000, 0 for no limit."""
     calls_at_once: int
     """`STIGMER_CALLS_AT_ONCE`: most calls and open streams of one token; default 5000, 0 for no limit."""
+    audit_retention: timedelta | None
+    """`STIGMER_AUDIT_RETENTION_DAYS`: how long the audit trail is kept; default 365, 0 for ever."""
     allowed_hosts: frozenset[str]
     """`STIGMER_ALLOWED_HOSTS`: names in `Host` that are answered, lower case; `*` allows every one."""
     temporal: TemporalSettings
@@ -172,6 +175,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         runner_token=runner_token,
         calls_per_second=environment.read("STIGMER_CALLS_PER_SECOND", "5000", _limit),
         calls_at_once=environment.read("STIGMER_CALLS_AT_ONCE", "5000", _limit),
+        audit_retention=environment.read("STIGMER_AUDIT_RETENTION_DAYS", "365", _days),
         allowed_hosts=environment.read("STIGMER_ALLOWED_HOSTS", DEFAULT_ALLOWED_HOSTS, _host_names),
         temporal=_load_temporal(environment),
         reconcile_interval_seconds=environment.read("STIGMER_RECONCILE_INTERVAL_SECONDS", "15", _seconds),
@@ -250,6 +254,12 @@ def _limit(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 7:
         raise ValueError(f"{text!r} is not a whole number from 0 to 9999999")
     return int(text)
+
+
+def _days(text: str) -> timedelta | None:
+    if not text.isascii() or not text.isdigit() or len(text) > 5:
+        raise ValueError(f"{text!r} is not a whole number of days from 0 to 99999")
+    return timedelta(days=int(text)) if int(text) else None
 
 
 def _absolute_path(text: str) -> Path:

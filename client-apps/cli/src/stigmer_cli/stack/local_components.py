@@ -44,6 +44,7 @@ _PLAIN_VARIABLES = frozenset(
 )
 """What any program needs of a person's environment. None of it is a secret of a model's."""
 _SERVER_VARIABLES = (
+    "STIGMER_AUDIT_RETENTION_DAYS",
     "STIGMER_RECONCILE_INTERVAL_SECONDS",
     "STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS",
     "LOG_FORMAT",
