@@ -17,6 +17,8 @@ from stigmer_server.log_format import configure_logging
 from stigmer_server.settings import load_settings
 
 BACKLOG: Final = 2048
+OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
+"""Python's default is 700, and each collection looks at all that the requests in hand hold."""
 
 
 def main() -> None:
@@ -32,6 +34,7 @@ def main() -> None:
             from stigmer_server.serving import serve
 
             gc.freeze()
+            gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
             gc.enable()
             serve(settings, listener)
     except StartFailed as error:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, cast
 
 from pydantic import JsonValue
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.capabilities import AbstractCapability, CombinedCapability
 from pydantic_ai.durable_exec import (
     JSON_CODEC,
     BaseDurabilityCapability,
@@ -88,6 +90,13 @@ class JournalDurability(BaseDurabilityCapability[None]):
         super().__init__()
         self._steps = steps
         self._has_side_effects = has_side_effects
+
+    def for_agent(self, agent: AbstractAgent[None, Any]) -> AbstractCapability[None]:
+        """Bind to the agent, without the companion that makes a workspace first: a session's is there."""
+        bound = super().for_agent(agent)
+        if isinstance(bound, CombinedCapability):
+            [bound] = [each for each in bound.capabilities if isinstance(each, JournalDurability)]
+        return bound
 
     @property
     def in_durable_context(self) -> bool:
