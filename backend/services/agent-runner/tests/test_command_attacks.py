@@ -14,6 +14,7 @@ from agent_runner.confinement.policy import Policy
 from agent_runner.workspace import CommandLauncher, command_policy, protect_process
 from bubblewrap import working_bubblewrap
 from command_attacks import ATTACKS, GAPS, KEY, MUST_WORK, MUST_WORK_WHERE_INSTALLED, SECRET, Scene, scene
+from session_attacks import ATTACKS_ON_SESSIONS
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux can isolate commands"),
@@ -115,6 +116,12 @@ async def test_killing_everyone_kills_the_command_only(isolated: Scene) -> None:
     os.kill(int(isolated.variables["SIBLING"]), 0)
     with pytest.raises(WorkspaceTimeoutError):
         await isolated.attacker.run(["sh", "-c", "kill -STOP $PPID; sleep 1000"], timeout=1)
+
+
+@pytest.mark.parametrize("title", ATTACKS_ON_SESSIONS)
+@pytest.mark.parametrize("isolated", ["this kernel", "enclosed"], indirect=True)
+async def test_an_attack_on_a_session_is_refused(title: str, isolated: Scene) -> None:
+    assert await ATTACKS_ON_SESSIONS[title](isolated, isolated.attacker) == []
 
 
 async def test_the_environment_holds_no_key(newest: Scene) -> None:

@@ -7,15 +7,18 @@ import pytest
 
 from command_attacks import EXHAUSTION, GAPS, KEY, SECRET
 from container_engine import LOCKED_DOWN, REPOSITORY, Engine
+from session_attacks import ATTACKS_ON_SESSIONS
 
 PYTHON = "/opt/agent-runner/bin/python"
-PROGRAM = REPOSITORY / "tests/support/command_attacks.py"
+PROGRAMS = ("command_attacks.py", "session_attacks.py")
 MIN_OPEN_WITHOUT_ISOLATION = 40
 """Of what the process-level suite tries; the container itself stops the rest."""
 
 
-def attack(engine: Engine, image: str, *arguments: str, options: tuple[str, ...] = ()) -> Any:
-    """Run the program of attacks in the container of a runner; what it printed."""
+def attack(
+    engine: Engine, image: str, *arguments: str, options: tuple[str, ...] = (), program: str = PROGRAMS[0]
+) -> Any:
+    """Run a program of attacks in the container of a runner; what it printed."""
     said = engine.output(
         "run",
         "--rm",
@@ -23,10 +26,10 @@ def attack(engine: Engine, image: str, *arguments: str, options: tuple[str, ...]
         *LOCKED_DOWN,
         *options,
         f"--env={KEY}={SECRET}",
-        f"--volume={PROGRAM}:/attacks/command_attacks.py:ro",
+        *(f"--volume={REPOSITORY}/tests/support/{name}:/attacks/{name}:ro" for name in PROGRAMS),
         f"--entrypoint={PYTHON}",
         image,
-        "/attacks/command_attacks.py",
+        f"/attacks/{program}",
         *arguments,
     )
     assert SECRET not in said
@@ -43,6 +46,18 @@ def test_no_attack_gets_through(engine: Engine, image: str) -> None:
 def test_known_gaps_are_closed(engine: Engine, image: str) -> None:
     results = attack(engine, image)["results"]
     assert not any(results[title] for title in GAPS)
+
+
+def test_no_attack_on_a_session_gets_through(engine: Engine, image: str) -> None:
+    results = attack(engine, image, program="session_attacks.py")
+    assert results == {title: [] for title in ATTACKS_ON_SESSIONS}
+
+
+def test_attacks_on_a_session_do_succeed_on_a_workspace_that_protects_nothing(
+    engine: Engine, image: str
+) -> None:
+    results = attack(engine, image, "control", program="session_attacks.py")
+    assert {title.partition(" ")[0] for title, parts in results.items() if parts} == {"18", "19", "20"}
 
 
 def test_the_list_does_succeed_without_isolation(engine: Engine, image: str) -> None:
