@@ -14,11 +14,11 @@ native=$(native_platform)
 platform=${1:-$native}
 tag=${2:-$IMAGE:$VERSION}
 
-arguments=(--tag "$tag" --build-arg "VERSION=$VERSION")
-arguments+=(--build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)")
+revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 # The commit's time and not the clock's: equal sources, equal labels.
 created=$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || true)
-arguments+=(--build-arg "CREATED=${created:-1970-01-01T00:00:00Z}")
+created=${created:-1970-01-01T00:00:00Z}
+arguments=(--tag "$tag" --build-arg "VERSION=$VERSION" --build-arg "REVISION=$revision" --build-arg "CREATED=$created")
 for name in PYTHON_IMAGE UV_IMAGE SYSTEM_PACKAGES; do
     [[ -z ${!name:-} ]] || arguments+=(--build-arg "$name=${!name}")
 done
@@ -43,6 +43,12 @@ build_with_docker() {
 }
 
 build_with_podman() {
+    # Podman 4.3 takes a LABEL from its cache whatever the arguments in it were: of a release, `dev-local`.
+    local labels=(
+        --label "org.opencontainers.image.version=$VERSION"
+        --label "org.opencontainers.image.revision=$revision"
+        --label "org.opencontainers.image.created=$created"
+    )
     # The OCI format has no health checks. Podman's layer cache is off where it is not asked for. Of the base image
     # it would take the architecture that it fetched last: `newer` looks, and settles for that offline.
     local timestamp=()
@@ -51,7 +57,7 @@ build_with_podman() {
     # holds may bear another.
     [[ -z ${SOURCE_DATE_EPOCH:-} ]] || timestamp=(--timestamp "$SOURCE_DATE_EPOCH" --identity-label=false --no-cache)
     "$engine" build --format docker --layers --pull=newer "${timestamp[@]}" "${tls_flags[@]}" "${secret[@]}" \
-        "${arguments[@]}" \
+        "${arguments[@]}" "${labels[@]}" \
         --build-arg "BUILDER_PLATFORM=$native" --ignorefile $service/.dockerignore --file $service/Dockerfile .
 }
 
