@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from model_server import VALID_KEY, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
+from needed import skip_outside_ci
 from postgres_server import PostgresServer, find_postgres_binaries
 from running_stack import plain_environment
 from stigmer_contract.cassette import load_cassette
@@ -138,8 +139,7 @@ def database_url(page: Path) -> Generator[str]:
         return
     binaries = find_postgres_binaries()
     if binaries is None:
-        assert "CI" not in os.environ, "PostgreSQL is not installed"
-        pytest.skip("PostgreSQL is not installed")
+        skip_outside_ci("PostgreSQL is not installed")
     with PostgresServer(binaries) as server:
         yield asyncio.run(server.create_database())
 

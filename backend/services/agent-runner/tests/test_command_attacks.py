@@ -14,6 +14,7 @@ from agent_runner.confinement.policy import Policy
 from agent_runner.workspace import CommandLauncher, command_policy, protect_process
 from bubblewrap import working_bubblewrap
 from command_attacks import ATTACKS, GAPS, KEY, MUST_WORK, MUST_WORK_WHERE_INSTALLED, SECRET, Scene, scene
+from needed import skip_outside_ci
 from session_attacks import ATTACKS_ON_SESSIONS
 
 pytestmark = [
@@ -140,7 +141,7 @@ async def test_a_program_works(title: str, isolated: Scene) -> None:
 async def test_a_developers_program_works(title: str, newest: Scene) -> None:
     program, script = MUST_WORK_WHERE_INSTALLED[title]
     if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed")
+        skip_outside_ci(f"{program} is not installed")
     result = await newest.attacker.run(["bash", "-c", script], timeout=100)
     assert result.exit_code == 0, result.stderr
 

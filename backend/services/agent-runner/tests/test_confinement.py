@@ -1,6 +1,7 @@
 """The parts of `confinement` that no command can show here: tables, and filters of other architectures."""
 
 import errno
+import os
 import re
 import struct
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from agent_runner.confinement.seccomp_rules import filter_for
 from agent_runner.confinement.system_calls import LAST_KNOWN, numbers_for
+from needed import skip_outside_ci
 
 HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
@@ -64,7 +66,9 @@ class Filter:
 @pytest.mark.parametrize("machine", HEADERS)
 def test_the_numbers_of_system_calls_are_the_kernels(machine: str) -> None:
     if not HEADERS[machine].exists():
-        pytest.skip("no kernel headers on this machine")
+        if machine == "x86_64" != os.uname().machine:
+            pytest.skip("the headers of x86 come with machines of x86 only")
+        skip_outside_ci("the kernel's headers (linux-libc-dev) are not installed")
     text = HEADERS[machine].read_text(encoding="utf-8")
     known = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
     numbers = numbers_for(machine)

@@ -1,13 +1,13 @@
 """Servers to test against: real processes, on SQLite and on PostgreSQL, with a real Temporal behind them."""
 
 import asyncio
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from needed import skip_outside_ci
 from postgres_server import PostgresServer, find_postgres_binaries
 from server_process import ServerApi, ServerFactory, ServerProcess
 from temporal_server import TemporalServer
@@ -34,9 +34,7 @@ def make_database() -> Iterator[DatabaseFactory]:
                 return None
             binaries = find_postgres_binaries()
             if binaries is None:
-                if os.environ.get("CI"):
-                    pytest.fail("CI needs the binaries of PostgreSQL")
-                pytest.skip("no binaries of PostgreSQL on this machine")
+                skip_outside_ci("the binaries of PostgreSQL are not installed")
             if not started:
                 started.append(stack.enter_context(PostgresServer(binaries)))
             return asyncio.run(started[0].create_database())
