@@ -3,6 +3,7 @@
 The test is the runner's own; this pulls exactly what a person would get.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from stigmer_release.programs import run_program
 from stigmer_release.registry import Repository
 
 _TESTS: Final = "backend/services/agent-runner/tests/image/test_running_image.py"
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 TRIED: Final = "test_it_runs_an_agent_to_the_end_as_the_person_who_started_it"
 
 Report = Callable[[str], None]
@@ -33,6 +35,12 @@ def digest_for(repository: Repository, digest: str, platform: str) -> str:
     raise RegistryRefused(f"{repository.name}@{digest} has no image for {platform}")
 
 
+def own_platform() -> str:
+    """Of this machine."""
+    machine = os.uname().machine
+    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
+
+
 def try_image(
     repository: Repository, digest: str, platform: str, engine: str, root: Path, report: Report
 ) -> None:
@@ -45,8 +53,11 @@ def try_image(
     reference = f"{repository.name}@{digest_for(repository, digest, platform)}"
     insecure = ["--tls-verify=false"] if engine == "podman" and reference.startswith("127.") else []
     run_program(engine, "pull", "--quiet", *insecure, f"--platform={platform}", reference)
-    report(f"{reference} is pulled for {platform}")
+    is_emulated = platform != own_platform()
+    report(f"{reference} is pulled for {platform}" + (", which is emulated here" if is_emulated else ""))
     told = {"STIGMER_TEST_ENGINE": engine, "STIGMER_TEST_IMAGE": reference, "CI": "true"}
+    if is_emulated:
+        told["STIGMER_TEST_EMULATED"] = "true"
     test = f"{_TESTS}::{TRIED}[{engine}]"
     run_program(sys.executable, "-m", "pytest", "-q", test, directory=root, environment=told)
     report(f"{reference} is healthy, and ran an agent to its end")

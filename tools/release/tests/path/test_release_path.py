@@ -23,8 +23,6 @@ from signed_image import write_login
 from stack_home import make_stack_home
 from stigmer_release.image_files import ImageFiles
 from stigmer_release.registry import open_repository
-from stigmer_release.smoke import digest_for
-from stigmer_release.versions import Version
 
 VERSION = "0.1.1"
 SOURCE = "https://github.com/stigmer/stigmer"
@@ -188,31 +186,15 @@ def test_the_pushed_digest_is_healthy_and_runs_an_agent_to_its_end(path: Release
     path.step("smoke", path.registry.repository, digest, NATIVE)
 
 
-def test_the_pushed_image_of_the_other_architecture_starts_where_it_is_emulated(
+def test_the_pushed_image_of_the_other_architecture_does_where_it_is_emulated(
     path: ReleasePath, digest: str
 ) -> None:
-    """No more than that: what shuts an agent's commands in does not work under qemu's user emulation."""
-    engine = engine_or_skip("docker")
+    engine_or_skip("docker")
     if not Path(f"/proc/sys/fs/binfmt_misc/{EMULATOR}").exists():
         assert not os.environ.get("CI"), f"{EMULATOR} is not there"
         pytest.skip(f"{EMULATOR} is not there")
-    with open_repository(path.registry.repository, (USER, PASSWORD)) as repository:
-        reference = f"{repository.name}@{digest_for(repository, digest, f'linux/{FOREIGN}')}"
-    engine.call(
-        "login",
-        "--username",
-        USER,
-        "--password",
-        PASSWORD,
-        path.registry.address,
-        environment=path.environment,
-    )
-    engine.call("pull", "--quiet", f"--platform=linux/{FOREIGN}", reference, environment=path.environment)
 
-    said = engine.output("run", "--rm", f"--platform=linux/{FOREIGN}", reference, "--version")
-
-    engine.call("rmi", reference, check=False)
-    assert said == f"agent-runner {Version.parse(VERSION).of_package}"
+    path.step("smoke", path.registry.repository, digest, FOREIGN)
 
 
 def test_a_person_pulls_what_was_verified_and_it_is_what_was_tagged(path: ReleasePath, digest: str) -> None:
