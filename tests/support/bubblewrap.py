@@ -3,9 +3,8 @@
 import os
 import subprocess
 
-import pytest
-
 from agent_runner.workspace import Bubblewrap
+from needed import skip_outside_ci
 
 _TRIAL = ("bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "true")
 
@@ -13,10 +12,8 @@ _TRIAL = ("bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--
 def working_bubblewrap() -> Bubblewrap:
     """The installed one, or the end of the test."""
     bubblewrap = Bubblewrap.find(os.environ["PATH"])
-    if not os.environ.get("CI"):
-        if bubblewrap is None:
-            pytest.skip("bubblewrap is not installed")
-        if subprocess.run(_TRIAL, capture_output=True, check=False, timeout=30).returncode != 0:
-            pytest.skip("this machine forbids namespaces")
-    assert bubblewrap is not None, "install the package bubblewrap"
+    if bubblewrap is None:
+        skip_outside_ci("bubblewrap is not installed")
+    if subprocess.run(_TRIAL, capture_output=True, check=False, timeout=30).returncode != 0:
+        skip_outside_ci("this machine forbids namespaces, which bubblewrap needs")
     return bubblewrap

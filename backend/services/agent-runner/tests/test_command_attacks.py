@@ -138,11 +138,12 @@ async def test_a_program_works(title: str, isolated: Scene) -> None:
 
 
 @pytest.mark.parametrize("title", MUST_WORK_WHERE_INSTALLED)
-async def test_a_developers_program_works(title: str, newest: Scene) -> None:
+@pytest.mark.parametrize("isolated", ["this kernel", "enclosed"], indirect=True)
+async def test_a_developers_program_works(title: str, isolated: Scene) -> None:
     program, script = MUST_WORK_WHERE_INSTALLED[title]
     if shutil.which(program) is None:
         skip_outside_ci(f"{program} is not installed")
-    result = await newest.attacker.run(["bash", "-c", script], timeout=100)
+    result = await isolated.attacker.run(["bash", "-c", script], timeout=100)
     assert result.exit_code == 0, result.stderr
 
 

@@ -80,6 +80,20 @@ async def test_what_a_command_writes_is_in_the_workspace_and_the_users_own(
     assert (written.stat().st_uid, written.stat().st_gid) == (os.geteuid(), os.getegid())
 
 
+async def test_a_directory_of_a_persons_own_is_shown_beside_the_sessions_home(
+    tmp_path: Path, launcher: CommandLauncher
+) -> None:
+    own, home = tmp_path / "my files, mine: ä", tmp_path / "home"
+    own.mkdir()
+    home.mkdir()
+    (tmp_path / "link").symlink_to(own)
+    workspace = SessionWorkspace(tmp_path / "link", launcher=launcher, home=home)
+    done = await workspace.run(["sh", "-c", "echo on >here && echo on >$HOME/there && pwd"])
+    assert done.stdout == f"{own}\n", done
+    assert (own / "here").exists()
+    assert (home / "there").exists()
+
+
 async def test_shared_memory_is_the_sessions_own(tmp_path: Path, launcher: CommandLauncher) -> None:
     first, second = session(tmp_path, launcher, "first"), session(tmp_path, launcher, "second")
     assert (await first.run(["sh", "-c", "echo on >/dev/shm/known; cat /dev/shm/known"])).stdout == "on\n"

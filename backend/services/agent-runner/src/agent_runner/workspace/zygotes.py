@@ -17,9 +17,9 @@ from agent_runner.workspace.zygote_process import ZygoteProcess
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS: Final = 60.0
-"""How long an enclosure is kept for the session's next command; a new one takes some 50 ms (2026-11)."""
-MAX_IDLE: Final = 16
-"""How many are kept so; each takes about 10 MB."""
+"""How long an enclosure is kept for the session's next command; a new one takes some 60 ms (2026-11)."""
+MAX_IDLE: Final = 64
+"""How many are kept so; each takes 7 MB (2026-11)."""
 
 
 class Zygote:
