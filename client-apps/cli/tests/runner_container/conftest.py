@@ -16,6 +16,7 @@ from stigmer_cli.containers.errors import EngineUnusable
 from stigmer_cli.runner_container.inspection import remove_containers
 
 BUILT_IMAGE = os.environ.get("STIGMER_TEST_IMAGE", "localhost/stigmer-tests/agent-runner:0.0.0-tests")
+ARCHIVED = "localhost/stigmer-tests/archived-runner"
 RELABELLED = "localhost/stigmer-tests/contained-runner"
 
 MakeHome = Callable[[str], StackHome]
@@ -78,6 +79,19 @@ def _relabel(engine: Engine, image_id: str, name: str) -> None:
         engine.api.call("commit", "POST", "/commit", query=query, body={}, timeout_seconds=120)
     finally:
         created.remove()
+
+
+@pytest.fixture
+def archive(engine: Engine, runner_image: str, tmp_path: Path) -> Iterator[Path]:
+    """The runner's image under a name of its own, in a file."""
+    path, query = tmp_path / "image.tar", {"repo": ARCHIVED, "tag": "1"}
+    engine.api.call("tag", "POST", f"/images/{runner_image}/tag", query=query)
+    with engine.api.stream("save", "GET", f"/images/{ARCHIVED}:1/get") as saved, path.open("wb") as file:
+        for piece in saved.chunks():
+            file.write(piece)
+    yield path
+    if engine.images.find(f"{ARCHIVED}:1"):
+        engine.api.call("untag", "DELETE", f"/images/{ARCHIVED}:1")
 
 
 @pytest.fixture

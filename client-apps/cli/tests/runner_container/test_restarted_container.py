@@ -1,6 +1,5 @@
 """A restart and an update of a contained runner keep the image that the start was told, on both engines."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from stigmer_cli.containers import Engine
 pytestmark = pytest.mark.timeout(300)
 
 NONE = "localhost/stigmer-tests/none:1"
-ARCHIVED = "localhost/stigmer-tests/archived-runner"
+ARCHIVED = "localhost/stigmer-tests/archived-runner:1"
 
 
 @pytest.fixture
@@ -20,19 +19,6 @@ def home(contained_home: StackHome, engine: Engine) -> StackHome:
     contained_home.environment["STIGMER_AGENT_RUNNER_IMAGE"] = NONE
     del contained_home.environment["STIGMER_ENGINE"]
     return contained_home
-
-
-@pytest.fixture
-def archive(engine: Engine, runner_image: str, tmp_path: Path) -> Iterator[Path]:
-    """The runner's image under a name of its own, in a file."""
-    path, query = tmp_path / "image.tar", {"repo": ARCHIVED, "tag": "1"}
-    engine.api.call("tag", "POST", f"/images/{runner_image}/tag", query=query)
-    with engine.api.stream("save", "GET", f"/images/{ARCHIVED}:1/get") as saved, path.open("wb") as file:
-        for piece in saved.chunks():
-            file.write(piece)
-    yield path
-    if engine.images.find(f"{ARCHIVED}:1"):
-        engine.api.call("untag", "DELETE", f"/images/{ARCHIVED}:1")
 
 
 def test_a_local_image_and_an_engine_are_kept(home: StackHome, engine: Engine) -> None:
@@ -78,7 +64,7 @@ def test_the_image_of_an_archive_is_kept_though_the_file_is_gone(
     assert (after["image"], after["image_id"]) == (before["image"], before["image_id"])
     assert updated.returncode == 2
     assert updated.stderr.splitlines() == [
-        f"error: could not update the runner: its image '{ARCHIVED}:1' was loaded from an archive",
+        f"error: could not update the runner: its image '{ARCHIVED}' was loaded from an archive",
         "",
         "hint: run `stigmer server start --image-archive FILE` with a newer one",
     ]

@@ -1,21 +1,18 @@
 """`server update`, `runner shell` and `runner logs` of a real runner in a container, on both engines."""
 
-import base64
 import json
 import os
-import secrets
 import shutil
 import signal
 from collections.abc import Iterator
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import pytest
 
-from image_registry import PASSWORD, USER, ImageRegistry
+from image_registry import ImageRegistry
+from pushed_runner import log_in, push_anew
 from stack_home import StackHome, wait_until
-from stigmer_cli.containers import ContainerSpec, Engine, ImageReference
-from stigmer_cli.containers.credentials import Credentials
+from stigmer_cli.containers import Engine, ImageReference
 from stigmer_cli.runner_container.inspection import find_own_containers
 
 pytestmark = pytest.mark.timeout(300)
@@ -30,45 +27,11 @@ def registry(tmp_path: Path) -> Iterator[ImageRegistry]:
         yield registry
 
 
-def _push_anew(engine: Engine, runner_image: str, reference: ImageReference) -> str:
-    """Pushes the runner's image with a label of its own under the reference; answers its id."""
-    created = engine.create(ContainerSpec(name=f"stigmer-tests-{secrets.token_hex(4)}", image=runner_image))
-    changes = (
-        f"LABEL org.opencontainers.image.version={installed_version('stigmer')}\n"
-        f"LABEL unlike={secrets.token_hex(8)}"
-    )
-    query = {"container": created.container_id, "repo": reference.name, "tag": "1", "changes": changes}
-    try:
-        engine.api.call("commit", "POST", "/commit", query=query, body={}, timeout_seconds=120)
-    finally:
-        created.remove()
-    header = Credentials(reference.registry, USER, PASSWORD).header()
-    with engine.api.stream(
-        "push",
-        "POST",
-        f"/images/{reference.name}/push",
-        query={"tag": "1", "tlsVerify": "false"},
-        headers={"X-Registry-Auth": header},
-    ) as stream:
-        assert not [document for document in stream.documents() if "error" in document]
-    image = engine.images.find(str(reference))
-    assert image is not None
-    return image.image_id
-
-
-def _log_in(home: StackHome, registry: ImageRegistry) -> None:
-    folder = home.path.parent / "docker"
-    folder.mkdir()
-    pair = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    (folder / "config.json").write_text(json.dumps({"auths": {registry.address: {"auth": pair}}}))
-    home.environment["DOCKER_CONFIG"] = str(folder)
-
-
 def test_an_update_pulls_and_replaces_with_a_drain(
     contained_home: StackHome, engine: Engine, runner_image: str, registry: ImageRegistry, tmp_path: Path
 ) -> None:
     reference = ImageReference.parse(f"{registry.repository}:1")
-    _log_in(contained_home, registry)
+    log_in(contained_home, registry)
     contained_home.environment |= {
         "STIGMER_AGENT_RUNNER_IMAGE": str(reference),
         "STIGMER_PULL_POLICY": "missing",
@@ -76,7 +39,7 @@ def test_an_update_pulls_and_replaces_with_a_drain(
     workspace = tmp_path / "work"
     shutil.copytree(EXAMPLE / "input", workspace)
     try:
-        first = _push_anew(engine, runner_image, reference)
+        first = push_anew(engine, runner_image, reference)
         started = contained_home.stigmer(
             *("run", str(EXAMPLE), (EXAMPLE / "prompt.txt").read_text(encoding="utf-8"), "--detach"),
             *("--model", f"replay:{EXAMPLE / 'cassette.yaml'}", "--workspace", str(workspace)),
@@ -85,7 +48,7 @@ def test_an_update_pulls_and_replaces_with_a_drain(
         assert contained_home.status()["container"]["image_id"] == first
         wait_until(lambda: (workspace / "report.py").exists(), "the agent has begun to write")
 
-        second = _push_anew(engine, runner_image, reference)
+        second = push_anew(engine, runner_image, reference)
         engine.api.call("forget", "DELETE", f"/images/{reference}", query={"force": "true"})
         updated = contained_home.stigmer("server", "update", timeout_seconds=120)
 
