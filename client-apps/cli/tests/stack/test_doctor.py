@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from stack_home import StackHome
 from stigmer_cli.config import load_configuration
 from stigmer_cli.stack import find_ollama
 from stigmer_cli.stack.health import http_probe, temporal_probe
+from tls_front import TlsFront
 
 Answer = Callable[[str, dict[str, str], bytes], tuple[int, object]]
 """Answers path, headers and body with a status and a JSON document."""
@@ -166,6 +168,27 @@ def test_a_provider_is_asked_whether_it_takes_the_key(temporal_home: StackHome) 
     assert (wrong[0], differing) == (3, {"provider openai"})
     assert wrong[1]["provider openai"] == ("failed", f"{url}/models refuses the key (401)")
     assert missing[1]["provider openai"] == ("failed", "it has no API key")
+
+
+def test_a_provider_of_an_unknown_authority_is_trusted_by_the_bundle_of_the_settings(
+    stack_home: StackHome, tmp_path: Path
+) -> None:
+    authority, bundle = trustme.CA(), tmp_path / "authorities.pem"
+    authority.cert_pem.write_to_path(bundle)
+    with (
+        _serve(lambda path, headers, body: (200, {})) as plain,
+        TlsFront(int(plain.rpartition(":")[2]), authority) as front,
+    ):
+        url = f"https://127.0.0.1:{front.port}"
+        settings = {"STIGMER_LLM_PROVIDER": "openai-compatible", "STIGMER_LLM_BASE_URL": url}
+        doubting = _findings(stack_home, **settings)[1]["provider openai-compatible"]
+        trusting = _findings(stack_home, **settings, STIGMER_CA_BUNDLE=str(bundle))[1]
+
+    assert doubting == (
+        "failed",
+        f"the certificate of {url}/models is not trusted: unable to get local issuer certificate",
+    )
+    assert trusting["provider openai-compatible"] == ("passed", f"{url}/models answers")
 
 
 def test_the_newest_model_of_ollama_that_calls_tools_is_found(tmp_path: Path) -> None:

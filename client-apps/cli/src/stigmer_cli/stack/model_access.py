@@ -5,8 +5,10 @@ general key and base URL belong to `llm.provider` where that is set.
 """
 
 import http.client
+import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from stigmer_cli.config import Configuration, Secret
 from stigmer_cli.stack.clock_diagnosis import ClockReading, read_date_header
@@ -56,7 +58,7 @@ def _check_provider(configuration: Configuration, provider: str, readings: list[
     key = _find_key(configuration, provider, is_general)
     if key is None and provider in _KEY_VARIABLES:
         return Finding(name, Outcome.FAILED, "it has no API key", f"set {_KEY_VARIABLES[provider]}")
-    return _ask(name, f"{base_url}/models", _headers(provider, key), readings)
+    return _ask(name, f"{base_url}/models", _headers(provider, key), configuration.ca_bundle, readings)
 
 
 def _find_key(configuration: Configuration, provider: str, is_general: bool) -> Secret | None:
@@ -72,10 +74,15 @@ def _headers(provider: str, key: Secret | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key.reveal()}"}
 
 
-def _ask(name: str, url: str, headers: dict[str, str], readings: list[ClockReading]) -> Finding:
+def _ask(
+    name: str, url: str, headers: dict[str, str], authorities: Path | None, readings: list[ClockReading]
+) -> Finding:
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  # http and https only, as read
+    trust = ssl.create_default_context(cafile=authorities) if url.startswith("https:") else None
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310  # as above
+        with urllib.request.urlopen(  # noqa: S310  # as above
+            request, timeout=_TIMEOUT_SECONDS, context=trust
+        ) as answer:
             _note_clock(name, answer.headers.get("Date"), readings)
             return Finding(
                 name, Outcome.PASSED, f"{url} answers and takes the key" if headers else f"{url} answers"
@@ -88,11 +95,20 @@ def _ask(name: str, url: str, headers: dict[str, str], readings: list[ClockReadi
         return Finding(
             name, Outcome.WARNING, f"{url} answers {error.code}", "see whether the base URL is right"
         )
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            problem = f"the certificate of {url} is not trusted: {error.reason.verify_message}"
+            return Finding(name, Outcome.FAILED, problem, "run `stigmer config set caBundle FILE`")
+        return _unreachable(name, url, error)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = str(getattr(error, "reason", error)) or type(error).__name__
-        return Finding(
-            name, Outcome.FAILED, f"{url} cannot be reached: {reason}", "check the network and the URL"
-        )
+        return _unreachable(name, url, error)
+
+
+def _unreachable(name: str, url: str, error: Exception) -> Finding:
+    reason = str(getattr(error, "reason", error)) or type(error).__name__
+    return Finding(
+        name, Outcome.FAILED, f"{url} cannot be reached: {reason}", "check the network and the URL"
+    )
 
 
 def _note_clock(source: str, date: str | None, readings: list[ClockReading]) -> None:
