@@ -18,6 +18,7 @@ from agent_runner.workspace import (
     IsolationLevel,
     SessionWorkspace,
     command_environment,
+    remove_abandoned_roots,
     zygotes,
 )
 from bubblewrap import working_bubblewrap
@@ -148,6 +149,42 @@ async def test_an_enclosure_that_is_killed_is_replaced(tmp_path: Path, launcher:
     zygote.kill()
     await until_none_is_left()
     assert (await mine.run(["echo", "again"])).stdout == "again\n"
+
+
+RUNNER = """
+import asyncio, os, sys
+from pathlib import Path
+from agent_runner.workspace import Bubblewrap, CommandLauncher, SessionWorkspace
+
+async def main():
+    async with CommandLauncher(temporary_root=Path(sys.argv[1])) as launcher:
+        launcher.bubblewrap = Bubblewrap.find(os.environ["PATH"])
+        await SessionWorkspace(Path(sys.argv[2]), launcher=launcher).run(["true"])
+        print("ran", flush=True)
+        await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_runner_leaves_is_removed_and_nothing_of_a_living_one(
+    tmp_path: Path, launcher: CommandLauncher
+) -> None:
+    temporary = tmp_path / "temporary"
+    (tmp_path / "work").mkdir()
+    await session(tmp_path, launcher).run(["true"])
+    kept = set(temporary.iterdir())
+    argv = [sys.executable, "-c", RUNNER, str(temporary), str(tmp_path / "work")]
+    runner = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    assert runner.stdout is not None
+    async with asyncio.timeout(BOUND_SECONDS):
+        assert await runner.stdout.readline() == b"ran\n"
+    remove_abandoned_roots(str(temporary))
+    assert len(set(temporary.iterdir()) - kept) == 1
+    runner.kill()
+    await runner.wait()
+    remove_abandoned_roots(str(temporary))
+    assert set(temporary.iterdir()) == kept
 
 
 # --- whether it is used -----------------------------------------------------------------------

@@ -21,6 +21,7 @@ from agent_runner.workspace import (
     calibrate_process_limit,
     command_policy,
     measure_isolation,
+    remove_abandoned_roots,
 )
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ async def open_commands(
             launcher, settings.sandbox, Bubblewrap.find(command_variables.get("PATH", ""))
         )
         isolation.log()
+        await asyncio.to_thread(remove_abandoned_roots)
         launcher.refusal, launcher.warning = isolation.refusal, isolation.warning
         recalibrating = asyncio.create_task(_recalibrate(launcher, granted))
         try:

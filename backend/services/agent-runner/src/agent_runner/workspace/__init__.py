@@ -12,6 +12,7 @@ from agent_runner.workspace.process_limit import calibrate_process_limit
 from agent_runner.workspace.process_protection import protect_process
 from agent_runner.workspace.running_command import OutputListener, StreamName, command_output_listener
 from agent_runner.workspace.session_workspace import SessionWorkspace
+from agent_runner.workspace.temporary_root import remove_abandoned_roots
 from agent_runner.workspace.web_access import WebAccess
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "open_named_directory",
     "open_session_directory",
     "protect_process",
+    "remove_abandoned_roots",
 ]

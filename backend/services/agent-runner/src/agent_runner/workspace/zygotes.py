@@ -5,13 +5,12 @@ Starts them when they are needed, replaces those that died, and ends enclosed on
 
 import asyncio
 import logging
-import os
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
 from agent_runner.workspace.enclosure import Bubblewrap, View
+from agent_runner.workspace.temporary_root import TemporaryRoot
 from agent_runner.workspace.zygote_process import ZygoteProcess
 
 logger = logging.getLogger(__name__)
@@ -34,12 +33,12 @@ class Zygote:
         self.temporary_root = temporary_root
         self.users = 0
         """How many commands are, or are about to be, in its hands."""
-        self._own_root: str | None = None
+        self._own_root: TemporaryRoot | None = None
         enclosure = list[str]()
         if bubblewrap is not None and view is not None:
-            self._own_root = self.temporary_root = f"{temporary_root}/stigmer-{os.urandom(16).hex()}"
-            os.mkdir(self._own_root, 0o700)  # noqa: PTH102 - paths here are text
-            enclosure = bubblewrap.arguments(view, self._own_root)
+            self._own_root = TemporaryRoot(temporary_root)
+            self.temporary_root = self._own_root.path
+            enclosure = bubblewrap.arguments(view, self.temporary_root)
         try:
             self.process = ZygoteProcess(enclosure)
         except OSError:
@@ -53,7 +52,7 @@ class Zygote:
 
     def _remove_root(self) -> None:
         if self._own_root is not None:
-            shutil.rmtree(self._own_root, ignore_errors=True)
+            self._own_root.remove()
 
 
 class Zygotes:
