@@ -13,7 +13,7 @@ from typing import Final
 
 from stigmer_contract.untrusted_text import escape_controls
 from stigmer_server.errors import AddressTaken, ArgumentsWrong, StartFailed
-from stigmer_server.log_format import configure_logging
+from stigmer_server.logs import configure_logging
 from stigmer_server.settings import load_settings
 
 BACKLOG: Final = 2048

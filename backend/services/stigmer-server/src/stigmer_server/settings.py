@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
+from stigmer_contract.log_lines import LogFormat
 from stigmer_contract.temporal import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, DEFAULT_TASK_QUEUE
 from stigmer_server.errors import SettingsError
 
 MIN_EXPOSED_TOKEN_LENGTH = 16
 DEFAULT_ALLOWED_HOSTS = "localhost,127.0.0.1,[::1]"
 
-LogFormat = Literal["text", "json"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 ValueT = TypeVar("ValueT")
 

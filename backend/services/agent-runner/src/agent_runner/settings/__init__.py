@@ -2,7 +2,6 @@
 
 from agent_runner.settings.runner_settings import (
     LlmProvider,
-    LogFormat,
     LogLevel,
     Mode,
     RunnerSettings,
@@ -16,7 +15,6 @@ from agent_runner.settings.values import Variable
 
 __all__ = [
     "LlmProvider",
-    "LogFormat",
     "LogLevel",
     "Mode",
     "RunnerSettings",

@@ -26,6 +26,7 @@ from agent_runner.settings.values import (
     parse_text,
     parse_url,
 )
+from stigmer_contract.log_lines import LogFormat
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 SandboxSetting = Literal["require", "warn", "off"]
 Mode = Literal["local", "cloud"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["text", "json"]
 LlmProvider = Literal["openai", "anthropic", "ollama", "openai-compatible", "replay"]
 
 

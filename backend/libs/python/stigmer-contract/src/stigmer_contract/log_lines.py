@@ -1,12 +1,13 @@
-"""How the process writes its log lines: to stderr, as text or JSON, ids as fields. Decides no content."""
+"""The form of a log line, the same in all programs, which people read merged: text or JSON, ids as fields."""
 
 import json
 import logging
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from stigmer_contract.untrusted_text import escape_controls, escape_json
-from stigmer_server.settings import LogFormat, LogLevel
+
+LogFormat = Literal["text", "json"]
 
 _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
@@ -16,15 +17,9 @@ _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {
 }
 
 
-def configure_logging(level: LogLevel, log_format: LogFormat) -> None:
-    """Set the process's logging up, the libraries' included."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.captureWarnings(capture=True)
-    # Uvicorn says at INFO what `server` says itself; Alembic tells of every step.
-    for name in ("uvicorn.error", "alembic", "sqlalchemy", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING if level != "DEBUG" else logging.INFO)
+def log_formatter(form: LogFormat) -> logging.Formatter:
+    """Writes a record as one entry, whatever text is in it."""
+    return _JsonFormatter() if form == "json" else _TextFormatter()
 
 
 def _time_of(record: logging.LogRecord) -> str:
@@ -32,8 +27,8 @@ def _time_of(record: logging.LogRecord) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _fields_of(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
+def _fields_of(record: logging.LogRecord) -> dict[str, str]:
+    return {name: str(value) for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
 
 
 class _TextFormatter(logging.Formatter):
@@ -52,7 +47,8 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-        } | {name: str(value) for name, value in _fields_of(record).items()}
+            **_fields_of(record),
+        }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return escape_json(json.dumps(line, ensure_ascii=False))
