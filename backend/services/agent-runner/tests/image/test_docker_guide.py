@@ -54,7 +54,7 @@ def test_the_commands_run_in_order(
         "my-agent-runner": f"localhost/stigmer-tests/{name}",
         "--file Dockerfile.mine .": f"--file {tmp_path}/Dockerfile.mine {tmp_path}/context",
         "agent-runner.tar.gz": f"{tmp_path}/agent-runner.tar.gz",
-        "VERSION=1.2.3": f"VERSION=1.2.3 IMAGE={registry.repository}",
+        "VERSION=1.2.": f"IMAGE={registry.repository} VERSION=1.2.",
     }.items():
         commands = commands.replace(written, exchanged)
         dockerfile = dockerfile.replace(written, exchanged)
@@ -77,7 +77,9 @@ def test_the_commands_run_in_order(
     # `build` runs where these tests run; what is pushed is built under its name first.
     prelude = f"""
         make() {{ command make -o build "$@"; }}
-        trap 'make clean VERSION=1.2.3 IMAGE={registry.repository} >/dev/null 2>&1' EXIT
+        trap 'for version in 1.2.3 1.2.4; do
+            make clean VERSION=$version IMAGE={registry.repository} >/dev/null 2>&1
+        done' EXIT
         docker tag {shlex.quote(image)} {registry.repository}:1.2.3
     """
     try:
@@ -94,7 +96,7 @@ def test_the_commands_run_in_order(
     finally:
         Container(engine, name).remove()
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    assert registry.tags() == {"1.2.3", "1.2", "1", "latest", "1.2.3-amd64", "1.2.3-arm64"}
+    assert registry.tags() == {"1.2.3", "1.2.4", "1.2", "1", "latest", "1.2.4-amd64", "1.2.4-arm64"}
     assert "4321:4321\n" in done.stdout
     assert '{"mine":true}\n' in done.stdout
 
