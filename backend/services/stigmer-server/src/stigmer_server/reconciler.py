@@ -52,6 +52,8 @@ class Reconciler:
         self._temporal_is_away = False
         self._away = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starting: set[str] = set()
+        """Executions whose workflow is just being started: that there is none yet says nothing."""
         self._executions: Executions | None = None
 
     def attach(self, executions_: Executions) -> None:
@@ -60,6 +62,7 @@ class Reconciler:
 
     def start_soon(self, execution_id: str) -> None:
         """Start the workflow of a new execution."""
+        self._starting.add(execution_id)
         self._spawn(self._start(execution_id), f"start {execution_id}")
 
     def cancel_soon(self, execution_id: str) -> None:
@@ -125,6 +128,8 @@ class Reconciler:
                 logger.warning("could not reconcile: %s", error, extra={"execution_id": state.execution_id})
 
     async def _look_at_workflow(self, state: ExecutionState) -> None:
+        if state.execution_id in self._starting:
+            return
         # Starting a workflow that is there changes nothing; and what never ran cannot run twice.
         if state.attempt == 0 and await self._temporal.start_workflow(state.execution_id):
             return
@@ -187,6 +192,8 @@ class Reconciler:
             await self._temporal.start_workflow(execution_id)
         except TemporalUnavailable as error:
             self._note_away(error)
+        finally:
+            self._starting.discard(execution_id)
 
     async def _follow_cancellation(self, execution_id: str) -> None:
         assert self._executions is not None
