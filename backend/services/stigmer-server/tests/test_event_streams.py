@@ -193,7 +193,7 @@ def test_a_reader_cut_off_at_random_gets_every_event_once_and_in_order(server: S
             while not cut_often_enough.is_set():
                 turn += 1
                 writer.publish(execution_id, [delta(turn, "x")])
-                writer.append(execution_id, [responded(turn)])
+                writer.append(execution_id, [responded(turn)]).raise_for_status()
             last: int = writer.append(execution_id, [completed()]).json()["last_sequence"]
             return last
 
