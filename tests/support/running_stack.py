@@ -124,10 +124,12 @@ class RunningStack:
         """kill -9."""
         _kill(self._server)
 
-    def start_runner(self, name: str = "runner", *, wait: bool = True) -> RunnerProcess:
-        """Start a runner, and wait until it polls. `name` names its log file."""
+    def start_runner(
+        self, name: str = "runner", *, wait: bool = True, environment: Mapping[str, str] | None = None
+    ) -> RunnerProcess:
+        """Start a runner, and wait until it polls. `name` names its log file. `environment` wins."""
         health_port = free_port()
-        environment = {
+        own = {
             "MODE": "local",
             "TEMPORAL_SERVICE_ADDRESS": self.temporal.address,
             "STIGMER_BACKEND_ENDPOINT": self.endpoint,
@@ -136,7 +138,7 @@ class RunningStack:
             "STIGMER_HEALTH_PORT": str(health_port),
         }
         arguments = [sys.executable, "-m", "agent_runner"]
-        process = self._spawn(name, arguments, environment | self._runner_environment)
+        process = self._spawn(name, arguments, own | self._runner_environment | dict(environment or {}))
         runner = RunnerProcess(name, health_port, process)
         self._runners.append(runner)
         if wait:

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from agent_runner.errors import SettingsError
+from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.settings import LlmProvider, RunnerSettings, load_settings, read_health_address, variables
 from stigmer_contract import temporal
 from stigmer_contract.manifest import Provider
@@ -54,6 +55,21 @@ def test_a_token_is_all_that_is_needed() -> None:
     ("variable", "value", "problem"),
     [
         ("MODE", "prod", "'prod' is none of local, cloud"),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "collector:4318",
+            "'collector:4318' is not a URL; write http://host:port or https://host",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "Bearer a-token",
+            "the value is no list of headers; write name=value,name=value",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "x=a%0D%0Ab",
+            "the value is no list of headers; write name=value,name=value",
+        ),
         ("LOG_LEVEL", "loud", "'loud' is none of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "'xml' is none of text, json"),
         (
@@ -138,10 +154,19 @@ def test_the_server_may_be_given_as_address_or_url(value: str, url: str) -> None
     assert load(STIGMER_BACKEND_ENDPOINT=value).backend_endpoint == url
 
 
+def test_a_collectors_token_is_masked_however_it_is_written_and_a_tenants_name_is_not() -> None:
+    secrets = SecretsInUse(
+        load(OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20to%2Fken-0123456,x-tenant=production")
+    )
+    masked = "[secret OTEL_EXPORTER_OTLP_HEADERS]"
+    assert secrets.mask("sent to/ken-0123456 for production") == f"sent {masked} for production"
+    assert secrets.mask("Authorization: Bearer to/ken-0123456") == f"Authorization: {masked}"
+
+
 @pytest.mark.parametrize("name", [variable.name for variable in variables() if variable.is_secret])
 def test_every_secret_may_come_as_a_file(name: str, tmp_path: Path) -> None:
     secret_file = tmp_path / "secret"
-    secret_file.write_text("from-file\n", encoding="utf-8")
+    secret_file.write_text("name=from-file\n", encoding="utf-8")
     environ = {key: value for key, value in MINIMAL.items() if key != name}
 
     settings = load_settings({**environ, f"{name}_FILE": str(secret_file)})
@@ -152,8 +177,9 @@ def test_every_secret_may_come_as_a_file(name: str, tmp_path: Path) -> None:
         settings.llm_api_key,
         settings.openai_api_key,
         settings.anthropic_api_key,
+        settings.otlp_headers,
     ]
-    assert "from-file" in [secret.get_secret_value() for secret in secrets if secret]
+    assert "name=from-file" in [secret.get_secret_value() for secret in secrets if secret]
     assert "from-file" not in repr(settings)
 
 

@@ -128,6 +128,7 @@ def test_the_runner_knows_every_variable_that_it_is_told(home: Path, tmp_path: P
         "STIGMER_BACKEND_ENDPOINT": "server.example:80",
         "OLLAMA_BASE_URL": "ollama.example:11434",
         "STIGMER_LLM_BASE_URL": "http://model.example",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.example:4318",
         "STIGMER_LLM_PROVIDER": "openai",
     }
     everything |= {name: str(authority) for name in everything if name.endswith("_PATH")}
@@ -144,13 +145,16 @@ def test_addresses_of_this_machine_lead_through_the_gateway_of_a_virtual_engine(
         home,
         STIGMER_LLM_BASE_URL="http://127.0.0.1:9000/v1",
         HTTPS_PROXY="http://localhost:3128",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318",
         NO_PROXY="example.org",
     )
     plain = _plan(configuration, DESKTOP).environment
-    assert {name: plain[name] for name in ("OLLAMA_BASE_URL", "STIGMER_LLM_BASE_URL", "HTTPS_PROXY")} == {
+    names = ("OLLAMA_BASE_URL", "STIGMER_LLM_BASE_URL", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    assert {name: plain[name] for name in names} == {
         "OLLAMA_BASE_URL": "http://host.docker.internal:11434",
         "STIGMER_LLM_BASE_URL": "http://host.docker.internal:9000/v1",
         "HTTPS_PROXY": "http://host.docker.internal:3128",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://host.docker.internal:4318",
     }
     assert plain["STIGMER_BACKEND_ENDPOINT"] == "host.docker.internal:7234"
     assert plain["TEMPORAL_SERVICE_ADDRESS"] == "host.docker.internal:7233"

@@ -34,7 +34,11 @@ def test_a_page_and_a_namespace_are_served_on_request() -> None:
 
 def test_the_server_is_told_what_it_needs_and_no_more() -> None:
     configuration = _configuration(
-        OPENAI_API_KEY="sk-x", AWS_SECRET_ACCESS_KEY="x", STIGMER_HOST="example.org", TEMPORAL_API_KEY="t"
+        OPENAI_API_KEY="sk-x",
+        AWS_SECRET_ACCESS_KEY="x",
+        STIGMER_HOST="example.org",
+        TEMPORAL_API_KEY="t",
+        OTEL_EXPORTER_OTLP_HEADERS="authorization=t",
     )
     assert server_environment(configuration) == {
         "PATH": "/bin",
@@ -94,3 +98,14 @@ def test_model_settings_of_the_file_reach_the_runner(tmp_path: Path) -> None:
     environment = runner_environment(load_configuration({"STIGMER_HOME": str(tmp_path)}))
     names = ("STIGMER_LLM_PROVIDER", "STIGMER_LLM_MODEL", "STIGMER_LLM_API_KEY")
     assert [environment[name] for name in names] == ["openai", "gpt-5", "sk-y"]
+
+
+def test_where_traces_go_reaches_the_runner_from_the_file_and_from_a_secrets_file(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("traces: {endpoint: 'https://collector.example/'}\n")
+    (tmp_path / "headers").write_text("authorization=Bearer%20t\n")
+    variables = {"STIGMER_HOME": str(tmp_path), "OTEL_EXPORTER_OTLP_HEADERS_FILE": str(tmp_path / "headers")}
+    environment = runner_environment(load_configuration(variables))
+    assert {name: value for name, value in environment.items() if name.startswith("OTEL_")} == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20t",
+    }

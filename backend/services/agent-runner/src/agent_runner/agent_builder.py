@@ -1,9 +1,10 @@
 """Builds the pydantic-ai agent of one leg from the execution's agent spec. Runs nothing."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from pydantic_ai import Agent
+from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.models import Model
 
 from agent_runner.errors import ExecutionFailure
@@ -30,10 +31,11 @@ def build_agent(
     workspace: SessionWorkspace,
     durability: JournalDurability,
     command_variables: Mapping[str, str],
+    further: Sequence[AbstractCapability[Any]] = (),
 ) -> Agent[None, str]:
     """The agent that works through `durability`'s journal in `workspace`.
 
-    `command_variables` go into the environment of its commands.
+    `command_variables` go into the environment of its commands. `further` capabilities watch it.
 
     Raises:
         ExecutionFailure: the spec asks for something that does not exist yet.
@@ -53,5 +55,5 @@ def build_agent(
         instructions=spec.instructions,
         model_settings=model_settings(spec.model_settings, settings),
         retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
-        capabilities=[session_tools(spec, workspace, command_variables), durability],
+        capabilities=[session_tools(spec, workspace, command_variables), durability, *further],
     )

@@ -28,6 +28,7 @@ from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.tools import has_side_effects
+from agent_runner.tracing import Tracing, mark_leg_end
 from agent_runner.workspace import (
     CommandLauncher,
     SessionWorkspace,
@@ -79,10 +80,12 @@ class LegRunner:
         launcher: CommandLauncher,
         models: ModelPool,
         secrets: SecretsInUse,
+        tracing: Tracing,
         *,
         identity: str,
     ) -> None:
         """`identity` names the process to Temporal and in the log."""
+        self._tracing = tracing
         self._identity = identity
         self._settings = settings
         self._client = client
@@ -125,7 +128,9 @@ class LegRunner:
             if refusal.code in (ErrorCode.EXECUTION_ENDED, ErrorCode.NOT_FOUND):
                 return LegOutcome.ENDED
             raise
-        leg = Leg(grant, self._settings, self._client, self._launcher, self._models, self._secrets)
+        leg = Leg(
+            grant, self._settings, self._client, self._launcher, self._models, self._secrets, self._tracing
+        )
         self._legs[execution_id] = leg
         if self._draining:
             leg.drain()
@@ -149,8 +154,10 @@ class Leg:
         launcher: CommandLauncher,
         models: ModelPool,
         secrets: SecretsInUse,
+        tracing: Tracing,
     ) -> None:
         """Does nothing until `run`."""
+        self._tracing = tracing
         self._grant = grant
         self._settings = settings
         self._client = client.holding(grant)
@@ -178,7 +185,7 @@ class Leg:
         """Work to the end, and write down how it came."""
         log_context = {"execution_id": self._execution_id, "attempt": self._grant.attempt}
         logger.info("leg started", extra=log_context)
-        with self._secrets.held(self._grant.secrets) as masker:
+        with self._secrets.held(self._grant.secrets) as masker, self._tracing.leg(self._grant):
             async with LogWriter(
                 self._client,
                 self._execution_id,
@@ -200,6 +207,7 @@ class Leg:
         if self._stop_reason is StopReason.FALL_SILENT:
             return LegOutcome.SUPERSEDED
         reason, terminal = await self._conclusion(work)
+        mark_leg_end(reason, terminal)
         total = self._recorded.usage if self._steps is None else self._steps.total_usage
         writer.append(UsageUpdated(total=total), LegEnded(attempt=self._grant.attempt, reason=reason))
         if terminal is not None:
@@ -272,6 +280,7 @@ class Leg:
             workspace=workspace,
             durability=JournalDurability(self._steps, has_side_effects),
             command_variables=variables,
+            further=self._tracing.capabilities,
         )
         try:
             result = await agent.run(

@@ -5,11 +5,16 @@ They are held in memory only, and masked wherever text leaves the process.
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from pydantic import SecretStr
 
 from agent_runner.masking import Masker
-from agent_runner.settings import RunnerSettings, secrets_of
+from agent_runner.settings import RunnerSettings, read_headers, secrets_of
+
+OTLP_HEADERS: Final = "OTEL_EXPORTER_OTLP_HEADERS"
+MIN_CREDENTIAL_CHARACTERS: Final = 12
+"""A header's shorter value is rather a word, such as a tenant's name, that stands in other texts too."""
 
 
 class SecretsInUse:
@@ -17,6 +22,9 @@ class SecretsInUse:
 
     def __init__(self, settings: RunnerSettings) -> None:
         own = {name: value.get_secret_value() for name, value in secrets_of(settings).items()}
+        if settings.otlp_headers is not None:
+            # Beside the whole each credential in it; the masker looks for every line by itself.
+            own[OTLP_HEADERS] = "\n".join([own[OTLP_HEADERS], *_credentials_in(own[OTLP_HEADERS])])
         self._own = own
         self._own_masker = Masker(own)
         self._leg_maskers: list[Masker] = []
@@ -40,3 +48,10 @@ class SecretsInUse:
         for masker in [self._own_masker, *self._leg_maskers]:
             text = masker.mask(text)
         return text
+
+
+def _credentials_in(headers: str) -> list[str]:
+    """The values of HTTP headers, and what follows `Bearer` or another scheme in them."""
+    values = read_headers(headers).values()
+    credentials = [*values, *(value.rpartition(" ")[2] for value in values)]
+    return [text for text in dict.fromkeys(credentials) if len(text) >= MIN_CREDENTIAL_CHARACTERS]

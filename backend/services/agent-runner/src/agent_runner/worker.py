@@ -32,6 +32,7 @@ from agent_runner.models import ModelPool
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
+from agent_runner.tracing import open_tracing
 from agent_runner.workflows import AgentExecution
 from agent_runner.workspace import protect_process
 
@@ -69,7 +70,10 @@ async def run_worker(
         resources.push_async_callback(models.close)
         # Containers on one host's network share the host's name and number their processes alike.
         identity = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
-        legs = LegRunner(settings, server, commands.launcher, models, secrets_in_use, identity=identity)
+        tracing = open_tracing(settings, RUNNER_VERSION, secrets_in_use.mask)
+        legs = LegRunner(
+            settings, server, commands.launcher, models, secrets_in_use, tracing, identity=identity
+        )
         runner = _Runner(settings, server, legs, identity)
         await resources.enter_async_context(
             HealthServer(
@@ -80,7 +84,10 @@ async def run_worker(
                 isolation=commands.isolation.to_json(),
             )
         )
-        await runner.run_until(stop)
+        try:
+            await runner.run_until(stop)
+        finally:
+            await tracing.close(runner.drain_seconds_left())
 
 
 class _Runner:
@@ -94,6 +101,13 @@ class _Runner:
         self._legs = legs
         self._client: Client | None = None
         self._identity = identity
+        self._drain_until: float | None = None
+
+    def drain_seconds_left(self) -> float:
+        """What is left of the drain's grace."""
+        if self._drain_until is None:
+            return self._settings.drain_grace_seconds
+        return self._drain_until - asyncio.get_running_loop().time()
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Connect, however long that takes, poll until `stop`, then drain."""
@@ -108,6 +122,7 @@ class _Runner:
         polling = asyncio.create_task(worker.run())
         logger.info("polling task queue %s as %s", self._settings.temporal_task_queue, self._identity)
         await asyncio.wait({stopping, polling}, return_when=asyncio.FIRST_COMPLETED)
+        self._drain_until = asyncio.get_running_loop().time() + self._settings.drain_grace_seconds
         stopping.cancel()
         if stop.is_set():
             logger.info("draining: %d leg(s) in hand", self._legs.active_legs)

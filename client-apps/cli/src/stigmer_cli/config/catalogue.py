@@ -367,6 +367,25 @@ class Configuration:
             number(0, 2),
         ),
     ]
+    traces_endpoint: Annotated[
+        str | None,
+        Setting(
+            "traces.endpoint",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "URL of an OpenTelemetry collector that the runner sends traces to; unset: nothing is traced.",
+            url,
+        ),
+    ]
+    traces_headers: Annotated[
+        Secret | None,
+        Setting(
+            "traces.headers",
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "HTTP headers for the collector, such as `authorization=Bearer%20…`, separated by commas.",
+            secret,
+            is_secret=True,
+        ),
+    ]
     log_level: Annotated[
         LogLevel,
         Setting(

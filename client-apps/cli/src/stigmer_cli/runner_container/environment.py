@@ -19,7 +19,6 @@ LOOPBACK = "127.0.0.1"
 
 _PASSED_ON = (
     "LOG_FORMAT",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
     "STIGMER_SANDBOX",
     "STIGMER_SANDBOX_DISK_MB",
     "STIGMER_SANDBOX_MEMORY_MB",
@@ -76,7 +75,7 @@ def runner_environment(configuration: Configuration, gateway_name: str | None) -
     secrets: dict[str, bytes] = {}
     plain |= {name: person[name] for name in _PASSED_ON if person.get(name)}
     for name, setting in settings_by_field().items():
-        if not (setting.key.startswith("llm.") or name == "runner_max_concurrency"):
+        if not (setting.key.startswith(("llm.", "traces.")) or name == "runner_max_concurrency"):
             continue
         value: object = getattr(configuration, name)
         if isinstance(value, Secret):

@@ -49,7 +49,7 @@ _SERVER_VARIABLES = (
     "STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS",
     "LOG_FORMAT",
 )
-_SERVER_PREFIXES = ("PG", "OTEL_")
+_SERVER_PREFIX = "PG"
 _ENGINE_PREFIXES = ("DOCKER_", "CONTAINER_", "CONTAINERS_", "XDG_")
 _NOT_FOR_RUNNER = (
     "STIGMER_TOKEN",
@@ -129,7 +129,7 @@ def temporal_arguments(configuration: Configuration, binary: Path) -> tuple[str,
 def server_environment(configuration: Configuration) -> dict[str, str]:
     """The server's environment: nothing of the person's but what any program needs."""
     person = configuration.environment
-    passed = {name for name in person if name in _SERVER_VARIABLES or name.startswith(_SERVER_PREFIXES)}
+    passed = {name for name in person if name in _SERVER_VARIABLES or name.startswith(_SERVER_PREFIX)}
     environment = (
         _plain_environment(person)
         | {name: person[name] for name in passed}
@@ -172,7 +172,7 @@ def runner_environment(configuration: Configuration) -> dict[str, str]:
         "STIGMER_DRAIN_GRACE_SECONDS": str(_RUNNER_DRAIN_GRACE_SECONDS),
         "SANDBOX_ROOT_DIR": str(configuration.data_directory / "workspace"),
     }
-    for name in (*MODEL_FIELDS, "runner_max_concurrency"):
+    for name in (*MODEL_FIELDS, "traces_endpoint", "traces_headers", "runner_max_concurrency"):
         value: object = getattr(configuration, name)
         if value is not None:
             text = value.reveal() if isinstance(value, Secret) else str(value)

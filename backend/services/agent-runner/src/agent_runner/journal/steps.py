@@ -30,6 +30,7 @@ from agent_runner.masking import Masker
 from agent_runner.models import backoff_seconds, classify_fault, price_of
 from agent_runner.server_client import ServerClient
 from agent_runner.tools import COMMAND_TOOL
+from agent_runner.tracing import mark_failed_request, mark_replayed, mark_requests, mark_tool_outcome
 from agent_runner.workspace import command_output_listener
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
@@ -168,6 +169,7 @@ class StepJournal:
         self._turn += 1
         known = self._recorded.responses.get(self._turn)
         if known is not None:
+            mark_replayed()
             self._usage += known.usage
             return await self._client.load_payload(known.response)
         try:
@@ -183,6 +185,7 @@ class StepJournal:
     async def _ask_and_record(self, ask: Callable[[], Awaitable[JsonValue]]) -> JsonValue:
         started = time.monotonic()
         response, retries = await self._ask_until_answered(ask)
+        mark_requests(retries + 1)
         usage = _usage_of(response)
         self._usage += usage
         self._writer.append(
@@ -221,6 +224,7 @@ class StepJournal:
             except Exception as error:
                 fault = classify_fault(error)
                 failures += 1
+                mark_failed_request(fault.code)
                 if not fault.retryable or failures > MAX_MODEL_FAILURES:
                     raise ExecutionFailure(fault.code, fault.message, fault.hint) from error
                 delay = backoff_seconds(failures, fault.retry_after_seconds)
@@ -262,6 +266,7 @@ class StepJournal:
         turn, key = self._turn, (self._turn, call.call_id)
         known = self._recorded.tools_finished.get(key)
         if known is not None:
+            mark_replayed()
             return await self._client.load_payload(known.result)
         if call.side_effects and key in self._recorded.tools_started:
             unknown = _failed_result(OUTCOME_UNKNOWN)
@@ -314,6 +319,7 @@ class StepJournal:
     async def _record_result(
         self, turn: int, call: ToolCall, result: JsonValue, outcome: ToolOutcome, duration_seconds: float
     ) -> None:
+        mark_tool_outcome(outcome)
         self._writer.append(
             ToolFinished(
                 turn=turn,

@@ -11,7 +11,7 @@ from agent_runner.settings.runner_settings import (
     secrets_of,
     variables,
 )
-from agent_runner.settings.values import Variable
+from agent_runner.settings.values import Variable, read_headers
 
 __all__ = [
     "LlmProvider",
@@ -21,6 +21,7 @@ __all__ = [
     "SandboxSetting",
     "Variable",
     "load_settings",
+    "read_headers",
     "read_health_address",
     "secrets_of",
     "variables",

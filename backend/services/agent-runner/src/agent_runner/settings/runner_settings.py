@@ -21,6 +21,7 @@ from agent_runner.settings.values import (
     parse_address_or_url,
     parse_boolean,
     parse_existing_file,
+    parse_headers,
     parse_ports,
     parse_secret,
     parse_text,
@@ -280,6 +281,24 @@ class RunnerSettings:
     ]
     log_format: Annotated[
         LogFormat, Variable("LOG_FORMAT", "How log lines look.", choice_of(get_args(LogFormat)), "text")
+    ]
+    otlp_endpoint: Annotated[
+        str | None,
+        Variable(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "URL of an OpenTelemetry collector that takes OTLP over HTTP; traces go to its path /v1/traces. "
+            "Unset: nothing is traced.",
+            parse_url,
+        ),
+    ]
+    otlp_headers: Annotated[
+        "SecretStr | None",
+        Variable(
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "HTTP headers for the collector, such as `authorization=Bearer%20…`, separated by commas.",
+            parse_headers,
+            is_secret=True,
+        ),
     ]
     health_host: Annotated[
         str,

@@ -1,13 +1,18 @@
 """How the text of an environment variable becomes a value. Knows no variable by name."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
+
+_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+"""RFC 9110, section 5.1."""
+_HEADER_VALUE = re.compile(r"[\t -~]+")
 
 Parser = Callable[[str], object]
 """Reads a variable's text; raises ValueError with what would be right."""
@@ -129,6 +134,29 @@ def parse_absolute_paths(text: str) -> tuple[Path, ...]:
 def parse_ports(text: str) -> tuple[int, ...]:
     read_port = integer_between(1, 65535)
     return tuple(int(str(read_port(part.strip()))) for part in text.split(","))
+
+
+def read_headers(text: str) -> dict[str, str]:
+    """HTTP headers as OTLP's exporters take them: `name=value`, separated by commas, URL-encoded.
+
+    Source: OpenTelemetry's protocol exporter specification, "Specifying headers via environment variables".
+
+    Raises:
+        ValueError: they are written otherwise. Quotes nothing: they may hold a token.
+    """
+    headers: dict[str, str] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, equals, value = part.partition("=")
+        name, value = name.strip(), unquote(value.strip())
+        if not (equals and _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            raise ValueError("the value is no list of headers; write name=value,name=value")
+        headers[name.lower()] = value
+    return headers
+
+
+def parse_headers(text: str) -> "SecretStr":
+    read_headers(text)
+    return parse_secret(text)
 
 
 def parse_secret(text: str) -> "SecretStr":

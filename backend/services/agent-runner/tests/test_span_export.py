@@ -1,0 +1,36 @@
+"""What a span is rid of before it is sent, whoever wrote it there."""
+
+from opentelemetry.trace import StatusCode
+
+from agent_runner.masking import Masker
+from agent_runner.span_export import MAX_ATTRIBUTE_CHARACTERS, open_provider
+from trace_collector import TraceCollector
+
+SECRET = "canary/0123456789+"
+
+
+def test_every_text_of_a_span_is_masked_while_its_secret_is_known() -> None:
+    secrets = {"TOKEN": SECRET}
+
+    def mask(text: str) -> str:
+        return Masker(secrets).mask(text)
+
+    with TraceCollector() as collector:
+        provider = open_provider(collector.url, None, "1.2.3", mask, replayed_mark="replayed")
+        tracer = provider.get_tracer("test")
+        with tracer.start_as_current_span(f"ask {SECRET}") as span:
+            span.set_attribute(f"name {SECRET}", ["list", SECRET])
+            span.set_attribute("long", "x" * (MAX_ATTRIBUTE_CHARACTERS - 5) + SECRET)
+            span.record_exception(ValueError(f"the provider says {SECRET}"), {"count": 3})
+            span.set_status(StatusCode.ERROR, f"ValueError: {SECRET}")
+        secrets.clear()  # the leg is over before the batch is sent
+        with tracer.start_as_current_span("looked up") as span:
+            span.set_attribute("replayed", True)
+        provider.shutdown()
+        [sent] = collector.spans
+        assert (sent.name, sent.span.status.message) == ("ask [secret TOKEN]", "ValueError: [secret TOKEN]")
+        assert "name [secret TOKEN]" in sent.attributes
+        assert sent.attributes["long"] == "x" * (MAX_ATTRIBUTE_CHARACTERS - 5) + "[secr"
+        [(_, event)] = sent.events
+        assert event["exception.message"] == "the provider says [secret TOKEN]"
+        assert SECRET.encode() not in b"".join(collector.bodies)
