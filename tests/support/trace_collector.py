@@ -1,6 +1,7 @@
 """An OpenTelemetry collector for tests: takes traces by OTLP/HTTP on loopback, and keeps them."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -46,8 +47,10 @@ class CollectedSpan:
 class TraceCollector(ThreadServer):
     """Keeps what it is sent. `status` is its answer; `is_silent` makes it give none at all."""
 
-    def __init__(self, *, status: int = 200, is_silent: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self, *, status: int = 200, is_silent: bool = False, tls: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(tls=tls)
         self.status = status
         self.is_silent = is_silent
         self.bodies: list[bytes] = []
@@ -58,7 +61,7 @@ class TraceCollector(ThreadServer):
     @property
     def url(self) -> str:
         """For OTEL_EXPORTER_OTLP_ENDPOINT."""
-        return f"http://{self.host}:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://{self.host}:{self.port}"
 
     @property
     def spans(self) -> list[CollectedSpan]:

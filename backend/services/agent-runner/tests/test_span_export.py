@@ -1,5 +1,10 @@
 """What a span is rid of before it is sent, whoever wrote it there."""
 
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
 from opentelemetry.trace import StatusCode
 
 from agent_runner.masking import Masker
@@ -34,3 +39,24 @@ def test_every_text_of_a_span_is_masked_while_its_secret_is_known() -> None:
         [(_, event)] = sent.events
         assert event["exception.message"] == "the provider says [secret TOKEN]"
         assert SECRET.encode() not in b"".join(collector.bodies)
+
+
+def test_a_collector_behind_tls_is_known_by_the_authorities_of_ssl_cert_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = trustme.CA()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.configure_cert(tls)  # pyright: ignore[reportUnknownMemberType]  # or pyOpenSSL's
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # they would win
+        monkeypatch.delenv(name, raising=False)
+    with TraceCollector(tls=tls) as collector:
+        for file in ("", str(tmp_path / "authority.pem")):
+            monkeypatch.setenv("SSL_CERT_FILE", file)
+            provider = open_provider(collector.url, None, "1.2.3", str, replayed_mark="replayed")
+            provider.get_tracer("test").start_span(f"trusts {file!r}").end()
+            provider.shutdown()
+        assert [span.name for span in collector.spans] == [f"trusts '{tmp_path}/authority.pem'"]
+    [warning] = [record for record in caplog.records if record.name == "agent_runner.span_export"]
+    assert "CERTIFICATE_VERIFY_FAILED" in warning.getMessage()
