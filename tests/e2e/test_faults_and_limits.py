@@ -4,6 +4,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -302,7 +303,7 @@ def test_nothing_private_reaches_temporal_or_a_log_file(stack: RunningStack) -> 
     stack.kill_runner(stack.runners[-1])
     stack.start_runner("after-privacy")
     assert CANARY in json.dumps([event.model_dump(mode="json") for event in execution.events])
-    with sqlite3.connect(stack.home / "temporal.db") as database:
+    with closing(sqlite3.connect(stack.home / "temporal.db")) as database:
         dump = "\n".join(itertools.chain.from_iterable(map(_text_of_row, _all_rows(database))))
     assert execution.execution_id in dump  # the search does look at the right place
     for secret in (CANARY, stack.token, "test-key"):
@@ -324,7 +325,7 @@ def _text_of_row(row: tuple[object, ...]) -> list[str]:
 
 
 def test_temporal_holds_nothing_large(stack: RunningStack) -> None:
-    with sqlite3.connect(stack.home / "temporal.db") as database:
+    with closing(sqlite3.connect(stack.home / "temporal.db")) as database:
         largest = max(len(value) for row in _all_rows(database) for value in row if isinstance(value, bytes))
     assert largest < INLINE_PAYLOAD_MAX_BYTES
 

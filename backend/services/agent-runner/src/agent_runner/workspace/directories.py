@@ -44,8 +44,9 @@ def open_named_directory(path: str) -> Path:
     if not Path(path).is_absolute():
         raise _unavailable(f"could not open the workspace {path!r}: the path is not absolute")
     try:
-        directory = Path(path).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        # Not `Path.resolve`, to which a loop of links is a RuntimeError before Python 3.13.
+        directory = Path(os.path.realpath(path, strict=True))
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise _unavailable(
             f"could not open the workspace {path!r}: {reason}",
