@@ -171,7 +171,7 @@ async def test_special_files_are_refused_without_waiting(workspace: SessionWorks
 
 async def test_impossible_paths_are_refused(workspace: SessionWorkspace, root: Path) -> None:
     for operation in every_operation(workspace, f"{root}/nul\0byte").values():
-        with pytest.raises(ValueError, match="null (byte|character)"):  # Python 3.13 says the other
+        with pytest.raises(ValueError, match=r"null (byte|character)"):  # Python 3.13 says the other
             await operation()
     for operation in every_operation(workspace, f"{root}/{'x' * 5000}").values():
         with pytest.raises(OSError, match="File name too long") as caught:
