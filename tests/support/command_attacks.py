@@ -188,7 +188,9 @@ ATTACKS: Mapping[str, str] = {
             "unshare": (272, 97, 0x10000000), "clone": (56, 220, 0x10000011, 0, 0, 0, 0),
             "bpf": (321, 280, 0, 0, 0), "userfaultfd": (323, 282, 1), "keyctl": (250, 219, 0, -3, 1),
             "shmget": (29, 194, 0, 4096, 0o1600), "msgget": (68, 186, 0, 0o1600),
-            "mount": (165, 40, b"none", ROOT.encode(), b"tmpfs", 0, 0), "chroot": (161, 51, ROOT.encode()),
+            # Of no file system that there is: where it is allowed, the machine must not keep the mount.
+            "mount": (165, 40, b"none", ROOT.encode(), b"none such", 0, 0),
+            "chroot": (161, 51, ROOT.encode()),
             "open_by_handle_at": (304, 265, -1, 0, 0), "perf_event_open": (298, 241, 0, 0, -1, -1, 0)}
         def make(name):
             number = table[name][0 if x86 else 1]
