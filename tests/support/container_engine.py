@@ -116,6 +116,14 @@ class Container:
         return state.get("Health") or state["Healthcheck"]
 
 
+def write_marked_authorities(directory: Path) -> Path:
+    """The authorities that this machine trusts, with a mark by which they would be found again."""
+    trusted = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
+    bundle = directory / "ca.crt"
+    bundle.write_text(f"# {BUILD_SECRET_MARK}\n{trusted.read_text(encoding='utf-8')}", encoding="utf-8")
+    return bundle
+
+
 class Engine:
     """One of the two, as its command line."""
 
@@ -221,6 +229,17 @@ class Engine:
         """What a shell command in a fresh container says; locked down, without network."""
         arguments = ("run", "--rm", "--network=none", *LOCKED_DOWN, *options, "--entrypoint=bash", image)
         return self.output(*arguments, "-c", command)
+
+    def build_test_image(self, authorities: Path) -> str:
+        """The image under test: `STIGMER_TEST_IMAGE`, or one built from this checkout.
+
+        A second time it comes from the engine's cache, so that each suite can ask for it by itself.
+        """
+        given = os.environ.get("STIGMER_TEST_IMAGE")
+        if given:
+            return given
+        self.make("build-image", f"IMAGE={TEST_IMAGE}", f"VERSION={TEST_VERSION}", f"CA_BUNDLE={authorities}")
+        return f"{TEST_IMAGE}:{TEST_VERSION}"
 
     def make(
         self, *arguments: str, environment: Mapping[str, str] | None = None, check: bool = True

@@ -1,4 +1,4 @@
-"""Both engines with the runner's image, which the image tests built, and homes whose stacks run it."""
+"""Both engines with the runner's image, and homes whose stacks run it."""
 
 import fcntl
 import os
@@ -10,12 +10,12 @@ from unittest import mock
 
 import pytest
 
+import container_engine
 from stack_home import StackHome, end_everything, make_stack_home
 from stigmer_cli.containers import ContainerSpec, Engine, EngineKind, find_engine
 from stigmer_cli.containers.errors import EngineUnusable
 from stigmer_cli.runner_container.inspection import remove_containers
 
-BUILT_IMAGE = os.environ.get("STIGMER_TEST_IMAGE", "localhost/stigmer-tests/agent-runner:0.0.0-tests")
 ARCHIVED = "localhost/stigmer-tests/archived-runner"
 RELABELLED = "localhost/stigmer-tests/contained-runner"
 
@@ -24,7 +24,7 @@ MakeHome = Callable[[str], StackHome]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On the worker of the image tests, which build the image first."""
+    """On the worker of the image tests, which use the same image."""
     for item in items:
         is_ours = Path(__file__).parent in item.path.parents
         if is_ours and isinstance(item, pytest.Function) and "engine" in item.fixturenames:
@@ -50,11 +50,14 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def runner_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image that the image tests built, as a local development build."""
-    built = engine.images.find(BUILT_IMAGE)
-    if built is None:
-        assert "CI" not in os.environ, f"the image tests have not built {BUILT_IMAGE}"
-        pytest.skip(f"there is no image {BUILT_IMAGE}; run the image tests first")
+    """The image of this checkout, as a local development build."""
+    builder = container_engine.Engine(engine.traits.kind.value)
+    built = engine.images.find(
+        builder.build_test_image(
+            container_engine.write_marked_authorities(tmp_path_factory.mktemp("authorities"))
+        )
+    )
+    assert built is not None
     # Named after what it is made of and made once: a second one of the same name would be another image, for
     # which a stack replaces its container.
     name = f"{RELABELLED}-{built.image_id.removeprefix('sha256:')[:12]}"

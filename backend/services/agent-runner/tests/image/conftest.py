@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from container_engine import BUILD_SECRET_MARK, ENGINE_KINDS, TEST_IMAGE, TEST_VERSION, Engine, EngineKind
+from container_engine import ENGINE_KINDS, Engine, EngineKind, write_marked_authorities
 from running_stack import RunningStack
 
 
@@ -42,23 +42,14 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.fixture(scope="session")
 def marked_authorities(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The authorities that this machine trusts, with a mark by which they would be found again."""
-    trusted = Path(os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt")
-    bundle = tmp_path_factory.mktemp("authorities") / "ca.crt"
-    bundle.write_text(f"# {BUILD_SECRET_MARK}\n{trusted.read_text(encoding='utf-8')}", encoding="utf-8")
-    return bundle
+    """What the image is built with; the mark in it must not come into the image."""
+    return write_marked_authorities(tmp_path_factory.mktemp("authorities"))
 
 
 @pytest.fixture(scope="session")
 def image(engine: Engine, marked_authorities: Path) -> str:
-    """The image under test: `STIGMER_TEST_IMAGE`, or one built from this checkout."""
-    given = os.environ.get("STIGMER_TEST_IMAGE")
-    if given:
-        return given
-    engine.make(
-        "build-image", f"IMAGE={TEST_IMAGE}", f"VERSION={TEST_VERSION}", f"CA_BUNDLE={marked_authorities}"
-    )
-    return f"{TEST_IMAGE}:{TEST_VERSION}"
+    """The image under test."""
+    return engine.build_test_image(marked_authorities)
 
 
 @pytest.fixture(scope="module")
