@@ -23,18 +23,22 @@ def push_anew(engine: Engine, runner_image: str, reference: ImageReference) -> s
         engine.api.call("commit", "POST", "/commit", query=query, body={}, timeout_seconds=120)
     finally:
         created.remove()
-    header = Credentials(reference.registry, USER, PASSWORD).header()
+    push(engine, reference, Credentials(reference.registry, USER, PASSWORD))
+    image = engine.images.find(str(reference))
+    assert image is not None
+    return image.image_id
+
+
+def push(engine: Engine, reference: ImageReference, credentials: Credentials | None = None) -> None:
+    """Pushes what the engine has under the reference, whose tag is `1`."""
     with engine.api.stream(
         "push",
         "POST",
         f"/images/{reference.name}/push",
         query={"tag": "1", "tlsVerify": "false"},
-        headers={"X-Registry-Auth": header},
+        headers={"X-Registry-Auth": credentials.header() if credentials else "e30="},
     ) as stream:
         assert not [document for document in stream.documents() if "error" in document]
-    image = engine.images.find(str(reference))
-    assert image is not None
-    return image.image_id
 
 
 def log_in(home: StackHome, registry: ImageRegistry) -> None:

@@ -32,7 +32,7 @@ CONTROL_TRIES = 3000
 BOUND_SECONDS = 20.0
 
 # Swaps the directory `d` and the link `l` as fast as it can: AT_FDCWD, RENAME_EXCHANGE.
-_SWAP = """
+SWAP = """
 import ctypes
 libc = ctypes.CDLL(None)
 while True:
@@ -48,6 +48,19 @@ os.setsid()
 if os.fork(): os._exit(0)
 time.sleep(1000)' MARK
 """
+
+
+def checking_tools() -> FileSystemToolset[None]:
+    """File tools that check a path before they use it."""
+    return FileSystemToolset[None](
+        allowed_patterns=(),
+        denied_patterns=(),
+        read_only_patterns=(),
+        max_read_lines=10,
+        max_list_results=10,
+        max_search_results=10,
+        max_find_results=10,
+    )
 
 
 async def environment_of_a_command(here: Scene, attacked: Attacked) -> list[str]:
@@ -80,17 +93,9 @@ async def links_swapped_meanwhile(here: Scene, attacked: Attacked) -> list[str]:
     (root / "d/secret.txt").write_text("my own", encoding="utf-8")
     (root / "l").symlink_to(here.other)
     before = (here.other / "secret.txt").read_text(encoding="utf-8")
-    tools = FileSystemToolset[None](
-        allowed_patterns=(),
-        denied_patterns=(),
-        read_only_patterns=(),
-        max_read_lines=10,
-        max_list_results=10,
-        max_search_results=10,
-        max_find_results=10,
-    )
+    tools = checking_tools()
     tries = RACE_TRIES if isinstance(attacked, SessionWorkspace) else CONTROL_TRIES
-    async with _meanwhile(here, _SWAP):
+    async with _meanwhile(here, SWAP):
         for _ in range(tries):
             with contextlib.suppress(ModelRetry, OSError):  # OSError: the control's realpath loses the race
                 if SECRET in str(await tools.read_file("d/secret.txt", workspace=attacked)):

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic_ai.exceptions import ModelRetry
 from pydantic_ai.workspaces import LocalWorkspaceBackend, WorkspaceBackend
-from pydantic_ai_harness.filesystem import FileSystemToolset
 
 from agent_runner.workspace import CommandLauncher, SessionWorkspace, beneath
+from session_attacks import SWAP, checking_tools
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="swaps with renameat2, which is Linux's")
 
@@ -20,14 +20,6 @@ SECRET = "the other session's secret"
 OWN = "my own text"
 TRIES = 300
 CONTROL_TRIES = 3000
-
-# Swaps the directory `d` and the link `l` as fast as it can: AT_FDCWD, RENAME_EXCHANGE.
-ATTACK = """
-import ctypes
-libc = ctypes.CDLL(None)
-while True:
-    libc.renameat2(-100, b"d", -100, b"l", 2)
-"""
 
 
 class Scene:
@@ -40,15 +32,7 @@ class Scene:
         (self.root / "d" / "file").write_text(OWN, encoding="utf-8")
         (self.outside / "file").write_text(SECRET, encoding="utf-8")
         (self.root / "l").symlink_to(self.outside)
-        self.tools = FileSystemToolset[None](
-            allowed_patterns=(),
-            denied_patterns=(),
-            read_only_patterns=(),
-            max_read_lines=10,
-            max_list_results=10,
-            max_search_results=10,
-            max_find_results=10,
-        )
+        self.tools = checking_tools()
 
     async def read_escapes(self, workspace: WorkspaceBackend) -> bool:
         """Read once through the file tool; whether that showed the secret."""
@@ -66,7 +50,7 @@ class Scene:
 @asynccontextmanager
 async def attacked(workspace: SessionWorkspace) -> AsyncGenerator[None]:
     """Run the attack as a command of the session meanwhile."""
-    attack = asyncio.create_task(workspace.run([sys.executable, "-c", ATTACK], timeout=110))
+    attack = asyncio.create_task(workspace.run([sys.executable, "-c", SWAP], timeout=110))
     try:
         yield
         assert not attack.done(), attack.result()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import pushed_runner
 from needed import skip_outside_ci
 from small_image import write_image_archive
 from stigmer_cli.containers import Engine, EngineKind, ImageReference
@@ -82,15 +83,7 @@ def push(engine: Engine, tmp_path: Path) -> Iterator[Callable[..., ImageReferenc
         reference = ImageReference(registry, "tests/pulled", "1")
         unlike_any_other = {"unlike": secrets.token_bytes(3_000_000)}
         engine.images.load(write_image_archive(tmp_path / "i.tar", str(reference), contents=unlike_any_other))
-        header = credentials.header() if credentials else "e30="
-        with engine.api.stream(
-            "push",
-            "POST",
-            f"/images/{reference.name}/push",
-            query={"tag": "1", "tlsVerify": "false"},
-            headers={"X-Registry-Auth": header},
-        ) as stream:
-            assert not [document for document in stream.documents() if "error" in document]
+        pushed_runner.push(engine, reference, credentials)
         forget(reference)
         pushed.append(reference)
         return reference

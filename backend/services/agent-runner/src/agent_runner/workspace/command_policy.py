@@ -88,10 +88,7 @@ def program_directories(path: str, home: Path) -> list[str]:
         seen.add(directory)
         found.update(dict.fromkeys(_installation(directory, home)))
         pending += _directories_linked_from(directory)
-    outside = [part for part in found if not is_beneath(part, _SYSTEM_PROGRAMS)]
-    return sorted(
-        part for part in outside if not is_beneath(part, [other for other in outside if other != part])
-    )
+    return outermost(part for part in found if not is_beneath(part, _SYSTEM_PROGRAMS))
 
 
 def _installation(directory: str, home: Path) -> list[str]:
@@ -150,5 +147,12 @@ def _holds(directory: str, inner: Path) -> bool:
     return Path(os.path.realpath(directory)) in (inner, *inner.parents)
 
 
+def outermost(paths: Iterable[str]) -> list[str]:
+    """Those that are in none of the others, parents first."""
+    wanted = sorted(set(paths))
+    return [path for path in wanted if not is_beneath(path, [other for other in wanted if other != path])]
+
+
 def is_beneath(path: str, directories: Iterable[str]) -> bool:
+    """Whether it is one of them, or in one of them. Looks at the text alone."""
     return any(path == directory or path.startswith(f"{directory}/") for directory in directories)

@@ -13,12 +13,11 @@ bubblewrap needs user namespaces, which container engines and some distributions
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from agent_runner.confinement.policy import Policy
-from agent_runner.workspace.command_policy import is_beneath
+from agent_runner.workspace.command_policy import is_beneath, outermost
 
 TRIAL_SECONDS: Final = 10.0
 SHARED_MEMORY_BYTES: Final = 64 << 20
@@ -85,7 +84,7 @@ class Bubblewrap:
         `temporary` is a directory that is shown to be written to, too.
         """
         readable = [path for path in view.readable if not is_beneath(path, _MADE_ANEW)]
-        shown = _outermost([_OWN_CODE, *map(_shown_as, readable)])
+        shown = outermost([_OWN_CODE, *map(_shown_as, readable)])
         options = [*_ENCLOSED, *([] if view.has_network else ["--unshare-net"])]
         for path in shown:
             target = os.path.realpath(path)
@@ -99,7 +98,7 @@ class Bubblewrap:
         for link, target in _LINKS.items():
             options += ["--symlink", target, link]
         options += ["--perms", "1777", "--size", str(SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - its own
-        for path in _outermost([temporary, view.directory, *view.writable]):
+        for path in outermost([temporary, view.directory, *view.writable]):
             options += ["--bind", path, path]
         return [self._program, *options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
 
@@ -123,9 +122,3 @@ class Bubblewrap:
 def _shown_as(path: str) -> str:
     """All of /etc instead of its parts: hundreds, for root, and the contents are Landlock's matter."""
     return "/etc" if is_beneath(path, ["/etc"]) else path
-
-
-def _outermost(paths: Iterable[str]) -> list[str]:
-    """Those that are in none of the others, parents first."""
-    wanted = sorted(set(paths))
-    return [path for path in wanted if not is_beneath(path, [other for other in wanted if other != path])]

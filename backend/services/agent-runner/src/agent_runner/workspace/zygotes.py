@@ -97,11 +97,6 @@ class Zygotes:
         living, self._living = self._living, {}
         await asyncio.gather(*(asyncio.to_thread(zygote.stop) for zygote in living.values()), *self._ending)
 
-    def end_enclosed(self) -> None:
-        """End the enclosed ones that are idle; their views are not wanted any more."""
-        for view in list(self._idle):
-            self._end(view)
-
     def _living_one(self, bubblewrap: Bubblewrap | None, view: View | None) -> Zygote:
         self._wake(view)
         zygote = self._living.get(view)
