@@ -49,6 +49,11 @@ check: setup ## Formatting, lint, types, layers, lock file, generated files
 test: setup ## All tests but those of containers, against real Temporal, SQLite and PostgreSQL
 	$(RUN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup -m 'not containers' $(PYTEST_ARGS)
 
+.PHONY: workflow-histories
+workflow-histories: setup ## VERSION=1.2.3: record what this release's workflow leaves in Temporal, for replays
+	PYTHONPATH=tests/support $(RUN)/python backend/services/agent-runner/tests/record_workflow_histories.py \
+		backend/services/agent-runner/tests/workflow_histories/$(VERSION)
+
 .PHONY: test-containers
 test-containers: setup ## The tests that need Docker and Podman; without one of them, its tests are skipped
 	$(RUN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup -m containers $(PYTEST_ARGS)
