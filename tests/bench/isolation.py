@@ -10,7 +10,10 @@ from pathlib import Path
 
 from figures import Bound, Table
 
-from agent_runner.workspace import Bubblewrap, CommandLauncher, SessionWorkspace, measure_isolation
+from agent_runner.workspace import SessionWorkspace
+from stigmer_isolation.bubblewrap import Bubblewrap
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.self_test import measure_isolation
 
 COMMANDS = 200
 FILE_OPERATIONS = 500
@@ -52,8 +55,8 @@ async def _bench(table: Table) -> None:
                 Bound(0.02, "at most 20 ms more"),
             )
             bubblewrap = Bubblewrap.find(os.environ["PATH"])
-            isolation = await measure_isolation(launcher, "warn", bubblewrap)
-            if isolation.not_enclosed_because is None:
+            isolation = await measure_isolation(launcher, bubblewrap)
+            if isolation.no_bubblewrap_because is None:
                 started = time.perf_counter()
                 await isolated()
                 first = time.perf_counter() - started

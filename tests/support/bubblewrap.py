@@ -3,8 +3,8 @@
 import os
 import subprocess
 
-from agent_runner.workspace import Bubblewrap
 from needed import skip_outside_ci
+from stigmer_isolation.bubblewrap import Bubblewrap
 
 _TRIAL = ("bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc", "true")
 

@@ -24,13 +24,10 @@ from pathlib import Path
 import agent_runner
 from agent_runner.commands import open_commands
 from agent_runner.settings import load_settings
-from agent_runner.workspace import (
-    CommandLauncher,
-    SessionWorkspace,
-    StreamName,
-    command_environment,
-    command_output_listener,
-)
+from agent_runner.workspace import SessionWorkspace
+from stigmer_isolation.command_environment import command_environment
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.running_command import StreamName, command_output_listener
 
 KEY = "CANARY_API_KEY"
 SECRET = "canary-4f1d0c"

@@ -22,8 +22,9 @@ from pydantic_ai_harness.filesystem import FileSystemToolset
 
 from agent_runner.commands import open_commands
 from agent_runner.settings import load_settings
-from agent_runner.workspace import SessionWorkspace, command_environment
+from agent_runner.workspace import SessionWorkspace
 from command_attacks import KEY, SECRET, Scene, scene
+from stigmer_isolation.command_environment import command_environment
 
 Attacked = SessionWorkspace | LocalWorkspaceBackend
 

@@ -14,7 +14,7 @@ from scratch_checkout import ScratchCheckout
 from stigmer_release.packages import PACKAGES
 from stigmer_release.python_packages import build_packages, try_package
 
-MODULES = ("stigmer_contract", "agent_runner", "stigmer_server", "stigmer_cli")
+MODULES = ("stigmer_contract", "stigmer_isolation", "agent_runner", "stigmer_server", "stigmer_cli")
 DIGEST = f"sha256:{'ab' * 32}"
 
 

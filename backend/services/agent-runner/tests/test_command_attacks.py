@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from pydantic_ai.workspaces import WorkspaceTimeoutError
 
-from agent_runner.confinement.landlock import abi_version
-from agent_runner.confinement.policy import Policy
-from agent_runner.workspace import CommandLauncher, command_policy, protect_process
 from bubblewrap import working_bubblewrap
 from command_attacks import ATTACKS, GAPS, KEY, MUST_WORK, MUST_WORK_WHERE_INSTALLED, SECRET, Scene, scene
 from needed import skip_outside_ci
 from session_attacks import ATTACKS_ON_SESSIONS
+from stigmer_isolation.command_policy import command_policy
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.process_protection import protect_process
+from stigmer_isolation.zygote.landlock import abi_version
+from stigmer_isolation.zygote.policy import Policy
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux can isolate commands"),

@@ -14,18 +14,15 @@ from pydantic_ai.workspaces import CommandResult, WorkspaceError, WorkspaceOutpu
 
 import agent_runner.commands
 from agent_runner.commands import Commands, open_commands
-from agent_runner.confinement.landlock import abi_version
-from agent_runner.confinement.policy import Network, Policy
 from agent_runner.settings import load_settings
-from agent_runner.workspace import (
-    CommandLauncher,
-    IsolationLevel,
-    SessionWorkspace,
-    WebAccess,
-    command_environment,
-    command_policy,
-    measure_isolation,
-)
+from agent_runner.workspace import Isolation, SessionWorkspace
+from stigmer_isolation.command_environment import command_environment
+from stigmer_isolation.command_policy import command_policy
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.self_test import IsolationLevel, measure_isolation
+from stigmer_isolation.web_access import WebAccess
+from stigmer_isolation.zygote.landlock import abi_version
+from stigmer_isolation.zygote.policy import Network, Policy
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux can isolate commands"),
@@ -43,19 +40,20 @@ async def test_the_level_follows_what_the_kernel_offers(abi: int) -> None:
         pytest.skip("this kernel is too old to test that")
     policy = command_policy(os.defpath)._replace(landlock_abi=abi)
     async with CommandLauncher(policy=policy) as launcher:
-        isolation = await measure_isolation(launcher, "require")
-    assert isolation.level == LEVELS[abi]
-    assert (isolation.refusal is None) == (abi > 0)
+        found = await measure_isolation(launcher)
+    assert found.level == LEVELS[abi]
+    assert found.is_enough == (abi > 0)
+    assert (Isolation(found, "require").refusal is None) == (abi > 0)
 
 
 async def test_an_attack_that_gets_through_lowers_the_level() -> None:
     policy = command_policy(os.defpath)
     async with CommandLauncher(policy=policy._replace(readable=(*policy.readable, "/proc"))) as launcher:
-        assert (await measure_isolation(launcher, "require")).level is IsolationLevel.FULL
+        assert (await measure_isolation(launcher)).level is IsolationLevel.FULL
         launcher.policy = launcher.policy._replace(landlock_abi=0, has_seccomp=True, network="all")
-        weak = await measure_isolation(launcher, "require")
+        weak = await measure_isolation(launcher)
         launcher.policy = Policy()
-        none = await measure_isolation(launcher, "require")
+        none = await measure_isolation(launcher)
     assert (weak.level, none.level) == (IsolationLevel.WEAK, IsolationLevel.NONE)
     assert "a command could read another session's file" in weak.findings
 
@@ -63,7 +61,7 @@ async def test_an_attack_that_gets_through_lowers_the_level() -> None:
 async def test_a_self_test_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async with CommandLauncher() as launcher:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
-        isolation = await measure_isolation(launcher, "warn")
+        isolation = await measure_isolation(launcher)
     assert isolation.level is IsolationLevel.NONE
     assert "/nowhere/python: command not found" in isolation.findings[0]
 

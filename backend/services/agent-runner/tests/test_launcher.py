@@ -16,15 +16,12 @@ from pydantic_ai.workspaces import (
     WorkspaceTimeoutError,
 )
 
-from agent_runner.confinement.policy import Policy
-from agent_runner.workspace import (
-    CommandLauncher,
-    SessionWorkspace,
-    StreamName,
-    command_environment,
-    command_output_listener,
-    running_command,
-)
+from agent_runner.workspace import SessionWorkspace
+from stigmer_isolation import running_command
+from stigmer_isolation.command_environment import command_environment
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.running_command import StreamName, command_output_listener
+from stigmer_isolation.zygote.policy import Policy
 
 BOUND_SECONDS = 20.0
 

@@ -13,10 +13,12 @@ import psutil
 import pytest
 from pydantic_ai.workspaces import WorkspaceError, WorkspaceTimeoutError
 
-from agent_runner.confinement.policy import Policy
-from agent_runner.workspace import CommandLauncher, SessionWorkspace, StreamName, command_output_listener
-from agent_runner.workspace.command_policy import command_policy
+from agent_runner.workspace import SessionWorkspace
 from bubblewrap import working_bubblewrap
+from stigmer_isolation.command_policy import command_policy
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.running_command import StreamName, command_output_listener
+from stigmer_isolation.zygote.policy import Policy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans can be adopted on Linux only")
 
@@ -167,7 +169,10 @@ async def test_the_last_words_of_a_process_substitution_are_kept(workspace: Sess
 RUNNER = """
 import asyncio, os, sys
 from pathlib import Path
-from agent_runner.workspace import Bubblewrap, CommandLauncher, SessionWorkspace, command_output_listener
+from agent_runner.workspace import SessionWorkspace
+from stigmer_isolation.bubblewrap import Bubblewrap
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.running_command import command_output_listener
 
 async def main():
     async with CommandLauncher() as launcher:

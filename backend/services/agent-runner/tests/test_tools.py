@@ -27,10 +27,11 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from agent_runner.confinement.policy import Policy
 from agent_runner.tools import has_side_effects, session_tools
-from agent_runner.workspace import CommandLauncher, SessionWorkspace
+from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.zygote.policy import Policy
 
 
 @dataclass(frozen=True)

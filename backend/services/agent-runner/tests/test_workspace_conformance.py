@@ -9,8 +9,9 @@ from pydantic_ai.messages import WorkspaceRef
 from pydantic_ai.workspaces import WorkspaceBackend
 from pydantic_ai.workspaces.conformance import WorkspaceBackendSuite
 
-from agent_runner.workspace import CommandLauncher, SessionWorkspace
+from agent_runner.workspace import SessionWorkspace
 from bubblewrap import working_bubblewrap
+from stigmer_isolation.launcher import CommandLauncher
 
 
 class TestSessionWorkspaceConforms(WorkspaceBackendSuite):

@@ -11,14 +11,10 @@ from pathlib import Path
 import pytest
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
-from agent_runner.workspace import (
-    CommandLauncher,
-    FileOperationFailed,
-    SessionWorkspace,
-    beneath,
-    session_workspace,
-)
+from agent_runner.workspace import FileOperationFailed, SessionWorkspace, session_workspace
 from agent_runner.workspace.confined_files import MAX_BYTES_AT_ONCE, ConfinedFiles, NotAtOnce
+from stigmer_isolation import beneath
+from stigmer_isolation.launcher import CommandLauncher
 
 SECRET = b"the other session's secret"
 

@@ -11,8 +11,10 @@ import pytest
 from pydantic_ai.exceptions import ModelRetry
 from pydantic_ai.workspaces import LocalWorkspaceBackend, WorkspaceBackend
 
-from agent_runner.workspace import CommandLauncher, SessionWorkspace, beneath
+from agent_runner.workspace import SessionWorkspace
 from session_attacks import SWAP, checking_tools
+from stigmer_isolation import beneath
+from stigmer_isolation.launcher import CommandLauncher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="swaps with renameat2, which is Linux's")
 

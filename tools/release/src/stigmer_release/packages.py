@@ -16,6 +16,7 @@ from stigmer_release.versions import Version
 
 PACKAGES: Final[Mapping[str, str]] = {
     "stigmer-contract": "backend/libs/python/stigmer-contract",
+    "stigmer-isolation": "backend/libs/python/stigmer-isolation",
     "stigmer-agent-runner": "backend/services/agent-runner",
     "stigmer-server": "backend/services/stigmer-server",
     "stigmer": "client-apps/cli",

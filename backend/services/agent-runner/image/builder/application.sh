@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the runner and the contract with their bytecode into /application, so that a changed source file
+# Installs the runner and the libraries of this repository with their bytecode into /application, so that a changed source file
 # changes one small layer.
 set -eu
 # shellcheck source=SCRIPTDIR/environment.sh
@@ -23,4 +23,4 @@ mkdir -p "/application$environment" /application/usr/local/bin
 comm -13 /tmp/before /tmp/after | tar -C "$environment" -c -T - | tar -C "/application$environment" -x
 ln -s "$environment/bin/agent-runner" /application/usr/local/bin/agent-runner
 cp LICENSE "/application$environment/LICENSE"
-compile_modules /application --package agent_runner --package stigmer_contract
+compile_modules /application --package agent_runner --package stigmer_contract --package stigmer_isolation

@@ -56,9 +56,9 @@ def _run_worker() -> int:
     from agent_runner.secrets_in_use import SecretsInUse
     from agent_runner.settings import load_settings
     from agent_runner.worker import run_worker
-    from agent_runner.workspace import command_environment
     from stigmer_contract.untrusted_text import escape_controls
     from stigmer_contract.versions import is_compatible
+    from stigmer_isolation.command_environment import command_environment
 
     try:
         settings = load_settings(os.environ)

@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent_runner.confinement.policy import Policy
 from agent_runner.settings import RunnerSettings
-from agent_runner.workspace import (
-    Bubblewrap,
-    CommandLauncher,
-    DiskQuotas,
-    Isolation,
-    WebAccess,
-    calibrate_process_limit,
-    command_policy,
-    measure_isolation,
-    remove_abandoned_roots,
-)
+from agent_runner.workspace import Isolation
+from stigmer_isolation.bubblewrap import Bubblewrap
+from stigmer_isolation.command_policy import command_policy
+from stigmer_isolation.disk_quota import DiskQuotas
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.process_limit import calibrate_process_limit
+from stigmer_isolation.self_test import IsolationLevel, SelfTest, measure_isolation
+from stigmer_isolation.temporary_root import remove_abandoned_roots
+from stigmer_isolation.web_access import WebAccess
+from stigmer_isolation.zygote.policy import Policy
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +57,10 @@ async def open_commands(
     ) as launcher:
         granted = _granted_processes(settings.sandbox_processes)
         await calibrate_process_limit(launcher, granted)
-        isolation = await measure_isolation(
-            launcher, settings.sandbox, Bubblewrap.find(command_variables.get("PATH", ""))
-        )
+        found = SelfTest(IsolationLevel.NONE, ("it was turned off",))
+        if settings.sandbox != "off":
+            found = await measure_isolation(launcher, Bubblewrap.find(command_variables.get("PATH", "")))
+        isolation = Isolation(found, settings.sandbox)
         isolation.log()
         await asyncio.to_thread(remove_abandoned_roots)
         launcher.refusal, launcher.warning = isolation.refusal, isolation.warning

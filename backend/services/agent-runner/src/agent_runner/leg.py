@@ -29,12 +29,7 @@ from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.tools import has_side_effects
 from agent_runner.tracing import Tracing, mark_leg_end
-from agent_runner.workspace import (
-    CommandLauncher,
-    SessionWorkspace,
-    open_named_directory,
-    open_session_directory,
-)
+from agent_runner.workspace import SessionWorkspace, open_named_directory, open_session_directory
 from stigmer_contract.api import LegGrant, StartLeg
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
@@ -47,6 +42,7 @@ from stigmer_contract.events import (
     UsageUpdated,
 )
 from stigmer_contract.temporal import LegOutcome
+from stigmer_isolation.launcher import CommandLauncher
 
 logger = logging.getLogger(__name__)
 

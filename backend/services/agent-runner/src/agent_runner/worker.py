@@ -34,7 +34,7 @@ from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.tracing import open_tracing
 from agent_runner.workflows import AgentExecution
-from agent_runner.workspace import protect_process
+from stigmer_isolation.process_protection import protect_process
 
 logger = logging.getLogger(__name__)
 

@@ -79,7 +79,7 @@ def test_a_command_that_uses_everything_up_leaves_the_runner_at_work(engine: Eng
 
 def test_without_landlock_the_image_refuses_commands(engine: Engine, image: str) -> None:
     script = (
-        "import agent_runner.confinement.landlock as landlock\n"
+        "import stigmer_isolation.zygote.landlock as landlock\n"
         "landlock.abi_version = lambda: 0\n"
         "import asyncio, pathlib\n"
         "from agent_runner.commands import open_commands\n"

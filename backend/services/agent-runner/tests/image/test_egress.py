@@ -25,7 +25,8 @@ AS_A_COMMAND = """
 import asyncio, os, pathlib, sys
 from agent_runner.commands import open_commands
 from agent_runner.settings import load_settings
-from agent_runner.workspace import SessionWorkspace, command_environment
+from agent_runner.workspace import SessionWorkspace
+from stigmer_isolation.command_environment import command_environment
 async def main():
     directory = pathlib.Path("/workspace/test")
     directory.mkdir(exist_ok=True)

@@ -31,7 +31,6 @@ from agent_runner.models import backoff_seconds, classify_fault, price_of
 from agent_runner.server_client import ServerClient
 from agent_runner.tools import COMMAND_TOOL
 from agent_runner.tracing import mark_failed_request, mark_replayed, mark_requests, mark_tool_outcome
-from agent_runner.workspace import command_output_listener
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     ModelDelta,
@@ -44,6 +43,7 @@ from stigmer_contract.events import (
     Usage,
 )
 from stigmer_contract.manifest import Limits, format_duration
+from stigmer_isolation.running_command import command_output_listener
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -17,8 +17,8 @@ from typing import Final, TypeVar
 
 from pydantic_ai.workspaces import FileEntry, WorkspaceUnavailableError
 
-from agent_runner.workspace.beneath import OPEN_DIRECTORY, open_beneath
 from agent_runner.workspace.errors import FileOperationFailed
+from stigmer_isolation.beneath import OPEN_DIRECTORY, open_beneath
 
 RESOLUTION_TRIES: Final = 5
 """How often a path is resolved anew when a link appears in it: a build renames once, an attacker always."""

@@ -25,10 +25,11 @@ from pydantic_ai.workspaces import (
     WorkspaceUnavailableError,
 )
 
-from agent_runner.confinement.policy import Network
+from agent_runner.workspace.command_errors import as_workspace_errors
 from agent_runner.workspace.confined_files import ConfinedFiles, NotAtOnce, open_root
-from agent_runner.workspace.launcher import CommandLauncher
 from agent_runner.workspace.local_disks import is_on_local_disk
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.zygote.policy import Network
 
 _T = TypeVar("_T")
 
@@ -124,7 +125,8 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
     ) -> CommandResult:
         """Run a command in the directory to its end; nothing it started outlives it.
 
-        Output goes to `command_output_listener` as it comes, too. Raises as `CommandLauncher.run`.
+        Output goes to `command_output_listener` as it comes, too. Raises as `CommandLauncher.run`, but in
+        the words of `pydantic_ai.workspaces`.
         """
         if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
             raise ValueError("timeout must be a positive finite number or None")
@@ -135,18 +137,19 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
             raise WorkspaceError(self._launcher.refusal)
         directory = await asyncio.to_thread(lambda: open_root(self._ensure_there()))
         try:
-            result = await self._launcher.run(
-                argv,
-                directory=directory,
-                environment={**self._environment(), **(env or {})},
-                timeout_seconds=timeout,
-                writable=[] if self._home is None else [self._home],
-                network=self._network,
-            )
+            with as_workspace_errors():
+                result = await self._launcher.run(
+                    argv,
+                    directory=directory,
+                    environment={**self._environment(), **(env or {})},
+                    timeout_seconds=timeout,
+                    writable=[] if self._home is None else [self._home],
+                    network=self._network,
+                )
         finally:
             os.close(directory)
         await self.working_dir()  # a command that ended because the directory went did not end well
-        return result
+        return CommandResult(exit_code=result.exit_code, stdout=result.stdout, stderr=result.stderr)
 
     def _ensure_there(self) -> str:
         if self._directory is None:

@@ -1,7 +1,7 @@
 """Opens a path beneath a directory without following any symbolic link, however the tree changes meanwhile.
 
 Linux does it in one system call, openat2(2); elsewhere, and where a filter forbids that call, the path is
-walked component by component. What a path means, and which links are welcome, is `confined_files`' work.
+walked component by component. What a path means, and which links are welcome, its caller decides.
 """
 
 import ctypes

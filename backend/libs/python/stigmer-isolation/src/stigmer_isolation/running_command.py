@@ -1,6 +1,7 @@
 """One command from start to end: collects its output, shows it live, and has it killed when it must go.
 
-How a command is started is `launcher`'s work; which processes belong to it, and how they die, `zygote`'s.
+How a command is started is `launcher`'s work; which processes belong to it, and how they die, that of
+`zygote.main`.
 """
 
 import asyncio
@@ -62,7 +63,7 @@ class CommandEnd:
     cause: EndCause | None
     """Why it was killed; None: it ended by itself."""
     report: Mapping[str, Any] | None
-    """The supervisor's report, as `zygote` describes it; None: the supervisor died without one."""
+    """The supervisor's report, as `zygote.main` describes it; None: the supervisor died without one."""
     supervisor: int | None
     """Pid of the supervisor, as its zygote has it; None: it never started, and neither did the command."""
     is_hanging: bool
@@ -131,7 +132,7 @@ class RunningCommand:
         *,
         on_silence: Callable[[], None],
     ) -> CommandEnd:
-        """Say what to execute (`zygote` has the shape), and wait until it has ended and nothing is left.
+        """Say what to execute (`zygote.main` has the shape), and wait until it has ended and nothing is left.
 
         `on_silence` is called when no supervisor has started after `START_SECONDS`. It must end the zygote,
         which settles that none will.

@@ -13,15 +13,13 @@ import pytest
 
 from agent_runner.commands import Commands, open_commands
 from agent_runner.settings import load_settings
-from agent_runner.workspace import (
-    CommandLauncher,
-    IsolationLevel,
-    SessionWorkspace,
-    command_environment,
-    remove_abandoned_roots,
-    zygotes,
-)
+from agent_runner.workspace import SessionWorkspace
 from bubblewrap import working_bubblewrap
+from stigmer_isolation import zygotes
+from stigmer_isolation.command_environment import command_environment
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.self_test import IsolationLevel
+from stigmer_isolation.temporary_root import remove_abandoned_roots
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has namespaces")
 
@@ -154,7 +152,9 @@ async def test_an_enclosure_that_is_killed_is_replaced(tmp_path: Path, launcher:
 RUNNER = """
 import asyncio, os, sys
 from pathlib import Path
-from agent_runner.workspace import Bubblewrap, CommandLauncher, SessionWorkspace
+from agent_runner.workspace import SessionWorkspace
+from stigmer_isolation.bubblewrap import Bubblewrap
+from stigmer_isolation.launcher import CommandLauncher
 
 async def main():
     async with CommandLauncher(temporary_root=Path(sys.argv[1])) as launcher:
@@ -208,7 +208,7 @@ async def opened(path: str) -> tuple[Commands, bool]:
 async def test_bubblewrap_is_used_where_it_works() -> None:
     working_bubblewrap()
     commands, is_enclosed = await opened(os.environ["PATH"])
-    assert (commands.isolation.not_enclosed_because, is_enclosed) == (None, True)
+    assert (commands.isolation.found.no_bubblewrap_because, is_enclosed) == (None, True)
     assert commands.isolation.level is IsolationLevel.FULL
     assert enclosures() == []
 
@@ -234,7 +234,7 @@ async def test_one_that_hides_nothing_is_found_out(programs: Path) -> None:
     stand_in.chmod(0o755)
     commands, is_enclosed = await opened(f"{programs}:{os.environ['PATH']}")
     assert not is_enclosed
-    assert commands.isolation.not_enclosed_because == (
+    assert commands.isolation.found.no_bubblewrap_because == (
         "commands could change the times of another session's file and see that another session's file exists"
     )
     assert commands.isolation.level is IsolationLevel.FULL
@@ -248,7 +248,7 @@ from agent_runner.settings import load_settings
 async def main():
     settings = load_settings({"STIGMER_TOKEN": "none"})
     async with open_commands(settings, {"PATH": os.environ["PATH"]}) as commands:
-        print(commands.isolation.level, commands.isolation.not_enclosed_because)
+        print(commands.isolation.level, commands.isolation.found.no_bubblewrap_because)
 
 asyncio.run(main())
 """

@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import Final
 
-from agent_runner.workspace.beneath import open_beneath
+from stigmer_isolation.beneath import open_beneath
 
 CHECK_SECONDS: Final = 0.5
 MEASURE_AT_SHARE: Final = 16

@@ -1,6 +1,6 @@
-"""The zygotes of a launcher: one for all commands or, where bubblewrap encloses them, one for each view.
+"""The zygotes of a launcher: one for all commands or, where bubblewrap is used, one for each view.
 
-Starts them when they are needed, replaces those that died, and ends enclosed ones that have nothing to do.
+Starts them when they are needed, replaces those that died, and ends those of views that have nothing to do.
 """
 
 import asyncio
@@ -9,14 +9,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
-from agent_runner.workspace.enclosure import Bubblewrap, View
-from agent_runner.workspace.temporary_root import TemporaryRoot
-from agent_runner.workspace.zygote_process import ZygoteProcess
+from stigmer_isolation.bubblewrap import Bubblewrap, View
+from stigmer_isolation.temporary_root import TemporaryRoot
+from stigmer_isolation.zygote_process import ZygoteProcess
 
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS: Final = 60.0
-"""How long an enclosure is kept for the session's next command; a new one takes some 60 ms (2026-11)."""
+"""How long one in bubblewrap is kept for the session's next command; a new one takes some 60 ms (2026-11)."""
 MAX_IDLE: Final = 64
 """How many are kept so; each takes 7 MB (2026-11)."""
 
@@ -25,7 +25,7 @@ class Zygote:
     """A zygote in use: its process, and where its commands have their temporary directories."""
 
     def __init__(self, temporary_root: str, bubblewrap: Bubblewrap | None, view: View | None) -> None:
-        """Start it, enclosed where both are given.
+        """Start it, in bubblewrap where both are given.
 
         Raises:
             OSError: no process, descriptor or directory is to be had.
@@ -34,13 +34,13 @@ class Zygote:
         self.users = 0
         """How many commands are, or are about to be, in its hands."""
         self._own_root: TemporaryRoot | None = None
-        enclosure = list[str]()
+        prefix = list[str]()
         if bubblewrap is not None and view is not None:
             self._own_root = TemporaryRoot(temporary_root)
             self.temporary_root = self._own_root.path
-            enclosure = bubblewrap.arguments(view, self.temporary_root)
+            prefix = bubblewrap.arguments(view, self.temporary_root)
         try:
-            self.process = ZygoteProcess(enclosure)
+            self.process = ZygoteProcess(prefix)
         except OSError:
             self._remove_root()
             raise
@@ -68,7 +68,7 @@ class Zygotes:
 
     @property
     def pid(self) -> int | None:
-        """Pid of the one that is not enclosed; None where there is none."""
+        """Pid of the one that is not in bubblewrap; None where there is none."""
         zygote = self._living.get(None)
         return None if zygote is None else zygote.process.pid
 
@@ -76,7 +76,7 @@ class Zygotes:
     def use(self, bubblewrap: Bubblewrap | None = None, view: View | None = None) -> Generator[Zygote]:
         """The one for a view, started where there is none that lives, and kept while it is in use.
 
-        Without a view: the one that is not enclosed.
+        Without a view: the one that is not in bubblewrap.
 
         Raises:
             OSError: no process, descriptor or directory is to be had.

@@ -1,12 +1,11 @@
-"""What an agent's `network: none | web | all` means for its commands on this machine."""
+"""What the networks `none`, `web` and `all` mean for commands on this machine."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from pydantic_ai.workspaces import WorkspaceError
-
-from agent_runner.confinement.landlock import PORTS_ABI
-from agent_runner.confinement.policy import Network, Policy
+from stigmer_isolation.errors import CommandNotStarted
+from stigmer_isolation.zygote.landlock import PORTS_ABI
+from stigmer_isolation.zygote.policy import Network, Policy
 
 DNS_PORT: Final = 53
 _DEFAULT_PORTS: Final = (443,)
@@ -25,12 +24,12 @@ class WebAccess:
         """The policy with that network.
 
         Raises:
-            WorkspaceError: `web`, where ports cannot be confined.
+            CommandNotStarted: `web`, where ports cannot be held to.
         """
         is_isolated = bool(policy.landlock_abi or policy.has_seccomp)
         if network == "web" and is_isolated and policy.landlock_abi < PORTS_ABI:
-            raise WorkspaceError(
-                "the command was not started: the agent's `network: web` needs Linux 6.7 with Landlock, "
+            raise CommandNotStarted(
+                "the command was not started: `network: web` needs Linux 6.7 with Landlock, "
                 "which this machine does not have; use `network: none` or `network: all`"
             )
         return policy._replace(network=network, ports=(*self.ports, DNS_PORT) if network == "web" else ())

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from agent_runner.confinement.kernel import IS_LINUX, LIBC
+from stigmer_isolation.zygote.kernel import IS_LINUX, LIBC
 
 KILL_SECONDS: Final = 5.0
 """After this long what cannot be killed (a setuid program, a hung disk) is left, and counted as survivor."""

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable
 from typing import Final
 
-from agent_runner.confinement.kernel import IS_LINUX, system_call
+from stigmer_isolation.zygote.kernel import IS_LINUX, system_call
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _VERSION_FLAG = 1

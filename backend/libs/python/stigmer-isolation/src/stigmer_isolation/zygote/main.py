@@ -1,15 +1,14 @@
 """The process that starts commands: forks a supervisor for each, and kills what a command leaves behind.
 
-Run as a script (`python -I -S -E zygote.py FD`) with an empty environment, before the runner has anything to
-hide; so it imports the standard library and `confinement` only, has one thread, and knows neither agents nor
-secrets.
+Run as a script (`python -I -S -E main.py FD`) with an empty environment, before its launcher has anything to
+hide; so it imports little of the standard library and this folder only, has one thread, and knows no secrets.
 
-For each command the runner sends one byte over FD, with four descriptors: a control socket, the command's
+For each command the launcher sends one byte over FD, with four descriptors: a control socket, the command's
 stdout and stderr, and its directory. Over the control socket goes a length (4 bytes, big-endian) and a
 request `{"argv": [...], "env": {...}, "directory": "...", "temporary_root": "...", "policy": {...}}`, the
-policy as `Policy.to_request` gives it, the directory's path null except where bubblewrap encloses the zygote.
+policy as `Policy.to_request` gives it, the directory's path null except where the zygote is in bubblewrap.
 Back come lines of JSON: `{"supervisor": pid}` once, then one report: `{"exit_code": n, "survivors": n}` or
-`{"stage": "fork"|"directory"|"confinement"|"exec", "errno": n}`. End of file from the runner, by intent or
+`{"stage": "fork"|"directory"|"isolation"|"exec", "errno": n}`. End of file from the launcher, by intent or
 by its death, means: kill everything. Over FD goes back `pid` and a line feed for each supervisor that died
 without a report, once its processes are gone too.
 """
@@ -31,11 +30,11 @@ from typing import Any, Final, NoReturn
 # Isolated from everything but the standard library, by `-I -S`: the program's own package is found like this,
 # and nothing else beside it is, for the rest of this process's life.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from agent_runner.confinement.kernel import IS_LINUX, MACHINE
-from agent_runner.confinement.landlock import SCOPE_ABI
-from agent_runner.confinement.layers import confine_command, enter_supervisor_domain
-from agent_runner.confinement.policy import Policy
-from agent_runner.confinement.process_tree import (
+from stigmer_isolation.zygote.kernel import IS_LINUX, MACHINE
+from stigmer_isolation.zygote.landlock import SCOPE_ABI
+from stigmer_isolation.zygote.layers import enter_supervisor_domain, isolate_command
+from stigmer_isolation.zygote.policy import Policy
+from stigmer_isolation.zygote.process_tree import (
     KILL_SECONDS,
     become_reaper,
     drain,
@@ -45,7 +44,7 @@ from agent_runner.confinement.process_tree import (
     send_signal,
     watch_children,
 )
-from agent_runner.confinement.seccomp_rules import filter_for
+from stigmer_isolation.zygote.seccomp_rules import filter_for
 
 sys.path.pop()
 
@@ -60,7 +59,7 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 
 
 def main() -> None:
-    """Serve the runner until it is gone and every supervisor with it."""
+    """Serve the launcher until it is gone and every supervisor with it."""
     reset_signals()
     gc.disable()  # what is made here is little, and a collection would copy every page after a fork
     become_reaper(b"stigmer-zygote")
@@ -100,7 +99,7 @@ def prepare_filters() -> None:
 
 
 def end_supervisors(supervisors: set[int], children_ended: int) -> None:
-    """The runner is gone: each supervisor noticed, unless its command stopped it. Then kill what is left."""
+    """The launcher is gone: each supervisor noticed, unless its command stopped it. Kill what is left."""
     poller = select.poll()
     poller.register(children_ended, select.POLLIN)
     give_up_at = time.monotonic() + 2 * KILL_SECONDS
@@ -114,7 +113,7 @@ def end_supervisors(supervisors: set[int], children_ended: int) -> None:
 
 
 def serve(control: socket.socket) -> int | None:
-    """Start the supervisor of one command; its pid, 0 where there is none, None once the runner is gone."""
+    """Start the supervisor of one command; its pid, 0 where there is none, None once the launcher is gone."""
     try:
         request, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS_PER_COMMAND)
     except OSError:
@@ -125,7 +124,7 @@ def serve(control: socket.socket) -> int | None:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
         if len(descriptors) < _DESCRIPTORS_PER_COMMAND:
-            return 0  # out of descriptors; the runner sees its end of the control socket close
+            return 0  # out of descriptors; the launcher sees its end of the control socket close
         try:
             pid = os.fork()
         except OSError as error:
@@ -149,13 +148,13 @@ def run_supervisor(control: int, stdout: int, stderr: int, directory: int) -> No
         os.setsid()
         become_reaper(b"stigmer-command")
         children_ended = watch_children()
-        with socket.socket(fileno=control) as runner:
-            report = supervise(runner, stdout, stderr, directory, children_ended)
+        with socket.socket(fileno=control) as launcher:
+            report = supervise(launcher, stdout, stderr, directory, children_ended)
             if report is not None:
-                runner.sendall(to_line(report))
+                launcher.sendall(to_line(report))
         os._exit(0)
     except (BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the runner is gone; nothing was started yet, or everything is killed already
+        os._exit(0)  # the launcher is gone; nothing was started yet, or everything is killed already
     except BaseException:
         import traceback
 
@@ -196,7 +195,7 @@ def run_command(
     try:
         is_domain_closed = enter_supervisor_domain(policy)
     except OSError as error:
-        return {"stage": "confinement", "errno": error.errno or 0}
+        return {"stage": "isolation", "errno": error.errno or 0}
     try:
         command, failure = start(request, policy, stdout, stderr, directory)
     except OSError as error:
@@ -250,7 +249,7 @@ def remove_temporary_directory(path: str) -> None:
 
 
 def receive_request(control: socket.socket) -> dict[str, Any] | None:
-    """The request; None where the runner is gone or has changed its mind."""
+    """The request; None where the launcher is gone or has changed its mind."""
     data = bytearray()
     while len(data) < 4 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
         chunk = control.recv(1 << 16)
@@ -303,8 +302,8 @@ def execute(
         os.umask(COMMAND_UMASK)
         for number in (*_IGNORED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        stage = "confinement"
-        confine_command(policy, directory, supervisor, zygote)
+        stage = "isolation"
+        isolate_command(policy, directory, supervisor, zygote)
         stage = "exec"
         argv: list[str] = request["argv"]
         os.execvpe(argv[0], argv, request["env"])  # noqa: S606 - what this process is for
@@ -315,7 +314,7 @@ def execute(
 
 
 def open_again(path: str, directory: int) -> int:
-    """The same directory as this enclosure shows it: from the one outside, `..` would lead outside.
+    """The same directory as bubblewrap shows it: from the one outside, `..` would lead outside.
 
     Raises:
         OSError: ESTALE: what is shown there is another one.
@@ -327,7 +326,7 @@ def open_again(path: str, directory: int) -> int:
 
 
 def reset_signals() -> None:
-    """Forget what the runner's parents ignored or blocked; ignore what a command may send by mistake."""
+    """Forget what the launcher's parents ignored or blocked; ignore what a command may send by mistake."""
     for number in signal.valid_signals():
         with contextlib.suppress(OSError, ValueError):  # SIGKILL, SIGSTOP, and what libc keeps for itself
             signal.signal(number, signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The parts of `confinement` that no command can show here: tables, and filters of other architectures."""
+"""What no command can show here: the tables of system calls, and filters of other architectures."""
 
 import errno
 import os
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_runner.confinement.seccomp_rules import filter_for
-from agent_runner.confinement.system_calls import LAST_KNOWN, numbers_for
+import stigmer_isolation.zygote
 from needed import skip_outside_ci
+from stigmer_isolation.zygote.seccomp_rules import filter_for
+from stigmer_isolation.zygote.system_calls import LAST_KNOWN, numbers_for
 
 HEADERS = {
     "x86_64": Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
@@ -131,7 +132,7 @@ def test_an_unknown_architecture_has_no_filter() -> None:
 
 
 def test_the_zygote_loads_little() -> None:
-    zygote = Path(__file__).parents[1] / "src/agent_runner/workspace/zygote.py"
+    zygote = Path(stigmer_isolation.zygote.__file__).with_name("main.py")
     script = (
         "import runpy, sys; runpy.run_path(sys.argv[1]); print(*{name.split('.')[0] for name in sys.modules})"
     )
@@ -143,5 +144,5 @@ def test_the_zygote_loads_little() -> None:
         timeout=30,
     )
     loaded = set(done.stdout.split())
-    assert "agent_runner" in loaded
+    assert "stigmer_isolation" in loaded
     assert not loaded & {"asyncio", "dataclasses", "inspect", "pathlib", "pydantic", "pydantic_ai", "psutil"}

@@ -9,8 +9,8 @@ import errno
 import functools
 from typing import Final
 
-from agent_runner.confinement.landlock import SCOPE_ABI, TRUNCATE_ABI
-from agent_runner.confinement.seccomp import (
+from stigmer_isolation.zygote.landlock import SCOPE_ABI, TRUNCATE_ABI
+from stigmer_isolation.zygote.seccomp import (
     Check,
     assemble,
     refuse,
@@ -19,7 +19,7 @@ from agent_runner.confinement.seccomp import (
     refuse_if_equal,
     refuse_unless_equal,
 )
-from agent_runner.confinement.system_calls import LAST_KNOWN, numbers_for
+from stigmer_isolation.zygote.system_calls import LAST_KNOWN, numbers_for
 
 _FORBIDDEN: Final = {
     "looking into other processes": "ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp "

@@ -1,4 +1,4 @@
-"""Holds a command in: what the kernel is told before an agent's command is executed. Linux only.
+"""The process that starts commands, and what it tells the kernel before it executes one. Linux only.
 
 Elsewhere it does nothing. None of it needs privileges, and what was applied can never be taken back by the
 process it holds. Each layer closes what the others leave open:
@@ -10,6 +10,6 @@ process it holds. Each layer closes what the others leave open:
     process_tree   everything the command started is found and killed when it ends
 
 `policy` says what one command gets, `layers` applies it in the right order, `kernel` is the way to system
-calls that Python has no function for. The zygote imports this without the rest of the program: so the
-standard library only, of which as little as can be, since each fork copies the page tables of all of it.
+calls that Python has no function for. `main` is that process: it loads this folder and as little of the
+standard library as can be, since each fork copies the page tables of all of it.
 """

@@ -1,4 +1,4 @@
-"""Starts commands through a zygote, and a new one where that has died. One launcher serves one runner.
+"""Starts commands through a zygote, and a new one where that has died. One launcher serves one program.
 
 A command gets a scrubbed environment, no input, and a session of its own; nothing it started outlives it.
 What it may use is the launcher's policy, and the directories that the caller adds.
@@ -12,30 +12,30 @@ import os
 import socket
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic_ai.workspaces import (
-    CommandResult,
-    WorkspaceError,
-    WorkspaceOutputLimitError,
-    WorkspaceTimeoutError,
-    WorkspaceUnavailableError,
+from stigmer_isolation.bubblewrap import Bubblewrap, View
+from stigmer_isolation.command_environment import command_environment
+from stigmer_isolation.command_policy import command_policy
+from stigmer_isolation.disk_quota import CHECK_SECONDS, DiskQuotas, DiskWatch
+from stigmer_isolation.errors import (
+    CommandKilled,
+    CommandNotStarted,
+    CommandTimedOut,
+    DirectoryUnavailable,
+    OutputLimitExceeded,
 )
-
-from agent_runner.confinement.policy import Network, Policy
-from agent_runner.workspace.command_environment import command_environment
-from agent_runner.workspace.command_policy import command_policy
-from agent_runner.workspace.disk_quota import CHECK_SECONDS, DiskQuotas, DiskWatch
-from agent_runner.workspace.enclosure import Bubblewrap, View
-from agent_runner.workspace.running_command import (
+from stigmer_isolation.running_command import (
     MAX_OUTPUT_BYTES,
     CommandEnd,
     EndCause,
     RunningCommand,
 )
-from agent_runner.workspace.web_access import WebAccess
-from agent_runner.workspace.zygotes import Zygote, Zygotes
+from stigmer_isolation.web_access import WebAccess
+from stigmer_isolation.zygote.policy import Network, Policy
+from stigmer_isolation.zygotes import Zygote, Zygotes
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,16 @@ PREVIEW_BYTES: Final = 64 * 1024
 
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 _NOT_EXECUTABLE = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP, errno.EPERM)
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command that ended by itself left behind."""
+
+    exit_code: int
+    """As shells tell of it: 128 and the signal's number where one ended it."""
+    stdout: str
+    stderr: str
 
 
 class CommandLauncher:
@@ -76,9 +86,9 @@ class CommandLauncher:
         self.policy = command_policy(self._base_environment.get("PATH", "")) if policy is None else policy
         """What commands may use; read before each command, so a change holds from the next one on."""
         self.bubblewrap: Bubblewrap | None = None
-        """What commands are enclosed with, besides; read before each command, too."""
+        """What hides from commands what they may not use, besides; read before each command, too."""
         self.refusal: str | None = None
-        """Why commands of agents are not run at all, told instead of running them."""
+        """Why commands are not run at all, for who asks for one to tell instead."""
         self.warning: str | None = None
         """What a person has to know about each command's isolation."""
         self.started_commands = 0
@@ -90,7 +100,7 @@ class CommandLauncher:
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
 
     async def __aenter__(self) -> Self:
-        """Start the zygote now, while the runner has little to hide and little to copy."""
+        """Start the zygote now, while this process has little to hide and little to copy."""
         with self._zygotes.use():
             return self
 
@@ -100,7 +110,7 @@ class CommandLauncher:
 
     @property
     def zygote_pid(self) -> int | None:
-        """Pid of the zygote that is not enclosed, for diagnosis; None before the first command."""
+        """Pid of the zygote that is not in bubblewrap, for diagnosis; None before the first command."""
         return self._zygotes.pid
 
     async def close(self) -> None:
@@ -131,10 +141,11 @@ class CommandLauncher:
         launcher's.
 
         Raises:
-            WorkspaceTimeoutError: it took longer than the timeout.
-            WorkspaceOutputLimitError: it wrote more than `MAX_OUTPUT_BYTES`.
-            WorkspaceUnavailableError: the directory cannot be entered.
-            WorkspaceError: it could not be started, or its supervisor was killed.
+            CommandTimedOut: it took longer than the timeout.
+            OutputLimitExceeded: it wrote more than `MAX_OUTPUT_BYTES`.
+            DirectoryUnavailable: the directory cannot be entered, or is gone.
+            CommandNotStarted: nothing of it was executed.
+            CommandKilled: a quota, the end of the launcher, or the death of its supervisor killed it.
             OSError: E2BIG: arguments and environment are too long.
         """
         policy = self._web.allow(policy or self.policy, network)
@@ -142,7 +153,7 @@ class CommandLauncher:
         _check_text(argv, merged)
         policy = policy._replace(writable=(*policy.writable, *map(str, writable)))
         view = None if self.bubblewrap is None else View.of(directory, policy)
-        # Inside an enclosure nobody else has a number.
+        # In bubblewrap nobody else has a number.
         others = () if view is not None else (os.getpid(), os.getpgrp())
         request = {
             "argv": list(argv),
@@ -200,7 +211,7 @@ class CommandLauncher:
             if not await _hand_over(zygote, descriptors):
                 return None
             readers = (reader for reader, _ in pipes)
-            command = RunningCommand(control, *readers, has_our_pids=not zygote.process.is_enclosed)
+            command = RunningCommand(control, *readers, has_our_pids=not zygote.process.is_in_bubblewrap)
             ours.pop_all()
         return command
 
@@ -238,28 +249,28 @@ class CommandLauncher:
         stderr = end.stderr.decode("utf-8", errors="replace")
         await _sweep(zygote, end)
         if end.cause is EndCause.TIMEOUT:
-            raise WorkspaceTimeoutError(
+            raise CommandTimedOut(
                 f"command timed out after {timeout_seconds:g}s and was killed", stdout=stdout, stderr=stderr
             )
         if end.cause is EndCause.DISK:
-            raise WorkspaceError(
+            raise CommandKilled(
                 f"the command was killed by the disk quota: {end.killed_because}; remove files that are not "
                 "needed any more"
             )
         if end.cause is EndCause.DIRECTORY:
-            raise WorkspaceUnavailableError("the workspace directory was removed while the command ran")
+            raise DirectoryUnavailable("the workspace directory was removed while the command ran")
         if end.cause is EndCause.OUTPUT:
-            raise WorkspaceOutputLimitError(
+            raise OutputLimitExceeded(
                 f"the command wrote over {MAX_OUTPUT_BYTES >> 20} MiB and was killed; redirect its output "
                 "to a file and read part of that",
-                limit=MAX_OUTPUT_BYTES,
+                limit_bytes=MAX_OUTPUT_BYTES,
                 stdout=_preview(end.stdout),
                 stderr=_preview(end.stderr),
             )
         if end.cause is EndCause.CALLER:
-            raise WorkspaceError("the command was killed: the runner is stopping")
+            raise CommandKilled("the command was killed: the runner is stopping")
         if end.report is None:
-            raise WorkspaceError(
+            raise CommandKilled(
                 "the process that watched over the command was killed, and so the command was killed too; "
                 "how it ended is unknown"
             )
@@ -313,7 +324,7 @@ async def _watch(command: RunningCommand, directory: int, disk: DiskWatch | None
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         with contextlib.suppress(OSError):
-            if os.fstat(directory).st_nlink == 0:  # in an enclosure the command itself cannot see that
+            if os.fstat(directory).st_nlink == 0:  # in bubblewrap the command itself cannot see that
                 command.kill(EndCause.DIRECTORY)
                 return
             reason = None if disk is None else await asyncio.to_thread(disk.why_over)
@@ -337,17 +348,17 @@ def _check_text(argv: Sequence[str], environment: Mapping[str, str]) -> None:
 def _failed_start(program: str, stage: str, number: int) -> CommandResult:
     reason = os.strerror(number)
     if stage == "directory":
-        raise WorkspaceUnavailableError(f"could not enter the workspace directory: {reason}")
+        raise DirectoryUnavailable(f"could not enter the workspace directory: {reason}")
     if stage == "exec" and number in _NOT_FOUND:
         return CommandResult(exit_code=127, stdout="", stderr=f"{program}: command not found\n")
     if stage == "exec" and number in _NOT_EXECUTABLE:
         return CommandResult(exit_code=126, stdout="", stderr=f"{program}: {reason}\n")
-    if stage == "confinement":
-        raise WorkspaceError(f"the command was not started, because it could not be isolated: {reason}")
+    if stage == "isolation":
+        raise CommandNotStarted(f"the command was not started, because it could not be isolated: {reason}")
     if number == errno.E2BIG:
         raise OSError(number, reason)
     raise _could_not_start(reason)
 
 
-def _could_not_start(reason: str | None) -> WorkspaceError:
-    return WorkspaceError(f"could not start the command: {reason}")
+def _could_not_start(reason: str | None) -> CommandNotStarted:
+    return CommandNotStarted(f"could not start the command: {reason}")

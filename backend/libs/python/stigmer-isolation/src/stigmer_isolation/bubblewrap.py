@@ -1,11 +1,11 @@
-"""What commands see of the machine when bubblewrap encloses them: what their policy grants, and nothing else.
+"""What commands see of the machine in bubblewrap: what their policy grants, and nothing else.
 
 The other layers refuse the use of what is there; here the rest is not there: no file of another session whose
-modes could be changed or whose existence could be seen, no process of another to be named. One enclosure
-serves all commands of a session that have the same policy; the zygote inside it is their first process.
+modes could be changed or whose existence could be seen, no process of another to be named. One such
+place serves all commands of a directory that have the same policy; the zygote inside is their first process.
 
 bubblewrap needs user namespaces, which container engines and some distributions forbid: a self-test decides
-(`isolation`). How it is called: bwrap(1), version 0.8.
+(`self_test`). How it is called: bwrap(1), version 0.8.
 """
 
 # ruff: noqa: PTH114, PTH115 - paths here are text, as the kernel and bubblewrap take them
@@ -16,14 +16,14 @@ import subprocess
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from agent_runner.confinement.policy import Policy
-from agent_runner.workspace.command_policy import is_beneath, outermost
+from stigmer_isolation.command_policy import is_beneath, outermost
+from stigmer_isolation.zygote.policy import Policy
 
 TRIAL_SECONDS: Final = 10.0
 SHARED_MEMORY_BYTES: Final = 64 << 20
 """Size of a session's own /dev/shm; what container engines give a whole container."""
 
-_OWN_CODE: Final = str(Path(__file__).parents[1])
+_OWN_CODE: Final = str(Path(__file__).parent)
 """The zygote is started inside."""
 _MADE_ANEW: Final = ("/proc", "/dev")
 _DEVICES: Final = ("/dev/random", "/dev/urandom")
@@ -33,19 +33,19 @@ _LINKS: Final = {
     "/dev/stdout": "/proc/self/fd/1",
     "/dev/stderr": "/proc/self/fd/2",
 }
-_ENCLOSED: Final = (
+_SEPARATED: Final = (
     "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
     "--as-pid-1", "--cap-drop", "ALL",
 )  # fmt: skip
 
 
 class View(NamedTuple):
-    """What one enclosure shows. Equal views can share an enclosure."""
+    """What commands in one bubblewrap see. Equal views can share one."""
 
     directory: str
     """Canonical path of the directory that commands start in; they may change it."""
     identity: tuple[int, int]
-    """Device and number of that directory: another one at the same path needs an enclosure of its own."""
+    """Device and number of that directory: another one at the same path needs a bubblewrap of its own."""
     writable: tuple[str, ...]
     readable: tuple[str, ...]
     devices: tuple[str, ...]
@@ -85,7 +85,7 @@ class Bubblewrap:
         """
         readable = [path for path in view.readable if not is_beneath(path, _MADE_ANEW)]
         shown = outermost([_OWN_CODE, *map(_shown_as, readable)])
-        options = [*_ENCLOSED, *([] if view.has_network else ["--unshare-net"])]
+        options = [*_SEPARATED, *([] if view.has_network else ["--unshare-net"])]
         for path in shown:
             target = os.path.realpath(path)
             if target != path and os.path.islink(path) and is_beneath(target, shown):
@@ -103,7 +103,7 @@ class Bubblewrap:
         return [self._program, *options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
 
     def why_not(self, view: View) -> str:
-        """What it says when it shall enclose nothing, for when enclosing something failed. Blocks."""
+        """What it says when it is to run nothing, for when running something failed. Blocks."""
         try:
             tried = subprocess.run(
                 [*self.arguments(view, view.directory), "/bin/true"],

@@ -1,7 +1,7 @@
 """Decides what commands may read and execute on this machine: the system, and the programs on `PATH`.
 
 Everything else is closed to them, a person's home directory above all. What is the session's own is added
-when a command starts. How the kernel is told is `confinement`'s matter.
+when a command starts. How the kernel is told is `zygote`'s matter.
 """
 
 # ruff: noqa: PTH117, PTH120 - paths here are text, as the kernel and the zygote take them
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from agent_runner.confinement.kernel import MACHINE
-from agent_runner.confinement.landlock import abi_version
-from agent_runner.confinement.policy import Policy
-from agent_runner.confinement.seccomp import is_available
-from agent_runner.confinement.system_calls import numbers_for
+from stigmer_isolation.zygote.kernel import MACHINE
+from stigmer_isolation.zygote.landlock import abi_version
+from stigmer_isolation.zygote.policy import Policy
+from stigmer_isolation.zygote.seccomp import is_available
+from stigmer_isolation.zygote.system_calls import numbers_for
 
 _SYSTEM_PROGRAMS: Final = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store"

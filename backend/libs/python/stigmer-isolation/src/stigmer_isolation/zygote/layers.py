@@ -7,9 +7,9 @@ signal the command and all it started, and nothing else; the command can not sig
 import errno
 import os
 
-from agent_runner.confinement.capabilities import drop_capabilities
-from agent_runner.confinement.kernel import IS_LINUX, MACHINE, forbid_new_privileges
-from agent_runner.confinement.landlock import (
+from stigmer_isolation.zygote.capabilities import drop_capabilities
+from stigmer_isolation.zygote.kernel import IS_LINUX, MACHINE, forbid_new_privileges
+from stigmer_isolation.zygote.landlock import (
     EVERYTHING_BUT_DEVICES,
     MAKE_AND_USE_FILES,
     PORTS_ABI,
@@ -19,23 +19,23 @@ from agent_runner.confinement.landlock import (
     USE_FILE,
     Ruleset,
 )
-from agent_runner.confinement.limits import (
+from stigmer_isolation.zygote.limits import (
     COMMAND_OOM_SCORE,
     SUPERVISOR_OOM_SCORE,
     give_way,
     limit_process,
     set_oom_score,
 )
-from agent_runner.confinement.policy import Policy
-from agent_runner.confinement.seccomp import install
-from agent_runner.confinement.seccomp_rules import filter_for
+from stigmer_isolation.zygote.policy import Policy
+from stigmer_isolation.zygote.seccomp import install
+from stigmer_isolation.zygote.seccomp_rules import filter_for
 
 
 def enter_supervisor_domain(policy: Policy) -> bool:
     """Close this process off from signalling and tracing anything but what it will start.
 
     Returns:
-        Whether kill(-1) from here now reaches exactly what it started. Where signals cannot be confined
+        Whether kill(-1) from here now reaches exactly what it started. Where signals cannot be held to it
         (Landlock before 6), nothing is entered.
     """
     if not IS_LINUX:
@@ -61,7 +61,7 @@ def _is_out_of_reach(pid: int) -> bool:
     return False
 
 
-def confine_command(policy: Policy, directory: int, supervisor: int, zygote: int) -> None:
+def isolate_command(policy: Policy, directory: int, supervisor: int, zygote: int) -> None:
     """Hold this process to the policy; called between fork and exec, in the open `directory` it works in.
 
     Raises:

@@ -1,10 +1,10 @@
-"""Decides what of the runner's environment a command may see: where programs are and how text is read."""
+"""Decides what of its starter's environment a command may see: where programs are and how text is read."""
 
 from collections.abc import Mapping
 from typing import Final
 
 PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
-"""Copied from the runner's environment. Everything else stays out: any other variable may be a secret."""
+"""Copied from the starter's environment. Everything else stays out: any other variable may be a secret."""
 
 _DEFAULTS: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

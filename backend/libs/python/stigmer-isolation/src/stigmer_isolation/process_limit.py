@@ -8,9 +8,8 @@ import sys
 import tempfile
 from typing import Final
 
-from pydantic_ai.workspaces import WorkspaceError
-
-from agent_runner.workspace.launcher import CommandLauncher
+from stigmer_isolation.errors import IsolationError
+from stigmer_isolation.launcher import CommandLauncher
 
 CALIBRATION_SECONDS: Final = 20.0
 
@@ -55,7 +54,7 @@ async def calibrate_process_limit(launcher: CommandLauncher, granted: int | None
                 timeout_seconds=CALIBRATION_SECONDS,
                 policy=launcher.policy._replace(processes=None),
             )
-        except WorkspaceError:
+        except IsolationError:
             return
         finally:
             os.close(directory)

@@ -1,7 +1,7 @@
 """What a command's processes may use of the machine; a process applies it to itself, its children inherit it.
 
 The kernel has no limit for the sum of a command's processes that an unprivileged program could set; the
-container's own limits bound that, and the disk is watched by the runner.
+container's own limits bound that, and the disk is watched by the launcher.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import resource
 from typing import Final
 
 NICENESS: Final = 10
-"""Commands give way to the runner."""
+"""Commands give way to who starts them."""
 OPEN_FILES: Final = 4096
 COMMAND_OOM_SCORE: Final = 1000
 """When memory runs out, commands are killed first ..."""

@@ -1,4 +1,4 @@
-"""The zygote as the runner holds it: a child process and a socket. What goes on inside it is `zygote`."""
+"""The zygote as its launcher holds it: a child process and a socket. What goes on inside is `zygote.main`."""
 
 import contextlib
 import json
@@ -14,22 +14,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agent_runner.workspace.running_command import CommandEnd
+from stigmer_isolation.running_command import CommandEnd
 
 STOP_SECONDS: Final = 15.0
 """Longest wait for the zygote to end; it first kills every command that still runs."""
 
-ENCLOSING_SECONDS: Final = 5.0
+ANNOUNCEMENT_SECONDS: Final = 5.0
 """Longest wait for bubblewrap to tell which process it started."""
 
-_SCRIPT = Path(__file__).with_name("zygote.py")
+_SCRIPT = Path(__file__).with_name("zygote") / "main.py"
 
 
 class ZygoteProcess:
     """A zygote, and the socket it takes commands from. `stop` and `sweep` block."""
 
-    def __init__(self, enclosure: Sequence[str] = ()) -> None:
-        """Start it, with the command line of `enclosure` before its own.
+    def __init__(self, prefix: Sequence[str] = ()) -> None:
+        """Start it, with the command line of `prefix`, bubblewrap's, before its own.
 
         Raises:
             OSError: no process or descriptor is to be had.
@@ -38,44 +38,44 @@ class ZygoteProcess:
         self._control.setblocking(False)
         self._swept = bytearray()
         self._lock, self._announcing = threading.Lock(), threading.Lock()
-        self._enclosed_pid: int | None = None
+        self._inner_pid: int | None = None
         self._announcement: int | None = None
         """Where bubblewrap tells which process it started, until that is read."""
         with contextlib.ExitStack() as passed:
             passed.enter_context(theirs)
             descriptors = [theirs.fileno()]
             try:
-                if enclosure:
+                if prefix:
                     self._announcement, writer = os.pipe()
                     passed.callback(os.close, writer)
                     descriptors.append(writer)
-                    enclosure = [enclosure[0], "--info-fd", str(writer), *enclosure[1:]]
+                    prefix = [prefix[0], "--info-fd", str(writer), *prefix[1:]]
                 self._process = subprocess.Popen(
-                    [*enclosure, sys.executable, "-I", "-S", "-E", str(_SCRIPT), str(theirs.fileno())],
+                    [*prefix, sys.executable, "-I", "-S", "-E", str(_SCRIPT), str(theirs.fileno())],
                     pass_fds=descriptors,
                     env={},
                     cwd="/",
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C in a terminal is the runner's to handle
+                    start_new_session=True,  # Ctrl-C in a terminal is this program's to handle
                 )
             except OSError:
                 self._close()
                 raise
-        self.is_enclosed = bool(enclosure)
+        self.is_in_bubblewrap = bool(prefix)
         """Whether its pids, and those of its commands, are other processes' outside."""
 
     @property
     def pid(self) -> int | None:
         """Its process id; None: bubblewrap could not start it."""
-        if not self.is_enclosed:
+        if not self.is_in_bubblewrap:
             return self._process.pid
         with self._announcing:
             if self._announcement is not None:
-                self._enclosed_pid = _read_announcement(self._announcement)
+                self._inner_pid = _read_announcement(self._announcement)
                 os.close(self._announcement)
                 self._announcement = None
-        return self._enclosed_pid
+        return self._inner_pid
 
     def is_alive(self) -> bool:
         """Whether it has not ended."""
@@ -95,7 +95,7 @@ class ZygoteProcess:
         self._signal(signal.SIGCONT)  # stopped by a command, perhaps
         if end.supervisor is None:
             return not end.is_hanging
-        if end.is_hanging and self.is_enclosed:
+        if end.is_hanging and self.is_in_bubblewrap:
             self.kill()
             return True
         if end.is_hanging:  # else its pid may be another's by now
@@ -108,14 +108,14 @@ class ZygoteProcess:
                     [self._control], [], [], max(0.0, give_up_at - time.monotonic())
                 )
                 chunk = self._control.recv(4096) if readable else b""
-                if not chunk:  # too late, or the zygote died, and with it all that shared its enclosure
-                    return bool(readable) and self.is_enclosed
+                if not chunk:  # too late, or the zygote died, and with it all that was in there with it
+                    return bool(readable) and self.is_in_bubblewrap
                 self._swept += chunk
             self._swept = self._swept.replace(line, b"")
         return True
 
     def kill(self) -> None:
-        """End it at once. Commands that run go on, watched by their supervisors; enclosed ones die too."""
+        """End it at once. Its commands go on, watched by their supervisors; in bubblewrap they die too."""
         self._signal(signal.SIGKILL)
         self._process.kill()
         self._process.wait()
@@ -145,7 +145,7 @@ class ZygoteProcess:
 
 def _read_announcement(descriptor: int) -> int | None:
     """The pid that bubblewrap announces, as this process sees it."""
-    said, give_up_at = b"", time.monotonic() + ENCLOSING_SECONDS
+    said, give_up_at = b"", time.monotonic() + ANNOUNCEMENT_SECONDS
     while select.select([descriptor], [], [], max(0.0, give_up_at - time.monotonic()))[0]:
         chunk = os.read(descriptor, 4096)
         if not chunk:

@@ -1,4 +1,4 @@
-"""Shields the runner's own memory and environment from the commands it starts. Shields nothing else."""
+"""Shields a process's own memory and environment from the commands it starts. Shields nothing else."""
 
 import ctypes
 import sys

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
-from agent_runner.confinement.kernel import IS_LINUX, control_process
+from stigmer_isolation.zygote.kernel import IS_LINUX, control_process
 
 Instruction: TypeAlias = tuple[int, int, int, int]
 """Code, how many instructions to skip if true and if false, and a number."""

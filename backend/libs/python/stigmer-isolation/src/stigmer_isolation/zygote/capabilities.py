@@ -3,7 +3,7 @@
 import ctypes
 from typing import Final
 
-from agent_runner.confinement.kernel import LIBC, control_process
+from stigmer_isolation.zygote.kernel import LIBC, control_process
 
 _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 28, 47, 4  # prctl(2)
 _NOROOT_LOCKED: Final = 0b11

@@ -1,4 +1,4 @@
-"""Directories for the temporary files of enclosed commands; what a killed runner left, the next removes."""
+"""Directories for temporary files of commands in bubblewrap; what a killed program left, the next removes."""
 
 # ruff: noqa: PTH102 - paths here are text, as the kernel and bubblewrap take them
 
@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-_PREFIX: Final = "stigmer-enclosure-"
+_PREFIX: Final = "stigmer-temporary-"
 _MAKE_TRIES: Final = 3
 
 
@@ -26,7 +26,7 @@ class TemporaryRoot:
         for _ in range(_MAKE_TRIES):
             self.path = f"{parent}/{_PREFIX}{os.urandom(16).hex()}"
             os.mkdir(self.path, 0o700)
-            # Another runner may have taken it for abandoned before it was locked.
+            # Another process may have taken it for abandoned before it was locked.
             with contextlib.suppress(FileNotFoundError):
                 self._lock = _open(self.path)
                 fcntl.flock(self._lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""What one command may use, as the runner sends it to the zygote. Decides nothing and applies nothing."""
+"""What one command may use, as the launcher sends it to the zygote. Decides nothing and applies nothing."""
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 

@@ -1,0 +1,176 @@
+"""How well commands are isolated on this machine, found by trying: attacks, run as any command is."""
+
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from stigmer_isolation.bubblewrap import Bubblewrap
+from stigmer_isolation.errors import IsolationError
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.zygote.landlock import SCOPE_ABI, TRUNCATE_ABI
+
+SELF_TEST_SECONDS: Final = 20.0
+
+
+class IsolationLevel(StrEnum):
+    """From best to worst."""
+
+    FULL = "full"
+    """Nothing that was tried got out (Landlock 6, Linux 6.12)."""
+    GOOD = "good"
+    """The same, but sessions can signal each other's commands (Landlock 3, Linux 6.2)."""
+    PARTIAL = "partial"
+    """The same on Landlock 1, Linux 5.13: the rest is done by the system call filter."""
+    WEAK = "weak"
+    """No network and no look into other processes, but every file of the user is open."""
+    NONE = "none"
+    """Commands can do what the user can who starts them."""
+
+
+ENOUGH: Final = (IsolationLevel.FULL, IsolationLevel.GOOD, IsolationLevel.PARTIAL)
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What was found."""
+
+    level: IsolationLevel
+    findings: tuple[str, ...] = ()
+    """What commands can do that they should not, or why that could not be found out."""
+    no_bubblewrap_because: str | None = "it was not tried"
+    """Why commands do not run in bubblewrap, besides; None: they do."""
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether commands are held away from each other's files and from the person's."""
+        return self.level in ENOUGH
+
+
+_ATTACKS = """
+import json, os, socket, sys
+runner, port, victim, mine = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+def read_environments():
+    for pid in {runner, 1}:
+        try:
+            return bool(open(f"/proc/{pid}/environ", "rb").read())
+        except OSError:
+            pass
+    return False
+def connect():
+    socket.create_connection(("127.0.0.1", port), 2)
+attacks = {
+    "read another session's file": lambda: open(victim).read(),
+    "change another session's file": lambda: open(victim, "a").write("x"),
+    "empty another session's file": lambda: os.close(os.open(victim, os.O_RDONLY | os.O_TRUNC)),
+    "read the runner's environment": read_environments,
+    "signal the runner": lambda: os.kill(runner, 0),
+    "connect to a port of this machine": connect,
+    "see that another session's file exists": lambda: os.stat(victim),
+    "change the times of another session's file": lambda: os.utime(victim),
+    "write in its own directory": lambda: open(mine, "w").write("x"),
+}
+done = []
+for name, attack in attacks.items():
+    try:
+        if attack() is not False:
+            done.append(name)
+    except OSError:
+        pass
+print(json.dumps(done))
+"""
+_ALLOWED: Final = "write in its own directory"
+_FILES: Final = {
+    "read another session's file",
+    "change another session's file",
+    "empty another session's file",
+}
+_BEYOND_LANDLOCK: Final = {
+    "see that another session's file exists",
+    "change the times of another session's file",
+}
+"""Landlock leaves these open, for whoever knows the path; bubblewrap does not."""
+
+
+async def measure_isolation(launcher: CommandLauncher, bubblewrap: Bubblewrap | None = None) -> SelfTest:
+    """Try attacks through the launcher, as any command could.
+
+    They are first tried in bubblewrap, where there is one; the launcher keeps it if it holds.
+    """
+    if not (launcher.policy.landlock_abi or launcher.policy.has_seccomp):
+        return SelfTest(IsolationLevel.NONE, ("this kernel has neither Landlock nor seccomp",))
+    reason: str | None = "it is not installed"
+    if bubblewrap is not None:
+        launcher.bubblewrap = bubblewrap
+        inside, open_ends = await _measure(launcher)
+        if inside.level is not IsolationLevel.NONE and not open_ends:
+            return replace(inside, no_bubblewrap_because=None)
+        reason = "; ".join(inside.findings) or f"commands could {' and '.join(open_ends)}"
+        launcher.bubblewrap = None
+    outside, _ = await _measure(launcher)
+    return replace(outside, no_bubblewrap_because=reason)
+
+
+async def _measure(launcher: CommandLauncher) -> tuple[SelfTest, list[str]]:
+    """The level as things are, and what is open besides and does not count for it."""
+    try:
+        succeeded = set(await _attack(launcher))
+    except (IsolationError, OSError, ValueError) as error:
+        return SelfTest(IsolationLevel.NONE, (f"the self-test failed: {error}",)), []
+    if _ALLOWED not in succeeded:
+        return SelfTest(IsolationLevel.NONE, ("commands cannot write in their own directory",)), []
+    counted = succeeded - _BEYOND_LANDLOCK - {_ALLOWED}
+    findings = tuple(f"a command could {attack}" for attack in sorted(counted))
+    found = SelfTest(_level(counted, launcher.policy.landlock_abi), findings)
+    return found, sorted(succeeded & _BEYOND_LANDLOCK)
+
+
+def _level(succeeded: set[str], landlock_abi: int) -> IsolationLevel:
+    if succeeded - _FILES:
+        return IsolationLevel.NONE
+    if succeeded:
+        return IsolationLevel.WEAK
+    if landlock_abi >= SCOPE_ABI:
+        return IsolationLevel.FULL
+    return IsolationLevel.GOOD if landlock_abi >= TRUNCATE_ABI else IsolationLevel.PARTIAL
+
+
+async def _attack(launcher: CommandLauncher) -> list[str]:
+    """Names of the attacks that succeeded."""
+    with (
+        tempfile.TemporaryDirectory(prefix="stigmer-self-test-") as scene,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        _two_sessions(Path(scene)) as (attacker, victim),
+    ):
+        port = listener.getsockname()[1]
+        result = await launcher.run(
+            [sys.executable, "-I", "-S", "-c", _ATTACKS, str(os.getpid()), str(port), str(victim), "mine"],
+            directory=attacker,
+            environment={},
+            timeout_seconds=SELF_TEST_SECONDS,
+        )
+    if result.exit_code != 0:
+        raise ValueError(f"it ended with {result.exit_code}: {result.stderr[-200:]}")
+    attacks: list[str] = json.loads(result.stdout)
+    return attacks
+
+
+@contextmanager
+def _two_sessions(scene: Path) -> Generator[tuple[int, Path]]:
+    """The attacker's open directory, and a file in that of another session."""
+    attacker, victim = scene / "attacker", scene / "victim"
+    attacker.mkdir()
+    victim.mkdir()
+    (victim / "file").write_text("canary", encoding="utf-8")
+    directory = os.open(attacker, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield directory, victim / "file"
+    finally:
+        os.close(directory)
