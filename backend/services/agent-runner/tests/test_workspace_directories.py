@@ -1,17 +1,25 @@
 """Which directories a session may be given, and what the runner does for its own protection."""
 
-import re
+import asyncio
+import os
+import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic_ai.workspaces import WorkspaceUnavailableError
 
+import agent_runner
 from agent_runner.errors import ExecutionFailure
-from agent_runner.workspace import open_named_directory, open_session_directory
+from agent_runner.settings import RunnerSettings, load_settings
+from agent_runner.workspace import SessionWorkspace, open_named_directory, open_session_directory
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.identifiers import SESSION_PREFIX, new_id
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.running_command import command_output_listener
 
 
 def refused(caught: pytest.ExceptionInfo[ExecutionFailure]) -> tuple[ErrorCode, str, str | None]:
@@ -49,12 +57,36 @@ def test_a_link_or_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -
         assert caught.value.code is ErrorCode.WORKSPACE_UNAVAILABLE
 
 
-def test_a_persons_directory_is_used_as_it_is(tmp_path: Path) -> None:
+@pytest.fixture
+def settings(tmp_path: Path) -> RunnerSettings:
+    """A runner's, with its state in a directory of its own."""
+    home = tmp_path / "stigmer"
+    (home / "data" / "workspace").mkdir(parents=True)
+    return load_settings(
+        {
+            "STIGMER_TOKEN": "t",
+            "STIGMER_HOME": str(home),
+            "SANDBOX_ROOT_DIR": str(home / "data" / "workspace"),
+        }
+    )
+
+
+def why_not(path: Path | str, settings: RunnerSettings, session_id: str | None = None) -> str:
+    with pytest.raises(ExecutionFailure) as caught:
+        open_named_directory(str(path), session_id or new_id(SESSION_PREFIX), settings)
+    code, message, hint = refused(caught)
+    assert (code, bool(hint)) == (ErrorCode.WORKSPACE_UNAVAILABLE, True)
+    return message
+
+
+def test_a_persons_directory_is_used_as_it_is(tmp_path: Path, settings: RunnerSettings) -> None:
     (tmp_path / "real").mkdir(mode=0o750)
-    (tmp_path / "link").symlink_to("real")
-    directory = open_named_directory(str(tmp_path / "link"))
-    assert directory == tmp_path / "real"
-    assert stat.S_IMODE(directory.stat().st_mode) == 0o750
+    session_id = new_id(SESSION_PREFIX)
+    named = open_named_directory(str(tmp_path / "real"), session_id, settings)
+    assert named.path == tmp_path / "real"
+    assert stat.S_IMODE(named.path.stat().st_mode) == 0o750
+    assert open_named_directory(str(tmp_path / "real"), session_id, settings) == named
+    assert list(named.path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -63,25 +95,141 @@ def test_a_persons_directory_is_used_as_it_is(tmp_path: Path) -> None:
         ("relative/path", "the path is not absolute"),
         ("~/project", "the path is not absolute"),
         ("{tmp_path}/missing", "No such file or directory"),
-        ("{tmp_path}/file", "it is not a directory"),
-        ("{tmp_path}/loop", "Too many levels of symbolic links"),
-        ("/", "the agent would own the whole machine"),
+        ("{tmp_path}/file", "Not a directory"),
+        ("{tmp_path}/loop", "'{tmp_path}/loop' is a symbolic link"),
+        ("{tmp_path}/link", "'{tmp_path}/link' is a symbolic link"),
+        ("{tmp_path}/link/deep", "'{tmp_path}/link' is a symbolic link"),
+        ("{tmp_path}/real/../real", "the path leads through `..`"),
+        ("/", "it holds a home directory as a whole"),
+        ("{tmp_path}", "it holds Stigmer's own state"),
+        ("{tmp_path}/stigmer", "it is Stigmer's own state"),
+        ("{tmp_path}/stigmer/data/workspace", "it is the directory of all sessions' own files"),
+        (sys.prefix, "it is the installation of Stigmer"),
+        (str(Path(agent_runner.__file__).parent), "it lies in the installation of Stigmer"),
+        ("/etc", "it is a directory of the system"),
     ],
 )
-def test_a_directory_that_cannot_be_used_says_why(path: str, reason: str, tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_used_says_why_and_what_can(
+    path: str, reason: str, tmp_path: Path, settings: RunnerSettings
+) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
     named = path.format(tmp_path=tmp_path)
-    with pytest.raises(ExecutionFailure, match=re.escape(f"workspace {named!r}: {reason}")) as caught:
-        open_named_directory(named)
-    assert caught.value.code is ErrorCode.WORKSPACE_UNAVAILABLE
+    expected = f"could not open the workspace {named!r}: {reason.format(tmp_path=tmp_path)}"
+    assert why_not(named, settings).startswith(expected)
 
 
-def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    if not Path("/proc/sys").is_dir():
-        pytest.skip("needs a directory that not even root can write to")
-    with pytest.raises(ExecutionFailure, match="the runner may not write to it"):
-        open_named_directory("/proc/sys/kernel")
+def test_a_directory_that_cannot_be_written_is_refused(settings: RunnerSettings, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    if os.access(tmp_path / "closed", os.W_OK):
+        pytest.skip("root writes everywhere")
+    assert "the runner may not write to it" in why_not(tmp_path / "closed", settings)
+
+
+def test_where_roots_are_set_the_workspace_lies_in_one(tmp_path: Path, settings: RunnerSettings) -> None:
+    for name in ("in", "in/deep", "inside"):
+        (tmp_path / name).mkdir()
+    settings = replace(settings, workspace_roots=(tmp_path / "in",))
+    open_named_directory(str(tmp_path / "in" / "deep"), new_id(SESSION_PREFIX), settings)
+    assert "STIGMER_WORKSPACE_ROOTS" in why_not(tmp_path / "inside", settings)
+
+
+# --- what one session's commands may do to another's directory -----------------------------------
+
+
+def test_a_link_that_another_session_put_in_the_place_leads_nowhere(
+    tmp_path: Path, settings: RunnerSettings
+) -> None:
+    keys, sub = tmp_path / "keys", tmp_path / "proj" / "sub"
+    for directory in (keys, sub):
+        directory.mkdir(parents=True)
+    session_id = new_id(SESSION_PREFIX)
+    open_named_directory(str(sub), session_id, settings)
+    sub.rmdir()
+    sub.symlink_to(keys)
+    assert "is a symbolic link" in why_not(sub, settings, session_id)
+    sub.unlink()
+    (tmp_path / "proj").rename(tmp_path / "aside")
+    (tmp_path / "proj").symlink_to("aside")
+    (tmp_path / "aside" / "sub").mkdir()
+    assert "is a symbolic link" in why_not(sub, settings, session_id)
+
+
+def test_another_directory_in_the_place_is_not_taken_for_the_same(
+    tmp_path: Path, settings: RunnerSettings
+) -> None:
+    sub, session_id = tmp_path / "proj" / "sub", new_id(SESSION_PREFIX)
+    sub.mkdir(parents=True)
+    open_named_directory(str(sub), session_id, settings)
+    sub.rename(tmp_path / "proj" / "old")
+    sub.mkdir()
+    assert "it is not the directory that the session began in" in why_not(sub, settings, session_id)
+    open_named_directory(str(sub), new_id(SESSION_PREFIX), settings)  # a new session may
+    sub.rmdir()
+    (tmp_path / "proj" / "old").rename(sub)
+    open_named_directory(str(sub), session_id, settings)  # put back, it is the same
+
+
+async def test_a_workspace_that_is_swapped_within_a_leg_is_gone(
+    tmp_path: Path, settings: RunnerSettings
+) -> None:
+    keys, sub = tmp_path / "keys", tmp_path / "proj" / "sub"
+    for directory in (keys, sub):
+        directory.mkdir(parents=True)
+    (keys / "secret").write_text("canary", encoding="utf-8")
+    named = open_named_directory(str(sub), new_id(SESSION_PREFIX), settings)
+    async with CommandLauncher() as launcher:
+        workspace = SessionWorkspace(named.path, launcher=launcher, identity=named.identity)
+        await workspace.write_bytes(f"{sub}/mine", b"x")
+        moved = tmp_path / "proj" / "moved"
+
+        def swap_for_link() -> None:
+            sub.symlink_to(keys)
+
+        def swap_for_directory() -> None:
+            sub.mkdir()
+            (sub / "secret").write_text("canary", encoding="utf-8")
+
+        def swap_parent() -> None:
+            (tmp_path / "proj").rename(tmp_path / "aside")
+            (tmp_path / "proj").symlink_to(tmp_path / "other")
+            (tmp_path / "other" / "sub").mkdir(parents=True)
+            (tmp_path / "other" / "sub" / "secret").write_text("canary", encoding="utf-8")
+
+        sub.rename(moved)
+        for swap in (swap_for_link, swap_for_directory, swap_parent):
+            swap()
+            with pytest.raises(WorkspaceUnavailableError):
+                await workspace.read_bytes(f"{sub}/secret")
+            with pytest.raises(WorkspaceUnavailableError):
+                await workspace.run(["cat", "secret"])
+            with pytest.raises(WorkspaceUnavailableError):
+                await workspace.list_dir(str(sub))
+            if sub.is_symlink():
+                sub.unlink()
+            elif not (tmp_path / "proj").is_symlink():
+                shutil.rmtree(sub)
+        (tmp_path / "proj").unlink()
+        (tmp_path / "aside").rename(tmp_path / "proj")
+        moved.rename(sub)
+        assert await workspace.read_bytes(f"{sub}/mine") == b"x"
+
+
+async def test_the_temporary_directory_of_a_command_is_nobodys_workspace(
+    settings: RunnerSettings, tmp_path: Path
+) -> None:
+    async with CommandLauncher() as launcher:
+        workspace = SessionWorkspace(tmp_path, launcher=launcher)
+        told = asyncio.get_running_loop().create_future()
+        command_output_listener.set(lambda _, text: told.set_result(text))
+        running = asyncio.create_task(workspace.run(["sh", "-c", 'cd "$TMPDIR"; pwd -P; sleep 60']))
+        async with asyncio.timeout(30):
+            temporary = (await told).strip()
+        assert "it is the temporary directory of a command" in why_not(temporary, settings)
+        running.cancel()
+        await asyncio.wait({running})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can make a process undumpable")

@@ -12,6 +12,7 @@ from stigmer_cli.containers.specs import render_creation
 from stigmer_cli.errors import ConfigurationError, UsageError
 from stigmer_cli.runner_container.environment import runner_environment
 from stigmer_cli.runner_container.plan import (
+    MountedDirectory,
     RunnerPlan,
     check_directory,
     container_spec,
@@ -133,7 +134,8 @@ def test_the_runner_knows_every_variable_that_it_is_told(home: Path, tmp_path: P
     }
     everything |= {name: str(authority) for name in everything if name.endswith("_PATH")}
     plan, told = make_plan(_configuration(home, **everything), DOCKER, IMAGE, "token", ())
-    known = {setting.name for setting in variables()}
+    # What is told to a runner that sees this machine as it is; here the mounts say it.
+    known = {setting.name for setting in variables()} - {"STIGMER_HOME", "STIGMER_WORKSPACE_ROOTS"}
     assert {name.removesuffix("_FILE") for name in plan.environment} == known
     secret = {setting.name for setting in variables() if setting.is_secret}
     assert secret <= told.secrets.keys()
@@ -171,7 +173,7 @@ def test_reasons_for_another_container_are_told(home: Path) -> None:
     old = _plan(_configuration(home))
     assert differences(old, _plan(_configuration(home))) == []
     new = _plan(_configuration(home, OPENAI_API_KEY="k", STIGMER_RUNNER_PIDS="700"))
-    new = replace(new.with_directory(Path("/srv/one")), image_id="sha256:2")
+    new = replace(new.with_directory(MountedDirectory("/srv/one", "1 2 3")), image_id="sha256:2")
     assert differences(old, new) == [
         "the image is now image:1",
         "OPENAI_API_KEY_FILE changed",
@@ -184,7 +186,9 @@ def test_reasons_for_another_container_are_told(home: Path) -> None:
 
 def test_a_plan_is_read_as_it_was_written_and_holds_no_secret(home: Path) -> None:
     configuration = _configuration(home, OPENAI_API_KEY="sk-canary")
-    plan, environment = make_plan(configuration, DOCKER, IMAGE, "token-canary", (str(home),))
+    plan, environment = make_plan(
+        configuration, DOCKER, IMAGE, "token-canary", (MountedDirectory(str(home), "1 2 3"),)
+    )
     write_plan(plan, environment, configuration)
     assert read_plan(configuration) == plan
     text = (home / "run" / "runner-container.json").read_text(encoding="utf-8")
@@ -193,16 +197,51 @@ def test_a_plan_is_read_as_it_was_written_and_holds_no_secret(home: Path) -> Non
     assert list((home / "run" / "runner-secrets").iterdir()) == []
 
 
-@pytest.mark.parametrize("directory", ["/", "/etc/agents", "/usr", "/proc/self", "/tmp", "/workspace/x"])
-def test_the_containers_own_directories_are_no_workspace(directory: str) -> None:
+@pytest.mark.parametrize("directory", ["/", "/etc", "/usr", "/proc/self", "/tmp", "/workspace/x"])
+def test_the_containers_own_directories_are_no_workspace(directory: str, home: Path) -> None:
     with pytest.raises(UsageError):
-        check_directory(Path(directory))
+        check_directory(_configuration(home), Path(directory))
 
 
-def test_directories_of_the_person_are_mounted_where_they_are(home: Path) -> None:
-    directory = home / "mit Leerzeichen"
+@pytest.fixture
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that is not in the home."""
+    return tmp_path_factory.mktemp("beside")
+
+
+def test_directories_of_the_person_are_mounted_where_they_are(home: Path, beside: Path) -> None:
+    directory = beside / "mit Leerzeichen"
     directory.mkdir()
-    check_directory(directory)
     configuration = _configuration(home)
-    spec = container_spec(_plan(configuration).with_directory(directory), configuration)
+    mounted = check_directory(configuration, directory)
+    spec = container_spec(_plan(configuration).with_directory(mounted), configuration)
     assert spec.mounts[-1] == BindMount(directory, str(directory))
+
+
+@pytest.mark.parametrize("part", ["", "data", "data/workspace", "run", "../"])
+def test_own_state_is_never_mounted_as_a_workspace(part: str, home: Path) -> None:
+    with pytest.raises(UsageError) as raised:
+        check_directory(_configuration(home), (home / part).resolve())
+    assert raised.value.hint is not None
+
+
+def test_a_directory_that_became_a_link_or_another_one_is_not_mounted_again(home: Path, beside: Path) -> None:
+    configuration, said = _configuration(home), list[str]()
+    plan = _plan(configuration)
+    (beside / "keys").mkdir()
+    names = ("stays", "linked", "swapped", "gone")
+    for name in names:
+        (beside / name).mkdir()
+        plan = plan.with_directory(check_directory(configuration, beside / name))
+    for name in names[1:]:
+        (beside / name).rename(beside / f"old-{name}")  # as a command of a session above it can
+    (beside / "linked").symlink_to(beside / "keys")
+    (beside / "swapped").mkdir()
+    trusted = plan.without_untrusted(configuration, said.append)
+    assert [one.path for one in trusted.directories] == [str(beside / "stays")]
+    assert said == [
+        f"could not use the workspace {str(beside / 'linked')!r}: {str(beside / 'linked')!r} is a symbolic "
+        "link; it is not mounted",
+        f"{str(beside / 'swapped')!r} is another directory than was named; it is not mounted",
+        f"could not use the workspace {str(beside / 'gone')!r}: No such file or directory; it is not mounted",
+    ]

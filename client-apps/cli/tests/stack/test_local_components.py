@@ -43,6 +43,7 @@ def test_the_server_is_told_what_it_needs_and_no_more() -> None:
     assert server_environment(configuration) == {
         "PATH": "/bin",
         "PYTHONUNBUFFERED": "1",
+        "MODE": "local",
         "STIGMER_HOME": HOME,
         "STIGMER_HOST": "127.0.0.1",
         "STIGMER_PORT": "7234",

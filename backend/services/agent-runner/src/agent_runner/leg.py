@@ -311,8 +311,11 @@ class Leg:
         if self._grant.workspace is None:
             return SessionWorkspace(own, launcher=self._launcher, network=network)
         # A person's own directory; dotfiles and caches of commands do not belong into it.
-        named = open_named_directory(self._grant.workspace)
-        return SessionWorkspace(named, launcher=self._launcher, home=own, network=network)
+        session_id = self._grant.execution.session_id
+        named = open_named_directory(self._grant.workspace, session_id, self._settings)
+        return SessionWorkspace(
+            named.path, launcher=self._launcher, home=own, network=network, identity=named.identity
+        )
 
     async def _history(self) -> list[ModelMessage]:
         """The messages of the session's earlier executions."""

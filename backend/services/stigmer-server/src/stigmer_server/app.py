@@ -51,6 +51,7 @@ from stigmer_server.sessions import Sessions
 from stigmer_server.settings import Settings
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
+from stigmer_server.workspace_choice import WorkspaceChoice
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class StigmerServer:
             tokens=self._tokens,
             leases=self._leases,
             audit=self._audit,
+            workspaces=WorkspaceChoice(settings),
             version=VERSION,
         )
         api = _make_app(services)

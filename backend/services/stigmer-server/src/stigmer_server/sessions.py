@@ -1,7 +1,6 @@
 """Sessions: conversations with a workspace. Their directories are the runner's, which this never touches."""
 
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -10,7 +9,7 @@ from stigmer_contract.api import CreateSession, Page, SessionResource
 from stigmer_contract.identifiers import SESSION_PREFIX, new_id
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.database import Database
-from stigmer_server.errors import InvalidRequest, NotFound, SessionBusy
+from stigmer_server.errors import NotFound, SessionBusy
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.tables import events, executions, sessions
@@ -28,7 +27,6 @@ class Sessions:
         """Make a session.
 
         Raises:
-            InvalidRequest: the workspace is not an absolute path.
             IdempotencyKeyReused: the key came with another request.
         """
 
@@ -87,13 +85,7 @@ def find_session(connection: Connection, session_id: str, *, lock: bool = False)
 
 
 def insert_session(connection: Connection, workspace: str | None) -> SessionResource:
-    """Write a new session.
-
-    Raises:
-        InvalidRequest: the workspace is not an absolute path.
-    """
-    if workspace is not None and (not PurePosixPath(workspace).is_absolute() or "\0" in workspace):
-        raise InvalidRequest(f"workspace {workspace!r} is not an absolute path")
+    """Write a new session. Whether the caller may choose that workspace is seen before."""
     session = SessionResource(
         session_id=new_id(SESSION_PREFIX), workspace=workspace, created_at=datetime.now(UTC)
     )

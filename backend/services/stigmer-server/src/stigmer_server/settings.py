@@ -19,6 +19,7 @@ MIN_EXPOSED_TOKEN_LENGTH = 16
 DEFAULT_ALLOWED_HOSTS = "localhost,127.0.0.1,[::1]"
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Mode = Literal["local", "cloud"]
 ValueT = TypeVar("ValueT")
 
 
@@ -62,6 +63,12 @@ class Settings:
 
     home: Path
     """`STIGMER_HOME`: the state's directory; default ~/.stigmer."""
+    mode: Mode
+    """`MODE`: `local`, one person's machine, where runners see the same directories, or `cloud`; default
+    local."""
+    workspace_roots: tuple[Path, ...]
+    """`STIGMER_WORKSPACE_ROOTS`: directories, with colons between, in which others than the administrator
+    may choose the workspace of a session; default: the user's home, with `MODE=cloud` none."""
     host: str
     """`STIGMER_HOST`: address to listen on; default 127.0.0.1. Any other than loopback needs TLS."""
     port: int
@@ -155,10 +162,14 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     host = environment.text("STIGMER_HOST") or "127.0.0.1"
     tls = _load_tls(environment)
     allow_plaintext = environment.read("STIGMER_ALLOW_PLAINTEXT", "false", _boolean)
+    mode = environment.read("MODE", "local", _mode)
+    roots = environment.optional("STIGMER_WORKSPACE_ROOTS", _absolute_paths)
     if not _is_loopback(host):
         _check_exposed(host, token, tls, allow_plaintext=allow_plaintext)
     return Settings(
         home=home,
+        mode=mode,
+        workspace_roots=((Path.home(),) if mode == "local" else ()) if roots is None else roots,
         host=host,
         port=environment.read("STIGMER_PORT", "7234", _port),
         tls=tls,
@@ -267,6 +278,16 @@ def _absolute_path(text: str) -> Path:
     if not path.is_absolute():
         raise ValueError(f"{text!r} is not an absolute path")
     return path
+
+
+def _absolute_paths(text: str) -> tuple[Path, ...]:
+    return tuple(_absolute_path(part) for part in text.split(":") if part)
+
+
+def _mode(text: str) -> Mode:
+    if text not in ("local", "cloud"):
+        raise ValueError(f"{text!r} is none of local, cloud")
+    return text
 
 
 def _existing_file(text: str) -> Path:

@@ -80,6 +80,10 @@ def run(
     from stigmer_cli.stack import ensure_running
 
     configuration = load_configuration(os.environ)
+    if order.workspace:
+        from stigmer_cli.workspaces import identify_workspace
+
+        identify_workspace(configuration, order.workspace)
     model = _choose_model(order, configuration)
     connection = ensure_running(configuration, report=print_note)
     if order.workspace:

@@ -147,7 +147,8 @@ def main() -> int:
         return EXIT_SETTINGS
     try:
         with reopen_engine(os.environ, configuration.run_directory, plan.traits) as engine:
-            return Attendant(engine, plan, configuration).run()
+            trusted = plan.without_untrusted(configuration, _say)
+            return Attendant(engine, trusted, configuration).run()
     except (MountRefused, NameTaken) as error:
         _say(str(error))
         return EXIT_SETTINGS

@@ -73,7 +73,7 @@ def container_status(configuration: Configuration, plan: RunnerPlan) -> Containe
         memory_bytes=memory_bytes,
         memory_limit_bytes=plan.memory_bytes,
         cpu_seconds=cpu_seconds,
-        directories=plan.directories,
+        directories=tuple(one.path for one in plan.directories),
         problem=problem,
     )
 

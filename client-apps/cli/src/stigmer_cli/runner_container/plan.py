@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,9 @@ from stigmer_cli.runner_container.environment import (
     runner_environment,
 )
 from stigmer_cli.runner_container.resolution import ChosenImage
+from stigmer_cli.workspaces import identify_workspace
+from stigmer_contract.workspace_directories import surroundings_in_text
+from stigmer_contract.workspace_rules import Place, refuse
 
 STOP_SECONDS = 5
 """From SIGTERM to SIGKILL; the runner hands its work back within its own, shorter grace."""
@@ -47,7 +50,16 @@ _PRIVATE_TARGETS = frozenset(
     )
 )
 """Directories of the image's own: a mount over or into them would break it, or is no place to work in."""
-_UNMOUNTABLE = (Path("/"), Path("/tmp"))  # noqa: S108  # the container's own
+
+
+@dataclass(frozen=True)
+class MountedDirectory:
+    """A directory that `--workspace` named."""
+
+    path: str
+    """Where it is, on this machine and in the container."""
+    identity: str
+    """What tells it from another one that stands there later; as the contract writes it."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +76,8 @@ class RunnerPlan:
     environment: dict[str, str]
     secrets_fingerprint: str
     """Differs where a secret does; keyed, so that it tells nothing about one."""
-    directories: tuple[str, ...]
-    """What `--workspace` named, oldest first; mounted where they are."""
+    directories: tuple[MountedDirectory, ...]
+    """Oldest first."""
     user: str
     user_namespace: str | None
     is_on_host_network: bool
@@ -88,10 +100,29 @@ class RunnerPlan:
         """Equal for equal plans."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
-    def with_directory(self, directory: Path) -> "RunnerPlan":
+    def with_directory(self, directory: MountedDirectory) -> "RunnerPlan":
         """The same, with one directory more."""
-        kept = [one for one in self.directories if one != str(directory)]
-        return replace(self, directories=(*kept, str(directory))[-MAX_DIRECTORIES:])
+        kept = [one for one in self.directories if one.path != directory.path]
+        return replace(self, directories=(*kept, directory)[-MAX_DIRECTORIES:])
+
+    def without_untrusted(self, configuration: Configuration, report: Callable[[str], None]) -> "RunnerPlan":
+        """The same, without directories that are not what was named, or are refused by now.
+
+        Ask for it before each mount, while no container runs: a command in one could have put a link to
+        elsewhere in the place of a directory that lies in its own workspace.
+        """
+        kept = list[MountedDirectory]()
+        for one in self.directories:
+            try:
+                is_same = str(identify_workspace(configuration, Path(one.path))) == one.identity
+                reason = None if is_same else f"{one.path!r} is another directory than was named"
+            except UsageError as error:
+                reason = error.message
+            if reason is None:
+                kept.append(one)
+            else:
+                report(f"{reason}; it is not mounted")
+        return replace(self, directories=tuple(kept))
 
 
 class RunnerFiles:
@@ -107,7 +138,7 @@ def make_plan(
     traits: EngineTraits,
     chosen: ChosenImage,
     token: str,
-    directories: Sequence[str],
+    directories: Sequence[MountedDirectory],
 ) -> tuple[RunnerPlan, RunnerEnvironment]:
     """The plan that settings, engine and image lead to, and the environment with its secrets.
 
@@ -128,7 +159,7 @@ def make_plan(
         home=str(configuration.home),
         environment=dict(sorted(told.plain.items())),
         secrets_fingerprint=_fingerprint(told.secrets, token),
-        directories=tuple(one for one in directories if Path(one).is_dir()),
+        directories=tuple(one for one in directories if Path(one.path).is_dir()),
         user="0:0" if is_root_inside else f"{os.getuid()}:{os.getgid()}",
         user_namespace="keep-id" if is_keeping_ids else None,
         is_on_host_network=gateway_name is None,
@@ -147,7 +178,7 @@ def make_plan(
 def container_spec(plan: RunnerPlan, configuration: Configuration) -> ContainerSpec:
     """The container that the plan means; hardened as the image's guide says."""
     workspace = configuration.data_directory / "workspace"
-    directories = (BindMount(Path(one), one) for one in plan.directories)
+    directories = (BindMount(Path(one.path), one.path) for one in plan.directories)
     health_port = int(plan.environment["STIGMER_HEALTH_PORT"])
     label = plan.selinux_label
     return ContainerSpec(
@@ -192,8 +223,10 @@ def differences(old: RunnerPlan, new: RunnerPlan) -> list[str]:
         reasons.append(f"{', '.join(names)} changed")
     if old.secrets_fingerprint != new.secrets_fingerprint:
         reasons.append("a secret changed")
-    reasons += [f"{one} is mounted too" for one in new.directories if one not in old.directories]
-    reasons += [f"{one} is not mounted any more" for one in old.directories if one not in new.directories]
+    reasons += [f"{one.path} is mounted too" for one in new.directories if one not in old.directories]
+    reasons += [
+        f"{one.path} is not mounted any more" for one in old.directories if one not in new.directories
+    ]
     settings = (
         "user",
         "user_namespace",
@@ -255,8 +288,8 @@ def read_plan(configuration: Configuration) -> RunnerPlan | None:
         )
         traits = document["traits"]
         document["traits"] = EngineTraits(**traits | {"kind": EngineKind(traits["kind"])})
-        for name in ("directories", "capabilities"):
-            document[name] = tuple(document[name])
+        document["directories"] = tuple(MountedDirectory(**one) for one in document["directories"])
+        document["capabilities"] = tuple(document["capabilities"])
         return RunnerPlan(**document)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -277,19 +310,21 @@ def forget_secrets(configuration: Configuration) -> None:
         directory.rmdir()
 
 
-def check_directory(directory: Path) -> None:
-    """Whether a directory can be mounted where it is.
+def check_directory(configuration: Configuration, directory: Path) -> MountedDirectory:
+    """What is mounted where `--workspace` names a directory.
 
     Raises:
-        UsageError: it is the image's own, or all of the machine.
+        UsageError: it is the image's own, or not one for an agent.
     """
+    identity = identify_workspace(configuration, directory)
     top = Path("/", *directory.parts[1:2])
-    if str(top) in _PRIVATE_TARGETS or directory in _UNMOUNTABLE:
+    if str(top) in _PRIVATE_TARGETS or refuse(Place.of_text(str(directory)), surroundings_in_text()):
         raise UsageError(
             f"could not use the workspace {str(directory)!r}: "
             "the runner's container has a directory of its own there",
             "name a directory of your own, or start the stack with --native",
         )
+    return MountedDirectory(str(directory), str(identity))
 
 
 def home_mark(home: str) -> str:

@@ -45,6 +45,7 @@ _PLAIN_VARIABLES = frozenset(
 """What any program needs of a person's environment. None of it is a secret of a model's."""
 _SERVER_VARIABLES = (
     "STIGMER_AUDIT_RETENTION_DAYS",
+    "STIGMER_WORKSPACE_ROOTS",
     "STIGMER_RECONCILE_INTERVAL_SECONDS",
     "STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS",
     "LOG_FORMAT",
@@ -57,6 +58,7 @@ _NOT_FOR_RUNNER = (
     "STIGMER_DATABASE_URL",
     "STIGMER_HOST",
     "STIGMER_PORT",
+    "STIGMER_WORKSPACE_ROOTS",  # of the server's callers; the person may name any
 )
 
 
@@ -135,6 +137,7 @@ def server_environment(configuration: Configuration) -> dict[str, str]:
         | {name: person[name] for name in passed}
         | _shared_environment(configuration)
         | {
+            "MODE": "local",
             "STIGMER_HOME": str(configuration.home),
             "STIGMER_TOKEN_FILE": str(StackFiles(configuration).token),
             "STIGMER_RUNNER_TOKEN_FILE": str(StackFiles(configuration).runner_token),

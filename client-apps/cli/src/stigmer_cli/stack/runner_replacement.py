@@ -83,12 +83,14 @@ def mount_workspace(configuration: Configuration, directory: Path, report: Repor
     files = StackFiles(configuration)
     if not is_locked(files.supervisor_lock) or read_plan(configuration) is None:
         return
-    check_directory(directory)
+    mounted = check_directory(configuration, directory)
     with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):
         plan = read_plan(configuration)
-        if plan is None or any(directory.is_relative_to(one) for one in plan.directories):
+        if plan is None or mounted in plan.directories:
             return
-        wanted = plan.with_directory(directory)
+        if any(Path(one.path) in directory.parents for one in plan.directories):
+            return  # seen through that mount
+        wanted = plan.with_directory(mounted)
         write_plan(wanted, None, configuration)
         _replace(configuration, differences(plan, wanted), report)
 

@@ -153,6 +153,23 @@ class RunnerSettings:
             "/workspace",
         ),
     ]
+    stigmer_home: Annotated[
+        Path | None,
+        Variable(
+            "STIGMER_HOME",
+            "Where a stack on this machine keeps its state; no agent gets at it. Unset: it is not here.",
+            parse_absolute_directory,
+        ),
+    ]
+    workspace_roots: Annotated[
+        tuple[Path, ...] | None,
+        Variable(
+            "STIGMER_WORKSPACE_ROOTS",
+            "Directories, separated by colons, in which the workspace of a session must lie that is given "
+            "one, whoever chose it. Unset: anywhere that an agent may work in.",
+            parse_absolute_paths,
+        ),
+    ]
     sandbox: Annotated[
         SandboxSetting,
         Variable(

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from pydantic_ai.workspaces import FileEntry, WorkspaceUnavailableError
 
 from agent_runner.workspace.errors import FileOperationFailed
+from stigmer_contract.workspace_directories import Identity
 from stigmer_isolation.beneath import OPEN_DIRECTORY, open_beneath
 
 RESOLUTION_TRIES: Final = 5
@@ -45,9 +46,10 @@ class ConfinedFiles:
     root is gone, FileOperationFailed where the machine cannot do it (full disk), and else what open(2) says.
     """
 
-    def __init__(self, root: str) -> None:
-        """`root` is canonical: absolute, without links, `.` or `..`."""
+    def __init__(self, root: str, identity: Identity | None = None) -> None:
+        """`root` is canonical: absolute, without links, `.` or `..`; `identity`, which one it is."""
         self._root = root
+        self._identity = identity
         self._content_lock = threading.Lock()  # a reader never sees half of another tool call's write
         self._may_take_time = True
 
@@ -179,7 +181,7 @@ class ConfinedFiles:
     def _beneath(self, path: str, operation: Callable[[int, str], _T], *, named: str | None = None) -> _T:
         """`operation` on the open root and the resolved path below it; errors name `named`, else `path`."""
         shown = named or path
-        with _translated(shown), _closing(open_root(self._root)) as root:
+        with _translated(shown), _closing(open_root(self._root, self._identity)) as root:
             plain = self._relative(path)
             if plain is not None:
                 try:
@@ -218,7 +220,7 @@ class ConfinedFiles:
         parent, name = os.path.split(relative)
         with (
             contextlib.suppress(OSError, WorkspaceUnavailableError),
-            _closing(open_root(self._root)) as root,
+            _closing(open_root(self._root, self._identity)) as root,
             _closing(open_beneath(root, parent or ".", OPEN_DIRECTORY)) as directory,
         ):
             try:
@@ -260,16 +262,27 @@ def _closing(descriptor: int) -> Generator[int]:
         os.close(descriptor)
 
 
-def open_root(root: str) -> int:
-    """A descriptor of the workspace's own directory, for passing through.
+def open_root(root: str, identity: Identity | None = None) -> int:
+    """A descriptor of the workspace's own directory, for passing through. Follows no link.
 
     Raises:
         WorkspaceUnavailableError: the directory is gone, or something else is in its place.
     """
     try:
-        return os.open(root, OPEN_DIRECTORY | os.O_NOFOLLOW)
+        with _closing(os.open("/", OPEN_DIRECTORY)) as top:
+            descriptor = open_beneath(top, root.strip("/") or ".", OPEN_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise WorkspaceUnavailableError(f"the workspace directory {root} does not exist") from error
+    except OSError as error:
+        if error.errno not in _LINK_FOUND:
+            raise
+        raise WorkspaceUnavailableError(
+            f"the workspace directory {root} does not exist: there is a link in its place"
+        ) from error
+    if identity is not None and Identity.of(descriptor) != identity:
+        os.close(descriptor)
+        raise WorkspaceUnavailableError(f"another directory is in the place of the workspace {root}")
+    return descriptor
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from pydantic_ai.workspaces import (
 from agent_runner.workspace.command_errors import as_workspace_errors
 from agent_runner.workspace.confined_files import ConfinedFiles, NotAtOnce, open_root
 from agent_runner.workspace.local_disks import is_on_local_disk
+from stigmer_contract.workspace_directories import Identity
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.zygote.policy import Network
 
@@ -48,13 +49,15 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         launcher: CommandLauncher,
         home: Path | None = None,
         network: Network = "none",
+        identity: Identity | None = None,
     ) -> None:
-        """`directory` is absolute; `network` is what commands may reach.
+        """`directory` is absolute; `network` is what commands may reach; `identity`, which directory it is.
 
         `home` is what commands find as `HOME`. Default: the directory itself; give another where the
         directory is a person's own, which caches and dotfiles do not belong into.
         """
         self._given = directory
+        self._identity = identity
         self._home = home
         self._network: Network = network
         self._launcher = launcher
@@ -135,7 +138,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         if self._launcher.refusal is not None:
             raise WorkspaceError(self._launcher.refusal)
-        directory = await asyncio.to_thread(lambda: open_root(self._ensure_there()))
+        directory = await asyncio.to_thread(lambda: open_root(self._ensure_there(), self._identity))
         try:
             with as_workspace_errors():
                 result = await self._launcher.run(
@@ -159,7 +162,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
                 raise WorkspaceUnavailableError(
                     f"the workspace directory {self._given} does not exist"
                 ) from error
-        os.close(open_root(self._directory))
+        os.close(open_root(self._directory, self._identity))
         return self._directory
 
     async def _soon(self, operation: Callable[[ConfinedFiles], _T]) -> _T:
@@ -175,7 +178,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
     def _confined(self) -> ConfinedFiles:
         directory = self._directory or self._ensure_there()
         if self._files is None:
-            self._files = ConfinedFiles(directory)
+            self._files = ConfinedFiles(directory, self._identity)
             if is_on_local_disk(directory):
                 self._files_at_once = self._files.at_once()
         return self._files

@@ -107,4 +107,5 @@ async def check_holds(request: Request, execution_id: str, attempt: int) -> None
         raise Forbidden(f"the call's lease is not for attempt {attempt} at execution {execution_id!r}")
 
 
+CredentialOf = Annotated[Credential, Depends(credential_of)]
 LeaseOf = Annotated[Lease | None, Depends(lease_of)]

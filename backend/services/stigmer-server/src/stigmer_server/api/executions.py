@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from stigmer_contract.api import CancelExecution, CreateExecution, ExecutionResource, Page
 from stigmer_contract.phases import ExecutionPhase
-from stigmer_server.api.access import NEEDS_USER, GuardedRoute
+from stigmer_server.api.access import NEEDS_USER, CredentialOf, GuardedRoute
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
     Cursor,
@@ -30,9 +30,14 @@ router = APIRouter(prefix="/v1/executions", tags=["executions"], route_class=Gua
     openapi_extra=NEEDS_USER,
 )
 async def create_execution(
-    request: CreateExecution, services: ServicesOf, idempotency_key: IdempotencyKey = None
+    request: CreateExecution,
+    services: ServicesOf,
+    credential: CredentialOf,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Run an agent on an input. Answers at once; the log tells how it goes."""
+    workspace = await services.workspaces.check(request.workspace, credential)
+    request = request.model_copy(update={"workspace": workspace})
     answer = await services.executions.create(request, idempotency_key)
     return created_response(answer, "/v1/executions", "execution_id")
 

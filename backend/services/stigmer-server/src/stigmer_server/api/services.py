@@ -24,6 +24,7 @@ from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
+from stigmer_server.workspace_choice import WorkspaceChoice
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Services:
     tokens: Tokens
     leases: Leases
     audit: AuditTrail
+    workspaces: WorkspaceChoice
     version: str
 
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from stigmer_contract.api import CreateSession, Page, SessionResource
-from stigmer_server.api.access import NEEDS_USER, GuardedRoute
+from stigmer_server.api.access import NEEDS_USER, CredentialOf, GuardedRoute
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
     Cursor,
@@ -27,9 +27,14 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=Guarded
     openapi_extra=NEEDS_USER,
 )
 async def create_session(
-    request: CreateSession, services: ServicesOf, idempotency_key: IdempotencyKey = None
+    request: CreateSession,
+    services: ServicesOf,
+    credential: CredentialOf,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Make a session."""
+    workspace = await services.workspaces.check(request.workspace, credential)
+    request = request.model_copy(update={"workspace": workspace})
     answer = await services.sessions.create(request, idempotency_key)
     return created_response(answer, "/v1/sessions", "session_id")
 

@@ -1,0 +1,261 @@
+"""Looks at a directory that an agent may be given, and at what there is around it on this machine.
+
+A directory is opened step by step from the root, and through no symbolic link: what a session may write to
+can turn into a link between two looks. What is allowed decides `workspace_rules`. POSIX only.
+"""
+
+# ruff: noqa: PTH120 - paths here are text, as the kernel takes them
+
+import errno
+import grp
+import importlib.util
+import os
+import pwd
+import site
+import stat
+import sys
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from stigmer_contract.workspace_rules import Owner, Place, Refusal, Step, Surroundings, refuse
+
+PROGRAMS: Final = ("stigmer_cli", "stigmer_server", "agent_runner", "stigmer_contract", "stigmer_isolation")
+"""The packages of the stack, which a checkout has in folders of their own."""
+
+SYSTEM_DIRECTORIES: Final = (
+    # What the system is made of, and the state of its services.
+    "/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin",
+    "/snap", "/sys", "/usr", "/var/backups", "/var/cache", "/var/lib", "/var/lock", "/var/log", "/var/mail",
+    "/var/run", "/var/spool",
+    # Programs that commands of every session may read.
+    "/gnu/store", "/nix", "/opt",
+    # macOS
+    "/Applications", "/Library", "/System", "/private/etc", "/private/var/db", "/private/var/log",
+    "/private/var/root",
+)  # fmt: skip
+HOMES: Final = ("/root", "/var/root")
+HOME_PARENTS: Final = ("/home", "/Users", "/var/home")
+TEMPORARY_DIRECTORIES: Final = ("/tmp", "/var/tmp", "/dev/shm", "/private/tmp")  # noqa: S108 - judged, not used
+
+_OPEN: Final = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+
+
+class LinkOnTheWay(OSError):
+    """The path leads through a symbolic link."""
+
+    def __init__(self, path: str, link: str) -> None:
+        super().__init__(errno.ELOOP, "the path leads through a symbolic link", path)
+        self.link = link
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a directory from another one that stands at its path later."""
+
+    file_system: int
+    """The file system's own id, which unlike the number of its device is the same after a restart."""
+    number: int
+    """Of the directory's inode."""
+    owner: int
+    """The user's id."""
+
+    @classmethod
+    def of(cls, descriptor: int) -> Self:
+        """Of an open directory.
+
+        Raises:
+            OSError: the descriptor is none.
+        """
+        status = os.fstat(descriptor)
+        return cls(os.fstatvfs(descriptor).f_fsid, status.st_ino, status.st_uid)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` wrote.
+
+        Raises:
+            ValueError: the text is something else.
+        """
+        file_system, number, owner = map(int, text.split())
+        return cls(file_system, number, owner)
+
+    def __str__(self) -> str:
+        return f"{self.file_system} {self.number} {self.owner}"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedDirectory:
+    """A directory that is held open while it is judged."""
+
+    descriptor: int
+    """For passing through; not to be listed."""
+    place: Place
+    identity: Identity
+
+
+@contextmanager
+def opened(path: str) -> Generator[OpenedDirectory]:
+    """Open a directory through no link, and close it at the end.
+
+    Raises:
+        ValueError: the path is not absolute, or leads through `..`.
+        LinkOnTheWay: the path leads through a symbolic link.
+        OSError: there is no such directory, or it may not be entered.
+    """
+    text = Place.of_text(path)
+    names = text.path.split("/")[1:] if text.path != "/" else []
+    current, steps, walked = os.open("/", _OPEN), list[Step](), ""
+    try:
+        steps.append(_step(current))
+        for name in names:
+            walked = f"{walked}/{name}"
+            following = _open_in(current, name, walked)
+            os.close(current)
+            current = following
+            steps.append(_step(current))
+        place = Place(text.path, tuple(reversed(steps)))
+        yield OpenedDirectory(current, place, Identity.of(current))
+    finally:
+        os.close(current)
+
+
+def look_at(path: str) -> Place:
+    """A directory as it stands now, links followed; what is missing of the path is taken by its text.
+
+    Raises:
+        OSError: the path cannot be followed.
+    """
+    real = os.path.realpath(path)
+    missing = list[str]()
+    while not os.path.isdir(real):  # noqa: PTH112
+        real, name = os.path.split(real)
+        missing.append(name)
+    with opened(real) as directory:
+        place = directory.place
+    for name in reversed(missing):
+        below = f"{place.path.rstrip('/')}/{name}"
+        place = Place(below, (Step(below), *place.steps))
+    return place
+
+
+def judge(path: str, surroundings: Surroundings) -> Refusal | None:
+    """Why an agent may not work in the directory as it stands now; None: it may.
+
+    Raises:
+        ValueError, LinkOnTheWay, OSError: as `opened`.
+    """
+    with opened(path) as directory:
+        return refuse(directory.place, surroundings)
+
+
+def surroundings_here(*, state: Iterable[Path], sessions: Iterable[Path]) -> Surroundings:
+    """What this machine holds that no agent may be given.
+
+    Args:
+        state: directories of Stigmer's own.
+        sessions: where sessions have directories of their own.
+    """
+    homes = [os.path.expanduser("~"), *HOMES]  # noqa: PTH111
+    with suppress(KeyError):  # a container's user often has no entry
+        homes.append(pwd.getpwuid(os.getuid()).pw_dir)
+    temporary = [tempfile.gettempdir(), *TEMPORARY_DIRECTORIES]
+    sessions = list(sessions)
+    return Surroundings(
+        state=_places(str(path) for path in (*state, *sessions)),
+        sessions=_places(map(str, sessions)),
+        programs=_places(_code_directories()),
+        system=_places(_existing(SYSTEM_DIRECTORIES)),
+        homes=_places(_existing(homes)),
+        home_parents=_places(_existing(HOME_PARENTS)),
+        temporary=_places(_existing(temporary)),
+    )
+
+
+def surroundings_in_text(*, state: Iterable[str] = ()) -> Surroundings:
+    """What any machine holds that no agent may be given, for judging a path of a machine elsewhere."""
+    return Surroundings(
+        state=_texts(state),
+        system=_texts(SYSTEM_DIRECTORIES),
+        homes=_texts(HOMES),
+        home_parents=_texts(HOME_PARENTS),
+        temporary=_texts(TEMPORARY_DIRECTORIES),
+    )
+
+
+def _code_directories() -> set[str]:
+    """From where this Python loads code, be it by an editable installation, or would as another user's."""
+    found = {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *site.getsitepackages()}
+    with suppress(OSError, KeyError, RuntimeError):  # no home is known
+        found.add(site.getusersitepackages())
+    # Not the first entry where that is the folder that the command was called in, or a script's.
+    found.update(sys.path[0 if sys.flags.safe_path else 1 :])
+    for name in PROGRAMS:
+        specification = importlib.util.find_spec(name)
+        if specification is not None and specification.origin:
+            found.add(os.path.dirname(os.path.dirname(specification.origin)))
+    found.add(os.path.dirname(os.path.realpath(sys.executable)))
+    return {path for path in found if path and os.path.realpath(path) != "/"}
+
+
+def _existing(paths: Iterable[str]) -> Iterator[str]:
+    return (path for path in paths if path and os.path.isdir(path))  # noqa: PTH112
+
+
+def _places(paths: Iterable[str]) -> tuple[Place, ...]:
+    found: dict[str, Place] = {}
+    for path in paths:
+        if path.startswith("/"):
+            with suppress(OSError, ValueError):
+                place = look_at(path)
+                found[place.path] = place
+    return tuple(found.values())
+
+
+def _texts(paths: Iterable[str]) -> tuple[Place, ...]:
+    return tuple(Place.of_text(path) for path in paths)
+
+
+def _open_in(directory: int, name: str, walked: str) -> int:
+    try:
+        return os.open(name, _OPEN, dir_fd=directory)
+    except OSError as error:
+        if _is_link(directory, name):
+            raise LinkOnTheWay(walked, walked) from error
+        raise OSError(error.errno, os.strerror(error.errno or 0), walked) from error
+
+
+def _is_link(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def _step(descriptor: int) -> Step:
+    status = os.fstat(descriptor)
+    user = os.getuid()
+    owner = Owner.SELF if status.st_uid == user else Owner.ROOT if status.st_uid == 0 else Owner.OTHER
+    others = bool(status.st_mode & stat.S_IWOTH) or (
+        bool(status.st_mode & stat.S_IWGRP) and not _is_ones_own_group(status.st_gid)
+    )
+    return Step((status.st_dev, status.st_ino), owner, others)
+
+
+def _is_ones_own_group(group_id: int) -> bool:
+    """Whether nobody else is in the group: many systems give each user one, which may write."""
+    if group_id == 0:
+        return True
+    try:
+        user, group = pwd.getpwuid(os.getuid()), grp.getgrgid(group_id)
+    except KeyError:
+        # A container's user has no entry; the number is then the person's own group, as it was given.
+        return group_id == os.getgid()
+    return (
+        user.pw_gid == group_id
+        and set(group.gr_mem) <= {user.pw_name}
+        and group.gr_name in (user.pw_name, "root")
+    )

@@ -1,0 +1,66 @@
+"""Which directories a caller may have a session work in, as far as a server can know.
+
+The rules are the contract's. A server that shares its machine with the runners looks at the directory; any
+other judges the path's text. Whoever mounts or uses the directory looks again, at what it has opened.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from stigmer_contract.api import TokenScope
+from stigmer_contract.workspace_directories import look_at, surroundings_here, surroundings_in_text
+from stigmer_contract.workspace_rules import Place, is_within, refuse
+from stigmer_server.credentials import Credential
+from stigmer_server.errors import Forbidden, InvalidRequest
+from stigmer_server.settings import Settings
+
+
+class WorkspaceChoice:
+    """Judges the `workspace` of requests."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._home = settings.home
+        self._roots = settings.workspace_roots
+        self._is_local = settings.mode == "local"
+
+    async def check(self, workspace: str | None, credential: Credential) -> str | None:
+        """The directory as the session shall keep it: without links where it can be seen here.
+
+        Raises:
+            InvalidRequest: the path is no directory's, or that directory is nobody's to choose.
+            Forbidden: it is not this caller's to choose.
+        """
+        if workspace is None:
+            return None
+        try:
+            return await asyncio.to_thread(self._check, Place.of_text(workspace), credential)
+        except (ValueError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InvalidRequest(f"could not use the workspace {_short(workspace)!r}: {reason}") from error
+
+    def _check(self, place: Place, credential: Credential) -> str:
+        look: Callable[[str], Place] = Place.of_text
+        around = surroundings_in_text(state=[str(self._home)])
+        if self._is_local and Path(place.path).is_dir():
+            look = look_at
+            place = look(place.path)
+            around = surroundings_here(state=[self._home], sessions=[self._home / "data" / "workspace"])
+        refusal = refuse(place, around)
+        if refusal is not None:
+            raise InvalidRequest(
+                f"could not use the workspace {place.path!r}: {refusal.reason}", refusal.remedy
+            )
+        is_bound = credential.scope is not TokenScope.ADMIN
+        if is_bound and not is_within(place, [look(str(root)) for root in self._roots]):
+            raise Forbidden(
+                f"token {credential.name!r} may not choose the workspace {place.path!r}",
+                f"name a directory in {' or '.join(map(str, self._roots))}"
+                if self._roots
+                else "leave `workspace` out, or ask the administrator to set STIGMER_WORKSPACE_ROOTS",
+            )
+        return place.path
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -1,0 +1,95 @@
+"""Whose call may have a session work in which directory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from server_process import ServerApi, ServerFactory, ServerProcess, manifest
+
+
+@pytest.fixture
+def user(server: ServerProcess, api: ServerApi) -> Iterator[ServerApi]:
+    """A caller with a token of the scope `user`."""
+    answer = api.http.post("/v1/tokens", json={"name": f"test-{uuid4().hex[:12]}", "scope": "user"})
+    with server.client(answer.json()["token"]) as client:
+        yield client
+
+
+def choose(api: ServerApi, workspace: Path | str) -> tuple[int, str]:
+    """The status of a new session, and what was said: its workspace, or the problem's code."""
+    answer = api.http.post("/v1/sessions", json={"workspace": str(workspace)})
+    execution = api.http.post(
+        "/v1/executions", json={"input": "x", "manifest": manifest(), "workspace": str(workspace)}
+    )
+    assert execution.status_code == answer.status_code  # the same choice, by the other way
+    body = answer.json()
+    return answer.status_code, body["workspace"] if answer.status_code == 201 else body["code"]
+
+
+REFUSED = (422, "invalid_request")
+
+
+def test_nobody_gets_the_servers_own_state_or_what_the_machine_is_made_of(
+    api: ServerApi, user: ServerApi, server: ServerProcess
+) -> None:
+    home = server.home
+    paths = [home, home / "run", home / "data" / "workspace" / "ses_x", home.parent, Path.home(), "/", "/etc"]
+    for path in [*paths, Path.home() / ".ssh", Path(pytest.__file__).parent, "/tmp", "/usr/local"]:
+        assert choose(api, path) == REFUSED, path
+        assert choose(user, path) == REFUSED, path
+
+
+def test_a_refusal_says_what_to_do_instead(api: ServerApi) -> None:
+    problem = api.http.post("/v1/sessions", json={"workspace": str(Path.home())}).json()
+    assert problem["detail"].startswith(f"could not use the workspace {str(Path.home())!r}: it ")
+    assert problem["hint"].startswith("name a directory")
+
+
+def test_the_administrator_may_choose_any_other_directory_and_a_user_what_lies_in_the_home(
+    api: ServerApi, user: ServerApi, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = tmp_path_factory.mktemp("own")
+    assert choose(api, own) == (201, str(own))
+    assert choose(api, "/srv/elsewhere") == (201, "/srv/elsewhere")
+    assert choose(user, own) == (403, "forbidden")
+    assert choose(user, "/srv/elsewhere") == (403, "forbidden")
+    project = str(Path.home() / "project")
+    assert choose(user, project) == (201, project)
+
+
+def test_roots_bind_all_but_the_administrator_and_a_link_leads_out_of_none(
+    start_server: ServerFactory, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    roots = tmp_path_factory.mktemp("roots")
+    for name in ("one/project", "two", "one-more"):
+        (roots / name).mkdir(parents=True)
+    (roots / "one" / "out").symlink_to(roots / "one-more")
+    (roots / "one" / "in").symlink_to(roots / "one" / "project")
+    server = start_server(environment={"STIGMER_WORKSPACE_ROOTS": f"{roots / 'one'}:{roots / 'two'}"})
+    with server.client() as api:
+        token = api.http.post("/v1/tokens", json={"name": "ann", "scope": "user"}).json()["token"]
+        with server.client(token) as user:
+            for name in ("one", "one/project", "two", "two/later"):
+                assert choose(user, roots / name) == (201, str(roots / name))
+            assert choose(user, roots / "one" / "in") == (201, str(roots / "one" / "project"))
+            for name in ("one-more", "one/out", "one/../one-more", "."):
+                assert choose(user, f"{roots}/{name}")[0] in (403, 422), name
+        assert choose(api, roots / "one-more") == (201, str(roots / "one-more"))
+
+
+def test_in_the_cloud_users_choose_none_unless_roots_are_set(start_server: ServerFactory) -> None:
+    server = start_server(environment={"MODE": "cloud"})
+    with server.client() as api:
+        token = api.http.post("/v1/tokens", json={"name": "ann", "scope": "user"}).json()["token"]
+        with server.client(token) as user:
+            assert choose(user, Path.home() / "project") == (403, "forbidden")
+            assert user.http.post("/v1/sessions", json={}).status_code == 201
+        assert choose(api, "/home/ann/project") == (201, "/home/ann/project")
+        assert choose(api, "/home/ann") == REFUSED
+
+
+@pytest.mark.parametrize("workspace", ["project", "", "/srv/../etc", "/a" * 500_000, "/a\0b"])
+def test_what_is_no_path_is_refused(workspace: str, api: ServerApi) -> None:
+    assert choose(api, workspace) == REFUSED
