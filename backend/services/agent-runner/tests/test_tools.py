@@ -4,9 +4,8 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 from pydantic_ai import Agent
@@ -22,61 +21,14 @@ from pydantic_ai.messages import (
     ModelMessage,
     ModelResponse,
     TextPart,
-    ToolCallPart,
-    ToolReturnPart,
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from agent_runner.tools import has_side_effects, session_tools
+from agent_runner.toolsets import has_side_effects, session_tools
 from agent_runner.workspace import SessionWorkspace
-from stigmer_contract.manifest import AgentSpec
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.zygote.policy import Policy
-
-
-@dataclass(frozen=True)
-class Result:
-    """What the model is told of one call."""
-
-    outcome: str
-    """`success`, `failed`, or `retried`: told what to do better."""
-    content: str
-    metadata: object = None
-
-
-def spec_of(**fields: Any) -> AgentSpec:
-    return AgentSpec.model_validate({"instructions": "Work.", "tools": ["shell", "files"], **fields})
-
-
-async def call_tools(
-    workspace: SessionWorkspace,
-    *calls: tuple[str, dict[str, object]],
-    spec: AgentSpec | None = None,
-    durability: "list[BaseDurabilityCapability[None]] | None" = None,
-) -> list[Result]:
-    """Let a model make these calls, one after the other, and return what it was told."""
-
-    def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-        turn = sum(isinstance(message, ModelResponse) for message in messages)
-        if turn == len(calls):
-            return ModelResponse(parts=[TextPart("done")])
-        name, arguments = calls[turn]
-        return ModelResponse(parts=[ToolCallPart(name, arguments, tool_call_id=f"call-{turn}")])
-
-    agent = Agent(
-        FunctionModel(model, model_name="script"),
-        name="test",
-        deps_type=type(None),
-        retries={"tools": 10},
-        capabilities=[session_tools(spec or spec_of(), workspace), *(durability or [])],
-    )
-    run = await agent.run("go")
-    results: list[Result] = []
-    for message in run.all_messages():
-        for part in message.parts:
-            if isinstance(part, ToolReturnPart):
-                results.append(Result(part.outcome, str(part.content), part.metadata))
-    return results
+from tool_calls import Result, call_tools, spec_of
 
 
 @pytest.fixture
@@ -138,7 +90,7 @@ async def test_paths_that_lead_out_are_refused_and_the_agent_goes_on(
         ("run_command", {"command": "echo still here"}),
     )
     outcomes = [result.outcome for result in results[1:-1]]
-    assert outcomes == ["retried"] * len(outcomes)
+    assert outcomes == ["failed"] * len(outcomes)
     assert results[-1] == Result("success", "[stdout]\nstill here\n")
     assert all("overwritten" not in result.content for result in results)
     assert (tmp_path / "secret.txt").read_text(encoding="utf-8") == "secret"
@@ -151,7 +103,7 @@ async def test_git_hooks_cannot_be_planted_by_the_file_tools(workspace: SessionW
         ("write_file", {"path": ".git/hooks/pre-commit", "content": "#!/bin/sh\n"}),
         ("write_file", {"path": ".env.example", "content": "KEY=\n"}),
     )
-    assert [result.outcome for result in results] == ["success", "retried", "success"]
+    assert [result.outcome for result in results] == ["success", "failed", "success"]
 
 
 @pytest.mark.parametrize("asked", [None, 0.3, 3600])
@@ -163,12 +115,12 @@ async def test_no_command_runs_longer_than_the_agent_may(
     async with asyncio.timeout(30):
         [result] = await call_tools(workspace, ("run_command", command), spec=spec_of(limits=limits))
     allowed = 0.3 if asked == 0.3 else 1.0
-    assert result == Result("success", f"[Command timed out after {allowed}s]")
+    assert result == Result("failed", f"[Command timed out after {allowed:g}s]")
 
 
 async def test_a_senseless_timeout_is_for_the_model_to_correct(workspace: SessionWorkspace) -> None:
     results = await call_tools(workspace, ("run_command", {"command": "true", "timeout_seconds": -1}))
-    assert results == [Result("retried", "timeout_seconds must be greater than 0")]
+    assert results == [Result("failed", "timeout_seconds must be greater than 0")]
 
 
 async def test_the_model_is_told_the_timeout_that_holds(workspace: SessionWorkspace) -> None:
@@ -202,7 +154,7 @@ async def test_what_the_machine_cannot_do_is_a_failed_call_not_a_failed_run(
             ("run_command", {"command": "true " + "x" * (1 << 20)}),
             ("write_file", {"path": "small", "content": ""}),
         )
-    assert [result.outcome for result in results] == ["failed", "failed", "failed", "retried", "success"]
+    assert [result.outcome for result in results] == ["failed", "failed", "failed", "failed", "success"]
     assert "No space left on device" in results[0].content
     assert "redirect its output to a file" in results[1].content
 
@@ -210,7 +162,10 @@ async def test_what_the_machine_cannot_do_is_a_failed_call_not_a_failed_run(
 def test_only_tools_that_only_read_have_no_side_effects(tmp_path: Path) -> None:
     reading = {"read_file", "list_directory", "search_files", "find_files", "file_info"}
     changing = {"run_command", "write_file", "edit_file", "create_directory", "a_tool_nobody_knows"}
-    assert {name for name in reading | changing if has_side_effects(name)} == changing
+    for toolset in ("shell", "files"):
+        expected = changing if toolset == "files" else reading | changing
+        assert {name for name in reading | changing if has_side_effects(toolset, name)} == expected
+    assert has_side_effects("somebody-else's", "read_file")
 
 
 def test_an_agent_gets_the_toolsets_it_names_and_no_others(tmp_path: Path) -> None:
@@ -289,6 +244,6 @@ async def test_the_toolsets_work_as_durable_steps(workspace: SessionWorkspace) -
         ("read_file", {"path": "/etc/passwd"}),
         durability=[_Durability(names)],
     )
-    assert [result.outcome for result in results] == ["success", "success", "retried"]
+    assert [result.outcome for result in results] == ["success", "success", "failed"]
     assert sum("shell" in name for name in names) == 1
     assert sum("files" in name for name in names) == 2

@@ -11,7 +11,7 @@ from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.models import model_settings
 from agent_runner.settings import RunnerSettings
-from agent_runner.tools import session_tools
+from agent_runner.toolsets import session_tools
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import AgentSpec, unsupported_fields

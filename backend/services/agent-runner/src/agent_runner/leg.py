@@ -27,7 +27,7 @@ from agent_runner.models import ModelPool, ShownAnswers
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
-from agent_runner.tools import has_side_effects
+from agent_runner.toolsets import has_side_effects
 from agent_runner.tracing import Tracing, mark_leg_end
 from agent_runner.workspace import SessionWorkspace, open_named_directory, open_session_directory
 from stigmer_contract.api import LegGrant, StartLeg

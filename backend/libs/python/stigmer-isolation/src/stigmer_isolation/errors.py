@@ -35,7 +35,7 @@ class OutputLimitExceeded(IsolationError):
     """It wrote more than it may, and was killed with all that it started."""
 
     def __init__(self, message: str, *, limit_bytes: int, stdout: str, stderr: str) -> None:
-        """With the beginnings of what it wrote."""
+        """With what it had written until then."""
         super().__init__(message)
         self.limit_bytes = limit_bytes
         self.stdout = stdout

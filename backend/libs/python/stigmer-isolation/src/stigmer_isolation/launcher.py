@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self, TypeAlias
 
 from stigmer_isolation.bubblewrap import Bubblewrap, View
 from stigmer_isolation.command_environment import command_environment
@@ -45,11 +45,13 @@ SEND_SECONDS: Final = 5.0
 """Longest wait for a zygote that does not take commands, before it is replaced."""
 SWEEP_SECONDS: Final = 10.0
 """Longest wait for the zygote to kill what a dead supervisor left behind."""
-PREVIEW_BYTES: Final = 64 * 1024
-"""What is kept of each stream when a command writes too much."""
 
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 _NOT_EXECUTABLE = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP, errno.EPERM)
+
+
+Undecodable: TypeAlias = Literal["replace", "surrogateescape"]
+"""Names of Python's error handlers: U+FFFD, or what `os.fsencode` turns back into the bytes."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,13 @@ class CommandLauncher:
         writable: Sequence[Path] = (),
         network: Network = "none",
         policy: Policy | None = None,
+        undecodable: Undecodable = "replace",
     ) -> CommandResult:
         """Run a command in the open `directory` to its end; nothing of it is left when this returns.
 
         It may write there, and beneath the directories in `writable`. Where there are any, the directory is
         taken for a person's own, of which only growth counts for the quota. `policy` replaces the
-        launcher's.
+        launcher's. `undecodable` is what becomes of output that is not UTF-8.
 
         Raises:
             CommandTimedOut: it took longer than the timeout.
@@ -175,7 +178,7 @@ class CommandLauncher:
                 whole = request | {"temporary_root": zygote.temporary_root}
                 end = await self._attend(zygote, command, whole, remaining, watching)
                 if end.supervisor is not None or end.report is not None or end.cause is not None:
-                    return await self._result_of(zygote, end, argv, timeout_seconds)
+                    return await self._result_of(zygote, end, argv, timeout_seconds, undecodable)
         raise _could_not_start(f"the process that starts commands keeps dying{await self._why(view)}")
 
     @contextlib.contextmanager
@@ -243,10 +246,15 @@ class CommandLauncher:
             await asyncio.wait({watching})  # it uses the directory, which is closed next
 
     async def _result_of(
-        self, zygote: Zygote, end: CommandEnd, argv: Sequence[str], timeout_seconds: float | None
+        self,
+        zygote: Zygote,
+        end: CommandEnd,
+        argv: Sequence[str],
+        timeout_seconds: float | None,
+        undecodable: Undecodable,
     ) -> CommandResult:
-        stdout = end.stdout.decode("utf-8", errors="replace")
-        stderr = end.stderr.decode("utf-8", errors="replace")
+        stdout = end.stdout.decode("utf-8", errors=undecodable)
+        stderr = end.stderr.decode("utf-8", errors=undecodable)
         await _sweep(zygote, end)
         if end.cause is EndCause.TIMEOUT:
             raise CommandTimedOut(
@@ -264,8 +272,8 @@ class CommandLauncher:
                 f"the command wrote over {MAX_OUTPUT_BYTES >> 20} MiB and was killed; redirect its output "
                 "to a file and read part of that",
                 limit_bytes=MAX_OUTPUT_BYTES,
-                stdout=_preview(end.stdout),
-                stderr=_preview(end.stderr),
+                stdout=stdout,
+                stderr=stderr,
             )
         if end.cause is EndCause.CALLER:
             raise CommandKilled("the command was killed: the runner is stopping")
@@ -309,14 +317,6 @@ async def _sweep(zygote: Zygote, end: CommandEnd) -> None:
     if not await asyncio.to_thread(zygote.process.sweep, end, SWEEP_SECONDS):
         logger.error("processes of a command may still run: the process that starts commands does not answer")
         zygote.process.kill()
-
-
-def _preview(output: bytes) -> str:
-    """The beginning of a stream that was cut, with a note where that was."""
-    text = output[:PREVIEW_BYTES].decode("utf-8", errors="replace")
-    if len(output) <= PREVIEW_BYTES:
-        return text
-    return f"{text}\n[cut here: {PREVIEW_BYTES >> 10} KiB of what the command wrote are shown]\n"
 
 
 async def _watch(command: RunningCommand, directory: int, disk: DiskWatch | None) -> None:

@@ -25,8 +25,8 @@ from pydantic_ai.tools import RunContext
 
 from agent_runner.journal.steps import StepJournal, ToolCall
 
-SideEffects = Callable[[str], bool]
-"""Whether the tool of this name changes anything."""
+SideEffects = Callable[[str | None, str], bool]
+"""Whether a tool changes anything, by the id of its toolset and its name."""
 
 
 class _JournalBackend(JournalCallableOperationBackend[None]):
@@ -64,7 +64,7 @@ class _JournalBackend(JournalCallableOperationBackend[None]):
                     call_id=context.tool_call_id or f"{tool}-without-id",
                     tool=tool,
                     arguments=cast("dict[str, Any]", arguments),
-                    side_effects=self._has_side_effects(tool),
+                    side_effects=self._has_side_effects(operation_id.toolset_id, tool),
                 )
                 return await self._steps.tool_step(call, cast("Callable[[], Awaitable[JsonValue]]", body))
             case _:

@@ -29,7 +29,7 @@ from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
 from agent_runner.models import backoff_seconds, classify_fault, price_of
 from agent_runner.server_client import ServerClient
-from agent_runner.tools import COMMAND_TOOL
+from agent_runner.toolsets import COMMAND_TOOL
 from agent_runner.tracing import mark_failed_request, mark_replayed, mark_requests, mark_tool_outcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (

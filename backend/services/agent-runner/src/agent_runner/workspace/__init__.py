@@ -1,14 +1,21 @@
 """The session's workspace: where its files are and its commands run. Knows nothing of agents or models."""
 
+from agent_runner.workspace.confined_files import ConfinedFiles, DirectoryEntry, EntryKind
 from agent_runner.workspace.directories import open_named_directory, open_session_directory
 from agent_runner.workspace.errors import FileOperationFailed
 from agent_runner.workspace.isolation import Isolation
+from agent_runner.workspace.programs import find_ripgrep, find_shell
 from agent_runner.workspace.session_workspace import SessionWorkspace
 
 __all__ = [
+    "ConfinedFiles",
+    "DirectoryEntry",
+    "EntryKind",
     "FileOperationFailed",
     "Isolation",
     "SessionWorkspace",
+    "find_ripgrep",
+    "find_shell",
     "open_named_directory",
     "open_session_directory",
 ]

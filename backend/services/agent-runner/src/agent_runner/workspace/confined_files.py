@@ -13,7 +13,9 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Generator
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from enum import Enum
+from typing import BinaryIO, Final, TypeVar
 
 from pydantic_ai.workspaces import FileEntry, WorkspaceUnavailableError
 
@@ -28,11 +30,42 @@ MAX_BYTES_AT_ONCE: Final = 64 * 1024
 MAX_TREE_DEPTH: Final = 200
 """Deepest tree that `remove` descends; each level holds a descriptor open."""
 
+MAX_WHOLE_BYTES: Final = 64 << 20
+"""Most that `read_bytes` holds of a file: all sessions of a runner share its memory."""
+MAX_SCANNED_ENTRIES: Final = 100_000
+"""Most entries of a directory that `scan` looks at."""
+
 _T = TypeVar("_T")
 _LINK_FOUND = (errno.ELOOP, errno.EXDEV)
 # Errors that tools explain to the model by themselves, besides those with a class of their own.
 _EXPLAINED_BY_TOOLS = (errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ)
 _PATH_ERRORS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
+
+
+class EntryKind(Enum):
+    """What an entry of a directory is, links followed."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SPECIAL = "special"
+    """A socket, a pipe or a device."""
+    OUTSIDE = "outside"
+    """A link that leads out of the root."""
+    NOWHERE = "nowhere"
+    """A link to what is not there."""
+    LOOP = "loop"
+    """A link to itself, over others too."""
+
+
+@dataclass(frozen=True)
+class DirectoryEntry:
+    """One entry of a directory."""
+
+    name: str
+    kind: EntryKind
+    size_bytes: int | None = None
+    target: str | None = None
+    """What the link says, where it is one."""
 
 
 class NotAtOnce(Exception):
@@ -50,11 +83,16 @@ class ConfinedFiles:
         """`root` is canonical: absolute, without links, `.` or `..`; `identity`, which one it is."""
         self._root = root
         self._identity = identity
-        self._content_lock = threading.Lock()  # a reader never sees half of another tool call's write
+        self._content_lock = threading.RLock()  # a reader never sees half of another tool call's write
         self._may_take_time = True
 
+    @property
+    def root(self) -> str:
+        """The directory that everything is beneath."""
+        return self._root
+
     def at_once(self) -> "ConfinedFiles":
-        """The same files, where all but `list_dir` and `remove` raise NotAtOnce rather than take their time.
+        """The same files, where all but `list_dir`, `scan`, `remove` raise NotAtOnce rather than take time.
 
         That is: following links, of which an agent could lay out thousands; content of more than
         `MAX_BYTES_AT_ONCE`; waiting for another call that reads or writes.
@@ -63,20 +101,40 @@ class ConfinedFiles:
         view._may_take_time = False
         return view
 
-    def read_bytes(self, path: str) -> bytes:
-        """The content of a regular file."""
+    def read_bytes(self, path: str, *, max_bytes: int = MAX_WHOLE_BYTES) -> bytes | None:
+        """The content of a regular file; None where it is larger, whatever its status says."""
+        with self.held(), self.opened(path) as file:
+            content = file.read(max_bytes + 1)
+            return content if len(content) <= max_bytes else None
 
-        def read(root: int, relative: str) -> bytes:
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Generator[BinaryIO]:
+        """A regular file, to be read in pieces."""
+
+        def open_file(root: int, relative: str) -> BinaryIO:
             _refuse_special(_status(root, relative), path)
             descriptor = open_beneath(root, relative, os.O_RDONLY | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
+            try:
                 status = os.fstat(descriptor)
                 _refuse_special(status, path)
                 self._check_size(status.st_size)
-                return file.read()
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return open(descriptor, "rb")
 
-        with self._content_locked():
-            return self._beneath(path, read)
+        with self.held(), self._beneath(path, open_file) as file:
+            yield file
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """Keep other calls from reading and writing content meanwhile: what is read here stays so."""
+        if not self._content_lock.acquire(blocking=self._may_take_time):
+            raise NotAtOnce
+        try:
+            yield
+        finally:
+            self._content_lock.release()
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write a regular file in place, making missing parents. A full disk leaves the old content."""
@@ -100,7 +158,7 @@ class ConfinedFiles:
                         raise
 
         self._check_size(len(data))
-        with self._content_locked():
+        with self.held():
             self._beneath(path, write)
 
     def stat(self, path: str) -> FileEntry:
@@ -133,6 +191,40 @@ class ConfinedFiles:
                 return [self._entry(entry, f"{path.rstrip('/')}/{entry.name}") for entry in entries]
 
         return sorted(self._beneath(path, scan), key=lambda entry: entry.name)
+
+    def scan(self, path: str) -> tuple[list[DirectoryEntry], bool]:
+        """The entries of a directory by name, and whether those are all."""
+
+        def scan(root: int, relative: str) -> tuple[list[DirectoryEntry], bool]:
+            found = list[DirectoryEntry]()
+            with (
+                _closing(open_beneath(root, relative, os.O_RDONLY | os.O_DIRECTORY)) as directory,
+                os.scandir(directory) as entries,
+            ):
+                for entry in entries:
+                    if len(found) == MAX_SCANNED_ENTRIES:
+                        return found, False
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                        found.append(self._described(entry, directory, f"{path.rstrip('/')}/{entry.name}"))
+            return found, True
+
+        entries, complete = self._beneath(path, scan)
+        return sorted(entries, key=lambda entry: entry.name), complete
+
+    def link_target(self, path: str) -> str | None:
+        """What the link at the path says; None where there is none."""
+        parent, name = os.path.split(os.path.normpath(path))
+
+        def read(root: int, relative: str) -> str | None:
+            with _closing(open_beneath(root, relative, OPEN_DIRECTORY)) as directory:
+                try:
+                    return os.readlink(name, dir_fd=directory)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    return None
+
+        return None if path == self._root else self._beneath(parent, read, named=path)
 
     def make_dir(self, path: str) -> None:
         """Make a directory and its missing parents."""
@@ -233,14 +325,28 @@ class ConfinedFiles:
         if size_bytes > MAX_BYTES_AT_ONCE and not self._may_take_time:
             raise NotAtOnce
 
-    @contextlib.contextmanager
-    def _content_locked(self) -> Generator[None]:
-        if not self._content_lock.acquire(blocking=self._may_take_time):
-            raise NotAtOnce
+    def _described(self, entry: os.DirEntry[str], directory: int, path: str) -> DirectoryEntry:
+        if not entry.is_symlink():
+            status = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                return DirectoryEntry(entry.name, EntryKind.DIRECTORY)
+            if stat.S_ISREG(status.st_mode):
+                return DirectoryEntry(entry.name, EntryKind.FILE, status.st_size)
+            return DirectoryEntry(entry.name, EntryKind.SPECIAL)
+        target = os.readlink(entry.name, dir_fd=directory)
         try:
-            yield
-        finally:
-            self._content_lock.release()
+            found = self.stat(path)
+        except PermissionError:
+            return DirectoryEntry(entry.name, EntryKind.OUTSIDE, target=target)
+        except (FileNotFoundError, NotADirectoryError):
+            return DirectoryEntry(entry.name, EntryKind.NOWHERE, target=target)
+        except OSError as error:
+            kind = EntryKind.LOOP if error.errno == errno.ELOOP else EntryKind.NOWHERE
+            return DirectoryEntry(entry.name, kind, target=target)
+        kind = EntryKind.DIRECTORY if found.is_dir else EntryKind.FILE
+        if not found.is_dir and found.size is None:
+            kind = EntryKind.SPECIAL
+        return DirectoryEntry(entry.name, kind, found.size, target)
 
     def _entry(self, entry: os.DirEntry[str], path: str) -> FileEntry:
         is_dir, size = entry.is_dir(follow_symlinks=False), None

@@ -6,6 +6,7 @@ may reach outside is decided by whoever isolates them, not here.
 
 import asyncio
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ from agent_runner.workspace.command_errors import as_workspace_errors
 from agent_runner.workspace.confined_files import ConfinedFiles, NotAtOnce, open_root
 from agent_runner.workspace.local_disks import is_on_local_disk
 from stigmer_contract.workspace_directories import Identity
-from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.launcher import CommandLauncher, Undecodable
 from stigmer_isolation.zygote.policy import Network
 
 _T = TypeVar("_T")
@@ -37,6 +38,21 @@ _T = TypeVar("_T")
 WORKSPACE_REF: Final = WorkspaceRef(provider="stigmer", id="session")
 """The same for every session: the history that holds it belongs to the session already, and the directory's
 path differs from machine to machine."""
+
+OUTPUT_FOLDER: Final = ".stigmer/outputs"
+"""Beneath the commands' HOME: output that was too long for a model."""
+MAX_KEPT_OUTPUTS: Final = 20
+MAX_SLOW_WORK: Final = 3
+"""How much slow work is done at once; asyncio has six threads on two cores."""
+
+
+@functools.cache
+def _semaphore_of(loop: asyncio.AbstractEventLoop) -> asyncio.Semaphore:
+    return asyncio.Semaphore(MAX_SLOW_WORK)
+
+
+def _slow_work() -> asyncio.Semaphore:
+    return _semaphore_of(asyncio.get_running_loop())
 
 
 class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, SupportsRealpath):
@@ -72,6 +88,13 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         return self._launcher.warning
 
     @property
+    def holds_files_in(self) -> bool:
+        """Whether a command sees nothing of other directories than it may."""
+        return self._launcher.refusal is None and (
+            self._launcher.bubblewrap is not None or self._launcher.policy.landlock_abi > 0
+        )
+
+    @property
     def ref(self) -> WorkspaceRef:
         """Names the session's workspace in a message history; holds no path."""
         return WORKSPACE_REF
@@ -88,15 +111,18 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
 
     async def read_bytes(self, path: str) -> bytes:
         """The content of a regular file."""
-        return await self._soon(lambda files: files.read_bytes(path))
+        content = await self.soon(lambda files: files.read_bytes(path))
+        if content is None:
+            raise WorkspaceError(f"{path} is too large to read as a whole")
+        return content
 
     async def write_bytes(self, path: str, data: bytes) -> None:
         """Write a regular file in place, making missing parents."""
-        await self._soon(lambda files: files.write_bytes(path, data))
+        await self.soon(lambda files: files.write_bytes(path, data))
 
     async def stat(self, path: str) -> FileEntry:
         """What is at the path."""
-        return await self._soon(lambda files: files.stat(path))
+        return await self.soon(lambda files: files.stat(path))
 
     async def list_dir(self, path: str) -> Sequence[FileEntry]:
         """The entries of a directory, by name."""
@@ -104,7 +130,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
 
     async def make_dir(self, path: str) -> None:
         """Make a directory and its missing parents."""
-        await self._soon(lambda files: files.make_dir(path))
+        await self.soon(lambda files: files.make_dir(path))
 
     async def remove(self, path: str) -> None:
         """Remove a file, a link itself, or a directory with all that is in it."""
@@ -112,11 +138,11 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
 
     async def exists(self, path: str) -> bool:
         """Whether something is at the path."""
-        return await self._soon(lambda files: files.exists(path))
+        return await self.soon(lambda files: files.exists(path))
 
     async def realpath(self, path: str) -> str:
         """Where the path leads, out of the directory too."""
-        return await self._soon(lambda files: files.realpath(path))
+        return await self.soon(lambda files: files.realpath(path))
 
     async def run(
         self,
@@ -125,6 +151,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         shell: bool = False,
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the protocol's name; the time-out kills, not cancels
+        undecodable: Undecodable = "replace",
     ) -> CommandResult:
         """Run a command in the directory to its end; nothing it started outlives it.
 
@@ -138,7 +165,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
         if self._launcher.refusal is not None:
             raise WorkspaceError(self._launcher.refusal)
-        directory = await asyncio.to_thread(lambda: open_root(self._ensure_there(), self._identity))
+        directory = await asyncio.to_thread(self.open_directory)
         try:
             with as_workspace_errors():
                 result = await self._launcher.run(
@@ -148,6 +175,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
                     timeout_seconds=timeout,
                     writable=[] if self._home is None else [self._home],
                     network=self._network,
+                    undecodable=undecodable,
                 )
         finally:
             os.close(directory)
@@ -165,7 +193,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         os.close(open_root(self._directory, self._identity))
         return self._directory
 
-    async def _soon(self, operation: Callable[[ConfinedFiles], _T]) -> _T:
+    async def soon(self, operation: Callable[[ConfinedFiles], _T]) -> _T:
         """Do it in the event loop where that takes microseconds; a thread would make a millisecond of them.
 
         A file tool makes six calls, so with threads they cost more than everything else about it (2026-11).
@@ -174,6 +202,40 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
             with contextlib.suppress(NotAtOnce):
                 return operation(self._files_at_once)
         return await asyncio.to_thread(lambda: operation(self._confined()))
+
+    def open_directory(self) -> int:
+        """A descriptor of the directory, for passing through; blocks.
+
+        Raises:
+            WorkspaceUnavailableError: it is gone, or another one is in its place.
+        """
+        return open_root(self._ensure_there(), self._identity)
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """Do what takes its time; few at once, because all sessions share the threads."""
+        async with _slow_work():
+            return await asyncio.to_thread(work)
+
+    async def keep_output(self, name: str, text: str) -> str | None:
+        """Keep a command's whole output where later commands find it; the path they use, None: no room.
+
+        The oldest beyond `MAX_KEPT_OUTPUTS` go.
+        """
+
+        def keep() -> None:
+            directory = self._ensure_there() if self._home is None else os.path.realpath(self._home)
+            files, folder = ConfinedFiles(directory), f"{directory}/{OUTPUT_FOLDER}"
+            files.write_bytes(f"{folder}/{name}", text.encode("utf-8", errors="backslashreplace"))
+            entries, _ = files.scan(folder)
+            kept = sorted((entry.name for entry in entries), reverse=True)
+            for each in kept[MAX_KEPT_OUTPUTS:]:
+                files.remove(f"{folder}/{each}")
+
+        try:
+            await self.in_thread(keep)
+        except OSError:
+            return None
+        return f"$HOME/{OUTPUT_FOLDER}/{name}"
 
     def _confined(self) -> ConfinedFiles:
         directory = self._directory or self._ensure_there()

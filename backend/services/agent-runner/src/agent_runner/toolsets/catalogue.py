@@ -1,0 +1,69 @@
+"""The toolsets that a manifest may name: how each is made, what it may change, and what it needs.
+
+Whoever adds one adds a file beside this one and an entry here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic_ai.toolsets import AbstractToolset
+
+from agent_runner.toolsets.files import READING_TOOLS, files_toolset
+from agent_runner.toolsets.shell import shell_toolset
+from agent_runner.workspace import SessionWorkspace
+from stigmer_contract.manifest import AgentSpec
+
+
+@dataclass(frozen=True)
+class ToolsetRequest:
+    """What a toolset is made for."""
+
+    spec: AgentSpec
+    workspace: SessionWorkspace
+    command_variables: Mapping[str, str]
+    """What the manifest puts into the environment of commands; may hold secrets."""
+
+
+@dataclass(frozen=True)
+class ToolsetEntry:
+    """One toolset of the catalogue."""
+
+    make: Callable[[ToolsetRequest], AbstractToolset[None]]
+    """Cheap, and called for every leg. The id of what it makes is the entry's name."""
+    reading_tools: frozenset[str]
+    """The tools that change nothing, and so may silently run again. All others have side effects."""
+    takes_secrets: bool
+    """Whether `command_variables`, and so secrets, reach it."""
+    starts_processes: bool
+    """Whether a call may start something, which the workspace then ends with the call."""
+
+
+CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
+    "shell": ToolsetEntry(
+        make=lambda request: shell_toolset(
+            request.spec.limits.tool_timeout.total_seconds(),
+            request.workspace.warning,
+            request.command_variables,
+        ),
+        reading_tools=frozenset(),
+        takes_secrets=True,
+        starts_processes=True,
+    ),
+    "files": ToolsetEntry(
+        make=lambda request: files_toolset(),
+        reading_tools=READING_TOOLS,
+        takes_secrets=False,
+        starts_processes=True,  # ripgrep
+    ),
+}
+"""By the name that manifests use."""
+
+
+def has_side_effects(toolset: str | None, tool: str) -> bool:
+    """Whether a call may change anything, so that it must not silently run twice.
+
+    What is not in the catalogue may.
+    """
+    entry = CATALOGUE.get(toolset or "")
+    return entry is None or tool not in entry.reading_tools

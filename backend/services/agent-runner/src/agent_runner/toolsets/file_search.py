@@ -1,0 +1,224 @@
+"""Finds files by name and by content: with ripgrep, held in like any command, else by a walk of our own.
+
+Both have one language of patterns, one rule of what is looked at, and the same results.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic_ai.workspaces import WorkspaceTimeoutError
+
+from agent_runner.linear_patterns import InvalidPattern, compile_pattern
+from agent_runner.toolsets.file_walk import FileWalk, Match, search_walked
+from agent_runner.toolsets.globs import compile_glob, last_component
+from agent_runner.toolsets.shown_names import shown_name
+from agent_runner.workspace import SessionWorkspace, find_ripgrep
+
+SEARCH_SECONDS: Final = 20.0
+MAX_RESULTS: Final = 1000
+MAX_RESULT_CHARACTERS: Final = 45_000
+"""Most text of one result; with notes it stays below what a call may add to the conversation."""
+MAX_SHOWN_LINE: Final = 400
+"""Bytes of a matching line that are shown."""
+MAX_PROGRAM_OUTPUT_BYTES: Final = 8 << 20
+"""What is read of ripgrep's output; the names of some 100,000 files."""
+
+_CUT_BY_RIPGREP: Final = re.compile(r" \[\.\.\. (?:omitted end of long line|\d+ more match(?:es)?)\]$")
+_LINE_CUT: Final = " [... line cut]"
+_COMMON_ARGUMENTS: Final = (
+    "--no-config", "--color=never", "--null", "--hidden", "--glob=!.git", "--glob=!.stigmer",
+    "--no-require-git", "--no-ignore-global", "--no-ignore-exclude", "--no-ignore-messages",
+    "--no-messages", "--sort=path",
+)  # fmt: skip
+# The status goes to stderr: that of a pipe is its last command's. Nothing of a pattern is shell text.
+_SCRIPT: Final = '{ "$@"; echo "status $?" >&2; } | head -c "$0"'
+_STATUS: Final = re.compile(r"status (\d+)\n$")
+
+
+class InvalidSearch(ValueError):
+    """The search cannot be made; the message says what would be right."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found."""
+
+    lines: list[str]
+    """Paths, or `path:line:text`."""
+    is_cut: bool
+    """Whether there is more than that."""
+    is_partial: bool
+    """Whether something could not be looked at, for lack of time or of permission."""
+
+
+async def find_files(
+    workspace: SessionWorkspace, pattern: str, start: str, *, include_ignored: bool
+) -> Found:
+    """Files below `start`, relative to the workspace, whose path below it matches the glob.
+
+    Raises:
+        InvalidGlob: the glob is malformed.
+    """
+    matches = compile_glob(pattern)
+    prefix = "" if start == "." else f"{start}/"
+
+    def wanted(path: str) -> str | None:
+        shown = shown_name(path)
+        return shown if matches(shown.removeprefix(shown_name(prefix))) else None
+
+    if (ripgrep := _usable_ripgrep(workspace)) is not None:
+        arguments = [*_arguments(include_ignored), "--files", "--", start]
+        output, partial = await _run_ripgrep(workspace, ripgrep, arguments)
+        names = (_relative(name) for name in output.split("\0") if name)
+        return _collect(filter(None, map(wanted, names)), partial)
+
+    def walk(walk: FileWalk) -> Iterator[str]:
+        return filter(None, (wanted(file.path) for file in walk.files()))
+
+    return await _walk(workspace, start, include_ignored, walk)
+
+
+async def search_files(
+    workspace: SessionWorkspace,
+    pattern: str,
+    start: str,
+    *,
+    include_glob: str | None,
+    include_ignored: bool,
+) -> Found:
+    """Lines that match a regular expression, in the files at or below `start`.
+
+    Raises:
+        InvalidGlob: the glob is malformed.
+        InvalidSearch: the pattern is.
+    """
+    matches = None if include_glob is None else compile_glob(include_glob)
+    prefix = "" if start == "." else f"{start}/"
+
+    def is_wanted(path: str) -> bool:
+        shown = shown_name(path)
+        return matches is None or matches(shown) or matches(shown.removeprefix(shown_name(prefix)))
+
+    if (ripgrep := _usable_ripgrep(workspace)) is not None:
+        arguments = [
+            *_arguments(include_ignored), "--line-number", "--with-filename", "--no-heading", "--crlf",
+            f"--max-columns={MAX_SHOWN_LINE}", "--max-columns-preview",
+        ]  # fmt: skip
+        name = None if include_glob is None else last_component(include_glob)
+        if name is not None:
+            # A type and not `--glob`, which would outweigh ignore files.
+            arguments += [f"--type-add=wanted:{name}", "--type=wanted"]
+        arguments += [f"--regexp={pattern}", "--", start]
+        output, partial = await _run_ripgrep(workspace, ripgrep, arguments)
+        records = _records(output)
+        return _collect((_line(*record) for record in records if is_wanted(record[0])), partial)
+
+    try:
+        compiled = compile_pattern(f"(?m){pattern}")
+    except InvalidPattern as error:
+        raise InvalidSearch(_explained(str(error))) from error
+
+    def walk(walk: FileWalk) -> Iterator[str]:
+        for file in walk.files():
+            if is_wanted(file.path):
+                for match in search_walked(file, compiled):
+                    yield _line(*_shortened(match))
+
+    return await _walk(workspace, start, include_ignored, walk)
+
+
+def _usable_ripgrep(workspace: SessionWorkspace) -> str | None:
+    """Only where it is held in: else it would read ignore files outside of the workspace."""
+    return find_ripgrep() if workspace.holds_files_in else None
+
+
+def _arguments(include_ignored: bool) -> list[str]:
+    return [*_COMMON_ARGUMENTS, *(["--no-ignore"] if include_ignored else [])]
+
+
+async def _run_ripgrep(workspace: SessionWorkspace, ripgrep: str, arguments: list[str]) -> tuple[str, bool]:
+    """What it printed, and whether that is only a part."""
+    script = ["/bin/sh", "-c", _SCRIPT, str(MAX_PROGRAM_OUTPUT_BYTES), ripgrep, *arguments]
+    try:
+        result = await workspace.run(script, timeout=SEARCH_SECONDS, undecodable="surrogateescape")
+    except WorkspaceTimeoutError as error:
+        return error.stdout, True
+    status = _STATUS.search(result.stderr)
+    complaint = _STATUS.sub("", result.stderr).strip()
+    if status is not None and status[1] not in ("0", "1") and complaint:
+        raise InvalidSearch(_explained(_valid(complaint)))
+    return result.stdout, len(result.stdout) >= MAX_PROGRAM_OUTPUT_BYTES
+
+
+def _records(output: str) -> Iterator[tuple[str, int, str]]:
+    """Path, number and text of each line that ripgrep printed; the last may have been cut off."""
+    for record in output.split("\n"):
+        path, null, rest = record.partition("\0")
+        number, colon, text = rest.partition(":")
+        if null and colon and number.isdigit():
+            cut = _CUT_BY_RIPGREP.sub(_LINE_CUT, _valid(text).removesuffix("\r"))
+            yield _relative(path), int(number), cut
+
+
+def _valid(text: str) -> str:
+    return text if text.isascii() else os.fsencode(text).decode("utf-8", errors="replace")
+
+
+def _relative(path: str) -> str:
+    return path.removeprefix("./")
+
+
+def _shortened(match: Match) -> Match:
+    encoded = match.text.encode()
+    if len(encoded) <= MAX_SHOWN_LINE:
+        return match
+    return match._replace(text=encoded[:MAX_SHOWN_LINE].decode("utf-8", errors="ignore") + _LINE_CUT)
+
+
+def _line(path: str, number: int, text: str) -> str:
+    return f"{shown_name(path)}:{number}:{text}"
+
+
+def _collect(lines: Iterator[str], partial: bool) -> Found:
+    kept, characters = list[str](), 0
+    for line in lines:
+        characters += len(line) + 1
+        if len(kept) == MAX_RESULTS or characters > MAX_RESULT_CHARACTERS:
+            return Found(kept, is_cut=True, is_partial=partial)
+        kept.append(line)
+    return Found(kept, is_cut=False, is_partial=partial)
+
+
+async def _walk(
+    workspace: SessionWorkspace,
+    start: str,
+    include_ignored: bool,
+    lines: Callable[[FileWalk], Iterator[str]],
+) -> Found:
+    def work() -> Found:
+        root = workspace.open_directory()
+        try:
+            walk = FileWalk(
+                root, start, include_ignored=include_ignored, deadline=time.monotonic() + SEARCH_SECONDS
+            )
+            found = _collect(lines(walk), partial=False)
+            return Found(found.lines, found.is_cut, is_partial=not walk.complete)
+        finally:
+            os.close(root)
+
+    return await workspace.in_thread(work)
+
+
+def _explained(complaint: str) -> str:
+    """Of ripgrep's or RE2's words those that say what is wrong, and what would be right."""
+    lines = [line.strip() for line in complaint.removeprefix("rg: ").splitlines() if line.strip()]
+    reason = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), lines[0])
+    return (
+        f"the pattern cannot be used: {reason}. Patterns are ripgrep's regular expressions, which run in "
+        "linear time: without look-around, without back-references; put a backslash before a character to "
+        "take it literally"
+    )

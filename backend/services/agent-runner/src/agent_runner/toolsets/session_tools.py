@@ -1,0 +1,79 @@
+"""Gives an agent's runs the session's workspace, and the toolsets that its manifest names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic_ai.capabilities import ToolSearch
+from pydantic_ai.messages import WorkspaceRef
+from pydantic_ai.models import ModelRequestContext
+from pydantic_ai.tools import AgentNativeTool, RunContext
+from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, ToolsetTool, WrapperToolset
+from pydantic_ai.workspaces import WorkspaceBackend
+
+from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetRequest
+from agent_runner.workspace import SessionWorkspace
+from stigmer_contract.manifest import AgentSpec
+
+
+def session_tools(
+    spec: AgentSpec, workspace: SessionWorkspace, command_variables: Mapping[str, str] | None = None
+) -> "SessionTools":
+    """What gives an agent's runs the session's workspace, and the toolsets that its spec names.
+
+    `command_variables` are for the toolsets that take secrets alone.
+    """
+    toolsets = list[AbstractToolset[None]]()
+    for name in spec.tools:
+        entry = CATALOGUE[name]
+        variables = command_variables if entry.takes_secrets else None
+        toolsets.append(entry.make(ToolsetRequest(spec, workspace, variables or {})))
+    return SessionTools(workspace=workspace, toolsets=toolsets)
+
+
+@dataclass(kw_only=True)
+class SessionTools(ToolSearch[None]):
+    """The workspace of a run and the tools that work in it.
+
+    One capability for all of that, and in the place of the search for deferred tools, which pydantic-ai
+    (2.62) gives to every agent that has none and which finds nothing here: every hook of every capability is
+    called, so that each costs some 4 ms of processor time in an execution of ten tool calls (2026-11).
+    """
+
+    workspace: SessionWorkspace
+    toolsets: Sequence[AbstractToolset[None]]
+    id: str | None = "session"
+
+    def get_workspace(self, ctx: RunContext[None], *, ref: WorkspaceRef | None) -> WorkspaceBackend | None:
+        """The session's workspace, which is also where the session's earlier executions worked."""
+        return self.workspace if ref is None or ref == self.workspace.ref else None
+
+    def get_toolset(self) -> AbstractToolset[None] | None:
+        """All toolsets as one."""
+        return SettledToolset(CombinedToolset(self.toolsets)) if self.toolsets else None
+
+    def get_native_tools(self) -> Sequence[AgentNativeTool[None]]:
+        """None: nothing is to be searched for."""
+        return ()
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[None]) -> AbstractToolset[None]:
+        """The agent's tools as they are: nothing is to be searched for."""
+        return toolset
+
+    async def before_model_request(
+        self, ctx: RunContext[None], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        """The request as it is: nothing was searched for."""
+        return request_context
+
+
+@dataclass
+class SettledToolset(WrapperToolset[None]):
+    """Lists its tools once for a run: they do not change, and listing them takes 0.5 ms a turn (2026-11)."""
+
+    _listed: dict[str, ToolsetTool[None]] | None = field(default=None, init=False, repr=False)
+
+    async def get_tools(self, ctx: RunContext[None]) -> dict[str, ToolsetTool[None]]:
+        """The tools by name, as they were at the run's first turn."""
+        if self._listed is None:
+            self._listed = await super().get_tools(ctx)
+        return dict(self._listed)

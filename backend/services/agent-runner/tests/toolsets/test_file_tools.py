@@ -1,0 +1,233 @@
+"""The tools of `files` in ordinary and hostile workspaces."""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_runner.toolsets.shown_names import meant_name, shown_name
+from agent_runner.toolsets.text_edits import EditRefused, Replacement, apply_replacements
+from agent_runner.workspace import SessionWorkspace
+from stigmer_isolation.launcher import CommandLauncher
+from tool_calls import Result, call_tools
+
+
+@pytest.fixture
+async def workspace(tmp_path: Path) -> AsyncGenerator[SessionWorkspace]:
+    directory = tmp_path / "session"
+    directory.mkdir()
+    async with CommandLauncher() as launcher:
+        yield SessionWorkspace(directory, launcher=launcher)
+
+
+async def test_a_listing_shows_hidden_files_and_where_links_lead(
+    workspace: SessionWorkspace, tmp_path: Path
+) -> None:
+    directory = tmp_path / "session"
+    (directory / "a.txt").write_text("four", encoding="utf-8")
+    (directory / ".env").write_text("", encoding="utf-8")
+    (directory / "src").mkdir()
+    (directory / "lib").symlink_to("src")
+    (directory / "same.txt").symlink_to("a.txt")
+    (directory / "tool").symlink_to("/usr/bin/env")
+    (directory / "gone").symlink_to("nowhere")
+    (directory / "loop").symlink_to("loop")
+    os.mkfifo(directory / "pipe")
+    (directory / os.fsdecode(b"caf\xe9.txt")).write_text("x", encoding="utf-8")
+    [listing, inner] = await call_tools(
+        workspace, ("list_directory", {}), ("list_directory", {"path": "lib"})
+    )
+    assert listing == Result(
+        "success",
+        ".env  (0 bytes)\n"
+        "a.txt  (4 bytes)\n"
+        "caf\\xe9.txt  (1 bytes)\n"
+        "gone -> nowhere  (leads nowhere)\n"
+        "lib/ -> src\n"
+        "loop -> loop  (a loop of links)\n"
+        "pipe  (neither a file nor a directory)\n"
+        "same.txt -> a.txt  (4 bytes)\n"
+        "src/\n"
+        "tool -> /usr/bin/env  (leads outside the workspace)",
+    )
+    assert inner == Result("success", "(empty directory)")
+
+
+async def test_a_name_that_is_not_utf_8_is_opened_by_how_it_is_shown(
+    workspace: SessionWorkspace, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    (tmp_path / "session" / name).write_text("au lait\n", encoding="utf-8")
+    results = await call_tools(
+        workspace,
+        ("read_file", {"path": "caf\\xe9.txt"}),
+        ("edit_file", {"path": "caf\\xe9.txt", "old_text": "au lait", "new_text": "noir"}),
+        ("write_file", {"path": "new\\xe9.txt", "content": "literal"}),
+        ("search_files", {"pattern": "noir"}),
+    )
+    assert [result.outcome for result in results] == ["success"] * 4
+    assert (tmp_path / "session" / name).read_text(encoding="utf-8") == "noir\n"
+    assert results[3].content == "caf\\xe9.txt:1:noir"
+
+
+@given(st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name and b"/" not in name))
+def test_every_name_is_valid_text_and_leads_back(name: bytes) -> None:
+    shown = shown_name(os.fsdecode(name))
+    shown.encode("utf-8")
+    try:
+        name.decode("utf-8")
+    except UnicodeDecodeError:
+        meant = meant_name(shown)
+        assert meant is not None
+        if b"\\x" not in name:
+            assert os.fsencode(meant) == name
+
+
+async def test_a_written_file_brings_its_directories(workspace: SessionWorkspace, tmp_path: Path) -> None:
+    [result] = await call_tools(workspace, ("write_file", {"path": "deep/er/x.txt", "content": "a\nb"}))
+    assert result.outcome == "success" and result.content.startswith(
+        "Wrote 3 chars (2 lines) to deep/er/x.txt."
+    )
+    assert (tmp_path / "session/deep/er/x.txt").read_text(encoding="utf-8") == "a\nb"
+
+
+async def test_what_is_not_a_file_is_told_as_what_it_is(workspace: SessionWorkspace, tmp_path: Path) -> None:
+    (tmp_path / "session/src").mkdir()
+    (tmp_path / "session/a.txt").write_text("", encoding="utf-8")
+    results = await call_tools(
+        workspace,
+        ("read_file", {"path": "src"}),
+        ("read_file", {"path": "missing.txt"}),
+        ("list_directory", {"path": "a.txt"}),
+        ("write_file", {"path": "src", "content": "x"}),
+        ("read_file", {"path": "a.txt", "offset": 5}),
+    )
+    assert [result.outcome for result in results] == ["failed", "failed", "failed", "failed", "success"]
+    assert results[0].content == "src is a directory; list_directory shows what is in it"
+    assert results[1].content == "Path not found: missing.txt"
+    assert results[2].content.startswith("Not a directory: a.txt")
+
+
+async def test_a_huge_file_costs_a_failed_call_and_no_memory(
+    workspace: SessionWorkspace, tmp_path: Path
+) -> None:
+    [made, *results] = await call_tools(
+        workspace,
+        (
+            "run_command",
+            {"command": "truncate -s 9G huge; printf x | dd of=text.bin bs=1 seek=70M 2>/dev/null"},
+        ),
+        ("read_file", {"path": "huge"}),
+        ("edit_file", {"path": "huge", "old_text": "a", "new_text": "b"}),
+        ("file_info", {"path": "huge"}),
+        ("search_files", {"pattern": "needle"}),
+        ("write_file", {"path": "huge", "content": "small", "expected_hash": "0"}),
+        ("write_file", {"path": "huge", "content": "small"}),
+        ("read_file", {"path": "huge"}),
+    )
+    assert made.outcome == "success"
+    assert [result.outcome for result in results] == [
+        "failed", "failed", "success", "success", "failed", "success", "success",
+    ]  # fmt: skip
+    assert (tmp_path / "session/huge").stat().st_size == 5
+
+
+async def test_no_file_tool_holds_the_event_loop(workspace: SessionWorkspace, tmp_path: Path) -> None:
+    directory = tmp_path / "session"
+    (directory / "long.txt").write_text("x" * 60_000_000, encoding="utf-8")
+    (directory / "lines.txt").write_text("line\n" * 5_000_000, encoding="utf-8")
+    longest, ended = 0.0, False
+
+    async def watch() -> None:
+        nonlocal longest
+        loop = asyncio.get_running_loop()
+        while not ended:
+            before = loop.time()
+            await asyncio.sleep(0)
+            longest = max(longest, loop.time() - before)
+
+    watching = asyncio.create_task(watch())
+    results = await call_tools(
+        workspace,
+        ("read_file", {"path": "long.txt"}),
+        ("read_file", {"path": "lines.txt", "offset": 4_999_000}),
+        ("write_file", {"path": "long.txt", "content": "y" * 5_000_000}),
+        ("list_directory", {}),
+    )
+    ended = True
+    await watching
+    assert [result.outcome for result in results] == ["success"] * 4
+    assert "4999001\tline" in results[1].content
+    # The bound of the product is 100 ms; a machine that does other things besides may take ten times that.
+    assert longest < 1.0
+
+
+async def test_parallel_edits_of_one_file_all_hold(workspace: SessionWorkspace, tmp_path: Path) -> None:
+    place = tmp_path / "session" / "f.txt"
+    place.write_text("".join(f"line {number}.\n" for number in range(8)), encoding="utf-8")
+    await asyncio.gather(
+        *(
+            call_tools(
+                workspace,
+                (
+                    "edit_file",
+                    {"path": "f.txt", "old_text": f"line {number}.", "new_text": f"edited {number}."},
+                ),
+            )
+            for number in range(8)
+        )
+    )
+    assert place.read_text(encoding="utf-8") == "".join(f"edited {number}.\n" for number in range(8))
+
+
+async def test_git_s_own_files_are_not_written_through_a_link(
+    workspace: SessionWorkspace, tmp_path: Path
+) -> None:
+    (tmp_path / "session/.git/hooks").mkdir(parents=True)
+    (tmp_path / "session/innocent").symlink_to(".git/hooks")
+    (tmp_path / "session/config").symlink_to(".git/config")
+    results = await call_tools(
+        workspace,
+        ("write_file", {"path": "innocent/pre-commit", "content": "#!/bin/sh\n"}),
+        ("write_file", {"path": "config", "content": "[core]\n"}),
+        ("create_directory", {"path": ".git/x"}),
+    )
+    assert [result.outcome for result in results] == ["failed"] * 3
+    assert list((tmp_path / "session/.git").rglob("*")) == [tmp_path / "session/.git/hooks"]
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "edited"),
+    [
+        ("one\r\ntwo\r\nthree\r\n", "one\ntwo\n", "eins\nzwei\n", "eins\r\nzwei\r\nthree\r\n"),
+        ("one\r\nthree\r\n", "three", "drei\nvier", "one\r\ndrei\r\nvier\r\n"),
+        ("a\nb\n", "a\r\nb", "c\r\nd", "c\r\nd\n"),
+        ("a\nb\r\nc\n", "b\nc", "x\ny", "a\nx\r\ny\n"),
+        ("a\nb\n", "a\nb", "x\ny", "x\ny\n"),
+        ("\ufeffa\r\n", "a", "b\nc", "\ufeffb\r\nc\r\n"),
+    ],
+)
+def test_line_ends_of_the_file_stay(text: str, old: str, new: str, edited: str) -> None:
+    assert apply_replacements(text, [Replacement(old, new)], "f") == edited
+
+
+LINES = st.lists(st.text(alphabet="abc ", max_size=4), min_size=1, max_size=6)
+
+
+@given(before=LINES, line_end=st.sampled_from(["\n", "\r\n"]), new=LINES)
+def test_an_edit_never_mixes_line_ends(before: list[str], line_end: str, new: list[str]) -> None:
+    text = line_end.join([*before, "unique", "lines", *before, ""])
+    edited = apply_replacements(text, [Replacement("unique\nlines", "\n".join(new))], "f")
+    assert edited == line_end.join([*before, *new, *before, ""])
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "why"), [("aa", "a", "found 2 times"), ("b", "a", "not found"), ("a", "", "is empty")]
+)
+def test_an_edit_that_does_not_fit_changes_nothing(text: str, old: str, why: str) -> None:
+    with pytest.raises(EditRefused, match=why):
+        apply_replacements(text, [Replacement(old, "x")], "f")
