@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from agent_runner import settings as runner_settings
 from stigmer_cli.cli import SECTIONS, root
 from stigmer_cli.config import settings_by_field
-from stigmer_contract import error_codes, events, manifest, phases
+from stigmer_contract import conversation, error_codes, events, manifest, phases
 from stigmer_server import settings as server_settings
 from stigmer_server.app import StigmerServer
 
@@ -203,16 +203,25 @@ def _code(text: str | None) -> str:
 
 def event_page() -> Iterator[str]:
     """Every event, by type."""
-    source = _Source(events)
     shapes: list[type[BaseModel]] = [
         events.RecordedEvent,
         events.InlinePayload,
         events.BlobPayload,
         events.Usage,
     ]
+    answers = [conversation.ModelAnswer, *_models_in(conversation.AnswerPart)]
+    results = [conversation.ToolResult, conversation.ArgumentProblem, *_models_in(conversation.Content)]
     stored = _models_in(get_args(events.Event)[0])
     live = _models_in(get_args(events.LiveEvent)[0])
-    for title, models in (("Stored", stored), ("Live", live), ("Shapes", iter(shapes))):
+    sections = (
+        ("Stored", events, stored),
+        ("Live", events, live),
+        ("Shapes", events, iter(shapes)),
+        ("Answers", conversation, iter(answers)),
+        ("Results", conversation, iter([*results, conversation.Exact])),
+    )
+    for title, module, models in sections:
+        source = _Source(module)
         yield f"## {title}\n"
         for model in models:
             kind = model.model_fields.get("type")
@@ -226,6 +235,12 @@ def event_page() -> Iterator[str]:
             ]
             if rows:
                 yield from _table(("field", "type", "meaning"), rows)
+    yield "### Outcomes of a call\n"
+    outcomes = [
+        (f"`{conversation.ToolOutcome[name]}`", text)
+        for name, _, text in _Source(conversation).members("ToolOutcome")
+    ]
+    yield from _table(("outcome", "meaning"), outcomes)
 
 
 def _plain(annotation: str) -> str:
@@ -293,7 +308,10 @@ the variable.""",
         "Events",
         """JSON is snake_case; sizes are bytes, durations seconds, times UTC. A stored event comes
 inside a `RecordedEvent`. A live event is stored nowhere: only whoever watches at that moment sees
-it.""",
+it.
+
+A reader passes over events and fields that it does not know: later versions say more. Events that older
+versions wrote are given in the words of this page too; `usage.updated`, of 0.1.0, is written no more.""",
         event_page,
     ),
     "error-codes.md": (

@@ -192,7 +192,7 @@ def _show(event: Event) -> None:
     """One line for what the model says, and for each tool call."""
     if event["type"] == "model.responded":
         parts = event["response"].get("value", {}).get("parts", [])
-        said = " ".join(part["content"] for part in parts if part["part_kind"] == "text")
+        said = " ".join(part["text"] for part in parts if part["kind"] == "text")
         if said:
             _print(f"  turn {event['turn']:>2}  {_shortened(said)}")
     elif event["type"] == "tool.started":

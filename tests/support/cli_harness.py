@@ -16,6 +16,14 @@ from pathlib import Path
 from stigmer_cli.api_client import ApiClient
 from stigmer_cli.config import Connection
 from stigmer_contract import api, events
+from stigmer_contract.conversation import (
+    AnswerPart,
+    AnswerText,
+    AnswerToolCall,
+    ModelAnswer,
+    TextContent,
+    ToolResult,
+)
 
 WAIT_SECONDS = 15.0
 TOKEN = "token-of-the-test"
@@ -43,9 +51,17 @@ class Leg:
     def append(self, *appended: events.Event) -> api.AppendResult:
         """Appends events to the log."""
         body = api.AppendEvents(
-            attempt=self.grant.attempt, append_id=secrets.token_hex(8), events=list(appended)
+            attempt=self.grant.attempt,
+            append_id=secrets.token_hex(8),
+            log_format=events.LOG_FORMAT,
+            events=list(appended),
         )
         return api.AppendResult.model_validate_json(self._post("events", body.model_dump_json()))
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody asked for the execution to stop, as a runner finds out: by an append."""
+        drained = events.LegEnded(attempt=self.grant.attempt, reason=events.LegEndReason.DRAINED)
+        return self.append(drained).cancel_requested
 
     def show(self, *live: events.LiveEvent) -> None:
         """Publishes live events."""
@@ -58,17 +74,12 @@ class Leg:
 
     def answer(self, turn: int, text: str, *, calls: Mapping[str, str] | None = None) -> None:
         """Appends a model's answer; `calls` are shell commands by call id."""
-        parts: list[object] = [{"part_kind": "text", "content": text}] if text else []
+        parts: list[AnswerPart] = [AnswerText(text=text)] if text else []
         parts += [
-            {
-                "part_kind": "tool-call",
-                "tool_name": "run_command",
-                "tool_call_id": call_id,
-                "args": {"command": command},
-            }
+            AnswerToolCall(call_id=call_id, tool="run_command", arguments={"command": command})
             for call_id, command in (calls or {}).items()
         ]
-        response = events.InlinePayload.model_validate({"value": {"parts": parts}})
+        response = events.InlinePayload(value=ModelAnswer(parts=parts).to_json())
         usage = events.Usage(requests=1, input_tokens=1200, output_tokens=30)
         self.append(
             events.ModelResponded(
@@ -93,13 +104,18 @@ class Leg:
         self, turn: int, call_id: str, result: str, outcome: events.ToolOutcome = events.ToolOutcome.SUCCEEDED
     ) -> None:
         """Appends the end of a shell command."""
+        told = ToolResult(
+            outcome=outcome,
+            content=[TextContent(text=result)],
+            correctable=outcome is events.ToolOutcome.INVALID,
+        )
         self.append(
             events.ToolFinished(
                 turn=turn,
                 call_id=call_id,
                 tool="run_command",
                 outcome=outcome,
-                result=events.InlinePayload(value={"kind": "tool_return", "result": result}),
+                result=events.InlinePayload(value=told.to_json()),
                 duration_seconds=1.25,
             )
         )
@@ -135,7 +151,11 @@ class Server:
             return bool(found)
 
         wait_for(find, "a pending execution")
-        body = api.StartLeg(runner="1@test", runner_version="0").model_dump_json().encode()
+        body = (
+            api.StartLeg(runner="1@test", runner_version="0", log_format=events.LOG_FORMAT)
+            .model_dump_json()
+            .encode()
+        )
         answer = client.transport.request(
             "POST",
             f"/v1/executions/{found[0]}/legs",

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from running_stack import RunningStack
 from stigmer_contract.api import ExecutionResource, Page
 from stigmer_contract.events import (
-    Event,
+    AnyEvent,
     InlinePayload,
     ModelResponded,
     Payload,
@@ -91,7 +91,7 @@ class Execution:
                 return events
 
     @property
-    def events(self) -> list[Event]:
+    def events(self) -> list[AnyEvent]:
         """The whole log, without places."""
         return [recorded.event for recorded in self.log]
 
@@ -145,16 +145,16 @@ def inline(payload: Payload) -> JsonValue:
     return payload.value
 
 
-def answered_turns(events: list[Event]) -> list[int]:
+def answered_turns(events: list[AnyEvent]) -> list[int]:
     """The turns that have an answer, in the log's order."""
     return [event.turn for event in events if isinstance(event, ModelResponded)]
 
 
-def tool_starts(events: list[Event]) -> list[ToolStarted]:
+def tool_starts(events: list[AnyEvent]) -> list[ToolStarted]:
     """All starts of tools."""
     return [event for event in events if isinstance(event, ToolStarted)]
 
 
-def tool_results(events: list[Event]) -> list[ToolFinished]:
+def tool_results(events: list[AnyEvent]) -> list[ToolFinished]:
     """All results of tools."""
     return [event for event in events if isinstance(event, ToolFinished)]

@@ -1,6 +1,7 @@
 """A real `python -m stigmer_server` for tests, and calls on it as a person and as a runner makes them."""
 
 import contextlib
+import hashlib
 import os
 import signal
 import ssl
@@ -15,6 +16,8 @@ from uuid import uuid4
 
 import httpx
 
+from stigmer_contract.conversation import AnswerText, ModelAnswer
+from stigmer_contract.events import LOG_FORMAT
 from temporal_server import free_port
 
 START_TIMEOUT_SECONDS: Final = 30.0
@@ -175,7 +178,7 @@ def responded(turn: int = 1, text: str = "fine", **usage: Any) -> dict[str, Any]
         "type": "model.responded",
         "turn": turn,
         "model": "replay:test",
-        "response": {"kind": "inline", "value": {"text": text}},
+        "response": {"kind": "inline", "value": ModelAnswer(parts=[AnswerText(text=text)]).to_json()},
         "usage": {"requests": 1, **usage},
         "duration_seconds": 0.5,
     }
@@ -224,7 +227,7 @@ class ServerApi:
 
     def start_leg(self, execution_id: str) -> dict[str, Any]:
         """Take the execution as a runner would; gives the grant."""
-        request = {"runner": "1@test", "runner_version": "0"}
+        request = {"runner": "1@test", "runner_version": "0", "log_format": LOG_FORMAT}
         return _checked(self.http.post(f"/v1/executions/{execution_id}/legs", json=request))
 
     def append(
@@ -236,7 +239,12 @@ class ServerApi:
         append_id: str | None = None,
     ) -> httpx.Response:
         """Append as a runner would; gives the answer as it is."""
-        request = {"attempt": attempt, "append_id": append_id or uuid4().hex, "events": list(events)}
+        request = {
+            "attempt": attempt,
+            "append_id": append_id or uuid4().hex,
+            "log_format": LOG_FORMAT,
+            "events": list(events),
+        }
         return self.http.post(f"/v1/executions/{execution_id}/events", json=request)
 
     def publish(
@@ -245,6 +253,12 @@ class ServerApi:
         """Publish live events as a runner would; gives the answer as it is."""
         request = {"attempt": attempt, "events": list(events)}
         return self.http.post(f"/v1/executions/{execution_id}/live", json=request)
+
+    def store_blob(self, content: bytes) -> str:
+        """Store bytes; gives their SHA-256."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.http.put(f"/v1/blobs/{sha256}", content=content).raise_for_status()
+        return sha256
 
     def read_metrics(self) -> dict[str, float]:
         """Each sample's value by its name and labels, as in the exposition format."""

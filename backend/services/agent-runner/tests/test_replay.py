@@ -25,6 +25,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import Model, ModelRequestParameters
 
 from agent_runner.errors import ExecutionFailure
+from agent_runner.journal.bodies import WRITTEN_BY
 from agent_runner.models import ModelPool
 from agent_runner.models.replay import ReplayModel
 from agent_runner.settings import load_settings
@@ -38,10 +39,10 @@ from stigmer_contract.events import (
     ModelResponded,
     RecordedEvent,
     ToolFinished,
-    ToolOutcome,
     Usage,
 )
 from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.pydantic_ai_format import answer_from_pydantic_ai, result_from_pydantic_ai
 
 TWO_TURNS = """
 version: 1
@@ -369,7 +370,9 @@ def log_of(messages: list[ModelMessage]) -> list[RecordedEvent]:
     for message in messages:
         if isinstance(message, ModelResponse):
             turn += 1
-            response = TypeAdapter(ModelResponse).dump_python(message, mode="json")
+            response = answer_from_pydantic_ai(
+                TypeAdapter(ModelResponse).dump_python(message, mode="json"), WRITTEN_BY
+            ).to_json()
             usage = Usage(input_tokens=message.usage.input_tokens, output_tokens=message.usage.output_tokens)
             events.append(
                 ModelResponded(
@@ -393,18 +396,19 @@ def log_of(messages: list[ModelMessage]) -> list[RecordedEvent]:
                 )
             elif isinstance(part, ToolReturnPart):
                 content = cast("JsonValue", part.content)
-                retried = part.outcome == "retried"
+                told: dict[str, JsonValue] = (
+                    {"kind": "model_retry", "message": content}
+                    if part.outcome == "retried"
+                    else {"kind": "tool_return", "result": content}
+                )
+                result = result_from_pydantic_ai(told, WRITTEN_BY)
                 events.append(
                     ToolFinished(
                         turn=turn,
                         call_id=part.tool_call_id,
                         tool=part.tool_name,
-                        outcome=ToolOutcome.RETRY if retried else ToolOutcome.SUCCEEDED,
-                        result=InlinePayload(
-                            value={"kind": "model_retry", "message": content}
-                            if retried
-                            else {"kind": "tool_return", "result": content}
-                        ),
+                        outcome=result.outcome,
+                        result=InlinePayload(value=result.to_json()),
                         duration_seconds=0.1,
                     )
                 )

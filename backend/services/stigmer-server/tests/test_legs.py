@@ -1,5 +1,6 @@
 """What runners do over HTTP: take executions, append once only, and be fenced off."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -178,7 +179,8 @@ def test_a_refused_append_writes_nothing_of_it(
 def test_a_payload_of_exactly_the_limit_stands_in_the_log(api: ServerApi) -> None:
     execution_id = api.create_execution()["execution_id"]
     api.start_leg(execution_id)
-    text = "x" * (64 * 1024 - len('{"text":""}'))
+    empty = json.dumps(responded(text="")["response"]["value"], separators=(",", ":"))
+    text = "x" * (64 * 1024 - len(empty))
 
     assert api.append(execution_id, [responded(text=text)]).status_code == 200
     assert api.append(execution_id, [responded(text=text + "x")]).status_code == 413

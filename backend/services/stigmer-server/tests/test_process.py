@@ -163,7 +163,8 @@ def test_killed_while_it_appends_it_loses_nothing_that_it_acknowledged(
                 assert [event["sequence"] for event in log] == list(range(1, len(log) + 1))
                 texts = {event["sequence"]: event["event"] for event in log[2:]}
                 assert {
-                    sequence: event["response"]["value"]["text"] for sequence, event in texts.items()
+                    sequence: event["response"]["value"]["parts"][0]["text"]
+                    for sequence, event in texts.items()
                 } == acknowledged
                 assert api.get_execution(execution_id)["usage"]["requests"] == len(acknowledged)
 

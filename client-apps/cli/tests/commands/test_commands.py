@@ -108,7 +108,7 @@ def _finished_execution(command: Command, server: Server) -> str:
     leg = server.take_execution(execution.execution_id)
     leg.answer(1, "I look.", calls={"a": "ls"})
     leg.call(1, "a", "ls")
-    leg.finish_call(1, "a", "no such tool", events.ToolOutcome.RETRY)
+    leg.finish_call(1, "a", "no such tool", events.ToolOutcome.INVALID)
     leg.answer(2, "Hello.")
     leg.complete("Hello.")
     return execution.execution_id
@@ -168,7 +168,7 @@ def test_cancelling_asks_the_runner_to_stop(command: Command, server: Server) ->
     cancelled = command.run("executions", "cancel", execution.execution_id, "--reason", "wrong file")
 
     assert cancelled.exit_code == 0
-    assert leg.append(events.UsageUpdated(total=events.Usage())).cancel_requested
+    assert leg.is_asked_to_stop()
     leg.append(events.ExecutionCancelled(reason="wrong file"))
     followed = command.run("executions", "follow", execution.execution_id)
     assert followed.exit_code == 1
@@ -254,5 +254,5 @@ def test_ctrl_c_ends_a_watch_and_not_the_execution(command: Command, server: Ser
 
     assert process.returncode == 130
     assert stderr.startswith("error: no longer watching; the execution goes on\n")
-    assert not leg.append(events.UsageUpdated(total=events.Usage())).cancel_requested
+    assert not leg.is_asked_to_stop()
     leg.complete("x")

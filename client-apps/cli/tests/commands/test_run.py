@@ -123,7 +123,7 @@ def test_ctrl_c_without_a_terminal_cancels(command: Command, server: Server) -> 
         pass
 
     process.send_signal(signal.SIGINT)
-    while not leg.append(events.UsageUpdated(total=events.Usage())).cancel_requested:
+    while not leg.is_asked_to_stop():
         pass
     leg.append(events.ExecutionCancelled(reason="interrupted"))
 
@@ -144,7 +144,7 @@ def test_ctrl_c_asks_and_detaching_leaves_the_execution_alone(command: Command, 
 
     assert terminal.finish() == 130
     assert f"run `stigmer executions follow {leg.execution_id}` to watch it again" in terminal.screen
-    assert not leg.append(events.UsageUpdated(total=events.Usage())).cancel_requested
+    assert not leg.is_asked_to_stop()
 
 
 def test_going_on_after_ctrl_c_loses_nothing(command: Command, server: Server) -> None:
@@ -174,7 +174,7 @@ def test_a_second_ctrl_c_cancels(command: Command, server: Server) -> None:
     terminal.wait_for("Cancel the execution, or detach")
     terminal.type("\x03")
     terminal.wait_for("cancelling")
-    while not leg.append(events.UsageUpdated(total=events.Usage())).cancel_requested:
+    while not leg.is_asked_to_stop():
         pass
     leg.append(events.ExecutionCancelled())
 

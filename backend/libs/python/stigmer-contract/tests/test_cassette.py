@@ -32,6 +32,7 @@ from stigmer_contract.events import (
     Usage,
 )
 from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.pydantic_ai_format import BY_0_1_0, answer_from_pydantic_ai, result_from_pydantic_ai
 
 WRITTEN = """\
 version: 1
@@ -193,7 +194,7 @@ def responded(turn: int, *parts: JsonValue) -> ModelResponded:
     return ModelResponded(
         turn=turn,
         model="openai:gpt-5",
-        response=InlinePayload(value={"parts": list(parts), "kind": "response"}),
+        response=InlinePayload(value=answer_from_pydantic_ai({"parts": list(parts)}, BY_0_1_0).to_json()),
         usage=Usage(requests=1, input_tokens=10 * turn, output_tokens=turn),
         duration_seconds=0.1,
     )
@@ -211,7 +212,7 @@ def finished(
         call_id=call_id,
         tool="look",
         outcome=outcome,
-        result=InlinePayload(value=result),
+        result=InlinePayload(value=result_from_pydantic_ai(result, BY_0_1_0, outcome).to_json()),
         duration_seconds=0.1,
     )
 
@@ -230,7 +231,7 @@ def test_a_log_becomes_turns_that_expect_what_the_model_was_told() -> None:
         finished("c2", {"kind": "tool_return", "result": {"kind": "tool-return", "return_value": [2]}}),
         finished("c1", {"kind": "tool_return", "result": "1"}),
         responded(2, call("c3", "{broken"), call("c4", None)),
-        finished("c4", {"kind": "model_retry", "message": "no such path"}, ToolOutcome.RETRY, turn=2),
+        finished("c4", {"kind": "model_retry", "message": "no such path"}, ToolOutcome.FAILED, turn=2),
         responded(3, call("c5", {}), call("c6", {})),
         finished("c5", {"kind": "tool_failed", "message": "started, then"}, ToolOutcome.UNKNOWN, turn=3),
         finished("c6", {"kind": "tool_failed", "message": "disk full"}, ToolOutcome.FAILED, turn=3),

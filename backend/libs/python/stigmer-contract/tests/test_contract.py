@@ -115,7 +115,6 @@ EVENTS: list[events.Event] = [
         result=PAYLOAD,
         duration_seconds=0,
     ),
-    events.UsageUpdated(total=events.Usage(cost_usd=Decimal("0.0001"))),
     events.ApprovalRequested(
         turn=1, call_id="c", tool="shell", arguments=PAYLOAD, expires_at=datetime(2026, 1, 1, tzinfo=UTC)
     ),
@@ -156,7 +155,24 @@ def test_a_live_event_survives_the_wire(event: events.LiveEvent) -> None:
     assert events.LIVE_EVENT_ADAPTER.validate_json(event.model_dump_json()) == event
 
 
-def test_an_unknown_event_is_refused() -> None:
+def test_a_reader_passes_over_events_and_fields_that_it_does_not_know() -> None:
+    place = {"sequence": 7, "recorded_at": "2026-01-01T00:00:00Z", "attempt": 1, "more": True}
+
+    later = events.RecordedEvent.model_validate({**place, "event": {"type": "a.b", "c": [1]}})
+    richer = events.RecordedEvent.model_validate(
+        {**place, "event": {"type": "leg.ended", "attempt": 1, "reason": "drained", "more": {}}}
+    )
+    other = events.RecordedEvent.model_validate(
+        {**place, "event": {"type": "leg.ended", "attempt": 1, "reason": "a reason of tomorrow"}}
+    )
+
+    assert isinstance(later.event, events.UnknownEvent)
+    assert later.event.model_dump() == {"type": "a.b", "c": [1]}
+    assert richer.event == events.LegEnded(attempt=1, reason=events.LegEndReason.DRAINED)
+    assert other.event.model_dump()["reason"] == "a reason of tomorrow"
+
+
+def test_a_writer_may_not_write_an_unknown_event() -> None:
     with pytest.raises(ValidationError):
         events.EVENT_ADAPTER.validate_python({"type": "execution.exploded"})
     with pytest.raises(ValidationError):

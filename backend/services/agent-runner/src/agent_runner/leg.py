@@ -33,13 +33,13 @@ from agent_runner.workspace import SessionWorkspace, open_named_directory, open_
 from stigmer_contract.api import LegGrant, StartLeg
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
+    LOG_FORMAT,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
     LegEnded,
     LegEndReason,
     TerminalEvent,
-    UsageUpdated,
 )
 from stigmer_contract.temporal import LegOutcome
 from stigmer_isolation.launcher import CommandLauncher
@@ -118,7 +118,7 @@ class LegRunner:
         try:
             grant = await self._client.start_leg(
                 execution_id,
-                StartLeg(runner=self._identity, runner_version=RUNNER_VERSION),
+                StartLeg(runner=self._identity, runner_version=RUNNER_VERSION, log_format=LOG_FORMAT),
             )
         except ServerRefused as refusal:
             if refusal.code in (ErrorCode.EXECUTION_ENDED, ErrorCode.NOT_FOUND):
@@ -204,8 +204,7 @@ class Leg:
             return LegOutcome.SUPERSEDED
         reason, terminal = await self._conclusion(work)
         mark_leg_end(reason, terminal)
-        total = self._recorded.usage if self._steps is None else self._steps.total_usage
-        writer.append(UsageUpdated(total=total), LegEnded(attempt=self._grant.attempt, reason=reason))
+        writer.append(LegEnded(attempt=self._grant.attempt, reason=reason))
         if terminal is not None:
             writer.append(terminal)
         try:

@@ -30,6 +30,7 @@ from stigmer_contract.api import (
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     INLINE_PAYLOAD_MAX_BYTES,
+    LOG_FORMAT,
     BlobPayload,
     Event,
     InlinePayload,
@@ -111,7 +112,9 @@ class ServerClient:
         Raises:
             AttemptSuperseded: another attempt holds the execution, or it has ended.
         """
-        request = AppendEvents(attempt=attempt, append_id=uuid4().hex, events=list(events))
+        request = AppendEvents(
+            attempt=attempt, append_id=uuid4().hex, log_format=LOG_FORMAT, events=list(events)
+        )
         answer = await self._post(f"/v1/executions/{execution_id}/events", request)
         return AppendResult.model_validate_json(answer)
 

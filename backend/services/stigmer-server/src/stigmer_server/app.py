@@ -38,9 +38,11 @@ from stigmer_server.credentials import Credentials
 from stigmer_server.database import open_database
 from stigmer_server.errors import DatabaseUnusable, Unavailable
 from stigmer_server.event_broadcast import EventBroadcast
+from stigmer_server.event_feed import EventFeed
 from stigmer_server.event_log import EventLog
 from stigmer_server.executions import Executions
 from stigmer_server.leases import Leases
+from stigmer_server.log_formats import LogFormats
 from stigmer_server.metrics import Metrics
 from stigmer_server.migrations import migrate
 from stigmer_server.rate_limits import RateLimits
@@ -79,6 +81,7 @@ class StigmerServer:
         )
         key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
         secrets_ = Secrets(self._database, key_file)
+        formats = LogFormats(self._database, self._blobs)
         executions_ = Executions(
             self._database,
             self._log,
@@ -86,6 +89,7 @@ class StigmerServer:
             self._blobs,
             secrets_,
             temporal,
+            formats,
             self._reconciler.start_soon,
             self._reconciler.cancel_soon,
         )
@@ -100,8 +104,8 @@ class StigmerServer:
             sessions=Sessions(self._database),
             secrets=secrets_,
             executions=executions_,
-            log=self._log,
-            broadcast=self._broadcast,
+            feed=EventFeed(self._log, self._broadcast, formats),
+            formats=formats,
             blobs=self._blobs,
             metrics=self._metrics,
             tokens=self._tokens,

@@ -19,6 +19,7 @@ ServerError
 │   │   ├── SessionBusy         the session has an execution in hand
 │   │   ├── AttemptSuperseded   a newer attempt holds the execution
 │   │   ├── ExecutionEnded      nothing can be added to the log
+│   │   ├── RunnerTooOld        the runner does not read the log's newest form
 │   │   └── IllegalMove         the event cannot follow what the log holds
 │   ├── SecretMissing           a manifest names a secret that is not kept
 │   ├── SecretsKeyUnusable      secrets cannot be encrypted or decrypted
@@ -201,6 +202,17 @@ class ExecutionEnded(Conflict):
         super().__init__(f"execution {execution_id!r} has ended: {phase}")
         self.execution_id = execution_id
         self.phase = phase
+
+
+class RunnerTooOld(Conflict):
+    """The runner does not read the newest form of the log; another one can take the leg."""
+
+    code = ErrorCode.RUNNER_TOO_OLD
+
+    def __init__(self, runner: str, runner_version: str) -> None:
+        super().__init__(f"runner {runner!r} of version {runner_version!r} does not read this server's logs")
+        self.runner = runner
+        self.runner_version = runner_version
 
 
 class IllegalMove(Conflict):

@@ -7,6 +7,7 @@ durable write instead of many. Whoever must hear of events is told after the com
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,16 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from stigmer_contract.events import EVENT_ADAPTER, Event
-from stigmer_server.database import Database
+from stigmer_contract.events import EVENT_ADAPTER, LOG_FORMAT, BlobPayload, Event, ExecutionStarted
+from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import CallRefused, NotFound, Unavailable
 from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
-from stigmer_server.tables import events, executions
+from stigmer_server.tables import blob_references, events, executions
 
 logger = logging.getLogger(__name__)
 
+FIRST_LOG_FORMAT: Final = 1
+_CASSETTE_BLOB: Final = re.compile(r"replay:sha256:([0-9a-f]{64})")
 MAX_GROUP: Final = 128
 """Most appends of one transaction; bounds how long one of them waits for the others."""
 
@@ -33,11 +36,13 @@ class NewEvent:
 
     event: Event
     body: str
+    blobs: frozenset[str] = frozenset()
+    """The SHA-256 of each blob that the event names."""
 
     @classmethod
     def of(cls, event: Event) -> "NewEvent":
         """Serialise an event as the log keeps it: manifests inside it are camelCase."""
-        return cls(event, EVENT_ADAPTER.dump_json(event, by_alias=True).decode())
+        return cls(event, EVENT_ADAPTER.dump_json(event, by_alias=True).decode(), _blobs_of(event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class StoredEvent:
     attempt: int | None
     type: str
     body: str
+    format: int = LOG_FORMAT
 
     def to_json(self) -> str:
         """The JSON of the contract's `RecordedEvent`, put together without parsing the body."""
@@ -101,6 +107,8 @@ class _Group:
     seen: dict[tuple[str, str], int]
     """Last sequence by execution and append id."""
     rows: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
+    blobs: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """Execution id and SHA-256."""
     changed: set[str] = field(default_factory=set[str])
 
 
@@ -123,6 +131,15 @@ _select_seen = (
     )
     .group_by(events.c.execution_id, events.c.append_id)
 )
+_STORED = (
+    events.c.sequence,
+    events.c.recorded_at,
+    events.c.attempt,
+    events.c.type,
+    events.c.body,
+    events.c.format,
+)
+"""The columns of a `StoredEvent`, in its order."""
 _insert_events = events.insert()
 _update_state = (
     executions.update()
@@ -235,13 +252,13 @@ def read_events(
 ) -> list[StoredEvent]:
     """Events with a sequence greater than `after`, ascending; all of them where `limit` is None."""
     query = (
-        select(events.c.sequence, events.c.recorded_at, events.c.attempt, events.c.type, events.c.body)
+        select(*_STORED)
         .where(events.c.execution_id == execution_id, events.c.sequence > after)
         .order_by(events.c.sequence)
     )
     if limit is not None:
         query = query.limit(limit)
-    return [StoredEvent(*row) for row in connection.execute(query)]
+    return [StoredEvent(*row[:-1], row[-1] or FIRST_LOG_FORMAT) for row in connection.execute(query)]
 
 
 def insert_first_event(connection: Connection, state: ExecutionState, first: NewEvent) -> StoredEvent:
@@ -249,7 +266,13 @@ def insert_first_event(connection: Connection, state: ExecutionState, first: New
     stored = StoredEvent(1, state.created_at, None, first.event.type, first.body)
     connection.execute(executions.insert(), state.to_row())
     connection.execute(events.insert(), _event_row(state.execution_id, stored, None))
+    _insert_references(connection, {(state.execution_id, sha256) for sha256 in first.blobs})
     return stored
+
+
+def _insert_references(connection: Connection, found: set[tuple[str, str]]) -> None:
+    for execution_id, sha256 in sorted(found):
+        insert_where_absent(connection, blob_references, {"execution_id": execution_id, "sha256": sha256})
 
 
 def _write_group(connection: Connection, group: list[_Append]) -> None:
@@ -262,6 +285,7 @@ def _write_group(connection: Connection, group: list[_Append]) -> None:
             append.outcome = refusal
     if tables.rows:
         connection.execute(_insert_events, tables.rows)
+        _insert_references(connection, tables.blobs)
     if tables.changed:
         connection.execute(_update_state, [_update_row(tables.states[key]) for key in sorted(tables.changed)])
 
@@ -296,6 +320,8 @@ def _decide(append: _Append, group: _Group, now: datetime) -> Appended:
         group.states[append.execution_id] = following
         group.changed.add(append.execution_id)
     group.rows.extend(_event_row(append.execution_id, event, append.append_id) for event in stored)
+    for new in change.new_events:
+        group.blobs.update((append.execution_id, sha256) for sha256 in new.blobs)
     if append.append_id is not None:
         group.seen[append.execution_id, append.append_id] = following.last_sequence
     return Appended(following, stored, following.last_sequence)
@@ -310,7 +336,18 @@ def _event_row(execution_id: str, stored: StoredEvent, append_id: str | None) ->
         "append_id": append_id,
         "type": stored.type,
         "body": stored.body,
+        "format": stored.format,
     }
+
+
+def _blobs_of(event: Event) -> frozenset[str]:
+    values: list[object] = [getattr(event, name) for name in type(event).model_fields]
+    found = {value.sha256 for value in values if isinstance(value, BlobPayload)}
+    if isinstance(event, ExecutionStarted):
+        for model in (event.model, event.spec.model):
+            if model is not None and (match := _CASSETTE_BLOB.fullmatch(model)):
+                found.add(match[1])
+    return frozenset(found)
 
 
 def _update_row(state: ExecutionState) -> dict[str, object]:

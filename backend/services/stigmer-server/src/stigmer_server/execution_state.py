@@ -28,7 +28,6 @@ from stigmer_contract.events import (
     ToolFinished,
     ToolStarted,
     Usage,
-    UsageUpdated,
 )
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
 from stigmer_server.errors import IllegalMove
@@ -62,6 +61,8 @@ class ExecutionState:
     created_at: datetime
     deadline_at: datetime | None
     """When `limits.duration` is over."""
+    place: int = 1
+    """In its session, from 1."""
     phase: ExecutionPhase = ExecutionPhase.PENDING
     attempt: int = 0
     last_sequence: int = 1
@@ -83,6 +84,7 @@ class ExecutionState:
             model=row.model,
             created_at=row.created_at,
             deadline_at=row.deadline_at,
+            place=row.place,
             phase=ExecutionPhase(row.phase),
             attempt=row.attempt,
             last_sequence=row.last_sequence,
@@ -104,6 +106,7 @@ class ExecutionState:
             "model": self.model,
             "created_at": self.created_at,
             "deadline_at": self.deadline_at,
+            "place": self.place,
             "phase": self.phase.value,
             "attempt": self.attempt,
             "last_sequence": self.last_sequence,
@@ -175,7 +178,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
         case ExecutionCancelled():
             state = _move(state, event, ExecutionPhase.CANCELLED)
             return replace(state, ended_at=recorded_at)
-        case LegEnded() | ToolStarted() | ToolFinished() | UsageUpdated() | MessageReceived():
+        case LegEnded() | ToolStarted() | ToolFinished() | MessageReceived():
             return state
         case _:
             assert_never(event)

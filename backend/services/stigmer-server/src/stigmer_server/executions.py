@@ -23,6 +23,7 @@ from stigmer_contract.api import (
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     INLINE_PAYLOAD_MAX_BYTES,
+    LOG_FORMAT,
     BlobPayload,
     Event,
     ExecutionCancelled,
@@ -45,6 +46,7 @@ from stigmer_server.errors import (
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
+    RunnerTooOld,
     SecretMissing,
     SessionBusy,
 )
@@ -52,9 +54,10 @@ from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_log import Change, EventLog, NewEvent, StoredEvent, insert_first_event, read_events
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import Answer, act_once
+from stigmer_server.log_formats import LogFormats
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.secrets_store import Secrets, find_missing_secrets
-from stigmer_server.sessions import find_session, has_unended_execution, insert_session
+from stigmer_server.sessions import find_session, has_unended_execution, insert_session, next_place
 from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient
 
@@ -85,6 +88,7 @@ class Executions:
         blobs: BlobStore,
         secrets: Secrets,
         temporal: TemporalClient,
+        formats: LogFormats,
         on_created: Callable[[str], None],
         on_cancel: Callable[[str], None],
     ) -> None:
@@ -95,6 +99,7 @@ class Executions:
         self._blobs = blobs
         self._secrets = secrets
         self._temporal = temporal
+        self._formats = formats
         self._on_created = on_created
         self._on_cancel = on_cancel
 
@@ -177,16 +182,20 @@ class Executions:
         Raises:
             NotFound: there is no such execution.
             ExecutionEnded: there is nothing left to do.
+            RunnerTooOld: the runner does not read the log's newest form; the execution stays as it is.
         """
 
         def decide(state: ExecutionState) -> Change:
             _check_open(state)
+            if request.log_format < LOG_FORMAT:
+                raise RunnerTooOld(request.runner, request.runner_version)
             attempt = state.attempt + 1
             event = LegStarted(attempt=attempt, runner=request.runner, runner_version=request.runner_version)
             return Change(state, [NewEvent.of(event)], attempt)
 
         appended = await self._log.append(execution_id, decide)
         grant = await self._database.read(lambda connection: _load_grant(connection, appended.state))
+        grant = replace(grant, stored=await self._formats.newest(execution_id, grant.stored))
         return replace(grant, secrets=await self._secrets.reveal(grant.first.spec.secret_names))
 
     async def append(self, execution_id: str, request: AppendEvents) -> AppendResult:
@@ -360,6 +369,7 @@ def _insert_execution(
         model=request.model or manifest.spec.model,
         created_at=now,
         deadline_at=None if duration is None else now + duration,
+        place=next_place(connection, session.session_id),
     )
     first = ExecutionStarted(
         session_id=state.session_id,
@@ -378,8 +388,8 @@ def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
     assert isinstance(first, ExecutionStarted)
     earlier = (
         select(executions.c.execution_id)
-        .where(executions.c.session_id == state.session_id, executions.c.execution_id < state.execution_id)
-        .order_by(executions.c.execution_id)
+        .where(executions.c.session_id == state.session_id, executions.c.place < state.place)
+        .order_by(executions.c.place)
     )
     return Grant(
         state=state,

@@ -17,10 +17,17 @@ from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.credentials import Credential
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import AttemptSuperseded, ExecutionEnded, Forbidden, NotFound
-from stigmer_server.tables import events, executions, server_keys
+from stigmer_server.tables import blob_references, executions, server_keys
 
 KEY_NAME: Final = "leases"
 KEY_BYTES: Final = 32
+_CHECKED: Final = (
+    executions.c.execution_id,
+    executions.c.session_id,
+    executions.c.place,
+    executions.c.attempt,
+    executions.c.phase,
+)
 _HINT: Final = "start a leg with this token, and send its `lease` in the header `Stigmer-Lease`"
 
 
@@ -97,10 +104,9 @@ class Leases:
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()
 
 
-def _check_execution(connection: Connection, lease: Lease, execution_id: str) -> str:
-    """The session's id of the leased execution."""
-    columns = (executions.c.execution_id, executions.c.session_id, executions.c.attempt, executions.c.phase)
-    query = select(*columns).where(executions.c.execution_id.in_({lease.execution_id, execution_id}))
+def _check_execution(connection: Connection, lease: Lease, execution_id: str) -> tuple[str, int]:
+    """The session's id of the leased execution, and its place in it."""
+    query = select(*_CHECKED).where(executions.c.execution_id.in_({lease.execution_id, execution_id}))
     found = {row.execution_id: row for row in connection.execute(query)}
     leased, wanted = found.get(lease.execution_id), found.get(execution_id)
     if leased is None:
@@ -111,19 +117,20 @@ def _check_execution(connection: Connection, lease: Lease, execution_id: str) ->
     if phase.is_terminal:
         raise ExecutionEnded(lease.execution_id, phase)
     # One that is not there is refused like a stranger's, so that nobody learns which ones there are.
-    if wanted is None or wanted.session_id != leased.session_id or execution_id > lease.execution_id:
+    if wanted is None or wanted.session_id != leased.session_id or wanted.place > leased.place:
         raise Forbidden(f"execution {execution_id!r} is not the leased one's, nor its session's", _HINT)
     session_id: str = leased.session_id
-    return session_id
+    place: int = leased.place
+    return session_id, place
 
 
 def _check_blob(connection: Connection, lease: Lease, sha256: str) -> None:
-    session_id = _check_execution(connection, lease, lease.execution_id)
+    session_id, place = _check_execution(connection, lease, lease.execution_id)
     readable = select(executions.c.execution_id).where(
-        executions.c.session_id == session_id, executions.c.execution_id <= lease.execution_id
+        executions.c.session_id == session_id, executions.c.place <= place
     )
-    naming = select(events.c.sequence).where(
-        events.c.execution_id.in_(readable), events.c.body.contains(sha256, autoescape=True)
+    naming = select(blob_references.c.sha256).where(
+        blob_references.c.sha256 == sha256, blob_references.c.execution_id.in_(readable)
     )
     if connection.execute(naming.limit(1)).first() is None:
         raise Forbidden(f"no log that the lease allows to be read names the blob {sha256!r}", _HINT)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from stigmer_contract.api import CreateSession, Page, SessionResource
 from stigmer_contract.identifiers import SESSION_PREFIX, new_id
@@ -12,7 +12,7 @@ from stigmer_server.database import Database
 from stigmer_server.errors import NotFound, SessionBusy
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.pages import decode_cursor, page_of
-from stigmer_server.tables import events, executions, sessions
+from stigmer_server.tables import blob_references, events, executions, sessions
 
 UNENDED_PHASES = [phase.value for phase in ExecutionPhase if not phase.is_terminal]
 
@@ -101,12 +101,19 @@ def has_unended_execution(connection: Connection, session_id: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+def next_place(connection: Connection, session_id: str) -> int:
+    """The place of an execution that the session, which is locked, is to get."""
+    query = select(func.max(executions.c.place)).where(executions.c.session_id == session_id)
+    return (connection.execute(query).scalar() or 0) + 1
+
+
 def _delete(connection: Connection, session_id: str) -> None:
     find_session(connection, session_id, lock=True)
     if has_unended_execution(connection, session_id):
         raise SessionBusy(session_id)
     of_session = select(executions.c.execution_id).where(executions.c.session_id == session_id)
     connection.execute(events.delete().where(events.c.execution_id.in_(of_session)))
+    connection.execute(blob_references.delete().where(blob_references.c.execution_id.in_(of_session)))
     connection.execute(executions.delete().where(executions.c.session_id == session_id))
     connection.execute(sessions.delete().where(sessions.c.session_id == session_id))
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The newest migration; a test holds it to the files."""
 
 
@@ -93,7 +94,9 @@ executions = Table(
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
     Column("deadline_at", UtcDateTime, comment="created_at and limits.duration"),
+    Column("place", Integer, nullable=False, server_default="1", comment="in its session, from 1"),
 )
+Index("uq_executions_session_id_place", executions.c.session_id, executions.c.place, unique=True)
 Index("ix_executions_session_id_execution_id", executions.c.session_id, executions.c.execution_id)
 Index("ix_executions_phase", executions.c.phase)
 Index("ix_executions_agent_name_execution_id", executions.c.agent_name, executions.c.execution_id)
@@ -118,8 +121,18 @@ events = Table(
     Column("append_id", String(64)),
     Column("type", String(64), nullable=False),
     Column("body", Text, nullable=False, comment="JSON of Event"),
+    Column("format", SmallInteger, comment="NULL: 1, of version 0.1.0"),
 )
 Index("ix_events_execution_id_append_id", events.c.execution_id, events.c.append_id)
+
+blob_references = Table(
+    "blob_references",
+    metadata,
+    Column("execution_id", String(64), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+)
+"""Which blobs an execution's log names."""
+Index("ix_blob_references_sha256", blob_references.c.sha256)
 
 idempotency_keys = Table(
     "idempotency_keys",

@@ -110,18 +110,18 @@ def _read_stream(stream: HttpStream) -> Iterator[RecordedEvent | LiveEvent]:
 
 
 def _read_message(message: SseMessage) -> RecordedEvent | LiveEvent | None:
-    """A frame with an id is recorded. An unknown live event of a newer server is nothing to worry about."""
+    """A frame with an id is recorded. What a newer server says besides is passed over."""
     if message.id is None:
         try:
-            return LIVE_EVENT_ADAPTER.validate_json(message.data)
+            return LIVE_EVENT_ADAPTER.validate_json(message.data, extra="ignore")
         except ValidationError:
             return None
     try:
         return RecordedEvent.model_validate_json(message.data)
     except ValidationError as error:
         raise StigmerError(
-            f"could not read event {message.id} of kind {message.event!r}: this version does not know it",
-            "update this command to the server's version",
+            f"could not read event {message.id} of kind {message.event!r}: it is none of the log's",
+            "look whether something between this command and the server changes its answers",
         ) from error
 
 

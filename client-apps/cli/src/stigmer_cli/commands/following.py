@@ -115,7 +115,7 @@ class Following:
         except BaseException as error:
             self._queue.put(error)
 
-    def _take(self, event: events.Event) -> bool:
+    def _take(self, event: events.AnyEvent) -> bool:
         """Whether the execution has completed."""
         match event:
             case events.LegStarted():

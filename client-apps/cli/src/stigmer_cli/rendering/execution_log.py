@@ -6,11 +6,11 @@ from typing import assert_never
 
 from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.execution_table import describe_phase
-from stigmer_cli.rendering.model_responses import response_text
 from stigmer_cli.rendering.quantities import format_seconds, format_usage, plural
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
 from stigmer_contract import events as contract
 from stigmer_contract.api import ExecutionResource
+from stigmer_contract.conversation import ModelAnswer
 
 LoadPayload = Callable[[contract.Payload], object]
 _INDENT = " " * 11
@@ -39,7 +39,7 @@ def format_execution(
     return sanitize("\n".join(lines))
 
 
-def describe_event(event: contract.Event, load_payload: LoadPayload) -> str:
+def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
     """One event in a line or more."""
     match event:
         case contract.ExecutionStarted():
@@ -51,7 +51,7 @@ def describe_event(event: contract.Event, load_payload: LoadPayload) -> str:
         case contract.ModelResponded():
             retries = f", {plural(event.retries, 'failed request')} before" if event.retries else ""
             heading = f"turn {event.turn}: {event.model} in {format_seconds(event.duration_seconds)}{retries}"
-            text = response_text(load_payload(event.response))
+            text = ModelAnswer.model_validate(load_payload(event.response)).text
             return f"{heading}\n{text}" if text else heading
         case contract.ToolStarted():
             return f"→ {describe_call(event.tool, load_payload(event.arguments))}"
@@ -59,8 +59,6 @@ def describe_event(event: contract.Event, load_payload: LoadPayload) -> str:
             ending = describe_ending(event, load_payload(event.result))
             detail = f": {ending.detail}" if ending.detail else ""
             return f"{ending.mark} {event.tool} in {format_seconds(event.duration_seconds)}{detail}"
-        case contract.UsageUpdated():
-            return f"used: {format_usage(event.total)}"
         case contract.ApprovalRequested():
             call = describe_call(event.tool, load_payload(event.arguments))
             return f"waiting for approval: {call}"
@@ -75,6 +73,8 @@ def describe_event(event: contract.Event, load_payload: LoadPayload) -> str:
             return f"failed ({event.code}): {event.message}{hint}"
         case contract.ExecutionCancelled():
             return f"cancelled{f': {event.reason}' if event.reason else ''}"
+        case contract.UnknownEvent():
+            return event.type
         case _ as unreachable:
             assert_never(unreachable)
 

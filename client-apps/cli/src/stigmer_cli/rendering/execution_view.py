@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.command_output import CommandOutput
-from stigmer_cli.rendering.model_responses import response_calls, response_text
 from stigmer_cli.rendering.quantities import format_seconds, format_usage
 from stigmer_cli.rendering.screen import BOLD, DIM, GREEN, RED, YELLOW, Screen, shorten
-from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
+from stigmer_cli.rendering.tool_calls import describe_call, describe_calls, describe_ending
+from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.events import (
     ApprovalRequested,
     ExecutionCompleted,
@@ -25,7 +25,6 @@ from stigmer_contract.events import (
     Payload,
     RecordedEvent,
     ToolFinished,
-    ToolOutcome,
     ToolOutput,
     ToolStarted,
     Usage,
@@ -114,11 +113,10 @@ class ExecutionView:
             self._is_thinking = True
 
     def _finish_turn(self, event: ModelResponded) -> None:
-        response = self._load_payload(event.response)
-        self._calls |= response_calls(response)
+        answer = ModelAnswer.model_validate(self._load_payload(event.response))
+        self._calls |= describe_calls(answer)
         self._usage += event.usage
-        text = response_text(response)
-        self._show_partial(event.turn, text)
+        self._show_partial(event.turn, answer.text)
         self._screen.end_line()
         self._is_thinking = False
 
@@ -171,7 +169,7 @@ class ExecutionView:
         if event.call_id in self._outputs:
             self._write_output(self._outputs.pop(event.call_id).finish())
         ending = describe_ending(event, self._load_payload(event.result))
-        mark = self._screen.paint(ending.mark, GREEN if ending.is_good else _ENDING_STYLES[event.outcome])
+        mark = self._screen.paint(ending.mark, GREEN if ending.is_good else _STYLES.get(ending.mark, RED))
         duration = self._screen.paint(format_seconds(event.duration_seconds), DIM)
         detail = f" {shorten(sanitize(ending.detail), 100)}" if ending.detail else ""
         call = self._calls.pop(event.call_id, event.tool)
@@ -184,9 +182,5 @@ class ExecutionView:
         self._open_call = None
 
 
-_ENDING_STYLES = {
-    ToolOutcome.SUCCEEDED: RED,  # a command that ran and ended with another exit code than 0
-    ToolOutcome.RETRY: YELLOW,
-    ToolOutcome.FAILED: RED,
-    ToolOutcome.UNKNOWN: YELLOW,
-}
+_STYLES = {"↻": YELLOW, "?": YELLOW}
+"""Of the marks of calls that did not end well but are not lost yet."""

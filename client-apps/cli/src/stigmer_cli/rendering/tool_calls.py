@@ -1,11 +1,11 @@
-"""One line for a tool call and one for how it ended, from the journal's JSON."""
+"""One line for a tool call and one for how it ended."""
 
-import json
 import re
 from dataclasses import dataclass
 from typing import cast
 
-from stigmer_contract.events import ToolFinished, ToolOutcome
+from stigmer_contract.conversation import ModelAnswer, ToolOutcome, ToolResult
+from stigmer_contract.events import ToolFinished
 
 _MAIN_ARGUMENTS = ("command", "path", "file_path", "pattern", "query", "url", "name")
 _EXIT_CODE = re.compile(r"\[exit code: (-?\d+)\]\s*\Z")
@@ -29,49 +29,32 @@ def describe_call(tool: str, arguments: object) -> str:
     return " ".join(f"{tool} {main}".split())
 
 
+def describe_calls(answer: ModelAnswer) -> dict[str, str]:
+    """One line for each tool call of an answer, by call id."""
+    return {call.call_id: describe_call(call.tool, call.arguments) for call in answer.tool_calls}
+
+
 def describe_ending(event: ToolFinished, result: object) -> ToolEnding:
     """The mark and the reason of a finished call.
 
     Args:
-        result: the value of `event.result`, pydantic-ai's `CallToolResult` as JSON.
+        result: the value of `event.result`.
     """
-    text = result_text(result)
+    told = ToolResult.model_validate(result)
     match event.outcome:
         case ToolOutcome.SUCCEEDED:
-            if code := _EXIT_CODE.search(text):
+            if code := _EXIT_CODE.search(told.text):
                 return ToolEnding("✗", False, f"exit code {code.group(1)}")
             return ToolEnding("✓", True, "")
-        case ToolOutcome.RETRY:
-            return ToolEnding("↻", False, _first_line(text) or "to be corrected")
-        case ToolOutcome.FAILED:
-            return ToolEnding("✗", False, _first_line(text) or "failed")
         case ToolOutcome.UNKNOWN:
             return ToolEnding("?", False, "outcome unknown: its runner ended while it ran")
-
-
-def result_text(result: object) -> str:
-    """What the model was told, as text; for arguments that were refused, what is wrong with them."""
-    if not isinstance(result, dict):
-        return _as_text(result)
-    recorded = cast("dict[str, object]", result)
-    match recorded.get("kind"):
-        case "tool_return" | "tool_content_result":
-            value = recorded.get("result")
-            if isinstance(value, dict):  # pydantic-ai's ToolReturn, or the tool's own object
-                value = cast("dict[str, object]", value).get("return_value", cast("object", value))
-            return _as_text(value)
-        case "validation_error":
-            errors = cast("list[dict[str, object]]", recorded.get("errors") or [{}])
-            place = ".".join(str(part) for part in cast("list[object]", errors[0].get("loc") or []))
-            return f"bad arguments: {place}: {errors[0].get('msg', '')}"
-        case _:
-            return _as_text(recorded.get("message", recorded))
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)
+        case ToolOutcome.INVALID if told.problems:
+            first = told.problems[0]
+            place = f"{first.path}: " if first.path else ""
+            return ToolEnding("↻", False, f"bad arguments: {place}{first.problem}")
+        case outcome:
+            mark = "↻" if told.correctable else "✗"
+            return ToolEnding(mark, False, _first_line(told.text) or outcome.value)
 
 
 def _first_line(text: str) -> str:

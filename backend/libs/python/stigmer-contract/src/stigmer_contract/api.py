@@ -189,6 +189,8 @@ class StartLeg(_Request):
 
     runner: str
     runner_version: str
+    log_format: int = Field(default=1, ge=1)
+    """The newest form of events that the runner reads; a runner that names none is of version 0.1.0."""
 
 
 class LegGrant(_Resource):
@@ -216,6 +218,8 @@ class AppendEvents(_Request):
     attempt: int = Field(ge=1)
     append_id: str = Field(min_length=1, max_length=64)
     """Chosen by the runner. The same id again changes nothing and gets the same answer."""
+    log_format: int = Field(default=1, ge=1)
+    """The form of the events; a runner that names none is of version 0.1.0."""
     events: list[Event] = Field(min_length=1, max_length=MAX_APPEND_EVENTS)
 
 

@@ -55,6 +55,8 @@ class ErrorCode(StrEnum):
     """Too many calls with one token, or too many open ones; `Retry-After` says how many seconds to wait."""
     HOST_NOT_ALLOWED = "host_not_allowed"
     """The header `Host` names none of the allowed hosts."""
+    RUNNER_TOO_OLD = "runner_too_old"
+    """The runner does not read the log's newest form. Another one can take the leg."""
     NOT_FOUND = "not_found"
     """There is no such resource or path."""
     METHOD_NOT_ALLOWED = "method_not_allowed"

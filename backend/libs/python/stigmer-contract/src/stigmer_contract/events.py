@@ -12,10 +12,23 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
+from stigmer_contract.conversation import ToolOutcome as ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import AgentSpec
+
+LOG_FORMAT = 2
+"""The newest form of events, which the server gives to every reader. 1 is that of version 0.1.0."""
 
 INLINE_PAYLOAD_MAX_BYTES = 64 * 1024
 """A payload whose JSON is larger than this goes to the blob store; the log holds the reference."""
@@ -126,7 +139,7 @@ class ModelResponded(_Frozen):
     model: str
     """`provider:name` that answered."""
     response: Payload
-    """pydantic-ai's `ModelResponse` as JSON (`parts[].part_kind` is `text`, `thinking`, `tool-call`, …)."""
+    """The answer: a `ModelAnswer`."""
     usage: Usage
     retries: int = 0
     """How often the request failed before this answer came."""
@@ -146,18 +159,6 @@ class ToolStarted(_Frozen):
     """False: only reads, so it simply runs again after a crash."""
 
 
-class ToolOutcome(StrEnum):
-    """How a tool call ended."""
-
-    SUCCEEDED = "succeeded"
-    RETRY = "retry"
-    """The call was refused or went wrong in a way the model is asked to correct."""
-    FAILED = "failed"
-    """The tool ran and failed for good."""
-    UNKNOWN = "unknown"
-    """It had started when its runner died. Nobody knows what it did; the model is told so."""
-
-
 class ToolFinished(_Frozen):
     """A tool call's result, as the model will be told."""
 
@@ -167,15 +168,8 @@ class ToolFinished(_Frozen):
     tool: str
     outcome: ToolOutcome
     result: Payload
-    """Journal form of the result (pydantic-ai's `CallToolResult` as JSON)."""
+    """What the model is told: a `ToolResult`."""
     duration_seconds: float = Field(ge=0)
-
-
-class UsageUpdated(_Frozen):
-    """The execution's total so far, written at the end of each leg."""
-
-    type: Literal["usage.updated"] = "usage.updated"
-    total: Usage
 
 
 class ApprovalRequested(_Frozen):
@@ -239,7 +233,6 @@ Event = Annotated[
     | ModelResponded
     | ToolStarted
     | ToolFinished
-    | UsageUpdated
     | ApprovalRequested
     | ApprovalResolved
     | MessageReceived
@@ -248,20 +241,43 @@ Event = Annotated[
     | ExecutionCancelled,
     Field(discriminator="type"),
 ]
-"""One fact in an execution's log."""
+"""One fact in an execution's log, as it is written: strictly."""
 
 TerminalEvent = ExecutionCompleted | ExecutionFailed | ExecutionCancelled
 
 
-class RecordedEvent(_Frozen):
+class UnknownEvent(BaseModel):
+    """An event of another version, which the reader passes over. It keeps what it holds."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str
+
+
+def _read_event(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    if not isinstance(value, dict):
+        return handler(value)
+    try:
+        return EVENT_ADAPTER.validate_python(value, extra="ignore")
+    except ValidationError:
+        return UnknownEvent.model_validate(value)
+
+
+AnyEvent = Annotated[Event | UnknownEvent, WrapValidator(_read_event)]
+"""An event as it is read: what the reader does not know is passed over."""
+
+
+class RecordedEvent(BaseModel):
     """An event with its place in the log."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     sequence: int = Field(ge=1)
     """From 1, without gaps, per execution; also the SSE `id`."""
     recorded_at: datetime
     attempt: int | None = None
     """The leg attempt that appended it; None for the server's own events."""
-    event: Event
+    event: AnyEvent
 
 
 # --- events that only a watcher sees ----------------------------------------------------------

@@ -1,74 +1,86 @@
-"""Turns the logs of a session's earlier executions into the messages the model is shown.
+"""Turns the events of an execution into the messages the model was shown, for those who come after it.
 
-The log is the conversation; nothing else is kept. What the person said, what the model answered and what
-tools returned is taken as recorded, whether the execution ended well or not.
+What the person said, what the model answered and what it was told of its calls is taken as recorded, whether
+the execution ended well or not. Of a call whose end is not recorded it says what is known: that it was not
+carried out, or that nobody knows.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from datetime import datetime
+from typing import Final
 
 from pydantic import JsonValue, TypeAdapter
-from pydantic_ai.messages import (
-    ModelMessage,
-    ModelRequest,
-    ModelRequestPart,
-    ModelResponse,
-    ToolCallPart,
-    ToolReturnPart,
-    UserPromptPart,
+from pydantic_ai.messages import ModelMessage
+
+from agent_runner.journal.bodies import response_of
+from agent_runner.journal.steps import OUTCOME_UNKNOWN
+from stigmer_contract.conversation import (
+    ModelAnswer,
+    TextContent,
+    ToolOutcome,
+    ToolResult,
 )
-
-from stigmer_contract.events import ExecutionStarted, ModelResponded, Payload, RecordedEvent, ToolFinished
-
-_MODEL_RESPONSE: TypeAdapter[ModelResponse] = TypeAdapter(ModelResponse)
-_NOT_CARRIED_OUT = "The call was not carried out."
+from stigmer_contract.events import (
+    ExecutionStarted,
+    ModelResponded,
+    Payload,
+    RecordedEvent,
+    ToolFinished,
+    ToolStarted,
+)
+from stigmer_contract.pydantic_ai_format import told_to_pydantic_ai
 
 LoadPayload = Callable[[Payload], Awaitable[JsonValue]]
 
+NOT_CARRIED_OUT: Final = "The call was not carried out: the execution ended before it began."
+_MESSAGES: Final[TypeAdapter[list[ModelMessage]]] = TypeAdapter(list[ModelMessage])
+
 
 async def messages_of(events: Sequence[RecordedEvent], load: LoadPayload) -> list[ModelMessage]:
-    """The messages of one execution, in order; every tool call in them has its return.
+    """The messages that events tell of, in order; every tool call in them has its result.
 
-    `events` is the execution's whole log, ascending by sequence.
+    `events` is a log from some answered turn on, or the whole of it, ascending by sequence.
     """
-    messages: list[ModelMessage] = []
-    returns: dict[tuple[int, str], ModelRequestPart] = {}
+    results: dict[tuple[int, str], tuple[ToolResult, datetime]] = {}
+    started: set[tuple[int, str]] = set()
     for recorded in events:
-        if isinstance(recorded.event, ToolFinished):
-            finished = recorded.event
-            result = await load(finished.result)
-            returns[finished.turn, finished.call_id] = _return_part(finished, result)
+        event = recorded.event
+        if isinstance(event, ToolStarted) and event.side_effects:
+            started.add((event.turn, event.call_id))
+        elif isinstance(event, ToolFinished):
+            result = ToolResult.model_validate(await load(event.result))
+            results[event.turn, event.call_id] = result, recorded.recorded_at
+    messages: list[JsonValue] = []
     for recorded in events:
         event = recorded.event
         if isinstance(event, ExecutionStarted):
-            messages.append(ModelRequest(parts=[UserPromptPart(str(await load(event.input)))]))
+            prompt: JsonValue = {
+                "part_kind": "user-prompt",
+                "content": str(await load(event.input)),
+                "timestamp": recorded.recorded_at.isoformat(),
+            }
+            messages.append({"kind": "request", "parts": [prompt]})
         elif isinstance(event, ModelResponded):
-            response = _MODEL_RESPONSE.validate_python(await load(event.response))
-            messages.append(response)
-            parts = [
-                returns.get((event.turn, part.tool_call_id))
-                or ToolReturnPart(part.tool_name, _NOT_CARRIED_OUT, part.tool_call_id)
-                for part in response.parts
-                if isinstance(part, ToolCallPart)
-            ]
+            answer = ModelAnswer.model_validate(await load(event.response))
+            messages.append(response_of(answer))
+            parts: list[JsonValue] = []
+            for call in answer.tool_calls:
+                key = event.turn, call.call_id
+                result, told_at = results.get(
+                    key, (_result_of_unfinished(key in started), recorded.recorded_at)
+                )
+                parts += told_to_pydantic_ai(call.call_id, call.tool, result, told_at)
             if parts:
-                messages.append(ModelRequest(parts=parts))
-    return messages
+                # What is shown beside results stands behind all of them.
+                messages.append({"kind": "request", "parts": sorted(parts, key=_is_beside)})
+    return _MESSAGES.validate_python(messages)
 
 
-def _return_part(finished: ToolFinished, result: JsonValue) -> ModelRequestPart:
-    """The message part of a result in the journal's form (`CallToolResult` as JSON)."""
-    fields = cast("dict[str, JsonValue]", result) if isinstance(result, dict) else {"result": result}
-    match fields.get("kind"):
-        case "model_retry":
-            return ToolReturnPart(
-                finished.tool, str(fields.get("message")), finished.call_id, outcome="retried"
-            )
-        case "tool_failed" | "run_cancelled" | "validation_error":
-            content: JsonValue = fields.get("message") or fields.get("title")
-            return ToolReturnPart(finished.tool, content, finished.call_id, outcome="failed")
-        case _:
-            content = fields.get("result")
-            if isinstance(content, dict) and content.get("kind") == "tool-return":
-                content = content.get("return_value")
-            return ToolReturnPart(finished.tool, content, finished.call_id)
+def _is_beside(part: JsonValue) -> bool:
+    return isinstance(part, dict) and part["part_kind"] != "tool-return"
+
+
+def _result_of_unfinished(had_started: bool) -> ToolResult:
+    if had_started:
+        return ToolResult(outcome=ToolOutcome.UNKNOWN, content=[TextContent(text=OUTCOME_UNKNOWN)])
+    return ToolResult(outcome=ToolOutcome.CANCELLED, content=[TextContent(text=NOT_CARRIED_OUT)])

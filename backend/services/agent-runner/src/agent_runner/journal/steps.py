@@ -24,6 +24,7 @@ from pydantic_ai.durable_exec import CallToolResult
 from pydantic_ai.messages import ModelResponse
 
 from agent_runner.errors import ExecutionFailure, RunnerError, stack_of
+from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
@@ -43,6 +44,7 @@ from stigmer_contract.events import (
     Usage,
 )
 from stigmer_contract.manifest import Limits, format_duration
+from stigmer_contract.pydantic_ai_format import outcome_of_pydantic_ai
 from stigmer_isolation.running_command import command_output_listener
 
 if TYPE_CHECKING:
@@ -59,12 +61,6 @@ TOOL_TIMEOUT_GRACE_SECONDS: Final = 5.0
 _MODEL_RESPONSE: TypeAdapter[ModelResponse] = TypeAdapter(ModelResponse)
 _ARGUMENTS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 _TOOL_RESULT: TypeAdapter[Any] = TypeAdapter(CallToolResult)
-_OUTCOMES = {
-    "tool_return": ToolOutcome.SUCCEEDED,
-    "tool_content_result": ToolOutcome.SUCCEEDED,
-    "model_retry": ToolOutcome.RETRY,
-    "validation_error": ToolOutcome.RETRY,
-}
 
 OUTCOME_UNKNOWN: Final = (
     "Outcome unknown: the runner was stopped while this call was running, so it may have done nothing, a "
@@ -144,6 +140,7 @@ class StepJournal:
         self._recorded = recorded
         self._writer = writer
         self._client = client
+        self._bodies = Bodies(client)
         self._gate = gate
         self._masker = masker
         self._model_reference = model_reference
@@ -171,7 +168,7 @@ class StepJournal:
         if known is not None:
             mark_replayed()
             self._usage += known.usage
-            return await self._client.load_payload(known.response)
+            return await self._bodies.load_answer(known.response)
         try:
             self._check_limits()
             async with self._gate.step():
@@ -192,7 +189,7 @@ class StepJournal:
             ModelResponded(
                 turn=self._turn,
                 model=self._model_reference,
-                response=await self._client.store_payload(response),
+                response=await self._bodies.store_answer(response),
                 usage=usage,
                 retries=retries,
                 duration_seconds=round(time.monotonic() - started, 6),
@@ -267,7 +264,7 @@ class StepJournal:
         known = self._recorded.tools_finished.get(key)
         if known is not None:
             mark_replayed()
-            return await self._client.load_payload(known.result)
+            return await self._bodies.load_result(known.result)
         if call.side_effects and key in self._recorded.tools_started:
             unknown = _failed_result(OUTCOME_UNKNOWN)
             await self._record_result(turn, call, unknown, ToolOutcome.UNKNOWN, 0.0)
@@ -290,7 +287,9 @@ class StepJournal:
                 await self._writer.flush()
             started = time.monotonic()
             result = self._masker.mask_json(await self._run_tool(call, run))
-            await self._record_result(turn, call, result, _outcome_of(result), time.monotonic() - started)
+            await self._record_result(
+                turn, call, result, outcome_of_pydantic_ai(result), time.monotonic() - started
+            )
         return result
 
     async def _run_tool(self, call: ToolCall, run: Callable[[], Awaitable[JsonValue]]) -> JsonValue:
@@ -326,7 +325,7 @@ class StepJournal:
                 call_id=call.call_id,
                 tool=call.tool,
                 outcome=outcome,
-                result=await self._client.store_payload(result),
+                result=await self._bodies.store_result(result, outcome),
                 duration_seconds=round(duration_seconds, 6),
             ),
             more_follows=self._gate.steps_in_hand <= 1,
@@ -347,11 +346,6 @@ def _failed_result(message: str) -> JsonValue:
     """A tool result that tells the model the call failed, in the journal's form."""
     failed = _TOOL_RESULT.validate_python({"kind": "tool_failed", "message": message})
     return _TOOL_RESULT.dump_python(failed, mode="json")
-
-
-def _outcome_of(result: JsonValue) -> ToolOutcome:
-    kind = result.get("kind") if isinstance(result, dict) else None
-    return _OUTCOMES.get(kind, ToolOutcome.FAILED) if isinstance(kind, str) else ToolOutcome.FAILED
 
 
 def _usage_of(response: JsonValue) -> Usage:

@@ -1,11 +1,10 @@
 """`GET /v1/executions/{id}/events`: the log as pages of JSON, or as a stream that goes on until the end.
 
-The stream (server-sent events, WHATWG HTML section 9.2) replays what the reader has not seen, then follows.
-It subscribes before it reads, so nothing falls between; a sequence it has sent is never sent again.
+The stream (server-sent events, WHATWG HTML section 9.2) frames what `event_feed` gives.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterable
+import contextlib
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Annotated, Final
 
@@ -19,18 +18,14 @@ from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import ExecutionId, Limit, Services, ServicesOf
 from stigmer_server.credentials import Credential
 from stigmer_server.errors import InvalidRequest, NotFound
-from stigmer_server.event_broadcast import ShownEvent, Subscription
+from stigmer_server.event_feed import Batch
 from stigmer_server.event_log import StoredEvent
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"], route_class=GuardedRoute)
 
 DEFAULT_EVENT_PAGE_SIZE: Final = 100
-REPLAY_PAGE_SIZE: Final = 200
-HEARTBEAT_SECONDS: Final = 15.0
 HEARTBEAT: Final = b": heartbeat\n\n"
 MAX_SEQUENCE: Final = 2**31 - 1
-TERMINAL_TYPES: Final = frozenset({"execution.completed", "execution.failed", "execution.cancelled"})
-_ANSWER_TYPES: Final = frozenset({"model.delta", "model.partial"})
 _STREAM: Final = "text/event-stream"
 
 
@@ -74,7 +69,7 @@ async def read_events(
 
 
 async def _page(services: Services, execution_id: ExecutionId, after: int, limit: int) -> Response:
-    stored = await services.log.read(execution_id, after, limit + 1)
+    stored = await services.feed.read(execution_id, after, limit + 1)
     items = ",".join(event.to_json() for event in stored[:limit])
     # The cursor is the sequence to go on `after`; it is there only where more follows.
     cursor = f'"{stored[limit - 1].sequence}"' if len(stored) > limit else "null"
@@ -90,71 +85,19 @@ def _parse_event_id(text: str) -> int:
 async def _stream(
     services: Services, execution_id: ExecutionId, after: int, credential: Credential
 ) -> AsyncGenerator[bytes]:
-    with services.broadcast.subscribe(execution_id) as subscription:
-        # An answer that begins at once tells the reader that it is connected.
-        yield b": connected\n\n"
-        last = after
-        while not subscription.closed and credential.holds:
-            subscription.must_read_log = False
-            while True:
-                stored = await services.log.read(execution_id, last, REPLAY_PAGE_SIZE)
-                if stored:
-                    yield _frames(stored)
-                    last = subscription.newest_sequence = stored[-1].sequence
-                    if stored[-1].type in TERMINAL_TYPES:
-                        return
-                if len(stored) < REPLAY_PAGE_SIZE:
-                    break
-            # Without a pause from here on: the answer so far holds the pieces of it that are waiting.
-            waiting = [item for item in subscription.take() if item.type not in _ANSWER_TYPES]
-            partial = services.broadcast.answer_so_far(execution_id)
-            if partial is not None:
-                waiting.append(ShownEvent.of(partial))
-            async for frames, sequence, ended in _follow(subscription, waiting, last):
-                if not credential.holds:
-                    return
-                if frames:
-                    yield frames
-                last = sequence
-                if ended:
-                    return
+    # An answer that begins at once tells the reader that it is connected.
+    yield b": connected\n\n"
+    async with contextlib.aclosing(services.feed.follow(execution_id, after)) as batches:
+        async for batch in batches:
+            if not credential.holds:
+                return
+            yield _frames(batch) if batch else HEARTBEAT
 
 
-async def _follow(
-    subscription: Subscription, items: list[StoredEvent | ShownEvent], last: int
-) -> AsyncGenerator[tuple[bytes, int, bool]]:
-    """Frames as they come: bytes, the newest sequence in or before them, whether they end the stream.
-
-    Stops where the log must be read again.
-    """
-    while True:
-        fresh: list[StoredEvent | ShownEvent] = []
-        for item in items:
-            if isinstance(item, ShownEvent):
-                fresh.append(item)
-            elif item.sequence == last + 1:
-                fresh.append(item)
-                last = item.sequence
-            elif item.sequence > last:
-                subscription.must_read_log = True  # another process wrote what is between
-                break
-        ended = any(item.type in TERMINAL_TYPES for item in fresh)
-        if fresh:
-            yield _frames(fresh), last, ended
-        if subscription.must_read_log or subscription.closed:
-            return
-        try:
-            async with asyncio.timeout(HEARTBEAT_SECONDS):
-                await subscription.wait()
-        except TimeoutError:
-            yield HEARTBEAT, last, False
-        items = subscription.take()
-
-
-def _frames(items: Iterable[StoredEvent | ShownEvent]) -> bytes:
+def _frames(batch: Batch) -> bytes:
     return b"".join(
         format_sse_event(id=str(item.sequence), event=item.type, data_str=item.to_json())
         if isinstance(item, StoredEvent)
         else format_sse_event(event=item.type, data_str=item.body)
-        for item in items
+        for item in batch
     )

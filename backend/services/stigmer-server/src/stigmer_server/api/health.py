@@ -59,9 +59,7 @@ async def metrics(services: ServicesOf) -> Response:
         return {row[0]: row[1] for row in connection.execute(query)}
 
     by_phase = await services.database.read(count)
-    return Response(
-        services.metrics.render(by_phase, services.broadcast.reader_count), media_type=CONTENT_TYPE
-    )
+    return Response(services.metrics.render(by_phase, services.feed.reader_count), media_type=CONTENT_TYPE)
 
 
 async def _check_database(services: Services) -> str | None:

@@ -5,16 +5,17 @@ takes four times as long as the append itself; FastAPI describes them all the sa
 text straight into their models, and the log's JSON is put into answers as it stands.
 """
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from stigmer_contract.api import AppendEvents, AppendResult, LegGrant, PublishLiveEvents, StartLeg
-from stigmer_contract.events import Payload
+from stigmer_contract.events import LOG_FORMAT, Payload
 from stigmer_server.api.access import (
     NEEDS_RUNNER,
     GuardedRoute,
@@ -27,6 +28,7 @@ from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import IDENTIFIER, ExecutionId, ServicesOf, execution_id_of, services_of
 from stigmer_server.errors import Conflict, NotFound, PayloadTooLarge
 from stigmer_server.executions import Grant
+from stigmer_server.log_formats import LogFormats
 
 router = APIRouter(prefix="/v1/executions", tags=["runners"], route_class=GuardedRoute)
 
@@ -34,7 +36,9 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _JSON: Final = "application/json"
 _PAYLOAD: Final[TypeAdapter[Payload]] = TypeAdapter(Payload)
+_INTEGER: Final = TypeAdapter(int)
 _NAMES: Final = TypeAdapter(list[str])
+_NEWEST: Final = f'"log_format":{LOG_FORMAT},'.encode()
 _RUNNERS: Final = allowed_scopes(NEEDS_RUNNER)
 _SECRETS: Final = TypeAdapter(dict[str, str])
 
@@ -72,8 +76,8 @@ async def start_leg(
 async def append_events(request: Request) -> Response:
     """Append to the log: all or nothing, and once only for each `append_id`."""
     services = await services_of(request)
-    append = await _read(request, AppendEvents)
     execution_id = execution_id_of(request)
+    append = await _read_append(request, execution_id, services.formats)
     await check_holds(request, execution_id, append.attempt)
     result = await services.executions.append(execution_id, append)
     return Response(result.model_dump_json(), media_type=_JSON)
@@ -94,6 +98,46 @@ async def _read(request: Request, model: type[ModelT]) -> ModelT:
         return model.model_validate_json(await request.body())
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
+
+
+async def _read_append(request: Request, execution_id: str, formats: LogFormats) -> AppendEvents:
+    """What is to be appended, in the newest words.
+
+    A runner of version 0.1.0 may hold a leg from before this server's start.
+    """
+    fields = _fields_of_first_format(await request.body())
+    if fields is None:
+        return await _read(request, AppendEvents)
+    # Before anything of it is looked at: what it names is read, and stored in another form.
+    await check_holds(request, execution_id, _attempt_of(fields))
+    events = await formats.newest_events(execution_id, fields["events"])
+    try:
+        return AppendEvents.model_validate(fields | {"events": events, "log_format": LOG_FORMAT})
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+
+
+def _attempt_of(fields: dict[str, Any]) -> int:
+    try:
+        return _INTEGER.validate_python(fields.get("attempt"))
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+
+
+def _fields_of_first_format(body: bytes) -> dict[str, Any] | None:
+    """The body of an append in the log's first form, as its members; None where it has another form."""
+    if _NEWEST in body:  # what every runner of today writes, which need not be read twice
+        return None
+    try:
+        fields = from_json(body)
+    except ValueError:
+        return None
+    if not isinstance(fields, dict) or cast("dict[str, Any]", fields).get("log_format", 1) != 1:
+        return None
+    events = cast("dict[str, Any]", fields).get("events")
+    if not isinstance(events, list) or not all(isinstance(each, dict) for each in cast("list[Any]", events)):
+        return None
+    return cast("dict[str, Any]", fields)
 
 
 class _DirectRoute(Route):

@@ -13,11 +13,11 @@ from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import InvalidRequest
-from stigmer_server.event_broadcast import EventBroadcast
-from stigmer_server.event_log import EventLog
+from stigmer_server.event_feed import EventFeed
 from stigmer_server.executions import Executions
 from stigmer_server.idempotency import MAX_KEY_LENGTH, Answer
 from stigmer_server.leases import Leases
+from stigmer_server.log_formats import LogFormats
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
 from stigmer_server.secrets_store import Secrets
@@ -37,8 +37,8 @@ class Services:
     sessions: Sessions
     secrets: Secrets
     executions: Executions
-    log: EventLog
-    broadcast: EventBroadcast
+    feed: EventFeed
+    formats: LogFormats
     blobs: BlobStore
     metrics: Metrics
     tokens: Tokens

@@ -14,15 +14,22 @@ from stigmer_contract.cassette.format import (
     ExpectedResult,
     Turn,
 )
+from stigmer_contract.conversation import (
+    AnswerToolCall,
+    DataContent,
+    ModelAnswer,
+    TextContent,
+    ToolOutcome,
+    ToolResult,
+)
 from stigmer_contract.events import (
+    AnyEvent,
     BlobPayload,
-    Event,
     ExecutionStarted,
     ModelResponded,
     Payload,
     RecordedEvent,
     ToolFinished,
-    ToolOutcome,
     Usage,
 )
 
@@ -57,7 +64,7 @@ class _Recording:
         """By call id, of the answer that was taken last."""
         self._calls: list[CassetteToolCall] = []
 
-    def take(self, event: Event) -> None:
+    def take(self, event: AnyEvent) -> None:
         if isinstance(event, ExecutionStarted):
             self._agent = self._agent or event.agent_name
             self._prompt = str(self._value(event.input))
@@ -80,15 +87,13 @@ class _Recording:
 
     def _turn(self, event: ModelResponded) -> Turn:
         expect = self._expectation()
-        parts = _parts_of(self._value(event.response))
-        self._calls = [_tool_call(part) for part in parts if part.get("part_kind") == "tool-call"]
+        answer = ModelAnswer.model_validate(self._value(event.response))
+        self._calls = [_tool_call(call) for call in answer.tool_calls]
         self._results = {}
-        thinking = "".join(str(part["content"]) for part in parts if part.get("part_kind") == "thinking")
-        text = "".join(str(part["content"]) for part in parts if part.get("part_kind") == "text")
         return Turn(
             expect=expect,
-            thinking=thinking or None,
-            text=text if text or not self._calls else None,
+            thinking=answer.thinking or None,
+            text=answer.text if answer.text or not self._calls else None,
             tool_calls=self._calls,
             usage=_usage(event.usage),
         )
@@ -106,40 +111,19 @@ class _Recording:
         )
 
     def _expected_result(self, event: ToolFinished) -> ExpectedResult:
-        value = self._value(event.result)
-        fields = cast("dict[str, JsonValue]", value) if isinstance(value, dict) else {}
-        match fields.get("kind"):
-            case _ if event.outcome is ToolOutcome.UNKNOWN:
-                return ExpectedResult(tool=event.tool)  # a runner died there; the next time none does
-            case "tool_return" | "tool_content_result":
-                result = fields.get("result")
-                if isinstance(result, dict) and result.get("kind") == "tool-return":
-                    result = result.get("return_value")
-                return ExpectedResult(tool=event.tool, result=result)
-            case "model_retry" | "tool_failed" | "run_cancelled":
-                return ExpectedResult(tool=event.tool, result=fields.get("message"))
-            case _:
+        if event.outcome is ToolOutcome.UNKNOWN:
+            return ExpectedResult(tool=event.tool)  # a runner died there; the next time none does
+        match ToolResult.model_validate(self._value(event.result)).content:
+            case [TextContent(text=text)]:
+                return ExpectedResult(tool=event.tool, result=text)
+            case [DataContent(value=value)] if event.outcome is not ToolOutcome.INVALID:
+                return ExpectedResult(tool=event.tool, result=value)
+            case _:  # what is wrong with arguments is said in other words by another version
                 return ExpectedResult(tool=event.tool)
 
 
-def _parts_of(response: JsonValue) -> list[dict[str, JsonValue]]:
-    parts = response.get("parts") if isinstance(response, dict) else None
-    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-
-
-def _tool_call(part: dict[str, JsonValue]) -> CassetteToolCall:
-    arguments = part.get("args")
-    if isinstance(arguments, str):
-        try:
-            parsed = cast("JsonValue", json.loads(arguments or "{}"))
-        except ValueError:
-            parsed = None
-        arguments = parsed if isinstance(parsed, dict) else arguments
-    return CassetteToolCall(
-        id=str(part["tool_call_id"]),
-        tool=str(part["tool_name"]),
-        arguments=arguments if isinstance(arguments, dict | str) else {},
-    )
+def _tool_call(call: AnswerToolCall) -> CassetteToolCall:
+    return CassetteToolCall(id=call.call_id, tool=call.tool, arguments=call.arguments)
 
 
 def _usage(usage: Usage) -> CassetteUsage:
