@@ -28,6 +28,7 @@ from agent_runner.workspace import SessionWorkspace
 from stigmer_isolation.command_environment import command_environment
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.running_command import StreamName, command_output_listener
+from stigmer_isolation.self_test import probe_networks
 
 KEY = "CANARY_API_KEY"
 SECRET = "canary-4f1d0c"
@@ -161,6 +162,12 @@ ATTACKS: Mapping[str, str] = {
     "16 metadata by extended attribute": """
         attempt("setxattr", lambda: os.setxattr(f"{OTHER}/secret.txt", "user.x", b"1"))
         """,
+    "13 holding up who opens a file": """
+        for name, mode, kind in (("writing", os.O_RDWR, fcntl.F_WRLCK), ("reading", 0, fcntl.F_RDLCK)):
+            open(name, "w").close()
+            attempt(f"lease for {name}", lambda: fcntl.fcntl(os.open(name, mode), 1024, kind))
+        attempt("notify", lambda: fcntl.fcntl(os.open(".", os.O_RDONLY), 1026, 2))
+        """,
     "17 watching": """
         def watch():
             descriptor = libc.inotify_init1(0)
@@ -179,6 +186,18 @@ ATTACKS: Mapping[str, str] = {
         attempt("abstract socket", lambda: local(E["ABSTRACT"].replace("@", chr(0))))
         attempt("netlink", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW))
         attempt("bash", lambda: run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"))
+        """,
+    "25 local datagrams": """
+        def of_a_pair(way):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            return way(ours)
+        names = {"by name": f"{OUTSIDE}/datagrams", "abstract": E["ABSTRACT"].replace("@", chr(0)) + "d"}
+        for kind, name in names.items():
+            attempt(f"send, {kind}", lambda: of_a_pair(lambda one: one.sendto(b"x", name)))
+            attempt(f"connect, {kind}", lambda: of_a_pair(lambda one: one.connect(name)))
+            attempt(f"pass a descriptor, {kind}",
+                    lambda: of_a_pair(lambda one: socket.send_fds(one, [b"x"], [0], 0, name)))
+        attempt("be sent to", lambda: of_a_pair(lambda one: one.bind("datagrams")))
         """,
     "26 rarely needed system calls": """
         table = {"io_uring_setup": (425, 425, 1, ctypes.create_string_buffer(120)),
@@ -295,6 +314,8 @@ async def scene(launcher: CommandLauncher, root: Path) -> AsyncGenerator[Scene]:
         tempfile.TemporaryDirectory() as outside,
         socket.socket(socket.AF_UNIX) as local,
         socket.socket(socket.AF_UNIX) as abstract,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as abstract_datagrams,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
         for name in ("secret", ".netrc", ".bashrc"):
@@ -304,6 +325,8 @@ async def scene(launcher: CommandLauncher, root: Path) -> AsyncGenerator[Scene]:
         abstract_name = f"@stigmer-{secrets.token_hex(8)}"
         abstract.bind(abstract_name.replace("@", "\0"))
         abstract.listen()
+        datagrams.bind(f"{outside}/datagrams")
+        abstract_datagrams.bind(abstract_name.replace("@", "\0") + "d")
         arrived: list[int] = []
         before = signal.signal(signal.SIGUSR1, lambda number, _: arrived.append(number))
         mark = f"1000.{secrets.randbelow(10**12)}"
@@ -372,6 +395,10 @@ async def run_all(launcher: CommandLauncher, root: Path) -> dict[str, list[str]]
             results = await here.results(attack)
             open_parts[title] = [name for name, is_open in results.items() if is_open]
         open_parts["11 signals by descriptor"] = [str(number) for number in here.arrived_signals]
+        by_network = await probe_networks(launcher, ("none", "web", "all"))
+        open_parts["25 networks"] = [
+            f"{way}: {network}" for network, ways in by_network.items() for way in ways
+        ]
         broken = list[str]()
         for title, script in MUST_WORK.items():
             done = await here.attacker.run(["bash", "-c", script], env=here.variables, timeout=60)

@@ -36,7 +36,7 @@ FORCED = {
     "as Linux 5.13": 1,
 }
 # Where Landlock does not confine signals, those of sessions among themselves are not either.
-OPEN_BEFORE_SCOPES = {"signal a sibling", "abstract socket"}
+OPEN_BEFORE_SCOPES = {"signal a sibling"}
 MIN_OPEN_WITHOUT_ISOLATION = 0.7
 
 

@@ -100,13 +100,64 @@ def test_the_web_is_tcp_only_and_everything_adds_datagrams(machine: str) -> None
         "tcp6": (10, 1),
         "udp": (2, 2),
         "raw": (2, 3),
+        "mptcp": (2, 1, 262),
+        "sctp": (2, 1, 132),
+        "smc": (10, 1, 256),
+        "udp-lite": (2, 2, 136),
+        "tcp by name": (10, 0o4001, 6),
         "local": (1, 1),
         "netlink": (16, 3),
     }
     web, everything = Filter(machine, network="web"), Filter(machine, network="all")
-    assert {name for name, call in calls.items() if web.on("socket", *call) == ALLOWED} == {"tcp", "tcp6"}
+    assert {name for name, call in calls.items() if web.on("socket", *call) == ALLOWED} == {
+        "tcp",
+        "tcp6",
+        "tcp by name",
+    }
     allowed = {name for name, call in calls.items() if everything.on("socket", *call) == ALLOWED}
-    assert allowed == {"tcp", "tcp6", "udp"}
+    assert allowed == {"tcp", "tcp6", "tcp by name", "udp"}
+    assert web.on("socket", 2, 1, 262) == everything.on("socket", 2, 1, 262) == refused(errno.EPROTONOSUPPORT)
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_the_web_has_one_way_to_connect_and_none_to_serve(machine: str) -> None:
+    web, everything = Filter(machine, network="web"), Filter(machine, network="all")
+    fast_open = {
+        "sendto": (3, 0, 0, 0x20000000),
+        "sendmsg": (3, 0, 0x20004000),
+        "sendmmsg": (3, 0, 1, 0x20000000),
+    }
+    for name, arguments in fast_open.items():
+        assert web.on(name, *arguments) == refused(errno.EOPNOTSUPP)
+        assert everything.on(name, *arguments) == web.on(name, 3, 0, 0, 0) == ALLOWED
+    assert web.on("bind", 3) == web.on("listen", 3) == refused(errno.EACCES)
+    assert everything.on("bind", 3) == everything.on("listen", 3) == ALLOWED
+    options = {
+        "nodelay": (6, 1),
+        "fastopen connect": (6, 30),
+        "ulp": (6, 31),
+        "repair": (6, 19),
+        "new": (6, 99),
+    }
+    options |= {"keepalive": (1, 9), "v6only": (41, 26), "of mptcp": (284, 1), "of udp": (17, 1)}
+    allowed = {name for name, option in options.items() if web.on("setsockopt", 3, *option) == ALLOWED}
+    assert allowed == {"nodelay", "keepalive", "v6only"}
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+@pytest.mark.parametrize("network", ["none", "web", "all"])
+def test_of_pairs_only_local_streams_are_made(machine: str, network: str) -> None:
+    here = Filter(machine, network=network)
+    kinds = [(1, 0o2000001), (1, 2), (1, 5), (16, 3), (30, 1)]
+    assert [here.on("socketpair", *kind) == ALLOWED for kind in kinds] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+@pytest.mark.parametrize("landlock_abi", [1, 5, 7])
+def test_no_file_is_leased(machine: str, landlock_abi: int) -> None:
+    here = Filter(machine, landlock_abi=landlock_abi)
+    assert here.on("fcntl", 3, 1024) == here.on("fcntl", 3, 1026) == refused(errno.EINVAL)
+    assert here.on("fcntl", 3, 1030) == here.on("fcntl", 3, 6) == ALLOWED
 
 
 @pytest.mark.parametrize("machine", HEADERS)

@@ -96,7 +96,8 @@ class CommandLauncher:
         self.started_commands = 0
         """How many commands there were so far."""
         self._quotas = DiskQuotas(None) if quotas is None else quotas
-        self._web = WebAccess() if web is None else web
+        self.web = WebAccess() if web is None else web
+        """What `network: web` opens; read before each command."""
         self._zygotes = Zygotes(str(temporary_root or tempfile.gettempdir()))
         self._is_closed = False
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
@@ -151,8 +152,8 @@ class CommandLauncher:
             CommandKilled: a quota, the end of the launcher, or the death of its supervisor killed it.
             OSError: E2BIG: arguments and environment are too long.
         """
-        policy = self._web.allow(policy or self.policy, network)
-        merged = {**self._base_environment, **self._web.environment(network), **environment}
+        policy = self.web.allow(policy or self.policy, network)
+        merged = {**self._base_environment, **self.web.environment(network), **environment}
         _check_text(argv, merged)
         policy = policy._replace(writable=(*policy.writable, *map(str, writable)))
         view = None if self.bubblewrap is None else View.of(directory, policy)

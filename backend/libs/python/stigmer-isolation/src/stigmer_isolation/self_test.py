@@ -1,21 +1,24 @@
 """How well commands are isolated on this machine, found by trying: attacks, run as any command is."""
 
+import asyncio
 import json
 import os
 import socket
 import sys
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Container, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from stigmer_isolation.bubblewrap import Bubblewrap
 from stigmer_isolation.errors import IsolationError
 from stigmer_isolation.launcher import CommandLauncher
-from stigmer_isolation.zygote.landlock import SCOPE_ABI, TRUNCATE_ABI
+from stigmer_isolation.network_probe import NETWORK_PROBE
+from stigmer_isolation.zygote.landlock import PORTS_ABI, SCOPE_ABI, TRUNCATE_ABI
+from stigmer_isolation.zygote.policy import Network
 
 SELF_TEST_SECONDS: Final = 20.0
 
@@ -56,7 +59,7 @@ class SelfTest:
 
 _ATTACKS = """
 import json, os, socket, sys
-runner, port, victim, mine = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+runner, victim, mine = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 def read_environments():
     for pid in {runner, 1}:
         try:
@@ -64,15 +67,12 @@ def read_environments():
         except OSError:
             pass
     return False
-def connect():
-    socket.create_connection(("127.0.0.1", port), 2)
 attacks = {
     "read another session's file": lambda: open(victim).read(),
     "change another session's file": lambda: open(victim, "a").write("x"),
     "empty another session's file": lambda: os.close(os.open(victim, os.O_RDONLY | os.O_TRUNC)),
     "read the runner's environment": read_environments,
     "signal the runner": lambda: os.kill(runner, 0),
-    "connect to a port of this machine": connect,
     "see that another session's file exists": lambda: os.stat(victim),
     "change the times of another session's file": lambda: os.utime(victim),
     "write in its own directory": lambda: open(mine, "w").write("x"),
@@ -142,24 +142,80 @@ def _level(succeeded: set[str], landlock_abi: int) -> IsolationLevel:
     return IsolationLevel.GOOD if landlock_abi >= TRUNCATE_ABI else IsolationLevel.PARTIAL
 
 
+async def probe_networks(launcher: CommandLauncher, networks: Sequence[Network]) -> dict[Network, list[str]]:
+    """Every known way past a network that got a command out of it, by network."""
+    with (
+        tempfile.TemporaryDirectory(prefix="stigmer-self-test-") as scene,
+        _opened(Path(scene)) as directory,
+        _servers(launcher.web.ports) as (tcp_port, udp_port),
+    ):
+        ports = (str(tcp_port), str(udp_port), "0")
+        found = await asyncio.gather(
+            *(_run(launcher, directory, NETWORK_PROBE, one, *ports, network=one) for one in networks)
+        )
+    ways: list[list[str]] = [each["done"] for each in found]
+    return dict(zip(networks, ways, strict=True))
+
+
 async def _attack(launcher: CommandLauncher) -> list[str]:
     """Names of the attacks that succeeded."""
     with (
         tempfile.TemporaryDirectory(prefix="stigmer-self-test-") as scene,
-        socket.create_server(("127.0.0.1", 0)) as listener,
         _two_sessions(Path(scene)) as (attacker, victim),
     ):
-        port = listener.getsockname()[1]
-        result = await launcher.run(
-            [sys.executable, "-I", "-S", "-c", _ATTACKS, str(os.getpid()), str(port), str(victim), "mine"],
-            directory=attacker,
-            environment={},
-            timeout_seconds=SELF_TEST_SECONDS,
+        succeeded, by_network = await asyncio.gather(
+            _run(launcher, attacker, _ATTACKS, str(os.getpid()), str(victim), "mine"),
+            probe_networks(launcher, _networks(launcher)),
         )
+    for network, ways in by_network.items():
+        succeeded += [f"{way}, under `network: {network}`" for way in ways]
+    return succeeded
+
+
+def _networks(launcher: CommandLauncher) -> tuple[Network, ...]:
+    """Those that commands can be given here; `web` is refused where ports cannot be held to."""
+    if launcher.policy.landlock_abi >= PORTS_ABI or not launcher.policy.has_seccomp:
+        return ("none", "web", "all")
+    return ("none", "all")
+
+
+async def _run(
+    launcher: CommandLauncher, directory: int, program: str, *arguments: str, network: Network = "none"
+) -> Any:
+    """What a Python program prints as JSON when it is run as a command."""
+    result = await launcher.run(
+        [sys.executable, "-I", "-S", "-c", program, *arguments],
+        directory=directory,
+        environment={},
+        timeout_seconds=SELF_TEST_SECONDS,
+        network=network,
+    )
     if result.exit_code != 0:
         raise ValueError(f"it ended with {result.exit_code}: {result.stderr[-200:]}")
-    attacks: list[str] = json.loads(result.stdout)
-    return attacks
+    return json.loads(result.stdout)
+
+
+@contextmanager
+def _servers(granted: Container[int]) -> Generator[tuple[int, int]]:
+    """Ports of this machine where connections and datagrams are taken, by IPv6 too where there is one."""
+    with ExitStack() as servers:
+        tcp_port = _serve(servers, socket.SOCK_STREAM)
+        while tcp_port in granted:
+            tcp_port = _serve(servers, socket.SOCK_STREAM)
+        yield tcp_port, _serve(servers, socket.SOCK_DGRAM)
+
+
+def _serve(servers: ExitStack, kind: socket.SocketKind) -> int:
+    """Take one free port of this machine; its number."""
+    port = 0
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with suppress(OSError):  # one of the two may not be there
+            server = servers.enter_context(socket.socket(family, kind))
+            server.bind((address, port))
+            port = server.getsockname()[1]
+            if kind is socket.SOCK_STREAM:
+                server.listen()
+    return port
 
 
 @contextmanager
@@ -169,8 +225,14 @@ def _two_sessions(scene: Path) -> Generator[tuple[int, Path]]:
     attacker.mkdir()
     victim.mkdir()
     (victim / "file").write_text("canary", encoding="utf-8")
-    directory = os.open(attacker, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with _opened(attacker) as directory:
         yield directory, victim / "file"
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[int]:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield directory
     finally:
         os.close(directory)

@@ -58,6 +58,11 @@ def refuse_if_between(argument: int, low: int, high: int, error: int) -> Check:
     return [_load(argument), (_IF_AT_LEAST, 0, 2, low), (_IF_GREATER, 1, 0, high), *refuse(error)]
 
 
+def only_where_equal(argument: int, value: int, check: Check) -> Check:
+    """Apply the check where the argument is `value`."""
+    return [_load(argument), (_IF_EQUAL, 0, len(check), value), *check]
+
+
 def assemble(machine: str, checks: Mapping[int, list[Check]], last_known: int, unknown_error: int) -> bytes:
     """The program that applies to each call, by number, all of its checks; other calls are allowed.
 

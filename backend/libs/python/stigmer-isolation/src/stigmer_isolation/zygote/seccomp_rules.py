@@ -13,6 +13,7 @@ from stigmer_isolation.zygote.landlock import SCOPE_ABI, TRUNCATE_ABI
 from stigmer_isolation.zygote.seccomp import (
     Check,
     assemble,
+    only_where_equal,
     refuse,
     refuse_if_any_bit,
     refuse_if_between,
@@ -49,10 +50,25 @@ _IOCTLS: Final = (
     0x8901,  # FIOSETOWN and SIOCSPGRP: choose who gets a signal
     0x8902,
 )
-_FCNTLS: Final = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+_HOLDING_UP: Final = (1024, 1026)
+"""F_SETLEASE lets who opens the file wait until the holder gives way; F_NOTIFY watches a directory."""
+_OWNING_SIGNALS: Final = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
-_AF_INET, _AF_INET6 = 2, 10
+
+_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_TYPE_MASK = 1, 2, 0xF
+_TCP, _UDP = 6, 17
+_OF_THE_TYPE: Final = 0
+"""The protocol 0: TCP for streams, UDP for datagrams (ip(7))."""
+_MSG_FASTOPEN: Final = 0x20000000
+_SOL_IP, _SOL_SOCKET, _SOL_TCP, _SOL_IPV6 = 0, 1, 6, 41
+_TCP_OPTIONS: Final = {
+    "NODELAY": 1, "MAXSEG": 2, "CORK": 3, "KEEPIDLE": 4, "KEEPINTVL": 5, "KEEPCNT": 6, "SYNCNT": 7,
+    "LINGER2": 8, "WINDOW_CLAMP": 10, "QUICKACK": 12, "CONGESTION": 13, "THIN_LINEAR_TIMEOUTS": 16,
+    "THIN_DUPACK": 17, "USER_TIMEOUT": 18, "TIMESTAMP": 24, "NOTSENT_LOWAT": 25, "ZEROCOPY_RECEIVE": 35,
+    "INQ": 36, "TX_DELAY": 37,
+}  # fmt: skip
+"""What may be set: nothing that connects, listens or changes the protocol (linux/tcp.h)."""
 
 
 @functools.cache
@@ -78,10 +94,12 @@ def filter_for(
     checks.update({name: [refuse(errno.EOPNOTSUPP)] for name in _NOT_SUPPORTED.split()})
     checks.update(_aimed_at_others())
     checks["clone"] = [refuse_if_any_bit(0, _NEW_NAMESPACES, errno.EPERM)]
-    checks["socket"] = _sockets(network)
+    checks.update(_sockets(network))
+    checks["fcntl"] = [refuse_if_equal(1, command, errno.EINVAL) for command in _HOLDING_UP]
     checks["ioctl"] = [refuse_if_equal(1, request, errno.EPERM) for request in _IOCTLS]
     if landlock_abi < SCOPE_ABI:
         checks.update(_signals(supervisor, protected))
+        checks["fcntl"] += [refuse_if_equal(1, command, errno.EPERM) for command in _OWNING_SIGNALS]
     if 0 < landlock_abi < TRUNCATE_ABI:
         checks.update(_truncation())
     by_number = {numbers[name]: value for name, value in checks.items() if name in numbers}
@@ -101,18 +119,53 @@ def _aimed_at_others() -> dict[str, list[Check]]:
     return checks
 
 
-def _sockets(network: str) -> list[Check]:
-    """Local sockets are never made: through them a command would reach the host's agents and daemons.
+def _sockets(network: str) -> dict[str, list[Check]]:
+    """Sockets of what the network grants, and none of another kind.
 
-    `socketpair` is another call, and stays.
+    Local ones are never made, since through them a command would reach the host's agents and daemons. Of
+    pairs only streams: those stay connected to each other for good, where a datagram goes to any address.
+
+    By protocol, not by type alone: what the kernel makes of `SOCK_STREAM` besides TCP (MPTCP, SMC, SCTP)
+    passes by Landlock's ports. The errors are those of kernels without these, which programs expect.
     """
+    pairs = [
+        refuse_unless_equal(0, (_AF_UNIX,), errno.EACCES),
+        refuse_unless_equal(1, (_SOCK_STREAM,), errno.EACCES, mask=_SOCK_TYPE_MASK),
+    ]
     if network == "none":
-        return [refuse(errno.EACCES)]
-    types = (_SOCK_STREAM,) if network == "web" else (_SOCK_STREAM, _SOCK_DGRAM)
-    return [
+        nothing = [refuse(errno.EACCES)]
+        return {"socketpair": pairs, "socket": nothing, "bind": nothing, "listen": nothing}
+    types, protocols = (_SOCK_STREAM,), (_OF_THE_TYPE, _TCP)
+    if network == "all":
+        types, protocols = (_SOCK_STREAM, _SOCK_DGRAM), (_OF_THE_TYPE, _TCP, _UDP)
+    sockets = [
         refuse_unless_equal(0, (_AF_INET, _AF_INET6), errno.EACCES),
         refuse_unless_equal(1, types, errno.EACCES, mask=_SOCK_TYPE_MASK),
+        refuse_unless_equal(2, protocols, errno.EPROTONOSUPPORT),
     ]
+    checks = {"socketpair": pairs, "socket": sockets}
+    return checks if network == "all" else checks | _connecting_otherwise()
+
+
+def _connecting_otherwise() -> dict[str, list[Check]]:
+    """Ways to use a TCP socket that Landlock's ports do not see: all but connect(2), after which it is there.
+
+    Fast open sends its first data to an address without connect(2); listen(2) takes a free port without
+    bind(2). Of the options of TCP what is known to be harmless may be set: some bring in a connection, or
+    another protocol.
+    """
+    fast_open = {
+        name: [refuse_if_any_bit(argument, _MSG_FASTOPEN, errno.EOPNOTSUPP)]
+        for name, argument in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3))
+    }
+    return fast_open | {
+        "bind": [refuse(errno.EACCES)],
+        "listen": [refuse(errno.EACCES)],
+        "setsockopt": [
+            refuse_unless_equal(1, (_SOL_IP, _SOL_SOCKET, _SOL_TCP, _SOL_IPV6), errno.ENOPROTOOPT),
+            only_where_equal(1, _SOL_TCP, refuse_unless_equal(2, _TCP_OPTIONS.values(), errno.ENOPROTOOPT)),
+        ],
+    }
 
 
 def _signals(supervisor: int, protected: tuple[int, ...]) -> dict[str, list[Check]]:
@@ -134,7 +187,6 @@ def _signals(supervisor: int, protected: tuple[int, ...]) -> dict[str, list[Chec
         "rt_tgsigqueueinfo": older,
         "tkill": older,
         "pidfd_send_signal": [refuse(errno.ENOSYS)],
-        "fcntl": [refuse_if_equal(1, command, errno.EPERM) for command in _FCNTLS],
     }
 
 

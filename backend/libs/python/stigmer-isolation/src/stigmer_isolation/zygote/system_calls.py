@@ -85,6 +85,13 @@ setpriority 141 140
 ioprio_set 251 30
 ioctl 16 29
 socket 41 198
+socketpair 53 199
+bind 49 200
+listen 50 201
+sendto 44 206
+sendmsg 46 211
+sendmmsg 307 269
+setsockopt 54 208
 inotify_init 253 -
 inotify_init1 294 26
 inotify_add_watch 254 27
