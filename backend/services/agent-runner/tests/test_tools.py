@@ -23,8 +23,10 @@ from pydantic_ai.messages import (
     TextPart,
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.toolsets import FunctionToolset
 
-from agent_runner.toolsets import has_side_effects, session_tools
+from agent_runner.toolsets import DeclaredToolset, ToolFacts, facts_of, session_tools
 from agent_runner.workspace import SessionWorkspace
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.zygote.policy import Policy
@@ -159,13 +161,41 @@ async def test_what_the_machine_cannot_do_is_a_failed_call_not_a_failed_run(
     assert "redirect its output to a file" in results[1].content
 
 
-def test_only_tools_that_only_read_have_no_side_effects(tmp_path: Path) -> None:
-    reading = {"read_file", "list_directory", "search_files", "find_files", "file_info"}
-    changing = {"run_command", "write_file", "edit_file", "create_directory", "a_tool_nobody_knows"}
-    for toolset in ("shell", "files"):
-        expected = changing if toolset == "files" else reading | changing
-        assert {name for name in reading | changing if has_side_effects(toolset, name)} == expected
-    assert has_side_effects("somebody-else's", "read_file")
+async def test_side_effects_are_what_the_toolset_says_and_never_go_by_a_bare_name(
+    workspace: SessionWorkspace,
+) -> None:
+    seen: dict[str, ToolDefinition] = {}
+
+    def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        seen.update({tool.name: tool for tool in info.function_tools})
+        return ModelResponse(parts=[TextPart("done")])
+
+    foreign = FunctionToolset[None]([foreign_search], id="foreign")
+    declared = FunctionToolset[None]([foreign_look], id="declared")
+    agent = Agent(
+        FunctionModel(model),
+        deps_type=type(None),
+        toolsets=[foreign, DeclaredToolset(declared, lambda _name: ToolFacts(side_effects=False))],
+        capabilities=[session_tools(spec_of(), workspace)],
+    )
+    await agent.run("go")
+    reading = {name for name, tool in seen.items() if not facts_of(tool).side_effects}
+    assert reading == {
+        "read_file",
+        "list_directory",
+        "search_files",
+        "find_files",
+        "file_info",
+        "foreign_look",
+    }
+
+
+def foreign_search(pattern: str) -> str:
+    return pattern
+
+
+def foreign_look(path: str) -> str:
+    return path
 
 
 def test_an_agent_gets_the_toolsets_it_names_and_no_others(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from pydantic_ai.messages import (
 
 from agent_runner.journal.bodies import WRITTEN_BY, response_of, returned_by
 from agent_runner.journal.conversation import NOT_CARRIED_OUT, messages_of
-from agent_runner.journal.steps import OUTCOME_UNKNOWN
+from agent_runner.journal.results import OUTCOME_UNKNOWN
 from stigmer_contract.conversation import (
     AnswerText,
     AnswerToolCall,

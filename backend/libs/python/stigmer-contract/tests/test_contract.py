@@ -115,6 +115,10 @@ EVENTS: list[events.Event] = [
         result=PAYLOAD,
         duration_seconds=0,
     ),
+    events.StepFinished(
+        kind="operation", key="summary.summarize", result=PAYLOAD, usage=events.Usage(requests=1)
+    ),
+    events.RequestChanged(turn=2, changed=["tools"]),
     events.ApprovalRequested(
         turn=1, call_id="c", tool="shell", arguments=PAYLOAD, expires_at=datetime(2026, 1, 1, tzinfo=UTC)
     ),

@@ -6,6 +6,7 @@ nothing of Temporal; `activities` calls it.
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
 from importlib.metadata import version
@@ -17,17 +18,21 @@ from pydantic_ai.usage import UsageLimits
 
 from agent_runner.agent_builder import build_agent
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused, stack_of
+from agent_runner.journal.bodies import Bodies
+from agent_runner.journal.budget import Budget, duration_exceeded
 from agent_runner.journal.conversation import messages_of
 from agent_runner.journal.durability import JournalDurability
+from agent_runner.journal.gate import StepGate
 from agent_runner.journal.recorded import RecordedSteps
-from agent_runner.journal.steps import StepGate, StepJournal, duration_exceeded
+from agent_runner.journal.steps import JournalParts, StepJournal
+from agent_runner.journal.surrogates import mend
+from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
 from agent_runner.models import ModelPool, ShownAnswers
 from agent_runner.secrets_in_use import SecretsInUse
-from agent_runner.server_client import ServerClient
+from agent_runner.server_client import LegClient, ServerClient
 from agent_runner.settings import RunnerSettings
-from agent_runner.toolsets import has_side_effects
 from agent_runner.tracing import Tracing, mark_leg_end
 from agent_runner.workspace import SessionWorkspace, open_named_directory, open_session_directory
 from stigmer_contract.api import LegGrant, StartLeg
@@ -47,8 +52,8 @@ from stigmer_isolation.launcher import CommandLauncher
 logger = logging.getLogger(__name__)
 
 RUNNER_VERSION: Final = version("stigmer-agent-runner")
-MAX_FRUITLESS_LEGS: Final = 5
-"""After so many runners died in a row without writing a step, going on would be a crash loop."""
+MAX_DEATHS: Final = 5
+"""After so many runners died in a row without writing anything, going on would be a crash loop."""
 HISTORY_READERS: Final = 8
 """How many earlier executions of a session are read at once."""
 
@@ -64,30 +69,29 @@ class StopReason(Enum):
     """Another attempt has the execution."""
     OVERDUE = auto()
     """`limits.duration` is over."""
+    LOG_REFUSES = auto()
+    """The log does not take what happened."""
+
+
+@dataclass(frozen=True)
+class LegParts:
+    """What all legs of a process share."""
+
+    settings: RunnerSettings
+    client: ServerClient
+    launcher: CommandLauncher
+    models: ModelPool
+    secrets: SecretsInUse
+    tracing: Tracing
 
 
 class LegRunner:
-    """What all legs of a process share."""
+    """The legs of a process."""
 
-    def __init__(
-        self,
-        settings: RunnerSettings,
-        client: ServerClient,
-        launcher: CommandLauncher,
-        models: ModelPool,
-        secrets: SecretsInUse,
-        tracing: Tracing,
-        *,
-        identity: str,
-    ) -> None:
+    def __init__(self, parts: LegParts, *, identity: str) -> None:
         """`identity` names the process to Temporal and in the log."""
-        self._tracing = tracing
+        self._parts = parts
         self._identity = identity
-        self._settings = settings
-        self._client = client
-        self._launcher = launcher
-        self._models = models
-        self._secrets = secrets
         self._legs: dict[str, Leg] = {}
         self._draining = False
 
@@ -116,7 +120,7 @@ class LegRunner:
         # Temporal gave the leg to this process again, so the one that is still here has been written off.
         self.stop(execution_id, StopReason.FALL_SILENT)
         try:
-            grant = await self._client.start_leg(
+            grant = await self._parts.client.start_leg(
                 execution_id,
                 StartLeg(runner=self._identity, runner_version=RUNNER_VERSION, log_format=LOG_FORMAT),
             )
@@ -124,9 +128,7 @@ class LegRunner:
             if refusal.code in (ErrorCode.EXECUTION_ENDED, ErrorCode.NOT_FOUND):
                 return LegOutcome.ENDED
             raise
-        leg = Leg(
-            grant, self._settings, self._client, self._launcher, self._models, self._secrets, self._tracing
-        )
+        leg = Leg(grant, self._parts)
         self._legs[execution_id] = leg
         if self._draining:
             leg.drain()
@@ -142,30 +144,18 @@ class LegRunner:
 class Leg:
     """One attempt at one execution."""
 
-    def __init__(
-        self,
-        grant: LegGrant,
-        settings: RunnerSettings,
-        client: ServerClient,
-        launcher: CommandLauncher,
-        models: ModelPool,
-        secrets: SecretsInUse,
-        tracing: Tracing,
-    ) -> None:
+    def __init__(self, grant: LegGrant, parts: LegParts) -> None:
         """Does nothing until `run`."""
-        self._tracing = tracing
         self._grant = grant
-        self._settings = settings
-        self._client = client.holding(grant)
-        self._launcher = launcher
-        self._models = models
-        self._secrets = secrets
+        self._parts = parts
+        self._client = LegClient(parts.client, grant)
         self._execution_id = grant.execution.execution_id
         self._recorded = RecordedSteps.from_events(grant.events)
+        self._deaths = self._recorded.deaths
         self._gate = StepGate()
         self._stop_reason: StopReason | None = None
         self._stopped = asyncio.Event()
-        self._steps: StepJournal | None = None
+        self._refusal: Exception | None = None
 
     def drain(self) -> None:
         """Finish the steps in hand, begin no other, and hand back."""
@@ -181,12 +171,11 @@ class Leg:
         """Work to the end, and write down how it came."""
         log_context = {"execution_id": self._execution_id, "attempt": self._grant.attempt}
         logger.info("leg started", extra=log_context)
-        with self._secrets.held(self._grant.secrets) as masker, self._tracing.leg(self._grant):
+        with self._parts.secrets.held(self._grant.secrets) as masker, self._parts.tracing.leg(self._grant):
             async with LogWriter(
                 self._client,
-                self._execution_id,
-                self._grant.attempt,
                 masker,
+                last_sequence=self._recorded.sequence,
                 on_cancel_requested=lambda: self.stop(StopReason.CANCEL),
                 on_failure=self._append_refused,
             ) as writer:
@@ -195,28 +184,47 @@ class Leg:
         return outcome
 
     async def _run_and_conclude(self, writer: LogWriter, masker: Masker) -> LegOutcome:
-        work = asyncio.create_task(self._work(writer, masker), name=f"agent {self._execution_id}")
+        limits = self._grant.spec.limits
+        journal = StepJournal(
+            JournalParts(
+                recorded=self._recorded,
+                log=writer,
+                bodies=Bodies(self._client),
+                gate=self._gate,
+                masker=masker,
+                budget=Budget(limits, self._recorded.usage),
+                limits=limits,
+            )
+        )
+        # Before anything is written: what had begun then, another runner began.
+        unexecuted = UnexecutedCalls(journal)
+        work = asyncio.create_task(self._work(journal, masker), name=f"agent {self._execution_id}")
         try:
             await self._wait_for_end(work)
         finally:
             await cancel_and_wait(work)
         if self._stop_reason is StopReason.FALL_SILENT:
             return LegOutcome.SUPERSEDED
-        reason, terminal = await self._conclusion(work)
-        mark_leg_end(reason, terminal)
-        writer.append(LegEnded(attempt=self._grant.attempt, reason=reason))
-        if terminal is not None:
-            writer.append(terminal)
         try:
+            reason, terminal = await self._conclusion(work, writer)
+            mark_leg_end(reason, terminal)
+            if isinstance(terminal, ExecutionFailed | ExecutionCancelled):
+                await unexecuted.settle(terminal)
+            writer.append(LegEnded(attempt=self._grant.attempt, reason=reason))
+            if terminal is not None:
+                writer.append(terminal)
             await writer.flush()
         except AttemptSuperseded:
             return LegOutcome.SUPERSEDED
         return LegOutcome.DRAINED if terminal is None else LegOutcome.ENDED
 
     def _append_refused(self, error: Exception) -> None:
-        if not isinstance(error, AttemptSuperseded):
-            logger.error("the log took no more events: %s", error, extra={"execution_id": self._execution_id})
-        self.stop(StopReason.FALL_SILENT)
+        if isinstance(error, AttemptSuperseded):
+            self.stop(StopReason.FALL_SILENT)
+            return
+        logger.error("the log took no more events: %s", error, extra={"execution_id": self._execution_id})
+        self._refusal = error
+        self.stop(StopReason.LOG_REFUSES)
 
     async def _wait_for_end(self, work: asyncio.Task[str]) -> None:
         """Return when the work is done, or has to be cancelled."""
@@ -242,40 +250,33 @@ class Leg:
 
     # --- the work -----------------------------------------------------------------------------
 
-    async def _work(self, writer: LogWriter, masker: Masker) -> str:
+    async def _work(self, journal: StepJournal, masker: Masker) -> str:
         """Run the agent; the journal makes it skip what is already done. Returns its final answer.
 
         Raises:
             ExecutionFailure: the execution cannot go on.
         """
         grant = self._grant
-        if self._recorded.fruitless_legs > MAX_FRUITLESS_LEGS:
+        if self._deaths > MAX_DEATHS:
             raise ExecutionFailure(
                 ErrorCode.RUNNER_LOST,
-                f"{MAX_FRUITLESS_LEGS} runners died one after the other without getting any further",
+                f"{MAX_DEATHS} runners died one after the other without getting any further",
                 "look at the runner's log and its memory limit, then start the execution again",
             )
         variables = self._command_variables()
         workspace = await asyncio.to_thread(self._open_workspace)
-        built = await self._models.build(grant.execution.model or grant.spec.model, self._client.load_blob)
-        self._steps = StepJournal(
-            recorded=self._recorded,
-            writer=writer,
-            client=self._client,
-            gate=self._gate,
-            masker=masker,
-            model_reference=built.reference,
-            limits=grant.spec.limits,
+        built = await self._parts.models.build(
+            grant.execution.model or grant.spec.model, self._client.load_blob
         )
         agent = build_agent(
             grant.execution.agent_name,
             grant.spec,
-            model=ShownAnswers(built.model, self._steps.show_answer),
-            settings=self._settings,
+            model=ShownAnswers(built.model, journal.show_answer),
+            settings=self._parts.settings,
             workspace=workspace,
-            durability=JournalDurability(self._steps, has_side_effects),
+            durability=JournalDurability(journal, built.reference),
             command_variables=variables,
-            further=self._tracing.capabilities,
+            further=self._parts.tracing.capabilities,
         )
         try:
             result = await agent.run(
@@ -286,7 +287,7 @@ class Leg:
         except AgentRunError as error:
             reason = f"the model's answers could not be used: {' '.join(str(error).split())}"
             failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, reason)
-            raise self._steps.failure or failure from error
+            raise journal.failure or failure from error
         return result.output
 
     def _command_variables(self) -> dict[str, str]:
@@ -305,15 +306,15 @@ class Leg:
         }
 
     def _open_workspace(self) -> SessionWorkspace:
-        own = open_session_directory(self._settings.sandbox_root_dir, self._grant.execution.session_id)
+        own = open_session_directory(self._parts.settings.sandbox_root_dir, self._grant.execution.session_id)
         network = self._grant.spec.network
         if self._grant.workspace is None:
-            return SessionWorkspace(own, launcher=self._launcher, network=network)
+            return SessionWorkspace(own, launcher=self._parts.launcher, network=network)
         # A person's own directory; dotfiles and caches of commands do not belong into it.
         session_id = self._grant.execution.session_id
-        named = open_named_directory(self._grant.workspace, session_id, self._settings)
+        named = open_named_directory(self._grant.workspace, session_id, self._parts.settings)
         return SessionWorkspace(
-            named.path, launcher=self._launcher, home=own, network=network, identity=named.identity
+            named.path, launcher=self._parts.launcher, home=own, network=network, identity=named.identity
         )
 
     async def _history(self) -> list[ModelMessage]:
@@ -330,25 +331,38 @@ class Leg:
 
     # --- the end ------------------------------------------------------------------------------
 
-    async def _conclusion(self, work: asyncio.Task[str]) -> tuple[LegEndReason, TerminalEvent | None]:
+    async def _conclusion(
+        self, work: asyncio.Task[str], writer: LogWriter
+    ) -> tuple[LegEndReason, TerminalEvent | None]:
         """Why the leg ended, and how the execution did; None where it goes on in another leg."""
+        if self._stop_reason is StopReason.LOG_REFUSES:
+            writer.begin_again()
+            return LegEndReason.FAILED, self._failed(self._unwritable(writer.last_sequence), writer)
         if not work.cancelled():
             error = work.exception()
             if error is None:
-                output = await self._client.store_payload(work.result())
+                output = await self._client.store_payload(mend(work.result()))
                 return LegEndReason.COMPLETED, ExecutionCompleted(output=output)
-            return LegEndReason.FAILED, self._failed(error)
+            return LegEndReason.FAILED, self._failed(error, writer)
         match self._stop_reason:
             case StopReason.CANCEL:
                 return LegEndReason.CANCELLED, ExecutionCancelled()
             case StopReason.OVERDUE:
-                return LegEndReason.FAILED, self._failed(duration_exceeded(self._grant.spec.limits))
+                overdue = duration_exceeded(self._grant.spec.limits)
+                return LegEndReason.FAILED, self._failed(overdue, writer)
             case _:
                 return LegEndReason.DRAINED, None
 
-    def _failed(self, error: BaseException) -> ExecutionFailed:
+    def _unwritable(self, last_sequence: int) -> ExecutionFailure:
+        return ExecutionFailure(
+            ErrorCode.EVENT_UNWRITABLE,
+            f"what happened after event {last_sequence} could not be written into the log: {self._refusal}",
+            "look for the execution's id in the logs of server and runner",
+        )
+
+    def _failed(self, error: BaseException, writer: LogWriter) -> ExecutionFailed:
         if isinstance(error, ExecutionFailure):
-            return ExecutionFailed(code=error.code, message=error.message, hint=error.hint)
+            return ExecutionFailed(code=error.code, message=mend(error.message), hint=error.hint)
         logger.error(
             "the agent's run failed unexpectedly:\n%s",
             stack_of(error),
@@ -356,7 +370,9 @@ class Leg:
         )
         return ExecutionFailed(
             code=ErrorCode.INTERNAL,
-            message=f"the runner failed unexpectedly: {type(error).__name__}",
+            message=(
+                f"the runner failed unexpectedly after event {writer.last_sequence}: {type(error).__name__}"
+            ),
             hint="look for the execution's id in the runner's log",
         )
 

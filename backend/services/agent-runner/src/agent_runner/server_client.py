@@ -5,12 +5,11 @@ caller gives up (is cancelled): appends carry an id, which makes the repetition 
 """
 
 import asyncio
-import copy
 import hashlib
 import logging
 import random
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final
 from uuid import uuid4
 
 import aiohttp
@@ -19,12 +18,10 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from agent_runner.errors import AttemptSuperseded, ServerRefused
 from stigmer_contract.api import (
     LEASE_HEADER,
-    AppendEvents,
     AppendResult,
     LegGrant,
     Page,
     Problem,
-    PublishLiveEvents,
     StartLeg,
 )
 from stigmer_contract.error_codes import ErrorCode
@@ -32,9 +29,7 @@ from stigmer_contract.events import (
     INLINE_PAYLOAD_MAX_BYTES,
     LOG_FORMAT,
     BlobPayload,
-    Event,
     InlinePayload,
-    LiveEvent,
     Payload,
     RecordedEvent,
 )
@@ -67,7 +62,6 @@ class ServerClient:
     def __init__(self, endpoint: str, token: str) -> None:
         """`endpoint` is a base URL such as `http://localhost:7234`."""
         self._endpoint = endpoint
-        self._lease_headers: dict[str, str] = {}
         self._http = aiohttp.ClientSession(
             base_url=endpoint,
             headers={"Authorization": f"Bearer {token}"},
@@ -76,12 +70,6 @@ class ServerClient:
             # The server is ours and near; a proxy set for the models is not meant for it.
             trust_env=False,
         )
-
-    def holding(self, grant: LegGrant) -> Self:
-        """The same client for the calls of a leg, which carry its lease."""
-        client = copy.copy(self)
-        client._lease_headers = {LEASE_HEADER: grant.lease}
-        return client
 
     async def close(self) -> None:
         """Close the pool. Nothing may be called afterwards."""
@@ -106,74 +94,19 @@ class ServerClient:
         answer = await self._post(f"/v1/executions/{execution_id}/legs", request)
         return LegGrant.model_validate_json(answer)
 
-    async def append(self, execution_id: str, attempt: int, events: Sequence[Event]) -> AppendResult:
-        """Append to the log, exactly once, however often it has to be tried.
+    async def publish(self, path: str, body: bytes, headers: dict[str, str]) -> None:
+        """Make a call that is best effort: nothing is lost where the server is away.
 
         Raises:
-            AttemptSuperseded: another attempt holds the execution, or it has ended.
+            aiohttp.ClientError, TimeoutError: it got no answer.
         """
-        request = AppendEvents(
-            attempt=attempt, append_id=uuid4().hex, log_format=LOG_FORMAT, events=list(events)
-        )
-        answer = await self._post(f"/v1/executions/{execution_id}/events", request)
-        return AppendResult.model_validate_json(answer)
-
-    async def publish(self, execution_id: str, attempt: int, events: Sequence[LiveEvent]) -> None:
-        """Show to whoever watches. Best effort: what nobody could be shown is dropped."""
-        body = PublishLiveEvents(attempt=attempt, events=list(events)).model_dump_json()
-        path = f"/v1/executions/{execution_id}/live"
-        try:
-            async with self._http.post(
-                path, data=body, headers=_JSON_BODY | self._lease_headers, timeout=_SHORT
-            ):
-                return
-        except (aiohttp.ClientError, TimeoutError) as error:
-            logger.debug(
-                "live events dropped: %s", type(error).__name__, extra={"execution_id": execution_id}
-            )
-
-    async def list_events(self, execution_id: str) -> list[RecordedEvent]:
-        """The whole log of an execution, ascending by sequence."""
-        events: list[RecordedEvent] = []
-        while True:
-            answer = await self._request(
-                "GET",
-                f"/v1/executions/{execution_id}/events",
-                params={"after": events[-1].sequence if events else 0, "limit": _EVENT_PAGE_SIZE},
-                headers={"Accept": "application/json"},
-            )
-            page = _EVENT_PAGE.validate_json(answer)
-            events.extend(page.items)
-            if not page.items or page.next_cursor is None:
-                return events
-
-    async def load_blob(self, sha256: str) -> bytes:
-        """The blob's bytes.
-
-        Raises:
-            ServerRefused: there is no such blob.
-        """
-        return await self._request("GET", f"/v1/blobs/{sha256}")
-
-    async def store_payload(self, value: JsonValue) -> Payload:
-        """Wrap a JSON value for the log: inline, or as a blob where it is large."""
-        text = _JSON.dump_json(value)
-        if len(text) <= INLINE_PAYLOAD_MAX_BYTES:
-            return InlinePayload(value=value)
-        sha256 = hashlib.sha256(text).hexdigest()
-        await self._request("PUT", f"/v1/blobs/{sha256}", content=text)
-        return BlobPayload(sha256=sha256, size_bytes=len(text))
-
-    async def load_payload(self, payload: Payload) -> JsonValue:
-        """The value that `store_payload` wrapped."""
-        if isinstance(payload, InlinePayload):
-            return payload.value
-        return _JSON.validate_json(await self.load_blob(payload.sha256))
+        async with self._http.post(path, data=body, headers=_JSON_BODY | headers, timeout=_SHORT):
+            return
 
     async def _post(self, path: str, body: BaseModel) -> bytes:
-        return await self._request("POST", path, content=body.model_dump_json().encode(), headers=_JSON_BODY)
+        return await self.request("POST", path, content=body.model_dump_json().encode(), headers=_JSON_BODY)
 
-    async def _request(
+    async def request(
         self,
         method: str,
         path: str,
@@ -182,13 +115,16 @@ class ServerClient:
         params: dict[str, int] | None = None,
         headers: dict[str, str] | None = None,
     ) -> bytes:
-        """Make the call until there is an answer; the server being away is no reason to lose a leg."""
+        """Make the call until there is an answer; the server being away is no reason to lose a leg.
+
+        Raises:
+            ServerRefused: the server answered, and refused.
+        """
         delay = RETRY_FIRST_DELAY_SECONDS
-        sent_headers = (headers or {}) | self._lease_headers
         while True:
             try:
                 async with self._http.request(
-                    method, path, data=content, params=params, headers=sent_headers
+                    method, path, data=content, params=params, headers=headers
                 ) as response:
                     body = await response.read()
                     if response.ok:
@@ -202,6 +138,81 @@ class ServerClient:
             logger.warning("the server %s to %s %s; trying again in %.2g s", problem, method, path, delay)
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             delay = min(delay * 2, RETRY_MAX_DELAY_SECONDS)
+
+
+class LegClient:
+    """The calls of one leg, which carry its attempt and its lease."""
+
+    def __init__(self, server: ServerClient, grant: LegGrant) -> None:
+        self._server = server
+        self._execution = f"/v1/executions/{grant.execution.execution_id}"
+        self._attempt = grant.attempt
+        self._lease = {LEASE_HEADER: grant.lease}
+
+    async def append(self, events: Sequence[bytes]) -> AppendResult:
+        """Append events to the log, exactly once, however often it has to be tried. Each is JSON of its own.
+
+        Raises:
+            AttemptSuperseded: another attempt holds the execution, or it has ended.
+            ServerRefused: the log does not take them.
+        """
+        body = b'{"attempt":%d,"append_id":"%s","log_format":%d,"events":[%s]}' % (
+            self._attempt,
+            uuid4().hex.encode(),
+            LOG_FORMAT,
+            b",".join(events),
+        )
+        headers = _JSON_BODY | self._lease
+        answer = await self._server.request(
+            "POST", f"{self._execution}/events", content=body, headers=headers
+        )
+        return AppendResult.model_validate_json(answer)
+
+    async def publish(self, events: Sequence[bytes]) -> None:
+        """Show events to whoever watches. Best effort: what nobody could be shown is dropped."""
+        body = b'{"attempt":%d,"events":[%s]}' % (self._attempt, b",".join(events))
+        try:
+            await self._server.publish(f"{self._execution}/live", body, self._lease)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            logger.debug("live events dropped: %s", type(error).__name__, extra={"path": self._execution})
+
+    async def list_events(self, execution_id: str) -> list[RecordedEvent]:
+        """The whole log of an execution of the leg's session, ascending by sequence."""
+        events: list[RecordedEvent] = []
+        while True:
+            answer = await self._server.request(
+                "GET",
+                f"/v1/executions/{execution_id}/events",
+                params={"after": events[-1].sequence if events else 0, "limit": _EVENT_PAGE_SIZE},
+                headers={"Accept": "application/json"} | self._lease,
+            )
+            page = _EVENT_PAGE.validate_json(answer)
+            events.extend(page.items)
+            if not page.items or page.next_cursor is None:
+                return events
+
+    async def load_blob(self, sha256: str) -> bytes:
+        """The blob's bytes.
+
+        Raises:
+            ServerRefused: there is no such blob.
+        """
+        return await self._server.request("GET", f"/v1/blobs/{sha256}", headers=self._lease)
+
+    async def store_payload(self, value: JsonValue) -> Payload:
+        """Wrap a JSON value for the log: inline, or as a blob where it is large."""
+        text = _JSON.dump_json(value)
+        if len(text) <= INLINE_PAYLOAD_MAX_BYTES:
+            return InlinePayload(value=value)
+        sha256 = hashlib.sha256(text).hexdigest()
+        await self._server.request("PUT", f"/v1/blobs/{sha256}", content=text, headers=self._lease)
+        return BlobPayload(sha256=sha256, size_bytes=len(text))
+
+    async def load_payload(self, payload: Payload) -> JsonValue:
+        """The value that `store_payload` wrapped."""
+        if isinstance(payload, InlinePayload):
+            return payload.value
+        return _JSON.validate_json(await self.load_blob(payload.sha256))
 
 
 def _asked_delay(retry_after: str) -> float:

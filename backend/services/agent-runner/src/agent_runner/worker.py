@@ -27,7 +27,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
 from agent_runner.commands import open_commands
 from agent_runner.health import HealthServer
-from agent_runner.leg import RUNNER_VERSION, LegRunner
+from agent_runner.leg import RUNNER_VERSION, LegParts, LegRunner
 from agent_runner.models import ModelPool
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
@@ -71,9 +71,15 @@ async def run_worker(
         # Containers on one host's network share the host's name and number their processes alike.
         identity = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
         tracing = open_tracing(settings, RUNNER_VERSION, secrets_in_use.mask)
-        legs = LegRunner(
-            settings, server, commands.launcher, models, secrets_in_use, tracing, identity=identity
+        parts = LegParts(
+            settings=settings,
+            client=server,
+            launcher=commands.launcher,
+            models=models,
+            secrets=secrets_in_use,
+            tracing=tracing,
         )
+        legs = LegRunner(parts, identity=identity)
         runner = _Runner(settings, server, legs, identity)
         await resources.enter_async_context(
             HealthServer(

@@ -25,6 +25,8 @@ from stigmer_contract.events import (
     MessageReceived,
     ModelResponded,
     Payload,
+    RequestChanged,
+    StepFinished,
     ToolFinished,
     ToolStarted,
     Usage,
@@ -168,6 +170,8 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             return _move(state, event, ExecutionPhase.IN_PROGRESS)
         case ModelResponded(usage=usage):
             return replace(state, usage=state.usage + usage)
+        case StepFinished(usage=usage):
+            return state if usage is None else replace(state, usage=state.usage + usage)
         case ExecutionCompleted(output=output):
             state = _move(state, event, ExecutionPhase.COMPLETED)
             return replace(state, output=output, ended_at=recorded_at)
@@ -178,7 +182,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
         case ExecutionCancelled():
             state = _move(state, event, ExecutionPhase.CANCELLED)
             return replace(state, ended_at=recorded_at)
-        case LegEnded() | ToolStarted() | ToolFinished() | MessageReceived():
+        case LegEnded() | ToolStarted() | ToolFinished() | RequestChanged() | MessageReceived():
             return state
         case _:
             assert_never(event)

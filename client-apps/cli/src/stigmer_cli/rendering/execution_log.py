@@ -59,6 +59,10 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             ending = describe_ending(event, load_payload(event.result))
             detail = f": {ending.detail}" if ending.detail else ""
             return f"{ending.mark} {event.tool} in {format_seconds(event.duration_seconds)}{detail}"
+        case contract.StepFinished():
+            return f"{event.kind} {event.key} in {format_seconds(event.duration_seconds)}"
+        case contract.RequestChanged():
+            return f"from turn {event.turn} on the model is asked with other {' and '.join(event.changed)}"
         case contract.ApprovalRequested():
             call = describe_call(event.tool, load_payload(event.arguments))
             return f"waiting for approval: {call}"

@@ -35,6 +35,11 @@ class ErrorCode(StrEnum):
     """The manifest names a secret that the server does not have, or cannot decrypt."""
     RUNNER_LOST = "runner_lost"
     """Runner after runner died in the same step; going on would be a crash loop."""
+    REPLAY_DIVERGED = "replay_diverged"
+    """The log holds a result for this step, but of something else than is now asked; the message shows the
+    difference."""
+    EVENT_UNWRITABLE = "event_unwritable"
+    """Something that happened could not be written into the log; the message says what, and where."""
     WORKFLOW_LOST = "workflow_lost"
     """Temporal no longer has the workflow, so nobody would ever finish the execution."""
     WORKSPACE_UNAVAILABLE = "workspace_unavailable"

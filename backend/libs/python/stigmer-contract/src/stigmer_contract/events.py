@@ -32,6 +32,8 @@ LOG_FORMAT = 2
 
 INLINE_PAYLOAD_MAX_BYTES = 64 * 1024
 """A payload whose JSON is larger than this goes to the blob store; the log holds the reference."""
+ASKED_TEXT_CHARACTERS = 200
+"""How much of a request's part is kept to show a difference by."""
 
 
 class _Frozen(BaseModel):
@@ -130,12 +132,42 @@ class LegEnded(_Frozen):
     reason: LegEndReason
 
 
+class AskedPart(_Frozen):
+    """One part of what was new in a request since the agent's last one, told apart by its digest."""
+
+    part: str
+    """What it is: `user-prompt`, `tool-return`, `text`, `tool-call`, …"""
+    digest: str
+    """The first 16 hexadecimal digits of a SHA-256 over its words; no times, no ids of runs."""
+    text: str | None = None
+    """How it begins, where it stands in no other event: at most `ASKED_TEXT_CHARACTERS`."""
+
+
+class Asked(_Frozen):
+    """Fingerprint of a request: a recorded answer is played only to who asks the same."""
+
+    parts: list[AskedPart]
+    """What the request said that the agent's last one had not."""
+    conversation: str
+    """Digest over the parts of all of the agent's requests so far."""
+    tools: str
+    """Digest of the tools that the model was offered."""
+    instructions: str
+    """Digest of the agent's instructions."""
+    settings: str
+    """Digest of the model's settings."""
+
+
 class ModelResponded(_Frozen):
     """One complete model answer. It is paid for, so it is never asked for again."""
 
     type: Literal["model.responded"] = "model.responded"
+    agent_path: str = ""
+    """Which agent asked: empty for the execution's own, else call and name of each agent on the way."""
     turn: int = Field(ge=1)
-    """1 for the execution's first answer."""
+    """1 for the agent's first answer."""
+    nth: int = Field(default=1, ge=1)
+    """Which request of that turn; more than 1 where the first was handed in and collected later."""
     model: str
     """`provider:name` that answered."""
     response: Payload
@@ -144,14 +176,22 @@ class ModelResponded(_Frozen):
     retries: int = 0
     """How often the request failed before this answer came."""
     duration_seconds: float = Field(ge=0)
+    asked: Asked | None = None
+    """What was asked; None in logs of 0.1.0."""
 
 
 class ToolStarted(_Frozen):
     """A tool is about to run. With side effects: written down before it runs (write-ahead)."""
 
     type: Literal["tool.started"] = "tool.started"
+    agent_path: str = ""
+    """Whose call it is, as in `model.responded`."""
     turn: int = Field(ge=1)
     call_id: str
+    nth: int = Field(default=1, ge=1)
+    """Which call of that id in that turn."""
+    toolset: str = ""
+    """The toolset that has the tool; empty in logs of 0.1.0."""
     tool: str
     arguments: Payload
     """A JSON object."""
@@ -160,16 +200,52 @@ class ToolStarted(_Frozen):
 
 
 class ToolFinished(_Frozen):
-    """A tool call's result, as the model will be told."""
+    """How a tool call ended, and its result as the model is told. Each call of each answer gets one."""
 
     type: Literal["tool.finished"] = "tool.finished"
+    agent_path: str = ""
+    """Whose call it is, as in `model.responded`."""
     turn: int = Field(ge=1)
     call_id: str
+    nth: int = Field(default=1, ge=1)
+    """Which call of that id in that turn."""
+    toolset: str = ""
+    """The toolset that has the tool; empty where there is none of that name, and in logs of 0.1.0."""
     tool: str
     outcome: ToolOutcome
     result: Payload
     """What the model is told: a `ToolResult`."""
     duration_seconds: float = Field(ge=0)
+
+
+class StepFinished(_Frozen):
+    """The result of any other step: it is in the log, so the step is not done again."""
+
+    type: Literal["step.finished"] = "step.finished"
+    agent_path: str = ""
+    """Whose step it is, as in `model.responded`."""
+    kind: str
+    """What kind of step: `tools.listed`, `operation`, `message`, `input`, `submitted`, or one that is new."""
+    key: str
+    """Which of that kind: the toolset's id, the operation's name, the turn, …"""
+    nth: int = Field(default=1, ge=1)
+    """Which step of that kind and key, by the same agent."""
+    digest: str | None = None
+    """Of the arguments, or of the list that came; as in `AskedPart`."""
+    result: Payload | None = None
+    """None where it is that of the agent's last step of that kind, key and digest."""
+    usage: Usage | None = None
+    """What it was paid for; None where it asked no model."""
+    duration_seconds: float = Field(default=0, ge=0)
+
+
+class RequestChanged(_Frozen):
+    """A later version asks otherwise. Recorded answers hold; this is how it asks from this turn on."""
+
+    type: Literal["request.changed"] = "request.changed"
+    agent_path: str = ""
+    turn: int = Field(ge=1)
+    changed: list[Literal["tools", "instructions", "settings"]]
 
 
 class ApprovalRequested(_Frozen):
@@ -233,6 +309,8 @@ Event = Annotated[
     | ModelResponded
     | ToolStarted
     | ToolFinished
+    | StepFinished
+    | RequestChanged
     | ApprovalRequested
     | ApprovalResolved
     | MessageReceived

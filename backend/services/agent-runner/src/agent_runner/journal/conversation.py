@@ -13,7 +13,7 @@ from pydantic import JsonValue, TypeAdapter
 from pydantic_ai.messages import ModelMessage
 
 from agent_runner.journal.bodies import response_of
-from agent_runner.journal.steps import OUTCOME_UNKNOWN
+from agent_runner.journal.results import OUTCOME_UNKNOWN
 from stigmer_contract.conversation import (
     ModelAnswer,
     TextContent,
@@ -45,6 +45,9 @@ async def messages_of(events: Sequence[RecordedEvent], load: LoadPayload) -> lis
     started: set[tuple[int, str]] = set()
     for recorded in events:
         event = recorded.event
+        # What agents below the execution's own said to each other is no part of the conversation.
+        if getattr(event, "agent_path", ""):
+            continue
         if isinstance(event, ToolStarted) and event.side_effects:
             started.add((event.turn, event.call_id))
         elif isinstance(event, ToolFinished):
@@ -60,7 +63,7 @@ async def messages_of(events: Sequence[RecordedEvent], load: LoadPayload) -> lis
                 "timestamp": recorded.recorded_at.isoformat(),
             }
             messages.append({"kind": "request", "parts": [prompt]})
-        elif isinstance(event, ModelResponded):
+        elif isinstance(event, ModelResponded) and not event.agent_path:
             answer = ModelAnswer.model_validate(await load(event.response))
             messages.append(response_of(answer))
             parts: list[JsonValue] = []

@@ -1,47 +1,74 @@
 """Hangs the journal into pydantic-ai through its public extension point for durable execution.
 
 Written against `pydantic_ai.durable_exec` 2.62. Which step is done and which is looked up is decided in
-`steps`; here it is only recognised what pydantic-ai is about to do.
+`steps` and beside it; here it is only recognised what pydantic-ai is about to do. Its union of operations
+grows in minor releases: what is not recognised is journalled as an operation, and so never done twice.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, Literal, cast
 
 from pydantic import JsonValue
 from pydantic_ai.agent import AbstractAgent
-from pydantic_ai.capabilities import AbstractCapability, CombinedCapability
+from pydantic_ai.capabilities import AbstractCapability, CombinedCapability, WrapToolExecuteHandler
 from pydantic_ai.durable_exec import (
     JSON_CODEC,
     BaseDurabilityCapability,
+    CapabilityOperationId,
     DurabilityEngineSpec,
     DurableOperationId,
+    EventStreamHandlerId,
     JournalCallableOperationBackend,
-    ModelCompactMessagesId,
     ModelRequestId,
     RoleBasedOperationConfig,
     ToolsetCallToolId,
+    ToolsetGetToolsId,
+    WorkspaceCall,
 )
-from pydantic_ai.tools import RunContext
+from pydantic_ai.messages import ToolCallPart
+from pydantic_ai.tools import RunContext, ToolDefinition
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 
-from agent_runner.journal.steps import StepJournal, ToolCall
+from agent_runner.journal.fingerprints import Request, digest_of_arguments
+from agent_runner.journal.kinds import OPERATION, TOOLS_LISTED
+from agent_runner.journal.model_steps import ModelSteps
+from agent_runner.journal.results import dump_error, dump_return, play
+from agent_runner.journal.steps import StepJournal
+from agent_runner.journal.tool_steps import ToolCall, ToolSteps
+from agent_runner.toolsets import OrderedToolset, ToolFacts, facts_of
 
-SideEffects = Callable[[str | None, str], bool]
-"""Whether a tool changes anything, by the id of its toolset and its name."""
+REPEATED: Final = {
+    "event stream handler": "shows what happens to whoever watches this leg; nothing follows from it",
+    "workspace ensure": "opens the session's directory in this process, which each leg has to do anew",
+}
+"""The operations that are done again by each leg, and why. All others are journalled."""
+
+_Body = Callable[[], Awaitable[JsonValue]]
 
 
 class _JournalBackend(JournalCallableOperationBackend[None]):
-    """Sends each durable operation of the agent to the journal, or straight on where it needs none."""
+    """Sends each durable operation of an agent to the journal."""
 
     def __init__(
-        self, steps: StepJournal, has_side_effects: SideEffects, *, agent_name: str, model_id: str | None
+        self,
+        steps: StepJournal,
+        models: ModelSteps,
+        tools: ToolSteps,
+        *,
+        agent_name: str,
+        model_id: str | None,
     ) -> None:
         super().__init__(
             agent_name=agent_name,
             default_model_id=model_id,
-            config=RoleBasedOperationConfig[None](model=None, event=None, capability=None, tool=None),
+            config=RoleBasedOperationConfig[None](
+                model=None, event=None, capability=None, tool=None, resolve_tool=_inline_if_it_runs_agents
+            ),
         )
         self._steps = steps
-        self._has_side_effects = has_side_effects
+        self._models = models
+        self._tools = tools
+        self._agent_name = agent_name
 
     async def execute(
         self,
@@ -52,28 +79,41 @@ class _JournalBackend(JournalCallableOperationBackend[None]):
         cache_key: tuple[object, ...],
         config: None,
     ) -> object:
+        if _is_repeated(operation_id, cache_key):
+            return await body()
+        do = cast("_Body", body)
+        context = _run_context(cache_key)
+        run_id = cache_key[-1] if context is None and cache_key else context and context.run_id
+        scope = self._steps.scopes.of(run_id if isinstance(run_id, str) else None, self._agent_name)
         match operation_id:
-            case ModelRequestId() | ModelCompactMessagesId():
-                return await self._steps.model_step(cast("Callable[[], Awaitable[JsonValue]]", body))
-            case ToolsetCallToolId():
-                # The key's shape is that of `_FunctionCallToolCacheIdentity`: name, arguments, context, tool.
-                tool, arguments, context = cache_key[:3]
-                assert isinstance(tool, str)
-                assert isinstance(context, RunContext)
-                call = ToolCall(
-                    call_id=context.tool_call_id or f"{tool}-without-id",
-                    tool=tool,
-                    arguments=cast("dict[str, Any]", arguments),
-                    side_effects=self._has_side_effects(operation_id.toolset_id, tool),
+            case ModelRequestId():
+                # The key's shape is that of `_ModelRequestCacheIdentity`.
+                _, messages, settings, parameters, _ = cast("tuple[Any, ...]", cache_key)
+                assert context is not None
+                return await self._models.answer(
+                    scope, context.run_step, Request(messages, settings, parameters), do
                 )
-                return await self._steps.tool_step(call, cast("Callable[[], Awaitable[JsonValue]]", body))
+            case ToolsetCallToolId(toolset_id=toolset):
+                # Here it is that of `_FunctionCallToolCacheIdentity`: name, arguments, context, tool.
+                tool_name, arguments, _, tool = cast("tuple[Any, ...]", cache_key)
+                assert context is not None
+                call = _call(context, tool_name, toolset, arguments, _facts(tool))
+                return await self._tools.result(scope, call, do)
+            case ToolsetGetToolsId(toolset_id=toolset):
+                return await self._steps.step(scope, TOOLS_LISTED, toolset, do)
             case _:
-                # Discovery, argument checks, events and the workspace's `ensure` change nothing: done again.
-                return await body()
+                arguments = [each for each in cache_key if each is not context and each != run_id]
+                # Without the agent's name, which stands in its path.
+                key = name.removeprefix(f"{self._agent_name}__")
+                digest = digest_of_arguments(arguments)
+                return await self._steps.step(scope, OPERATION, key, do, digest=digest)
 
 
 class JournalDurability(BaseDurabilityCapability[None]):
-    """Makes an agent's run replay from, and append to, one execution's journal. One instance per leg."""
+    """Makes an agent's runs replay from, and append to, one execution's journal.
+
+    One instance per leg; agents that tools run get it, too, and each of their runs is known by its path.
+    """
 
     engine_spec: ClassVar[DurabilityEngineSpec] = DurabilityEngineSpec(
         engine_name="Stigmer",
@@ -85,11 +125,12 @@ class JournalDurability(BaseDurabilityCapability[None]):
         unsupported_runtime_toolset_kinds=frozenset({"dynamic"}),
     )
 
-    def __init__(self, steps: StepJournal, has_side_effects: SideEffects) -> None:
-        """`has_side_effects` tells which tools are written down before they run."""
+    def __init__(self, steps: StepJournal, model_reference: str) -> None:
+        """`model_reference` is `provider:name` of the agent's model, for the log."""
         super().__init__()
         self._steps = steps
-        self._has_side_effects = has_side_effects
+        self._models = ModelSteps(steps, model_reference)
+        self._tools = ToolSteps(steps)
 
     def for_agent(self, agent: AbstractAgent[None, Any]) -> AbstractCapability[None]:
         """Bind to the agent, without the companion that makes a workspace first: a session's is there."""
@@ -106,5 +147,85 @@ class JournalDurability(BaseDurabilityCapability[None]):
     def get_durable_operation_backend(self) -> _JournalBackend:
         """The journal, under the bound agent's name."""
         return _JournalBackend(
-            self._steps, self._has_side_effects, agent_name=self.name, model_id=self.default_model_id
+            self._steps, self._models, self._tools, agent_name=self.name, model_id=self.default_model_id
         )
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[None]) -> AbstractToolset[None] | None:
+        """The agent's tools as steps, in their order."""
+        return OrderedToolset(super().get_wrapper_toolset(toolset) or toolset)
+
+    async def before_run(self, ctx: RunContext[None]) -> None:
+        """Name the run, in the order in which runs begin."""
+        await super().before_run(ctx)
+        self._steps.scopes.of(ctx.run_id, self.name)
+
+    async def wrap_tool_execute(
+        self,
+        ctx: RunContext[None],
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,
+        args: dict[str, Any],
+        handler: WrapToolExecuteHandler,
+    ) -> Any:
+        """Write down around it a call that runs agents: it is no durable unit, or pydantic-ai would run
+        what they do as parts of one, and not as steps."""
+        facts = facts_of(tool_def)
+        if not facts.runs_agents:
+            return await handler(args)
+
+        async def run() -> JsonValue:
+            try:
+                return dump_return(await handler(args))
+            except Exception as error:
+                if (told := dump_error(error)) is None:
+                    raise
+                return told
+
+        scope = self._steps.scopes.of(ctx.run_id, self.name)
+        step = _call(ctx, call.tool_name, tool_def.toolset_id or "", args, facts)
+        return play(await self._tools.result(scope, step, run))
+
+
+def _run_context(cache_key: tuple[object, ...]) -> RunContext[Any] | None:
+    for each in cache_key:
+        if isinstance(each, RunContext):
+            return cast("RunContext[Any]", each)
+    return None
+
+
+def _is_repeated(operation_id: DurableOperationId, cache_key: tuple[object, ...]) -> bool:
+    """Whether the operation is one of `REPEATED`."""
+    match operation_id:
+        case EventStreamHandlerId():
+            return True
+        case CapabilityOperationId(capability_id="workspace", operation="call"):
+            return any(isinstance(each, WorkspaceCall) and each.method == "ensure" for each in cache_key)
+        case _:
+            return False
+
+
+def _inline_if_it_runs_agents(
+    operation_id: DurableOperationId, tool: object | None, tool_name: str
+) -> Literal[False] | None:
+    """pydantic-ai's configuration of a tool; False: its calls are no durable units."""
+    is_call = isinstance(operation_id, ToolsetCallToolId)
+    return False if is_call and _facts(tool).runs_agents else None
+
+
+def _facts(tool: object) -> ToolFacts:
+    """What the toolset says of a tool that comes from pydantic-ai."""
+    match tool:
+        case ToolsetTool():
+            return facts_of(cast("ToolsetTool[None]", tool).tool_def)
+        case ToolDefinition():
+            return facts_of(tool)
+        case _:
+            return ToolFacts(side_effects=True)
+
+
+def _call(
+    context: RunContext[Any], tool: str, toolset: str, arguments: dict[str, Any], facts: ToolFacts
+) -> ToolCall:
+    call_id = context.tool_call_id or f"{tool}-without-id"
+    return ToolCall(call_id=call_id, tool=tool, toolset=toolset, arguments=arguments, facts=facts)

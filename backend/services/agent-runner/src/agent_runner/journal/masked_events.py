@@ -1,6 +1,15 @@
-"""Takes secrets out of one leg's events, live pieces included, before they leave the process."""
+"""Takes secrets out of one leg's events, live pieces included, before they leave the process.
 
-from pydantic import BaseModel
+Every text of an event is masked, whatever its field is called; only closed sets and digests are not.
+"""
+
+import functools
+import types
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+
+from pydantic import BaseModel, JsonValue
 
 from agent_runner.masking import MaskedStream, Masker
 from stigmer_contract.events import (
@@ -13,9 +22,6 @@ from stigmer_contract.events import (
     ToolFinished,
     ToolOutput,
 )
-
-_TEXTS = ("message", "hint", "reason")
-"""Fields in which an event holds free text of its own."""
 
 
 class EventMask:
@@ -56,22 +62,61 @@ class EventMask:
 
     def mask(self, event: Event) -> Event:
         """The event without secrets. What went to the blob store was masked before."""
-        if self._masker.is_empty:
-            return event
-        changes = {
-            name: masked
-            for name in type(event).model_fields
-            if (masked := self._mask_field(event, name)) is not None
-        }
-        return event.model_copy(update=changes) if changes else event
-
-    def _mask_field(self, event: BaseModel, name: str) -> object:
-        value: object = getattr(event, name)
-        if isinstance(value, InlinePayload):
-            masked = self._masker.mask_json(value.value)
-            return None if masked == value.value else InlinePayload(value=masked)
-        return self._masker.mask(value) if name in _TEXTS and isinstance(value, str) else None
+        return event if self._masker.is_empty else cast("Event", mask_texts(event, self._masker))
 
     def _drop_answer(self, turn: int) -> None:
         for key in [key for key in self._streams if isinstance(key, ModelDelta) and key.turn == turn]:
             del self._streams[key]
+
+
+def mask_texts(model: BaseModel, masker: Masker) -> BaseModel:
+    """The model with every text in it masked, but those of closed sets and of a fixed form."""
+    changes: dict[str, object] = {}
+    for name in _text_fields(type(model)):
+        value: object = getattr(model, name)
+        masked = _masked(value, masker)
+        if masked != value:
+            changes[name] = masked
+    return model.model_copy(update=changes) if changes else model
+
+
+def _masked(value: object, masker: Masker) -> object:
+    match value:
+        case Enum():
+            return value
+        case str():
+            return masker.mask(value)
+        case InlinePayload():
+            masked = masker.mask_json(value.value)
+            return value if masked == value.value else InlinePayload(value=masked)
+        case BaseModel():
+            return mask_texts(value, masker)
+        case list() | tuple():
+            return [_masked(item, masker) for item in cast("list[object]", value)]
+        case Mapping():
+            return masker.mask_json(cast("JsonValue", value))
+        case _:
+            return value
+
+
+@functools.cache
+def _text_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    """The fields that may hold texts of anybody's making."""
+    return tuple(
+        name
+        for name, field in model.model_fields.items()
+        if _may_hold_text(field.annotation) and not any(hasattr(each, "pattern") for each in field.metadata)
+    )
+
+
+def _may_hold_text(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return False
+    if origin is Annotated:
+        return _may_hold_text(get_args(annotation)[0])
+    if origin in (Union, types.UnionType, list, tuple, dict):
+        return any(map(_may_hold_text, get_args(annotation)))
+    if not isinstance(annotation, type):
+        return True  # JSON, or a form that is not known here
+    return issubclass(annotation, BaseModel | str) and not issubclass(annotation, Enum)

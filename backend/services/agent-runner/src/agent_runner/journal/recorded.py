@@ -1,54 +1,87 @@
-"""What an execution's log already holds, arranged for looking steps up. Reads events; writes nothing."""
+"""What an execution's log holds, arranged for looking steps up. Takes in events; writes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from agent_runner.journal.kinds import StepKey, key_of
 from stigmer_contract.events import (
+    AnyEvent,
     LegStarted,
     ModelResponded,
+    Payload,
     RecordedEvent,
+    StepFinished,
     ToolFinished,
     ToolStarted,
     Usage,
 )
 
+StepResult = ModelResponded | ToolFinished | StepFinished
+
+
+class _Repeated(NamedTuple):
+    """What has the same result as another step of the same agent, kind and key."""
+
+    agent_path: str
+    kind: str
+    key: str
+    digest: str | None
+
 
 @dataclass
 class RecordedSteps:
-    """The journal of one execution."""
+    """The steps of one execution: those of earlier legs, and of this one as they are written."""
 
-    responses: dict[int, ModelResponded] = field(default_factory=dict[int, ModelResponded])
-    """By turn, from 1."""
-    tools_started: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])
-    """(turn, call id)."""
-    tools_finished: dict[tuple[int, str], ToolFinished] = field(
-        default_factory=dict[tuple[int, str], ToolFinished]
-    )
-    """By (turn, call id)."""
+    results: dict[StepKey, StepResult] = field(default_factory=dict[StepKey, StepResult])
+    started: dict[StepKey, ToolStarted] = field(default_factory=dict[StepKey, ToolStarted])
+    """Tool calls that were written down before they ran, finished or not."""
+    answers: dict[str, ModelResponded] = field(default_factory=dict[str, ModelResponded])
+    """The last answer, by agent path."""
     usage: Usage = field(default_factory=Usage)
-    """Of all answers together."""
-    fruitless_legs: int = 0
-    """Legs that started one after the other, up to the newest, without writing a single step."""
+    """Of all steps together."""
+    deaths: int = 0
+    """Legs that started one after the other, up to the newest, without writing anything."""
+    sequence: int = 0
+    """The log's end, as it was found."""
+    _results_by_digest: dict[_Repeated, Payload] = field(default_factory=dict[_Repeated, Payload])
 
     @classmethod
-    def from_events(cls, events: Sequence[RecordedEvent]) -> "RecordedSteps":
+    def from_events(cls, events: Iterable[RecordedEvent]) -> "RecordedSteps":
         """Arrange a whole log, ascending by sequence."""
         recorded = cls()
         for event in events:
-            recorded.add(event)
+            recorded.sequence = event.sequence
+            recorded.add(event.event)
         return recorded
 
-    def add(self, recorded: RecordedEvent) -> None:
+    def add(self, event: AnyEvent) -> None:
         """Take in the next event."""
-        event = recorded.event
         if isinstance(event, LegStarted):
-            self.fruitless_legs += 1
+            self.deaths += 1
             return
-        self.fruitless_legs = 0
-        if isinstance(event, ModelResponded):
-            self.responses[event.turn] = event
-            self.usage += event.usage
-        elif isinstance(event, ToolStarted):
-            self.tools_started.add((event.turn, event.call_id))
+        self.deaths = 0
+        key = key_of(event)
+        if key is None:
+            return
+        if isinstance(event, ToolStarted):
+            self.started[key] = event
         elif isinstance(event, ToolFinished):
-            self.tools_finished[event.turn, event.call_id] = event
+            self.results[key] = event
+        elif isinstance(event, ModelResponded):
+            self.results[key] = self.answers[event.agent_path] = event
+            self.usage += event.usage
+        elif isinstance(event, StepFinished):
+            self.results[key] = event
+            if event.result is not None:
+                self._results_by_digest[_Repeated(*key[:3], event.digest)] = event.result
+            if event.usage is not None:
+                self.usage += event.usage
+
+    def result_of(self, step: StepFinished) -> Payload | None:
+        """The step's result, wherever it stands."""
+        return step.result or self.same_result(step.agent_path, step.kind, step.key, step.digest)
+
+    def same_result(self, agent_path: str, kind: str, key: str, digest: str | None) -> Payload | None:
+        """The result of an earlier step of that digest; None where there is none, or no digest."""
+        return self._results_by_digest.get(_Repeated(agent_path, kind, key, digest)) if digest else None

@@ -1,8 +1,8 @@
 """Appends a leg's events to the server's log in order, and shows live events in between.
 
 One task sends, so that order on the wire is order of calls; what piles up during one call goes out
-together with the next, and what is known to be followed by more waits for that. Does not decide what is
-written.
+together with the next, and what is known to be followed by more waits for that. An event is encoded once,
+as it is appended: one that cannot be is its step's failure, not the log's. Does not decide what is written.
 """
 
 import asyncio
@@ -11,11 +11,14 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused
 from agent_runner.journal.masked_events import EventMask
+from agent_runner.journal.surrogates import mend
 from agent_runner.masking import Masker
-from agent_runner.server_client import ServerClient
+from agent_runner.server_client import LegClient
 from stigmer_contract.api import MAX_APPEND_EVENTS
-from stigmer_contract.events import Event, LiveEvent, ModelDelta, ModelPartial, ToolOutput
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import Event, LiveEvent, ModelDelta, ToolOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,23 +38,24 @@ class LogWriter:
 
     def __init__(
         self,
-        client: ServerClient,
-        execution_id: str,
-        attempt: int,
+        client: LegClient,
         masker: Masker,
         *,
+        last_sequence: int,
         on_cancel_requested: "Callable[[], None]",
         on_failure: "Callable[[Exception], None]",
     ) -> None:
         """The callbacks run in the event loop: the server says that cancelling was asked for; an
-        append was refused, after which nothing more is sent."""
+        append was refused, after which nothing more is sent until `begin_again`.
+
+        Args:
+            last_sequence: the log's end, as the leg found it.
+        """
         self._client = client
-        self._execution_id = execution_id
-        self._attempt = attempt
         self._mask = EventMask(masker)
         self._on_cancel_requested = on_cancel_requested
         self._on_failure = on_failure
-        self._queue: deque[Event | LiveEvent] = deque()
+        self._queue: deque[bytes | LiveEvent] = deque()
         self._pending_live = 0
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -59,9 +63,11 @@ class LogWriter:
         self._failure: Exception | None = None
         self._task: asyncio.Task[None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self.last_sequence = last_sequence
+        """The log's end, as far as is known."""
 
     async def __aenter__(self) -> "LogWriter":
-        self._task = asyncio.create_task(self._send_forever(), name=f"log-writer {self._execution_id}")
+        self._task = asyncio.create_task(self._send_forever(), name="log-writer")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -75,24 +81,53 @@ class LogWriter:
         """Queue events for the log; they are on their way at once, and `flush` waits for them.
 
         With `more_follows` they go together with the next event or `flush`, or after `LINGER_SECONDS`.
+
+        Raises:
+            ExecutionFailure: an event has no JSON; those before it are queued.
         """
         if self._failure is not None:
             return
-        self._settled.clear()
         for event in events:
+            encoded = self._encode(event)
             for rest in self._mask.end_streams(event):
                 self._show(rest)
-            self._queue.append(self._mask.mask(event))
+            self._settled.clear()
+            self._queue.append(encoded)
         if not more_follows:
-            self._wake.set()
+            self.send()
         elif self._lingering is None:
             self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._wake.set)
+
+    def send(self) -> None:
+        """Let what was appended go out now, without waiting for it."""
+        if not self._settled.is_set():
+            self._wake.set()
+
+    def _encode(self, event: Event) -> bytes:
+        try:
+            return self._mask.mask(event).model_dump_json().encode()
+        except ValueError as error:  # pydantic's own, and those of Unicode
+            raise ExecutionFailure(
+                ErrorCode.EVENT_UNWRITABLE,
+                f"`{event.type}` could not be written into the log after event {self.last_sequence}: "
+                f"it has no JSON ({type(error).__name__})",
+                "report this as a defect, with the execution's log",
+            ) from error
 
     def show(self, event: LiveEvent) -> None:
         """Queue a live event, joined to the one before where that makes no difference to a watcher."""
         masked = self._mask.mask_live(event)
         if masked is not None:
             self._show(masked)
+
+    def begin_again(self) -> None:
+        """Send again after a refusal; what was refused, and what was queued behind it, is dropped."""
+        assert self._task is not None
+        self._failure = None
+        self._queue.clear()
+        self._pending_live = 0
+        if self._task.done():
+            self._task = asyncio.create_task(self._send_forever(), name="log-writer")
 
     def _show(self, event: LiveEvent) -> None:
         last = self._queue[-1] if self._queue else None
@@ -110,8 +145,7 @@ class LogWriter:
         Raises:
             ServerRefused: the log no longer takes this attempt's events.
         """
-        if not self._settled.is_set():
-            self._wake.set()
+        self.send()
         await self._settled.wait()
         if self._failure is not None:
             raise self._failure
@@ -138,14 +172,15 @@ class LogWriter:
 
     async def _send_next(self) -> None:
         """Send the longest run of events of one sort from the head of the queue."""
-        live: list[LiveEvent] = []
-        durable: list[Event] = []
+        live: list[bytes] = []
+        durable: list[bytes] = []
         while self._queue and len(live) + len(durable) < MAX_APPEND_EVENTS:
             event = self._queue[0]
-            if isinstance(event, ModelDelta | ModelPartial | ToolOutput):
+            if not isinstance(event, bytes):
                 if durable:
                     break
-                live.append(event)
+                # A half of a character that another piece brings the other half of shows as two signs.
+                live.append(event.model_copy(update={"text": mend(event.text)}).model_dump_json().encode())
                 self._pending_live -= 1
             else:
                 if live:
@@ -153,14 +188,28 @@ class LogWriter:
                 durable.append(event)
             self._queue.popleft()
         if live:
-            await self._client.publish(self._execution_id, self._attempt, live)
+            await self._client.publish(live)
         if durable:
-            result = await self._client.append(self._execution_id, self._attempt, durable)
-            if result.cancel_requested:
-                self._on_cancel_requested()
+            await self._append(durable)
+
+    async def _append(self, events: list[bytes]) -> None:
+        try:
+            result = await self._client.append(events)
+        except AttemptSuperseded:
+            raise
+        except ServerRefused:
+            if len(events) == 1:
+                raise
+            # What can be written is, up to what cannot.
+            for event in events:
+                await self._append([event])
+            return
+        self.last_sequence = result.last_sequence
+        if result.cancel_requested:
+            self._on_cancel_requested()
 
 
-def _join(last: Event | LiveEvent, event: LiveEvent) -> LiveEvent | None:
+def _join(last: bytes | LiveEvent, event: LiveEvent) -> LiveEvent | None:
     """Both as one event, or None where a watcher could tell the difference."""
     if isinstance(last, ModelDelta) and isinstance(event, ModelDelta):
         if (last.turn, last.kind) == (event.turn, event.kind):

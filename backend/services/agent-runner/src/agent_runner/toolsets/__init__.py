@@ -1,15 +1,19 @@
 """What an agent can do: one file for each toolset, and the catalogue of them."""
 
-from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetEntry, ToolsetRequest, has_side_effects
+from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetEntry, ToolsetRequest
+from agent_runner.toolsets.facts import DeclaredToolset, OrderedToolset, ToolFacts, facts_of
 from agent_runner.toolsets.session_tools import SessionTools, session_tools
 from agent_runner.toolsets.shell import COMMAND_TOOL
 
 __all__ = [
     "CATALOGUE",
     "COMMAND_TOOL",
+    "DeclaredToolset",
+    "OrderedToolset",
     "SessionTools",
+    "ToolFacts",
     "ToolsetEntry",
     "ToolsetRequest",
-    "has_side_effects",
+    "facts_of",
     "session_tools",
 ]

@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic_ai.toolsets import AbstractToolset
 
+from agent_runner.toolsets.facts import ToolFacts
 from agent_runner.toolsets.files import READING_TOOLS, files_toolset
 from agent_runner.toolsets.shell import shell_toolset
 from agent_runner.workspace import SessionWorkspace
@@ -38,6 +39,10 @@ class ToolsetEntry:
     starts_processes: bool
     """Whether a call may start something, which the workspace then ends with the call."""
 
+    def facts_of(self, tool: str) -> ToolFacts:
+        """What is said of a tool by its name in this toolset."""
+        return ToolFacts(side_effects=tool not in self.reading_tools)
+
 
 CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
     "shell": ToolsetEntry(
@@ -58,12 +63,3 @@ CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
     ),
 }
 """By the name that manifests use."""
-
-
-def has_side_effects(toolset: str | None, tool: str) -> bool:
-    """Whether a call may change anything, so that it must not silently run twice.
-
-    What is not in the catalogue may.
-    """
-    entry = CATALOGUE.get(toolset or "")
-    return entry is None or tool not in entry.reading_tools

@@ -11,6 +11,7 @@ from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, ToolsetTool, 
 from pydantic_ai.workspaces import WorkspaceBackend
 
 from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetRequest
+from agent_runner.toolsets.facts import DeclaredToolset
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
 
@@ -26,7 +27,8 @@ def session_tools(
     for name in spec.tools:
         entry = CATALOGUE[name]
         variables = command_variables if entry.takes_secrets else None
-        toolsets.append(entry.make(ToolsetRequest(spec, workspace, variables or {})))
+        made = entry.make(ToolsetRequest(spec, workspace, variables or {}))
+        toolsets.append(DeclaredToolset(made, entry.facts_of))
     return SessionTools(workspace=workspace, toolsets=toolsets)
 
 

@@ -65,6 +65,8 @@ class _Recording:
         self._calls: list[CassetteToolCall] = []
 
     def take(self, event: AnyEvent) -> None:
+        if getattr(event, "agent_path", ""):
+            return  # of an agent that a tool ran; what it said is in the tool's result
         if isinstance(event, ExecutionStarted):
             self._agent = self._agent or event.agent_name
             self._prompt = str(self._value(event.input))

@@ -1,0 +1,132 @@
+"""The step of a model's answer: the recorded one for the same request, else a new one that is paid for."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
+
+from pydantic import JsonValue
+
+from agent_runner.errors import ExecutionFailure
+from agent_runner.journal.asking import ask_until_answered
+from agent_runner.journal.bodies import is_submitted, usage_of_answer
+from agent_runner.journal.fingerprints import Request, difference
+from agent_runner.journal.kinds import SUBMITTED, StepKey
+from agent_runner.journal.scopes import AgentScope, running_call
+from agent_runner.journal.steps import StepJournal
+from agent_runner.journal.unexecuted import UnexecutedCalls
+from agent_runner.tracing import mark_replayed, mark_requests
+from stigmer_contract.events import Asked, ModelPartial, ModelResponded, RequestChanged, StepFinished
+
+_Aspect = Literal["tools", "instructions", "settings"]
+_ASPECTS: Final[tuple[_Aspect, ...]] = ("tools", "instructions", "settings")
+
+
+class ModelSteps:
+    """The answers of one leg."""
+
+    def __init__(self, journal: StepJournal, model_reference: str) -> None:
+        """`model_reference` is `provider:name` of the model that answers."""
+        self._journal = journal
+        self._model_reference = model_reference
+        self._unexecuted = UnexecutedCalls(journal)
+
+    async def answer(
+        self, scope: AgentScope, turn: int, request: Request, ask: Callable[[], Awaitable[JsonValue]]
+    ) -> JsonValue:
+        """The answer to the request. Shape: pydantic-ai's `ModelResponse` as JSON.
+
+        Args:
+            ask: makes the request once.
+
+        Raises:
+            ExecutionFailure: a limit is reached, the model cannot be had, or the log holds the answer to
+                something else.
+        """
+        try:
+            await self._unexecuted.note(scope, request.messages)
+            key = scope.begin_request(turn)
+            asked = scope.chain.extend(request)
+            answer = await self._recorded_answer(scope, key, asked)
+            if answer is None:
+                answer = await self._ask(scope, key, asked, ask)
+        except ExecutionFailure as failure:
+            self._journal.failure = failure
+            raise
+        scope.take_answer(answer)
+        return answer
+
+    async def _recorded_answer(self, scope: AgentScope, key: StepKey, asked: Asked) -> JsonValue | None:
+        parts = self._journal.parts
+        known = parts.recorded.results.get(key)
+        if isinstance(known, ModelResponded):
+            self._compare(scope, key, known.asked, asked)
+            mark_replayed()
+            return await parts.bodies.load_answer(known.response)
+        submitted = parts.recorded.results.get(key._replace(kind=SUBMITTED))
+        if isinstance(submitted, StepFinished) and submitted.result is not None:
+            mark_replayed()
+            return await parts.bodies.load_answer(submitted.result)
+        return None
+
+    def _compare(self, scope: AgentScope, key: StepKey, recorded: Asked | None, now: Asked) -> None:
+        """Whether the same is asked. Other tools, instructions or settings hold from the next turn on."""
+        if recorded is None:
+            return
+        if (what := difference(recorded, now)) is not None:
+            raise self._journal.diverged(key, what)
+        scope.changed = {aspect for aspect in _ASPECTS if getattr(recorded, aspect) != getattr(now, aspect)}
+
+    async def _ask(
+        self, scope: AgentScope, key: StepKey, asked: Asked, ask: Callable[[], Awaitable[JsonValue]]
+    ) -> JsonValue:
+        journal, parts = self._journal, self._journal.parts
+        parts.budget.check(scope.turn)
+        inner = (call := running_call.get()) is not None and call.is_step
+        async with parts.gate.step(inner=inner):
+            if scope.changed:
+                changed: list[_Aspect] = [aspect for aspect in _ASPECTS if aspect in scope.changed]
+                journal.write(RequestChanged(agent_path=scope.path, turn=scope.turn, changed=changed))
+                scope.changed = set()
+            # What this request builds on must not be lost while it is paid for.
+            await parts.log.flush()
+            started = time.monotonic()
+            answer, retries = await ask_until_answered(
+                ask, scope.turn, lambda: parts.log.show(ModelPartial(turn=scope.turn, text=""))
+            )
+            mark_requests(retries + 1)
+            answer = journal.clean(answer)
+            usage = usage_of_answer(answer)
+            parts.budget.add(usage)
+            seconds = round(time.monotonic() - started, 6)
+            if is_submitted(answer):
+                event = StepFinished(
+                    agent_path=key.agent_path,
+                    kind=SUBMITTED,
+                    key=key.key,
+                    nth=key.nth,
+                    result=await parts.bodies.store_answer(answer),
+                    usage=usage,
+                    duration_seconds=seconds,
+                )
+                journal.write(event)
+                await parts.log.flush()
+            else:
+                event = ModelResponded(
+                    agent_path=key.agent_path,
+                    turn=scope.turn,
+                    nth=key.nth,
+                    model=self._model_reference,
+                    response=await parts.bodies.store_answer(answer),
+                    usage=usage,
+                    retries=retries,
+                    duration_seconds=seconds,
+                    asked=asked,
+                )
+                # A tool call, the next request or the leg's end, and nothing of them takes effect before.
+                journal.write(event, more_follows=True)
+        try:
+            parts.budget.check_price(usage, self._model_reference)
+        except ExecutionFailure:
+            await parts.log.flush()
+            raise
+        return answer

@@ -1,0 +1,110 @@
+"""Which agent of an execution a step belongs to, and what is counted for each agent by itself."""
+
+from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from agent_runner.journal.bodies import AskedCall, calls_in, is_cut_off
+from agent_runner.journal.fingerprints import RequestChain
+from agent_runner.journal.kinds import MODEL, TOOL, StepKey, call_key
+from agent_runner.masking import Masker
+
+
+@dataclass
+class AgentScope:
+    """One run of one agent. What it counts, a later leg counts alike."""
+
+    path: str
+    """Empty for the execution's own agent, else call and name of each agent on the way."""
+    chain: RequestChain
+    turn: int = 0
+    """The agent's requests so far, those of one turn as one."""
+    is_uncertain: bool = False
+    """Whether nobody knows what an earlier call of this turn did."""
+    calls: dict[str, AskedCall] = field(default_factory=dict[str, AskedCall])
+    """Of the last answer, by call id."""
+    cut_off: set[str] = field(default_factory=set[str])
+    """Of those the ones whose arguments were cut off with the answer."""
+    executed: set[str] = field(default_factory=set[str])
+    """Of those the ones that came to be executed, or whose execution was looked up."""
+    changed: set[str] = field(default_factory=set[str])
+    """In what recorded requests differed from how this version asks, messages apart."""
+    _counts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    _agents: Counter[str] = field(default_factory=Counter[str])
+
+    def begin_request(self, turn: int) -> StepKey:
+        """The key of the next request of a turn."""
+        if turn != self.turn:
+            self.turn = turn
+            self.is_uncertain = False
+        return self.next_key(MODEL, str(turn))
+
+    def take_answer(self, answer: JsonValue) -> None:
+        """Note what the answer asks for."""
+        self.calls = {call.call_id: call for call in calls_in(answer)}
+        self.cut_off = {call.call_id for call in self.calls.values() if is_cut_off(answer, call)}
+        self.executed = set()
+
+    def next_key(self, kind: str, key: str) -> StepKey:
+        """The key of the next step of that kind and key."""
+        self._counts[kind, key] += 1
+        return StepKey(self.path, kind, key, self._counts[kind, key])
+
+    def call_key(self, call_id: str) -> StepKey:
+        """The key of a call of this turn that was not executed."""
+        return StepKey(self.path, TOOL, call_key(self.turn, call_id), 1)
+
+    def path_of_agent(self, call_id: str, name: str) -> str:
+        """The path of the next agent of that name which a call of this turn runs."""
+        path = f"{self.path}/{self.turn}.{call_id}:{name}"
+        self._agents[path] += 1
+        return path if self._agents[path] == 1 else f"{path}#{self._agents[path]}"
+
+
+class RunningCall(NamedTuple):
+    """The tool call that the present task works at."""
+
+    scope: AgentScope
+    call_id: str
+    is_step: bool
+    """Whether it is a step in hand itself; one that runs agents is not, its inner steps are."""
+
+
+running_call: ContextVar[RunningCall | None] = ContextVar("running_call", default=None)
+
+
+class AgentScopes:
+    """The runs of agents of one leg."""
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+        self._by_run: dict[str, AgentScope] = {}
+        self._others: Counter[str] = Counter()
+
+    def of(self, run_id: str | None, agent_name: str) -> AgentScope:
+        """The scope of a run, made when the run is first heard of; without an id that of the execution."""
+        own = self.of_execution
+        if run_id is None and own is not None:
+            return own
+        scope = self._by_run.get(run_id or "")
+        if scope is None:
+            scope = AgentScope(self._path_of(agent_name), RequestChain(self._masker))
+            self._by_run[run_id or ""] = scope
+        return scope
+
+    @property
+    def of_execution(self) -> AgentScope | None:
+        """That of the execution's own agent; None before its run."""
+        return next(iter(self._by_run.values()), None)
+
+    def _path_of(self, agent_name: str) -> str:
+        call = running_call.get()
+        if call is not None:
+            return call.scope.path_of_agent(call.call_id, agent_name)
+        if not self._by_run:
+            return ""
+        self._others[agent_name] += 1
+        return f"/{agent_name}#{self._others[agent_name]}"

@@ -1,0 +1,168 @@
+"""The step of a tool call: the recorded result, else the call, written down around it.
+
+The order is pydantic-ai's: a tool that changes anything is declared `sequential` by its toolset, so it runs
+alone, after what the answer asks for before it and before what comes after it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+from pydantic import JsonValue, TypeAdapter
+
+from agent_runner.errors import RunnerError, stack_of
+from agent_runner.journal.kinds import TOOL, StepKey, call_key
+from agent_runner.journal.results import AFTER_UNKNOWN, OUTCOME_UNKNOWN, told
+from agent_runner.journal.scopes import AgentScope, RunningCall, running_call
+from agent_runner.journal.steps import StepJournal
+from agent_runner.toolsets import COMMAND_TOOL, ToolFacts
+from agent_runner.tracing import mark_replayed, mark_tool_outcome
+from stigmer_contract.conversation import ToolOutcome
+from stigmer_contract.events import ToolFinished, ToolOutput, ToolStarted
+from stigmer_contract.manifest import format_duration
+from stigmer_contract.pydantic_ai_format import outcome_of_pydantic_ai
+from stigmer_isolation.running_command import command_output_listener
+
+logger = logging.getLogger(__name__)
+
+TOOL_TIMEOUT_GRACE_SECONDS: Final = 5.0
+"""A tool that has its own time-out (a command) is to report it itself, with the output so far."""
+
+_ARGUMENTS: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that is to be executed, and what its toolset says of its tool."""
+
+    call_id: str
+    tool: str
+    toolset: str
+    arguments: dict[str, Any]
+    facts: ToolFacts
+
+
+class ToolSteps:
+    """The tool calls of one leg."""
+
+    def __init__(self, journal: StepJournal) -> None:
+        self._journal = journal
+
+    async def result(
+        self, scope: AgentScope, call: ToolCall, run: Callable[[], Awaitable[JsonValue]]
+    ) -> JsonValue:
+        """The call's result. Shape: pydantic-ai's `CallToolResult` as JSON.
+
+        Raises:
+            ExecutionFailure: the log holds the result of another tool's call, or cannot take this one's.
+        """
+        journal = self._journal
+        key = scope.next_key(TOOL, call_key(scope.turn, call.call_id))
+        scope.executed.add(call.call_id)
+        known = journal.parts.recorded.results.get(key)
+        if isinstance(known, ToolFinished):
+            if known.tool != call.tool:
+                raise journal.diverged(key, f"the log has a call of {known.tool!r}, now it is {call.tool!r}")
+            scope.is_uncertain |= known.outcome is ToolOutcome.UNKNOWN
+            mark_replayed()
+            return await journal.parts.bodies.load_result(known.result)
+        has_begun = key in journal.parts.recorded.started
+        if call.facts.side_effects and has_begun and not call.facts.runs_agents:
+            scope.is_uncertain = True
+            return await self._record(scope, key, call, told(OUTCOME_UNKNOWN), ToolOutcome.UNKNOWN)
+        if call.facts.side_effects and scope.is_uncertain and not has_begun:
+            return await self._record(scope, key, call, told(AFTER_UNKNOWN), ToolOutcome.CANCELLED)
+        return await self._carry_out(scope, key, call, run)
+
+    async def _carry_out(
+        self, scope: AgentScope, key: StepKey, call: ToolCall, run: Callable[[], Awaitable[JsonValue]]
+    ) -> JsonValue:
+        parts = self._journal.parts
+        outer = running_call.get()
+        async with self._held(call, inner=outer is not None and outer.is_step):
+            if key not in parts.recorded.started:
+                arguments = self._journal.clean(_ARGUMENTS.dump_python(call.arguments, mode="json"))
+                self._journal.write(
+                    ToolStarted(
+                        agent_path=key.agent_path,
+                        turn=scope.turn,
+                        call_id=call.call_id,
+                        nth=key.nth,
+                        toolset=call.toolset,
+                        tool=call.tool,
+                        arguments=await parts.bodies.store_value(arguments),
+                        side_effects=call.facts.side_effects,
+                    )
+                )
+            if call.facts.side_effects:
+                await parts.log.flush()
+            started = time.monotonic()
+            token = running_call.set(RunningCall(scope, call.call_id, is_step=not call.facts.runs_agents))
+            try:
+                result = self._journal.clean(await self._run(call, run))
+            finally:
+                running_call.reset(token)
+            seconds = time.monotonic() - started
+            return await self._record(scope, key, call, result, outcome_of_pydantic_ai(result), seconds)
+
+    def _held(self, call: ToolCall, *, inner: bool) -> AbstractAsyncContextManager[None]:
+        """Of a call that runs agents each inner step is one in hand: between them the leg may hand back."""
+        return nullcontext() if call.facts.runs_agents else self._journal.parts.gate.step(inner=inner)
+
+    async def _run(self, call: ToolCall, run: Callable[[], Awaitable[JsonValue]]) -> JsonValue:
+        def show_output(stream: Literal["stdout", "stderr"], text: str) -> None:
+            self._journal.parts.log.show(ToolOutput(call_id=call.call_id, stream=stream, text=text))
+
+        # Other tools may run commands of their own, whose output is not meant for people.
+        token = command_output_listener.set(show_output if call.tool == COMMAND_TOOL else None)
+        limit = self._journal.parts.limits.tool_timeout
+        timeout = limit + timedelta(seconds=TOOL_TIMEOUT_GRACE_SECONDS)
+        # The inner steps of agents have limits of their own.
+        scope = asyncio.timeout(None if call.facts.runs_agents else timeout.total_seconds())
+        try:
+            async with scope:
+                return await run()
+        except TimeoutError as error:
+            if not scope.expired():
+                return told(f"{type(error).__name__}: {error}")
+            return told(f"The call was stopped: it took longer than {format_duration(limit)}.")
+        except RunnerError:
+            raise
+        except Exception as error:
+            # A tool's defect is the model's to work around; it must not end the execution.
+            logger.error("tool %s failed unexpectedly:\n%s", call.tool, stack_of(error))
+            return told(f"The tool failed unexpectedly: {type(error).__name__}.")
+        finally:
+            command_output_listener.reset(token)
+
+    async def _record(
+        self,
+        scope: AgentScope,
+        key: StepKey,
+        call: ToolCall,
+        result: JsonValue,
+        outcome: ToolOutcome,
+        seconds: float = 0.0,
+    ) -> JsonValue:
+        mark_tool_outcome(outcome)
+        parts = self._journal.parts
+        self._journal.write(
+            ToolFinished(
+                agent_path=key.agent_path,
+                turn=scope.turn,
+                call_id=call.call_id,
+                nth=key.nth,
+                toolset=call.toolset,
+                tool=call.tool,
+                outcome=outcome,
+                result=await parts.bodies.store_result(result, outcome),
+                duration_seconds=round(seconds, 6),
+            ),
+            more_follows=parts.gate.steps_in_hand <= 1,
+        )
+        return result
