@@ -47,12 +47,16 @@ class ServerProcess:
         database_url: str | None = None,
         environment: Mapping[str, str] | None = None,
         ca_bundle: Path | None = None,
+        program: str | None = None,
     ) -> None:
         """Nothing is started yet. `environment` is added to the server's.
+
+        `program` is run in the place of `python -m stigmer_server`.
 
         `ca_bundle` holds the authority of a server that is told its certificate, and so answers to https.
         """
         self.home = home
+        self._arguments = ["-m", "stigmer_server"] if program is None else ["-c", program]
         self.database_url = database_url
         self.port = free_port()
         self.url = f"{'https' if ca_bundle else 'http'}://127.0.0.1:{self.port}"
@@ -95,12 +99,21 @@ class ServerProcess:
         self.home.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "stigmer_server"],
+                [sys.executable, *self._arguments],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+        self.wait_until_answers()
+
+    def wait_until_answers(self) -> None:
+        """Wait until the process answers.
+
+        Raises:
+            RuntimeError: it ended, or did not answer in time.
+        """
+        assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -39,8 +40,14 @@ class TemporalServer:
         address: host:port of the frontend, the same over restarts.
     """
 
-    def __init__(self, database: Path | None = None, *, port: int | None = None) -> None:
-        """Without `database` the state is in memory, and lost with the process."""
+    def __init__(
+        self, database: Path | None = None, *, port: int | None = None, dynamic_config: Sequence[str] = ()
+    ) -> None:
+        """Without `database` the state is in memory, and lost with the process.
+
+        `dynamic_config` holds `KEY=VALUE` of Temporal's.
+        """
+        self._dynamic_config = dynamic_config
         self._database = database
         self.port = free_port() if port is None else port
         self.address = f"127.0.0.1:{self.port}"
@@ -69,7 +76,8 @@ class TemporalServer:
         arguments = [str(_temporal_binary()), "server", "start-dev", "--headless", "--ip", "127.0.0.1"]
         arguments += ["--port", str(self.port), "--log-level", "never"]
         # As the local stack starts it.
-        for value in ("matching.numTaskqueueReadPartitions=1", "matching.numTaskqueueWritePartitions=1"):
+        partitions = ("matching.numTaskqueueReadPartitions=1", "matching.numTaskqueueWritePartitions=1")
+        for value in (*partitions, *self._dynamic_config):
             arguments += ["--dynamic-config-value", value]
         if self._database is not None:
             arguments += ["--db-filename", str(self._database), "--sqlite-pragma", "journal_mode=wal"]

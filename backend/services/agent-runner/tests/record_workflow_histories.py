@@ -9,20 +9,23 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+import pytest
 from pydantic import JsonValue
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from agent_runner.workflows import AgentExecution
 from stigmer_contract.temporal import (
+    LOOK_SIGNAL,
     RUN_LEG_ACTIVITY,
     WORKFLOW_TYPE,
     AgentExecutionInput,
@@ -92,6 +95,23 @@ class Scenario:
     meddle: Callable[[Handle, Legs], Awaitable[None]] | None = None
     stays_open: bool = False
     """The history is taken while a leg is at work."""
+    is_cancelled: bool = False
+    """The workflow ends as cancelled: no leg has the last word."""
+
+
+def waiting(seconds: float | None) -> Leg:
+    """A leg that ends waiting for a time, or for a signal alone."""
+
+    async def run(legs: Legs) -> LegResult:
+        legs.running.set()
+        return LegResult(outcome=LegOutcome.WAITING, wait_seconds=seconds)
+
+    return run
+
+
+async def _signal(handle: Handle, legs: Legs) -> None:
+    await legs.running.wait()
+    await handle.signal(LOOK_SIGNAL)
 
 
 async def _cancel_in_the_middle(handle: Handle, legs: Legs) -> None:
@@ -108,6 +128,9 @@ SCENARIOS: Final = {
     "leg_failed_and_was_retried": Scenario([failing, failing, _ENDED]),
     "runner_died": Scenario([dying, _ENDED]),
     "cancelled": Scenario([staying], _cancel_in_the_middle),
+    "waited_for_a_signal": Scenario([waiting(None), _ENDED], _signal),
+    "waited_for_a_time": Scenario([waiting(0.2), _ENDED]),
+    "cancelled_while_it_waited": Scenario([waiting(None)], _cancel_in_the_middle, is_cancelled=True),
     "at_work": Scenario([result(LegOutcome.DRAINED), staying], stays_open=True),
 }
 
@@ -141,7 +164,8 @@ async def record(client: Client, name: str) -> str:
             await handle.cancel()
             await handle.result()
         else:
-            await handle.result()
+            with pytest.raises(WorkflowFailureError) if scenario.is_cancelled else nullcontext():
+                await handle.result()
             history = await handle.fetch_history()
     return json.dumps(_without_stacks(json.loads(history.to_json())), indent=2)
 

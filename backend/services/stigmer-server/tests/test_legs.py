@@ -11,12 +11,12 @@ import pytest
 from server_process import ServerApi, ServerProcess, completed, responded
 
 LEG_ENDED = {"type": "leg.ended", "attempt": 1, "reason": "completed"}
-APPROVAL_REQUESTED: dict[str, Any] = {
-    "type": "approval.requested",
-    "turn": 1,
-    "call_id": "c",
-    "tool": "shell",
-    "arguments": {"kind": "inline", "value": {}},
+LEG_WAITING: dict[str, Any] = {
+    "type": "leg.ended",
+    "attempt": 1,
+    "reason": "waiting",
+    "waiting_for": [{"kind": "message"}],
+    "seen": 2,
 }
 
 
@@ -151,7 +151,7 @@ def test_nothing_is_added_after_the_end(api: ServerApi) -> None:
     [
         ([completed(), responded()], 409, "illegal_move"),
         ([completed(), completed()], 409, "illegal_move"),
-        ([APPROVAL_REQUESTED, completed()], 409, "illegal_move"),
+        ([LEG_WAITING, completed()], 409, "illegal_move"),
         (
             [{"type": "leg.started", "attempt": 1, "runner": "1@a", "runner_version": "0"}],
             422,

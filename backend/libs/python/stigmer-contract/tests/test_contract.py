@@ -33,13 +33,13 @@ def test_the_legal_moves_are_these_and_no_others() -> None:
         (p.PENDING, p.IN_PROGRESS),
         (p.PENDING, p.FAILED),
         (p.PENDING, p.CANCELLED),
-        (p.IN_PROGRESS, p.WAITING_FOR_APPROVAL),
+        (p.IN_PROGRESS, p.WAITING),
         (p.IN_PROGRESS, p.COMPLETED),
         (p.IN_PROGRESS, p.FAILED),
         (p.IN_PROGRESS, p.CANCELLED),
-        (p.WAITING_FOR_APPROVAL, p.IN_PROGRESS),
-        (p.WAITING_FOR_APPROVAL, p.FAILED),
-        (p.WAITING_FOR_APPROVAL, p.CANCELLED),
+        (p.WAITING, p.IN_PROGRESS),
+        (p.WAITING, p.FAILED),
+        (p.WAITING, p.CANCELLED),
         *((phase, phase) for phase in p),
     }
 

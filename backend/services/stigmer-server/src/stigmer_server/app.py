@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -39,10 +39,12 @@ from stigmer_server.database import open_database
 from stigmer_server.errors import DatabaseUnusable, Unavailable
 from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_feed import EventFeed
-from stigmer_server.event_log import EventLog
+from stigmer_server.event_log import EventLog, StoredEvent
+from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
+from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.migrations import migrate
 from stigmer_server.rate_limits import RateLimits
@@ -51,6 +53,7 @@ from stigmer_server.secret_keys import SecretKeyFile
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
 from stigmer_server.settings import Settings
+from stigmer_server.standing_still import StandingStill
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
 from stigmer_server.workspace_choice import WorkspaceChoice
@@ -72,12 +75,13 @@ class StigmerServer:
         self._database = open_database(settings.database_url)
         self._broadcast = EventBroadcast()
         self._metrics = Metrics()
-        self._log = EventLog(self._database, self._broadcast.publish_recorded, self._metrics.observe_append)
+        self._log = EventLog(self._database, self._observe, self._metrics.observe_append)
         self._blobs = BlobStore(settings.blob_directory)
         temporal = TemporalClient(settings.temporal, settings.heartbeat_timeout_seconds)
         self._audit = AuditTrail(self._database, settings.audit_retention)
+        standing_still = StandingStill()
         self._reconciler = Reconciler(
-            self._database, temporal, self._audit, settings.reconcile_interval_seconds
+            self._database, temporal, self._audit, standing_still, settings.reconcile_interval_seconds
         )
         key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
         secrets_ = Secrets(self._database, key_file)
@@ -90,6 +94,7 @@ class StigmerServer:
             secrets_,
             temporal,
             formats,
+            standing_still,
             self._reconciler.start_soon,
             self._reconciler.cancel_soon,
         )
@@ -106,6 +111,7 @@ class StigmerServer:
             executions=executions_,
             feed=EventFeed(self._log, self._broadcast, formats),
             formats=formats,
+            messages=Messages(self._log, self._blobs),
             blobs=self._blobs,
             metrics=self._metrics,
             tokens=self._tokens,
@@ -171,6 +177,11 @@ class StigmerServer:
     def end_streams(self) -> None:
         """End every reader's stream, which would keep the process from stopping."""
         self._broadcast.close()
+
+    def _observe(self, state: ExecutionState, stored: Sequence[StoredEvent]) -> None:
+        """Tell whoever must hear of what has been appended."""
+        self._broadcast.publish_recorded(state, stored)
+        self._reconciler.observe(state, stored)
 
     async def _load(self) -> None:
         try:

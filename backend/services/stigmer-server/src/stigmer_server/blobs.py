@@ -12,10 +12,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+from pydantic import TypeAdapter
+
 from stigmer_contract.api import BlobResource
+from stigmer_contract.events import INLINE_PAYLOAD_MAX_BYTES, BlobPayload, InlinePayload, Payload
 from stigmer_server.errors import DigestMismatch, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
 
 MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
+_TEXT: Final = TypeAdapter(str)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -55,6 +59,18 @@ class BlobStore:
             yield content
 
         return await self.store(hashlib.sha256(content).hexdigest(), chunks())
+
+    async def wrap_text(self, text: str) -> Payload:
+        """What a person wrote, as a log holds it: inline, or as a blob where it is large.
+
+        Raises:
+            Unavailable: the disk refuses.
+        """
+        content = _TEXT.dump_json(text)
+        if len(content) <= INLINE_PAYLOAD_MAX_BYTES:
+            return InlinePayload(value=text)
+        blob = await self.store_bytes(content)
+        return BlobPayload(sha256=blob.sha256, size_bytes=blob.size_bytes)
 
     def find(self, sha256: str) -> Path:
         """The file of a blob.

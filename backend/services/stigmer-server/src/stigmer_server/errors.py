@@ -20,6 +20,7 @@ ServerError
 │   │   ├── AttemptSuperseded   a newer attempt holds the execution
 │   │   ├── ExecutionEnded      nothing can be added to the log
 │   │   ├── RunnerTooOld        the runner does not read the log's newest form
+│   │   ├── Woken               a leg would wait for what may have come already
 │   │   └── IllegalMove         the event cannot follow what the log holds
 │   ├── SecretMissing           a manifest names a secret that is not kept
 │   ├── SecretsKeyUnusable      secrets cannot be encrypted or decrypted
@@ -213,6 +214,20 @@ class RunnerTooOld(Conflict):
         super().__init__(f"runner {runner!r} of version {runner_version!r} does not read this server's logs")
         self.runner = runner
         self.runner_version = runner_version
+
+
+class Woken(Conflict):
+    """A leg would wait, but what it waits for may have come since it last looked."""
+
+    code = ErrorCode.WOKEN
+
+    def __init__(self, seen: int, woken: int) -> None:
+        super().__init__(
+            f"event 'leg.ended' knows the log up to {seen}, and event {woken} may be what it waits for",
+            "read the log from there before waiting",
+        )
+        self.seen = seen
+        self.woken = woken
 
 
 class IllegalMove(Conflict):

@@ -5,7 +5,7 @@ Decides which event may follow; who may write it is `executions`' business.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
 from pydantic import TypeAdapter
@@ -21,6 +21,7 @@ from stigmer_contract.events import (
     ExecutionFailed,
     ExecutionStarted,
     LegEnded,
+    LegEndReason,
     LegStarted,
     MessageReceived,
     ModelResponded,
@@ -32,9 +33,11 @@ from stigmer_contract.events import (
     Usage,
 )
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
-from stigmer_server.errors import IllegalMove
+from stigmer_contract.waits import WAKING_EVENT_TYPES, WaitReason, can_end, ends_wait, first_time
+from stigmer_server.errors import IllegalMove, Woken
 
 _PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
+_REASONS: TypeAdapter[list[WaitReason]] = TypeAdapter(list[WaitReason])
 
 NOTHING_USED: Final = Usage()
 CHANGING_COLUMNS: Final = (
@@ -48,6 +51,11 @@ CHANGING_COLUMNS: Final = (
     "cancel_reason",
     "started_at",
     "ended_at",
+    "deadline_at",
+    "waiting_for",
+    "waiting_since",
+    "wake_at",
+    "woken_sequence",
 )
 """Columns of `executions` that change after its first event."""
 
@@ -62,7 +70,7 @@ class ExecutionState:
     model: str | None
     created_at: datetime
     deadline_at: datetime | None
-    """When `limits.duration` is over."""
+    """When `limits.duration` is over, if it waits no more; time that it waits is added."""
     place: int = 1
     """In its session, from 1."""
     phase: ExecutionPhase = ExecutionPhase.PENDING
@@ -75,6 +83,14 @@ class ExecutionState:
     cancel_reason: str | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    waiting_for: Sequence[WaitReason] = ()
+    """Empty unless the phase is waiting."""
+    waiting_since: datetime | None = None
+    wake_at: datetime | None = None
+    """When the next leg is due: the first time of `waiting_for`, or when something woke it; None while a leg
+    has begun since, and where only an event can wake it."""
+    woken_sequence: int = 0
+    """The newest event that may end a wait, whether anything waited for it or not."""
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> "ExecutionState":
@@ -97,6 +113,10 @@ class ExecutionState:
             cancel_reason=row.cancel_reason,
             started_at=row.started_at,
             ended_at=row.ended_at,
+            waiting_for=() if row.waiting_for is None else tuple(_REASONS.validate_json(row.waiting_for)),
+            waiting_since=row.waiting_since,
+            wake_at=row.wake_at,
+            woken_sequence=row.woken_sequence,
         )
 
     def to_row(self) -> dict[str, Any]:
@@ -119,9 +139,15 @@ class ExecutionState:
             "cancel_reason": self.cancel_reason,
             "started_at": self.started_at,
             "ended_at": self.ended_at,
+            "waiting_for": _REASONS.dump_json(list(self.waiting_for)).decode() if self.waiting_for else None,
+            "waiting_since": self.waiting_since,
+            "wake_at": self.wake_at,
+            "woken_sequence": self.woken_sequence,
         }
 
-    def to_resource(self, pending_reason: str | None = None) -> ExecutionResource:
+    def to_resource(
+        self, pending_reason: str | None = None, standing_reason: str | None = None
+    ) -> ExecutionResource:
         """The execution as callers see it. `pending_reason` counts only while it is pending."""
         return ExecutionResource(
             execution_id=self.execution_id,
@@ -130,6 +156,8 @@ class ExecutionState:
             model=self.model,
             phase=self.phase,
             pending_reason=pending_reason if self.phase is ExecutionPhase.PENDING else None,
+            standing_reason=standing_reason,
+            waiting_for=list(self.waiting_for),
             attempt=self.attempt,
             last_sequence=self.last_sequence,
             cancel_requested=self.cancel_requested_at is not None,
@@ -147,12 +175,16 @@ def advance(state: ExecutionState, events: Sequence[Event], recorded_at: datetim
 
     Raises:
         IllegalMove: one of them cannot follow what is there.
+        Woken: a leg would wait, but what it waits for may have come already.
     """
     for event in events:
         if state.phase.is_terminal:
             raise IllegalMove(event.type, "cannot follow the event that ended the execution")
         state = _advance_by_one(state, event, recorded_at)
-    return replace(state, last_sequence=state.last_sequence + len(events))
+        state = replace(state, last_sequence=state.last_sequence + 1)
+        if event.type in WAKING_EVENT_TYPES:
+            state = _wake(replace(state, woken_sequence=state.last_sequence), event, recorded_at)
+    return state
 
 
 def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) -> ExecutionState:
@@ -160,14 +192,12 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
         case ExecutionStarted():
             raise IllegalMove(event.type, "can only be the first of a log")
         case LegStarted(attempt=attempt):
+            state = _end_wait(state, recorded_at)
+            state = _move(state, event, ExecutionPhase.IN_PROGRESS)
             started_at = state.started_at or recorded_at
-            # An approval that is waited for outlives the leg that asked for it.
-            phase = ExecutionPhase.IN_PROGRESS if state.phase is ExecutionPhase.PENDING else state.phase
-            return replace(state, phase=phase, attempt=attempt, started_at=started_at)
-        case ApprovalRequested():
-            return _move(state, event, ExecutionPhase.WAITING_FOR_APPROVAL)
-        case ApprovalResolved():
-            return _move(state, event, ExecutionPhase.IN_PROGRESS)
+            return replace(state, attempt=attempt, started_at=started_at, wake_at=None)
+        case LegEnded(reason=LegEndReason.WAITING):
+            return _begin_wait(state, event, recorded_at)
         case ModelResponded(usage=usage):
             return replace(state, usage=state.usage + usage)
         case StepFinished(usage=usage):
@@ -176,13 +206,23 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             state = _move(state, event, ExecutionPhase.COMPLETED)
             return replace(state, output=output, ended_at=recorded_at)
         case ExecutionFailed(code=code, message=message, hint=hint):
+            state = _end_wait(state, recorded_at)
             state = _move(state, event, ExecutionPhase.FAILED)
             error = ExecutionError(code=code, message=message, hint=hint)
             return replace(state, error=error, ended_at=recorded_at)
         case ExecutionCancelled():
+            state = _end_wait(state, recorded_at)
             state = _move(state, event, ExecutionPhase.CANCELLED)
             return replace(state, ended_at=recorded_at)
-        case LegEnded() | ToolStarted() | ToolFinished() | RequestChanged() | MessageReceived():
+        case (
+            LegEnded()
+            | ToolStarted()
+            | ToolFinished()
+            | RequestChanged()
+            | ApprovalRequested()
+            | ApprovalResolved()
+            | MessageReceived()
+        ):
             return state
         case _:
             assert_never(event)
@@ -192,3 +232,41 @@ def _move(state: ExecutionState, event: Event, phase: ExecutionPhase) -> Executi
     if not is_legal_move(state.phase, phase):
         raise IllegalMove(event.type, f"cannot follow while the execution is {state.phase}")
     return replace(state, phase=phase)
+
+
+def _begin_wait(state: ExecutionState, event: LegEnded, recorded_at: datetime) -> ExecutionState:
+    """The leg ends, and nothing works on the execution until one of the reasons has come."""
+    if not event.waiting_for or event.seen is None:
+        raise IllegalMove(event.type, "waits, and does not say for what, or how far it knows the log")
+    for reason in event.waiting_for:
+        if not can_end(reason):
+            raise IllegalMove(event.type, f"waits for {reason.kind}, which nothing would ever end")
+    if event.seen > state.last_sequence:
+        raise IllegalMove(
+            event.type, f"knows the log up to {event.seen}, which ends at {state.last_sequence}"
+        )
+    if state.woken_sequence > event.seen:
+        raise Woken(event.seen, state.woken_sequence)
+    if state.cancel_requested_at is not None:
+        raise IllegalMove(event.type, "cannot wait: the execution is to be cancelled")
+    state = _move(state, event, ExecutionPhase.WAITING)
+    reasons = event.waiting_for
+    return replace(state, waiting_for=tuple(reasons), waiting_since=recorded_at, wake_at=first_time(reasons))
+
+
+def _wake(state: ExecutionState, event: Event, recorded_at: datetime) -> ExecutionState:
+    """The next leg is due at once, where the execution waits for this event."""
+    if not any(ends_wait(event.type, event, reason) for reason in state.waiting_for):
+        return state
+    state = _move(_end_wait(state, recorded_at), event, ExecutionPhase.IN_PROGRESS)
+    return replace(state, wake_at=recorded_at)
+
+
+def _end_wait(state: ExecutionState, recorded_at: datetime) -> ExecutionState:
+    """Wait no more. The time that went by does not count towards `limits.duration`."""
+    if state.waiting_since is None:
+        return state
+    ended_at = recorded_at if state.wake_at is None else min(recorded_at, state.wake_at)
+    waited = max(ended_at - state.waiting_since, timedelta())
+    deadline_at = None if state.deadline_at is None else state.deadline_at + waited
+    return replace(state, waiting_for=(), waiting_since=None, wake_at=None, deadline_at=deadline_at)

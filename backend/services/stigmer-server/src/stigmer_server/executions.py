@@ -24,7 +24,6 @@ from stigmer_contract.events import (
     EVENT_ADAPTER,
     INLINE_PAYLOAD_MAX_BYTES,
     LOG_FORMAT,
-    BlobPayload,
     Event,
     ExecutionCancelled,
     ExecutionStarted,
@@ -58,6 +57,7 @@ from stigmer_server.log_formats import LogFormats
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.secrets_store import Secrets, find_missing_secrets
 from stigmer_server.sessions import find_session, has_unended_execution, insert_session, next_place
+from stigmer_server.standing_still import StandingStill
 from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient
 
@@ -74,6 +74,8 @@ class Grant:
     previous_execution_ids: Sequence[str]
     """The session's earlier executions, oldest first."""
     stored: Sequence[StoredEvent]
+    seconds_left: float | None = None
+    """Until `limits.duration` is over."""
     secrets: Mapping[str, SecretStr] = field(default_factory=dict[str, SecretStr])
 
 
@@ -89,6 +91,7 @@ class Executions:
         secrets: Secrets,
         temporal: TemporalClient,
         formats: LogFormats,
+        standing_still: StandingStill,
         on_created: Callable[[str], None],
         on_cancel: Callable[[str], None],
     ) -> None:
@@ -100,6 +103,7 @@ class Executions:
         self._secrets = secrets
         self._temporal = temporal
         self._formats = formats
+        self._standing_still = standing_still
         self._on_created = on_created
         self._on_cancel = on_cancel
 
@@ -115,7 +119,7 @@ class Executions:
             IdempotencyKeyReused: the key came with another request.
         """
         _check_request(request)
-        payload = await self._wrap_input(request.input)
+        payload = await self._blobs.wrap_text(request.input)
         created: list[tuple[ExecutionState, StoredEvent]] = []
 
         def work(connection: Connection) -> Answer:
@@ -138,7 +142,8 @@ class Executions:
             NotFound: there is none.
         """
         state = await self.load(execution_id)
-        return state.to_resource(await self._find_pending_reason([state]))
+        reason = await self._find_pending_reason([state])
+        return state.to_resource(reason, self._standing_still.reason_of(execution_id))
 
     async def load(self, execution_id: str) -> ExecutionState:
         """How the execution's log says it stands.
@@ -173,7 +178,8 @@ class Executions:
 
         states = await self._database.read(work)
         reason = await self._find_pending_reason(states)
-        resources = [state.to_resource(reason) for state in states]
+        standing = self._standing_still.reason_of
+        resources = [state.to_resource(reason, standing(state.execution_id)) for state in states]
         return page_of(resources, limit, lambda resource: resource.execution_id)
 
     async def start_leg(self, execution_id: str, request: StartLeg) -> Grant:
@@ -242,7 +248,7 @@ class Executions:
         self._broadcast.publish_live(execution_id, request.events)
 
     async def request_cancel(self, execution_id: str, reason: str | None) -> ExecutionResource:
-        """Ask for the execution to stop. One that no runner has taken yet is over at once.
+        """Ask for the execution to stop. One that no runner has in hand, or ever had, is over at once.
 
         Raises:
             NotFound: there is no such execution.
@@ -255,7 +261,7 @@ class Executions:
             _check_open(state)
             if state.cancel_requested_at is None:
                 state = replace(state, cancel_requested_at=datetime.now(UTC), cancel_reason=reason)
-            if state.attempt == 0:
+            if state.attempt == 0 or state.phase is ExecutionPhase.WAITING:
                 return Change(state, [NewEvent.of(ExecutionCancelled(reason=state.cancel_reason))])
             return Change(state)
 
@@ -273,13 +279,6 @@ class Executions:
             return Change(state, [NewEvent.of(event)])
 
         return (await self._log.append(seen.execution_id, decide)).state
-
-    async def _wrap_input(self, text: str) -> Payload:
-        content = _JSON.dump_json(text)
-        if len(content) <= INLINE_PAYLOAD_MAX_BYTES:
-            return InlinePayload(value=text)
-        blob = await self._blobs.store_bytes(content)
-        return BlobPayload(sha256=blob.sha256, size_bytes=blob.size_bytes)
 
     async def _find_pending_reason(self, states: Sequence[ExecutionState]) -> str | None:
         if any(state.phase is ExecutionPhase.PENDING for state in states):
@@ -397,4 +396,9 @@ def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
         workspace=find_session(connection, state.session_id).workspace,
         previous_execution_ids=list(connection.execute(earlier).scalars()),
         stored=stored,
+        seconds_left=_seconds_left(state, stored[-1].recorded_at),
     )
+
+
+def _seconds_left(state: ExecutionState, now: datetime) -> float | None:
+    return None if state.deadline_at is None else max(0.0, (state.deadline_at - now).total_seconds())

@@ -7,21 +7,24 @@ back. Every act is checked again inside the log's transaction, so doing it twice
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, or_, select
 
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import ExecutionCancelled, ExecutionFailed
+from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.waits import WAKING_EVENT_TYPES
 from stigmer_server.audit import AuditTrail
 from stigmer_server.database import Database
 from stigmer_server.errors import ServerError, TemporalUnavailable
+from stigmer_server.event_log import StoredEvent
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
 from stigmer_server.idempotency import delete_expired_keys
-from stigmer_server.sessions import UNENDED_PHASES
+from stigmer_server.standing_still import StandingStill
 from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient, WorkflowCondition, WorkflowView
 
@@ -36,14 +39,28 @@ CANCEL_GRACE: Final = timedelta(seconds=2)
 CANCEL_LOOKS_SECONDS: Final = (0.2, 0.5, 1.0, 1.0, 2.0, 4.0, 8.0)
 """After a cancellation the execution is looked at in these steps; then at the interval."""
 MAX_CONCURRENT_LOOKS: Final = 16
+DUE_GRACE: Final = timedelta(seconds=5)
+"""A workflow's own timer wakes it; only when that has not happened for this long the server does."""
+WAITING_LOOKS: Final = 20
+"""So many of the executions that wait for something are looked at each round, taking turns: there may be
+thousands, and nothing is due. A workflow that was lost is noticed all the same."""
+
+MOVING_PHASES: Final = (ExecutionPhase.PENDING, ExecutionPhase.IN_PROGRESS)
 
 
 class Reconciler:
     """The loop, and what is done at once for single executions."""
 
     def __init__(
-        self, database: Database, temporal: TemporalClient, audit: AuditTrail, interval_seconds: float
+        self,
+        database: Database,
+        temporal: TemporalClient,
+        audit: AuditTrail,
+        standing_still: StandingStill,
+        interval_seconds: float,
     ) -> None:
+        self._standing_still = standing_still
+        self._waiting_looked_at = ""
         self._database = database
         self._audit = audit
         self._temporal = temporal
@@ -68,6 +85,16 @@ class Reconciler:
     def cancel_soon(self, execution_id: str) -> None:
         """Make sure that an execution ends, whose cancellation was asked for."""
         self._spawn(self._follow_cancellation(execution_id), f"cancel {execution_id}")
+
+    def observe(self, state: ExecutionState, stored: Sequence[StoredEvent]) -> None:
+        """Wake the workflow of an execution for which something has come that it waits for."""
+        is_due = state.phase is ExecutionPhase.IN_PROGRESS and state.wake_at is not None
+        if is_due and any(event.type in WAKING_EVENT_TYPES for event in stored):
+            self.wake_soon(state.execution_id)
+
+    def wake_soon(self, execution_id: str) -> None:
+        """Tell a workflow to look at the log. Where that fails, the next round does it again."""
+        self._spawn(self._wake(execution_id), f"wake {execution_id}")
 
     async def run(self) -> None:
         """Reconcile for ever: at the interval, and as soon as Temporal is back."""
@@ -99,12 +126,20 @@ class Reconciler:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def reconcile(self) -> None:
-        """Look at every execution that has not ended; forget what is kept for a time only."""
+        """Look at every execution that is to get on; forget what is kept for a time only."""
         await self._find_problem()
-        states = await self._database.read(_load_unended)
+        states = await self._database.read(_load_moving)
+        states += await self._take_turn_of_waiting()
         await asyncio.gather(*(self._look(state) for state in states))
         await self._database.write(delete_expired_keys)
         await self._audit.delete_expired()
+
+    async def _take_turn_of_waiting(self) -> list[ExecutionState]:
+        after = self._waiting_looked_at
+        states = await self._database.read(lambda connection: _load_waiting(connection, after))
+        # From the first one again, where these were the last.
+        self._waiting_looked_at = states[-1].execution_id if len(states) == WAITING_LOOKS else ""
+        return states
 
     async def _find_problem(self) -> str | None:
         problem = await self._temporal.find_problem()
@@ -130,15 +165,21 @@ class Reconciler:
     async def _look_at_workflow(self, state: ExecutionState) -> None:
         if state.execution_id in self._starting:
             return
+        self._standing_still.note(state.execution_id, None)
         # Starting a workflow that is there changes nothing; and what never ran cannot run twice.
         if state.attempt == 0 and await self._temporal.start_workflow(state.execution_id):
             return
         view = await self._temporal.look_at_workflow(state.execution_id)
+        self._standing_still.note(state.execution_id, view.problem)
         match view.condition:
             case WorkflowCondition.RUNNING_LEG:
                 await self._pass_cancellation_on(state)
+            case WorkflowCondition.QUEUED | WorkflowCondition.OPEN if state.cancel_requested_at is not None:
+                await self._end_abandoned_cancellation(state, state.cancel_requested_at)
+            case WorkflowCondition.QUEUED:
+                pass
             case WorkflowCondition.OPEN:
-                await self._end_abandoned_cancellation(state)
+                await self._wake_due(state)
             case WorkflowCondition.CANCELLED:
                 await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
             case WorkflowCondition.CLOSED | WorkflowCondition.NOT_FOUND:
@@ -150,12 +191,15 @@ class Reconciler:
         if state.cancel_requested_at is not None:
             await self._temporal.cancel_workflow(state.execution_id)
 
-    async def _end_abandoned_cancellation(self, state: ExecutionState) -> None:
+    async def _wake_due(self, state: ExecutionState) -> None:
+        """Signal a workflow again that waits though the log says that the execution is to get on."""
+        if state.phase is not ExecutionPhase.WAITING or _is_due(state):
+            await self._temporal.signal_workflow(state.execution_id)
+
+    async def _end_abandoned_cancellation(self, state: ExecutionState, requested_at: datetime) -> None:
         """End an execution that is to be cancelled while no runner has it in hand."""
-        if state.cancel_requested_at is None:
-            return
         await self._temporal.cancel_workflow(state.execution_id)
-        if datetime.now(UTC) - state.cancel_requested_at >= CANCEL_GRACE:
+        if datetime.now(UTC) - requested_at >= CANCEL_GRACE:
             await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
             await self._temporal.terminate_workflow(state.execution_id, "cancelled while no runner had it")
 
@@ -195,13 +239,19 @@ class Reconciler:
         finally:
             self._starting.discard(execution_id)
 
+    async def _wake(self, execution_id: str) -> None:
+        try:
+            await self._temporal.signal_workflow(execution_id)
+        except TemporalUnavailable as error:
+            self._note_away(error)
+
     async def _follow_cancellation(self, execution_id: str) -> None:
         assert self._executions is not None
         state = await self._executions.load(execution_id)
         try:
             if state.phase.is_terminal:
-                # It was ended at once, since no runner had it; a workflow without a log has no use.
-                await self._temporal.terminate_workflow(execution_id, "cancelled before a runner had it")
+                # It was ended at once, since no runner had it; its workflow has no use any more.
+                await self._temporal.terminate_workflow(execution_id, "cancelled while no runner had it")
                 return
             await self._temporal.cancel_workflow(execution_id)
         except TemporalUnavailable as error:
@@ -235,10 +285,32 @@ async def _log_failure(work: Awaitable[None]) -> None:
         logger.exception("left to the next round")
 
 
-def _load_unended(connection: Connection) -> list[ExecutionState]:
-    rows = connection.execute(select(executions).where(executions.c.phase.in_(UNENDED_PHASES)))
-    return [ExecutionState.from_row(row) for row in rows]
+def _load_moving(connection: Connection) -> list[ExecutionState]:
+    """Those that a runner is to have, or has, in hand, and those whose wait is over."""
+    due = datetime.now(UTC) - DUE_GRACE
+    waits_no_more = and_(executions.c.phase == ExecutionPhase.WAITING, executions.c.wake_at < due)
+    moving = or_(executions.c.phase.in_(MOVING_PHASES), waits_no_more)
+    return [ExecutionState.from_row(row) for row in connection.execute(select(executions).where(moving))]
+
+
+def _load_waiting(connection: Connection, after: str) -> list[ExecutionState]:
+    """Some of those that wait, by their ids; those whose time is over are none of them."""
+    due = datetime.now(UTC) - DUE_GRACE
+    waits_on = or_(executions.c.wake_at.is_(None), executions.c.wake_at >= due)
+    query = (
+        select(executions)
+        .where(executions.c.phase == ExecutionPhase.WAITING, executions.c.execution_id > after, waits_on)
+        .order_by(executions.c.execution_id)
+        .limit(WAITING_LOOKS)
+    )
+    return [ExecutionState.from_row(row) for row in connection.execute(query)]
+
+
+def _is_due(state: ExecutionState) -> bool:
+    return state.wake_at is not None and datetime.now(UTC) > state.wake_at + DUE_GRACE
 
 
 def _is_overdue(state: ExecutionState) -> bool:
+    if state.phase is ExecutionPhase.WAITING:
+        return False  # the deadline moves on
     return state.deadline_at is not None and datetime.now(UTC) > state.deadline_at + DURATION_GRACE

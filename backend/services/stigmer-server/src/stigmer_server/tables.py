@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 """The newest migration; a test holds it to the files."""
 
 
@@ -95,10 +95,20 @@ executions = Table(
     Column("ended_at", UtcDateTime),
     Column("deadline_at", UtcDateTime, comment="created_at and limits.duration"),
     Column("place", Integer, nullable=False, server_default="1", comment="in its session, from 1"),
+    Column("waiting_for", Text, comment="JSON list of WaitReason; null unless the phase is waiting"),
+    Column("waiting_since", UtcDateTime),
+    Column("wake_at", UtcDateTime, comment="when the next leg is due; null where none is"),
+    Column("woken_sequence", Integer, nullable=False, server_default="0"),
 )
 Index("uq_executions_session_id_place", executions.c.session_id, executions.c.place, unique=True)
 Index("ix_executions_session_id_execution_id", executions.c.session_id, executions.c.execution_id)
 Index("ix_executions_phase", executions.c.phase)
+Index(
+    "ix_executions_wake_at",
+    executions.c.wake_at,
+    sqlite_where=executions.c.wake_at.isnot(None),
+    postgresql_where=executions.c.wake_at.isnot(None),
+)
 Index("ix_executions_agent_name_execution_id", executions.c.agent_name, executions.c.execution_id)
 
 _UNENDED = ", ".join(f"'{phase}'" for phase in ExecutionPhase if not phase.is_terminal)

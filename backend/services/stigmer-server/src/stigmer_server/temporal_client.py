@@ -13,16 +13,21 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import DescribeTaskQueueMode, PendingActivityState, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeTaskQueueRequest,
+    GetWorkflowExecutionHistoryReverseRequest,
+)
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
-from stigmer_contract.temporal import WORKFLOW_TYPE, AgentExecutionInput
+from stigmer_contract.temporal import LOOK_SIGNAL, WORKFLOW_TYPE, AgentExecutionInput
 from stigmer_server.errors import TemporalUnavailable
 from stigmer_server.settings import TemporalSettings
 
@@ -32,6 +37,10 @@ LOOK_TIMEOUT: Final = timedelta(seconds=1)
 LOOK_LIFETIME_SECONDS: Final = 1.0
 POLLER_LIFETIME: Final = timedelta(seconds=70)
 """A worker renews its poll every 60 s (Temporal 1.32); Temporal goes on listing it for 5 minutes."""
+FAILING_TASK_ATTEMPTS: Final = 3
+"""A workflow task may fail once by bad luck: a worker that was killed with it."""
+FAILURE_PAGE_SIZE: Final = 10
+FAILURE_CHARACTERS: Final = 300
 NO_RUNNER: Final = "no runner is connected"
 
 _WORKFLOWS: Final = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
@@ -42,8 +51,10 @@ class WorkflowCondition(Enum):
 
     RUNNING_LEG = auto()
     """A worker has an activity of it in hand."""
+    QUEUED = auto()
+    """Open; a task of it is on its way to a worker."""
     OPEN = auto()
-    """Open, but no worker has an activity of it in hand."""
+    """Open, and there is nothing for a worker to do: it waits for a signal or a time."""
     CANCELLED = auto()
     CLOSED = auto()
     """Ended in any other way."""
@@ -57,6 +68,8 @@ class WorkflowView:
     condition: WorkflowCondition
     detail: str
     """How it ended, for a person, such as `terminated`."""
+    problem: str | None = None
+    """Why it does not get on, for a person: its tasks fail."""
 
 
 class TemporalClient:
@@ -109,17 +122,23 @@ class TemporalClient:
                 if error.status is not RPCStatusCode.NOT_FOUND or _names_namespace(error):
                     raise
                 return WorkflowView(WorkflowCondition.NOT_FOUND, "not found")
-        status = description.status
-        if status is None or status is WorkflowExecutionStatus.RUNNING:
-            started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
-            in_hand = any(
-                activity.state == started for activity in description.raw_description.pending_activities
-            )
-            condition = WorkflowCondition.RUNNING_LEG if in_hand else WorkflowCondition.OPEN
-            return WorkflowView(condition, "running")
+            status = description.status
+            if status is None or status is WorkflowExecutionStatus.RUNNING:
+                problem = await self._find_failing_task(client, description)
+                return WorkflowView(_condition_of_open(description), "running", problem)
         cancelled = status is WorkflowExecutionStatus.CANCELED
         condition = WorkflowCondition.CANCELLED if cancelled else WorkflowCondition.CLOSED
         return WorkflowView(condition, status.name.lower().replace("_", " "))
+
+    async def signal_workflow(self, execution_id: str) -> None:
+        """Tell the workflow to look at the log; one that is gone or has ended is left as it is.
+
+        Raises:
+            TemporalUnavailable: Temporal does not answer, or refuses.
+        """
+        async with self._translated_errors() as client:
+            with _missing_is_fine():
+                await _handle(client, execution_id).signal(LOOK_SIGNAL, rpc_timeout=RPC_TIMEOUT)
 
     async def cancel_workflow(self, execution_id: str) -> None:
         """Ask the workflow to stop; one that is gone or has ended is left as it is.
@@ -140,6 +159,29 @@ class TemporalClient:
         async with self._translated_errors() as client:
             with _missing_is_fine():
                 await _handle(client, execution_id).terminate(reason=reason, rpc_timeout=RPC_TIMEOUT)
+
+    async def _find_failing_task(
+        self, client: Client, description: WorkflowExecutionDescription
+    ) -> str | None:
+        """Why the workflow's tasks fail; None where they do not."""
+        attempt = description.raw_description.pending_workflow_task.attempt
+        if attempt < FAILING_TASK_ATTEMPTS:
+            return None
+        # Temporal writes down the first failure of a row, and is silent about those that follow.
+        history = await client.workflow_service.get_workflow_execution_history_reverse(
+            GetWorkflowExecutionHistoryReverseRequest(
+                namespace=self._settings.namespace,
+                execution=WorkflowExecution(workflow_id=description.id, run_id=description.run_id),
+                maximum_page_size=FAILURE_PAGE_SIZE,
+            ),
+            timeout=RPC_TIMEOUT,
+        )
+        for event in history.history.events:
+            if event.HasField("workflow_task_failed_event_attributes"):
+                failure = event.workflow_task_failed_event_attributes.failure
+                reason = " ".join(failure.message.split())[:FAILURE_CHARACTERS]
+                return f"its workflow's task failed {attempt - 1} times: {reason}"
+        return f"its workflow's task was not answered {attempt - 1} times"
 
     async def find_problem(self) -> str | None:
         """Why Temporal cannot be used; None where it can."""
@@ -219,6 +261,16 @@ class TemporalClient:
             data_converter=pydantic_data_converter,
             lazy=True,
         )
+
+
+def _condition_of_open(description: WorkflowExecutionDescription) -> WorkflowCondition:
+    raw = description.raw_description
+    started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+    if any(activity.state == started for activity in raw.pending_activities):
+        return WorkflowCondition.RUNNING_LEG
+    if raw.pending_activities or raw.HasField("pending_workflow_task"):
+        return WorkflowCondition.QUEUED
+    return WorkflowCondition.OPEN
 
 
 @contextlib.contextmanager

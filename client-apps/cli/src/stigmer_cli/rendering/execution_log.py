@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from stigmer_cli.output import sanitize
-from stigmer_cli.rendering.execution_table import describe_phase
+from stigmer_cli.rendering.execution_table import describe_phase, describe_waits
 from stigmer_cli.rendering.quantities import format_seconds, format_usage, plural
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
 from stigmer_contract import events as contract
@@ -47,7 +47,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
         case contract.LegStarted():
             return f"attempt {event.attempt} begins on {event.runner}"
         case contract.LegEnded():
-            return f"attempt {event.attempt} ends: {event.reason}"
+            waits = f" for {describe_waits(event.waiting_for)}" if event.waiting_for else ""
+            return f"attempt {event.attempt} ends: {event.reason}{waits}"
         case contract.ModelResponded():
             retries = f", {plural(event.retries, 'failed request')} before" if event.retries else ""
             heading = f"turn {event.turn}: {event.model} in {format_seconds(event.duration_seconds)}{retries}"

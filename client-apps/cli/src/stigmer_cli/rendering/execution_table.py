@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from stigmer_cli.rendering.quantities import format_age, format_cost, format_count, format_seconds
 from stigmer_cli.rendering.tables import print_table
 from stigmer_contract.api import ExecutionResource
+from stigmer_contract.waits import WaitKind, WaitReason
 
 
 def print_executions(executions: Sequence[ExecutionResource]) -> None:
@@ -22,11 +23,35 @@ def describe_phase(execution: ExecutionResource) -> str:
     """The phase, with what the person should know beside it."""
     if execution.pending_reason:
         return f"{execution.phase} ({execution.pending_reason})"
+    if execution.waiting_for:
+        return f"{execution.phase} for {describe_waits(execution.waiting_for)}"
+    if execution.standing_reason:
+        return f"{execution.phase} ({execution.standing_reason})"
     if execution.error:
         return f"{execution.phase} ({execution.error.code})"
     if execution.cancel_requested and not execution.phase.is_terminal:
         return f"{execution.phase} (cancelling)"
     return execution.phase
+
+
+def describe_waits(reasons: Sequence[WaitReason]) -> str:
+    """What is waited for, such as `a message, or until 2026-11-26 14:00 UTC`."""
+    return ", or ".join(_describe_wait(reason) for reason in reasons)
+
+
+def _describe_wait(reason: WaitReason) -> str:
+    until = "" if reason.until is None else f"until {reason.until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    what = "" if reason.kind is WaitKind.TIME else _WAITS[reason.kind]
+    return " ".join(part for part in (what, until) if part)
+
+
+_WAITS = {
+    WaitKind.APPROVAL: "an approval",
+    WaitKind.ANSWER: "an answer",
+    WaitKind.CHILD: "another execution",
+    WaitKind.MESSAGE: "a message",
+    WaitKind.SUBMITTED: "a submitted request",
+}
 
 
 def _row(execution: ExecutionResource, now: datetime) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.command_output import CommandOutput
+from stigmer_cli.rendering.execution_table import describe_waits
 from stigmer_cli.rendering.quantities import format_seconds, format_usage
 from stigmer_cli.rendering.screen import BOLD, DIM, GREEN, RED, YELLOW, Screen, shorten
 from stigmer_cli.rendering.tool_calls import describe_call, describe_calls, describe_ending
@@ -17,8 +18,11 @@ from stigmer_contract.events import (
     ApprovalRequested,
     ExecutionCompleted,
     ExecutionStarted,
+    LegEnded,
+    LegEndReason,
     LegStarted,
     LiveEvent,
+    MessageReceived,
     ModelDelta,
     ModelPartial,
     ModelResponded,
@@ -140,6 +144,11 @@ class ExecutionView:
                 self._finish_call(event)
             case LegStarted() as event if event.attempt > 1:
                 self.show_note(f"taken up again by {event.runner}")
+            case LegEnded(reason=LegEndReason.WAITING) as event:
+                self._screen.write_note(f"waiting for {describe_waits(event.waiting_for)}", BOLD, YELLOW)
+            case MessageReceived() as event:
+                message = sanitize(str(self._load_payload(event.message)))
+                self._screen.write_note(f"message: {shorten(message, self._screen.width)}", DIM)
             case ApprovalRequested() as event:
                 call = describe_call(event.tool, self._load_payload(event.arguments))
                 self._screen.write_note(f"waiting for approval: {call}", BOLD, YELLOW)

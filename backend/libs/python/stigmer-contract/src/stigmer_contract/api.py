@@ -18,6 +18,7 @@ from stigmer_contract.manifest import (
     AgentSpec,
 )
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.waits import WaitReason
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
@@ -117,6 +118,10 @@ class ExecutionResource(_Resource):
     phase: ExecutionPhase
     pending_reason: str | None = None
     """While pending: why nothing happens yet, e.g. `no runner is connected`."""
+    standing_reason: str | None = None
+    """Why it does not get on although nothing is missing, e.g. that its workflow's tasks fail."""
+    waiting_for: list[WaitReason] = Field(default_factory=list[WaitReason])
+    """While waiting: what for; the first of these to come ends the wait."""
     attempt: int = Field(ge=0)
     """The newest leg attempt; 0 before the first."""
     last_sequence: int = Field(ge=1)
@@ -134,6 +139,20 @@ class CancelExecution(_Request):
     """`POST /v1/executions/{id}/cancel`."""
 
     reason: str | None = Field(default=None, max_length=1000)
+
+
+class SendMessage(_Request):
+    """`POST /v1/executions/{id}/messages`."""
+
+    text: str = Field(min_length=1, max_length=MAX_INPUT_CHARACTERS)
+
+
+class MessageResource(_Resource):
+    """A message that is in the log of an execution."""
+
+    execution_id: str
+    sequence: int = Field(ge=1)
+    """Of its event `message.received`."""
 
 
 class SecretResource(_Resource):
@@ -208,6 +227,8 @@ class LegGrant(_Resource):
     """The session's earlier executions, oldest first."""
     events: list[RecordedEvent]
     """The whole log so far, ascending by sequence."""
+    seconds_left: float | None = None
+    """Until `limits.duration` is over, by the server's clock; None where there is no such limit."""
     lease: str
     """Proves that this token was granted the leg; its other calls for it carry it in `LEASE_HEADER`."""
 

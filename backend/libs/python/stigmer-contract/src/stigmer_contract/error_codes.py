@@ -76,6 +76,8 @@ class ErrorCode(StrEnum):
     """Fenced off: a newer attempt holds the execution."""
     EXECUTION_ENDED = "execution_ended"
     """The execution has ended, so nothing can be appended to it."""
+    WOKEN = "woken"
+    """A leg would wait, but what it waits for may have come since it last looked at the log."""
     ILLEGAL_MOVE = "illegal_move"
     """The events would move the execution to a phase that cannot follow."""
     SECRETS_KEY_UNUSABLE = "secrets_key_unusable"

@@ -26,6 +26,7 @@ from pydantic import (
 from stigmer_contract.conversation import ToolOutcome as ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.waits import WaitReason
 
 LOG_FORMAT = 2
 """The newest form of events, which the server gives to every reader. 1 is that of version 0.1.0."""
@@ -122,6 +123,8 @@ class LegEndReason(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     DRAINED = "drained"
+    WAITING = "waiting"
+    """Nothing can go on until one of `waiting_for` has come."""
 
 
 class LegEnded(_Frozen):
@@ -130,6 +133,11 @@ class LegEnded(_Frozen):
     type: Literal["leg.ended"] = "leg.ended"
     attempt: int = Field(ge=1)
     reason: LegEndReason
+    waiting_for: list[WaitReason] = Field(default_factory=list[WaitReason], max_length=100)
+    """What the execution waits for; empty unless the reason is `waiting`."""
+    seen: int | None = Field(default=None, ge=1)
+    """How far the leg knew the log when it decided to wait: with something that ends a wait beyond that, the
+    event is refused."""
 
 
 class AskedPart(_Frozen):
@@ -274,6 +282,7 @@ class MessageReceived(_Frozen):
 
     type: Literal["message.received"] = "message.received"
     message: Payload
+    """A JSON string."""
 
 
 class ExecutionCompleted(_Frozen):

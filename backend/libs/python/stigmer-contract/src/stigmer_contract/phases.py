@@ -10,8 +10,8 @@ class ExecutionPhase(StrEnum):
     """Written down, no leg has started yet."""
     IN_PROGRESS = "in_progress"
     """A leg works on it, or the next leg is queued after an interrupted one."""
-    WAITING_FOR_APPROVAL = "waiting_for_approval"
-    """Stopped until a person decides about a tool call."""
+    WAITING = "waiting"
+    """Nothing works on it until something comes: what, `waiting_for` says."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -28,13 +28,13 @@ LEGAL_MOVES: dict[ExecutionPhase, frozenset[ExecutionPhase]] = {
     ),
     ExecutionPhase.IN_PROGRESS: frozenset(
         {
-            ExecutionPhase.WAITING_FOR_APPROVAL,
+            ExecutionPhase.WAITING,
             ExecutionPhase.COMPLETED,
             ExecutionPhase.FAILED,
             ExecutionPhase.CANCELLED,
         }
     ),
-    ExecutionPhase.WAITING_FOR_APPROVAL: frozenset(
+    ExecutionPhase.WAITING: frozenset(
         {ExecutionPhase.IN_PROGRESS, ExecutionPhase.FAILED, ExecutionPhase.CANCELLED}
     ),
     ExecutionPhase.COMPLETED: frozenset(),

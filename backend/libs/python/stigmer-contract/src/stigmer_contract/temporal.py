@@ -13,6 +13,8 @@ DEFAULT_NAMESPACE = "default"
 DEFAULT_TASK_QUEUE = "agent_execution_runner"
 WORKFLOW_TYPE = "AgentExecution"
 RUN_LEG_ACTIVITY = "run_leg"
+LOOK_SIGNAL = "look"
+"""Says that the log may hold something that the execution waits for; carries nothing."""
 
 
 class LegOutcome(StrEnum):
@@ -24,6 +26,8 @@ class LegOutcome(StrEnum):
     """The worker was told to stop; the next leg goes on from the log."""
     SUPERSEDED = "superseded"
     """Another attempt took over; the next leg finds out from the log how things stand."""
+    WAITING = "waiting"
+    """Nothing can go on until a signal or a time; the next leg finds out from the log what came."""
 
 
 class AgentExecutionInput(BaseModel):
@@ -34,6 +38,8 @@ class AgentExecutionInput(BaseModel):
     execution_id: str
     heartbeat_timeout_seconds: float = 5.0
     """After this long without a heartbeat Temporal gives the leg to another worker."""
+    leg_task_queue: str | None = None
+    """Where legs run; None: where the workflow does."""
 
 
 class LegInput(BaseModel):
@@ -50,3 +56,5 @@ class LegResult(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     outcome: LegOutcome
+    wait_seconds: float | None = None
+    """While waiting: how long at most; None: until a signal comes."""

@@ -4,7 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from stigmer_contract.api import CancelExecution, CreateExecution, ExecutionResource, Page
+from stigmer_contract.api import (
+    CancelExecution,
+    CreateExecution,
+    ExecutionResource,
+    MessageResource,
+    Page,
+    SendMessage,
+)
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.api.access import NEEDS_USER, CredentialOf, GuardedRoute
 from stigmer_server.api.problems import problem_responses
@@ -72,3 +79,24 @@ async def cancel_execution(
 ) -> ExecutionResource:
     """Ask for an execution to stop. Cancelling it again changes nothing."""
     return await services.executions.request_cancel(execution_id, None if request is None else request.reason)
+
+
+@router.post(
+    "/{execution_id}/messages",
+    status_code=201,
+    response_model=MessageResource,
+    responses=problem_responses(NotFound, Conflict, IdempotencyKeyReused),
+    openapi_extra=NEEDS_USER,
+)
+async def send_message(
+    execution_id: ExecutionId,
+    request: SendMessage,
+    services: ServicesOf,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Say something to an execution that has not ended. It reads it where it waits for a message.
+
+    The same key with the same message acts once, for as long as the log is kept.
+    """
+    answer = await services.messages.send(execution_id, request, idempotency_key)
+    return Response(answer.body, answer.status, media_type="application/json")

@@ -189,6 +189,7 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "workspace": TypeAdapter(str | None).dump_json(grant.workspace).decode(),
         "previous_execution_ids": _NAMES.dump_json(list(grant.previous_execution_ids)).decode(),
         "events": f"[{','.join(event.to_json() for event in grant.stored)}]",
+        "seconds_left": TypeAdapter(float | None).dump_json(grant.seconds_left).decode(),
         "lease": TypeAdapter(str).dump_json(lease).decode(),
     }
     members = ",".join(f'"{name}":{text}' for name, text in fields.items())

@@ -18,6 +18,7 @@ from stigmer_server.executions import Executions
 from stigmer_server.idempotency import MAX_KEY_LENGTH, Answer
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
+from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
 from stigmer_server.secrets_store import Secrets
@@ -39,6 +40,7 @@ class Services:
     executions: Executions
     feed: EventFeed
     formats: LogFormats
+    messages: Messages
     blobs: BlobStore
     metrics: Metrics
     tokens: Tokens
