@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,11 +28,13 @@ from isolation import bench_isolation
 from pydantic import TypeAdapter
 from temporalio.client import Client
 
-from e2e_script import runner_environment
+from e2e_script import runner_environment, ten_tool_script
 from executions import Execution, agent_manifest
 from model_server import VALID_KEY, Fault, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
 from stack_home import end_everything, make_stack_home
+from stigmer_contract.events import LegLost, ModelResponded, ToolFinished, ToolStarted
+from supervised_stack import SupervisedStack
 
 SINGLE_RUNS = 20
 AT_ONCE = 50
@@ -39,6 +42,9 @@ BATCHES = 5
 WAITING = 200
 FIRST_TOKEN_RUNS = 20
 HELP_RUNS = 15
+KILLS = 10
+SECONDS_BETWEEN_KILLS = 4.0
+STEPS = (ModelResponded, ToolStarted, ToolFinished)
 START_RUNS = 3
 STIGMER = [str(Path(sys.executable).with_name("stigmer"))]
 
@@ -219,6 +225,37 @@ def bench_memory(table: Table, home: Path) -> None:
             execution.wait_until_completed()
 
 
+def bench_recovery(table: Table, home: Path) -> None:
+    """From `kill -9` of a native runner under the supervisor to the next step in the log."""
+    seconds: list[float] = []
+    with ModelServer(ten_tool_script()) as model, SupervisedStack(home, runner_environment(model)) as stack:
+        for number in range(KILLS):
+            # By then another spare has come up, as it has on a machine where runners seldom die.
+            time.sleep(SECONDS_BETWEEN_KILLS)
+            prompt = f"Do it. [conversation recovery-{number}]"
+            execution = Execution.start(stack, agent_manifest(), prompt)
+            execution.wait_for(lambda recorded: isinstance(recorded.event, ToolFinished))
+            killed_at = time.time()
+            os.kill(stack.pid("runner"), signal.SIGKILL)
+            execution.wait_until_completed()
+            log = execution.log
+            place = next((at for at, one in enumerate(log) if isinstance(one.event, LegLost)), None)
+            if place is not None:  # else it was done before it could be killed
+                steps = (one for one in log[place:] if isinstance(one.event, STEPS))
+                seconds.append(next(steps).recorded_at.timestamp() - killed_at)
+        time.sleep(SECONDS_BETWEEN_KILLS)
+        spares = (one for one in stack.home.processes() if one.cmdline()[-1] == "spare")
+        spare = next(one for one in spares if one.pid != stack.pid("runner"))
+        unshared = spare.memory_full_info().uss / 1e6
+    table.add(
+        f"kill -9 of a native runner to its next step, {len(seconds)} times",
+        f"{milliseconds(seconds)}, slowest {max(seconds) * 1000:.0f}",
+        statistics.median(seconds),
+        Bound(2, "<= 2 s at the median"),
+    )
+    table.add("  memory of the spare runner, its own", f"{unshared:.0f} MB")
+
+
 def bench_first_token(table: Table, home: Path) -> None:
     """From the model server's socket to the standard output of `stigmer run`."""
     words = ScriptedTurn(stamped_chunks=20, chunk_seconds=0.02)
@@ -330,6 +367,7 @@ def main() -> None:
         bench_isolation(table)
         bench_memory(table, home / "memory")
         bench_first_token(table, home / "first-token")
+        bench_recovery(table, home / "recovery")
         bench_command_line(table, home / "command-line", cassette)
         table.conclude()
 

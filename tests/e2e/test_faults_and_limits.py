@@ -337,7 +337,7 @@ def test_a_runner_that_dies_again_and_again_in_the_same_place_is_not_started_for
     model.script.faults = {1: [Fault("hang")] * 20}
     try:
         execution = Execution.start(stack, agent_manifest(), f"Hello. [conversation {key}]")
-        for death in range(1, 7):
+        for death in range(1, 6):
             execution.wait_for(partial(is_leg, death))
             stack.kill_runner(stack.runners[-1])
             stack.start_runner(f"dying-{death}", wait=False)

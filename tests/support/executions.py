@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 from pydantic import JsonValue
 
-from running_stack import RunningStack
 from stigmer_contract.api import ExecutionResource, Page
 from stigmer_contract.events import (
     AnyEvent,
@@ -49,16 +48,25 @@ def agent_manifest(
     }
 
 
+class Stack(Protocol):
+    """Anything with a server."""
+
+    @property
+    def client(self) -> httpx.Client:
+        """With a token that may start executions."""
+        ...
+
+
 class Execution:
     """One execution on a stack."""
 
-    def __init__(self, stack: RunningStack, resource: ExecutionResource) -> None:
+    def __init__(self, stack: Stack, resource: ExecutionResource) -> None:
         self._stack = stack
         self.execution_id = resource.execution_id
         self.session_id = resource.session_id
 
     @classmethod
-    def start(cls, stack: RunningStack, manifest: dict[str, Any], prompt: str, **more: str) -> "Execution":
+    def start(cls, stack: Stack, manifest: dict[str, Any], prompt: str, **more: str) -> "Execution":
         """`POST /v1/executions`."""
         response = stack.client.post("/v1/executions", json={"manifest": manifest, "input": prompt, **more})
         assert response.status_code == httpx.codes.CREATED, response.text

@@ -16,7 +16,9 @@ from pathlib import Path
 
 
 def run(name: str, port_variable: str) -> None:
-    """Runs until SIGTERM."""
+    """Runs until SIGTERM; with the argument `spare` not before it is told to, by a line on standard input."""
+    if sys.argv[1:] == ["spare"] and not sys.stdin.readline():
+        return
     home = Path(os.environ["STIGMER_HOME"])
     orders = home / "orders"
     if (orders / f"{name}-refuse").exists():

@@ -45,7 +45,7 @@ def test_an_older_attempt_can_neither_append_nor_publish(api: ServerApi) -> None
 
     assert (append.status_code, append.json()["code"]) == (409, "attempt_superseded")
     assert (live.status_code, live.json()["code"]) == (409, "attempt_superseded")
-    assert api.append(execution_id, [responded(2)], attempt=2).json()["last_sequence"] == 5
+    assert api.append(execution_id, [responded(2)], attempt=2).json()["last_sequence"] == 6
 
 
 def test_an_attempt_that_was_never_granted_is_refused(api: ServerApi) -> None:
@@ -114,7 +114,7 @@ def test_a_repeated_append_is_answered_alike_when_it_ended_the_execution_or_was_
     api.append(execution_id, end, attempt=2, append_id=ending)
 
     assert api.append(execution_id, [responded(1)], append_id=superseded).json()["last_sequence"] == 3
-    assert api.append(execution_id, end, attempt=2, append_id=ending).json()["last_sequence"] == 6
+    assert api.append(execution_id, end, attempt=2, append_id=ending).json()["last_sequence"] == 7
 
 
 def test_the_same_append_sent_at_once_is_written_once(api: ServerApi) -> None:

@@ -56,6 +56,12 @@ class ScriptedLauncher:
         write_line(f"life {self.lives}")
         return ScriptedLife(self.lives, self._exit_codes[self.lives - 1], self.seen_ready)
 
+    async def prepare(self, write_line: LineSink) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
 
 class Keeping:
     """A keeper with everything that it says."""
@@ -130,6 +136,12 @@ async def test_a_program_that_cannot_be_run_has_failed(tmp_path: Path) -> None:
     class Missing:
         async def launch(self, write_line: LineSink) -> ScriptedLife:
             raise FileNotFoundError(2, "No such file or directory")
+
+        async def prepare(self, write_line: LineSink) -> None:
+            return
+
+        async def close(self) -> None:
+            return
 
     states: list[ComponentState] = []
     component = Component("server", "127.0.0.1:1", Missing(), lambda: Health(False))

@@ -1,4 +1,8 @@
-"""The command `agent-runner`: without arguments the worker, with `health` the container's health check."""
+"""The command `agent-runner`: without arguments the worker, with `health` the container's health check.
+
+`spare` is the worker, too, once it is told so: it makes everything ready, then waits for a line on its
+standard input before it takes any work. Where that ends first, so does the process.
+"""
 
 import os
 import sys
@@ -7,7 +11,7 @@ from typing import Final
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
-USAGE: Final = "usage: agent-runner [health | --version]"
+USAGE: Final = "usage: agent-runner [spare | health | --version]"
 
 
 def main() -> int:
@@ -15,6 +19,8 @@ def main() -> int:
     match sys.argv[1:]:
         case []:
             return _run_worker()
+        case ["spare"]:
+            return _run_worker(is_spare=True)
         case ["health"]:
             return _probe()
         case ["--version"]:
@@ -43,7 +49,7 @@ def _probe() -> int:
     return probe_health(host, port)
 
 
-def _run_worker() -> int:
+def _run_worker(*, is_spare: bool = False) -> int:
     from agent_runner.pid_one import leave_first_process
 
     leave_first_process()
@@ -70,7 +76,7 @@ def _run_worker() -> int:
     secrets = SecretsInUse(settings)
     configure_logging(settings.log_level, settings.log_format, secrets.mask)
     try:
-        asyncio.run(run_worker(settings, command_environment(os.environ), secrets))
+        asyncio.run(run_worker(settings, command_environment(os.environ), secrets, is_spare=is_spare))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:

@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from agent_runner.errors import RunnerError, stack_of
-from agent_runner.leg import LegRunner, StopReason, cancel_and_wait
+from agent_runner.leg import ActivityAttempt, LegRunner, StopReason, cancel_and_wait
 from stigmer_contract.temporal import RUN_LEG_ACTIVITY, LegInput, LegOutcome, LegResult
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class LegActivities:
         if await self._is_written_off():
             return LegResult(outcome=LegOutcome.SUPERSEDED)
         heart = asyncio.create_task(_beat())
-        work = asyncio.create_task(self._legs.run(leg.execution_id))
+        work = asyncio.create_task(self._legs.run(leg.execution_id, _attempt()))
         try:
             await asyncio.wait({work})
         except asyncio.CancelledError:
@@ -83,6 +83,12 @@ async def _beat() -> None:
         # The start counts as the first heartbeat; a leg that ends soon costs Temporal none.
         await asyncio.sleep(interval.total_seconds())
         activity.heartbeat()
+
+
+def _attempt() -> ActivityAttempt:
+    info = activity.info()
+    key = f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"
+    return ActivityAttempt(key=key, task_token=info.task_token)
 
 
 def _stop_reason() -> StopReason:

@@ -5,6 +5,7 @@ nothing of Temporal; `activities` calls it.
 """
 
 import asyncio
+import base64
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,8 +53,6 @@ from stigmer_isolation.launcher import CommandLauncher
 logger = logging.getLogger(__name__)
 
 RUNNER_VERSION: Final = version("stigmer-agent-runner")
-MAX_DEATHS: Final = 5
-"""After so many runners died in a row without writing anything, going on would be a crash loop."""
 HISTORY_READERS: Final = 8
 """How many earlier executions of a session are read at once."""
 
@@ -85,6 +84,15 @@ class LegParts:
     tracing: Tracing
 
 
+@dataclass(frozen=True)
+class ActivityAttempt:
+    """What Temporal calls this try at a leg."""
+
+    key: str
+    """Of this attempt of the activity, and no other."""
+    task_token: bytes
+
+
 class LegRunner:
     """The legs of a process."""
 
@@ -113,7 +121,7 @@ class LegRunner:
             leg.stop(reason)
         return leg is not None
 
-    async def run(self, execution_id: str) -> LegOutcome:
+    async def run(self, execution_id: str, activity: ActivityAttempt) -> LegOutcome:
         """Run a leg of the execution to its end."""
         if self._draining:
             return LegOutcome.DRAINED
@@ -122,7 +130,13 @@ class LegRunner:
         try:
             grant = await self._parts.client.start_leg(
                 execution_id,
-                StartLeg(runner=self._identity, runner_version=RUNNER_VERSION, log_format=LOG_FORMAT),
+                StartLeg(
+                    runner=self._identity,
+                    runner_version=RUNNER_VERSION,
+                    log_format=LOG_FORMAT,
+                    key=activity.key,
+                    task_token=base64.b64encode(activity.task_token).decode(),
+                ),
             )
         except ServerRefused as refusal:
             if refusal.code in (ErrorCode.EXECUTION_ENDED, ErrorCode.NOT_FOUND):
@@ -151,7 +165,6 @@ class Leg:
         self._client = LegClient(parts.client, grant)
         self._execution_id = grant.execution.execution_id
         self._recorded = RecordedSteps.from_events(grant.events)
-        self._deaths = self._recorded.deaths
         self._gate = StepGate()
         self._stop_reason: StopReason | None = None
         self._stopped = asyncio.Event()
@@ -257,12 +270,7 @@ class Leg:
             ExecutionFailure: the execution cannot go on.
         """
         grant = self._grant
-        if self._deaths > MAX_DEATHS:
-            raise ExecutionFailure(
-                ErrorCode.RUNNER_LOST,
-                f"{MAX_DEATHS} runners died one after the other without getting any further",
-                "look at the runner's log and its memory limit, then start the execution again",
-            )
+        await asyncio.sleep(grant.pause_seconds)
         variables = self._command_variables()
         workspace = await asyncio.to_thread(self._open_workspace)
         built = await self._parts.models.build(

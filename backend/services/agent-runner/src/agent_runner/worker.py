@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -28,13 +29,14 @@ from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
 from agent_runner.commands import open_commands
 from agent_runner.health import HealthServer
 from agent_runner.leg import RUNNER_VERSION, LegParts, LegRunner
-from agent_runner.models import ModelPool
+from agent_runner.models import ModelPool, preload_providers
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.tracing import open_tracing
 from agent_runner.workflows import AgentExecution
 from stigmer_isolation.process_protection import protect_process
+from stigmer_isolation.temporary_root import remove_abandoned_roots
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +53,22 @@ DESCRIBE_TIMEOUT: Final = timedelta(seconds=2)
 
 
 async def run_worker(
-    settings: RunnerSettings, command_variables: Mapping[str, str], secrets_in_use: SecretsInUse
+    settings: RunnerSettings,
+    command_variables: Mapping[str, str],
+    secrets_in_use: SecretsInUse,
+    *,
+    is_spare: bool = False,
 ) -> None:
-    """Run until SIGTERM or SIGINT, then drain. Agents' commands get `command_variables` and no others."""
+    """Run until SIGTERM or SIGINT, then drain. Agents' commands get `command_variables` and no others.
+
+    A spare one makes everything ready, and waits until it is its turn.
+    """
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     protect_process()
+    if is_spare:
+        await asyncio.to_thread(preload_providers, settings)
     # What was imported stays: looking through it at each collection took a tenth of the processor's time.
     gc.freeze()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
@@ -68,8 +79,13 @@ async def run_worker(
         resources.push_async_callback(server.close)
         models = ModelPool(settings)
         resources.push_async_callback(models.close)
+        if is_spare:
+            if not await _is_our_turn(stop):
+                return
+            await asyncio.to_thread(remove_abandoned_roots)  # of whoever was the runner until now
         # Containers on one host's network share the host's name and number their processes alike.
-        identity = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
+        own_name = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
+        identity = settings.runner_name or own_name
         tracing = open_tracing(settings, RUNNER_VERSION, secrets_in_use.mask)
         parts = LegParts(
             settings=settings,
@@ -94,6 +110,25 @@ async def run_worker(
             await runner.run_until(stop)
         finally:
             await tracing.close(runner.drain_seconds_left())
+
+
+async def _is_our_turn(stop: asyncio.Event) -> bool:
+    """Wait for a line on standard input; False where that ends, or `stop` comes first."""
+    said = asyncio.create_task(_first_line())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({said, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if stop.is_set():
+        said.cancel()
+        return False
+    return bool(said.result())
+
+
+async def _first_line() -> bytes:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return await reader.readline()
 
 
 class _Runner:

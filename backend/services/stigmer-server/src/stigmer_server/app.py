@@ -23,6 +23,7 @@ from stigmer_server.api import (
     executions,
     health,
     legs,
+    runners,
     secrets,
     sessions,
     tokens,
@@ -44,11 +45,13 @@ from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
+from stigmer_server.lost_runners import LostRunners
 from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.migrations import migrate
 from stigmer_server.rate_limits import RateLimits
 from stigmer_server.reconciler import Reconciler
+from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secret_keys import SecretKeyFile
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
@@ -83,6 +86,7 @@ class StigmerServer:
         self._reconciler = Reconciler(
             self._database, temporal, self._audit, standing_still, settings.reconcile_interval_seconds
         )
+        self._presence = RunnerPresence(self._database)
         key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
         secrets_ = Secrets(self._database, key_file)
         formats = LogFormats(self._database, self._blobs)
@@ -95,6 +99,7 @@ class StigmerServer:
             temporal,
             formats,
             standing_still,
+            self._presence,
             self._reconciler.start_soon,
             self._reconciler.cancel_soon,
         )
@@ -116,6 +121,8 @@ class StigmerServer:
             metrics=self._metrics,
             tokens=self._tokens,
             leases=self._leases,
+            presence=self._presence,
+            lost_runners=LostRunners(self._database, self._log, temporal),
             audit=self._audit,
             workspaces=WorkspaceChoice(settings),
             version=VERSION,
@@ -155,6 +162,7 @@ class StigmerServer:
                 asyncio.create_task(self._reconciler.run(), name="reconciler"),
                 asyncio.create_task(self._tokens.run(), name="tokens"),
                 asyncio.create_task(self._audit.run(), name="audit trail"),
+                asyncio.create_task(self._presence.run(), name="runner presence"),
             ]
             if self._database.is_shared:
                 others.append(asyncio.create_task(self._watch_other_writers(), name="other writers"))
@@ -171,6 +179,7 @@ class StigmerServer:
                 with contextlib.suppress(Unavailable):
                     await self._audit.write()
                     await self._tokens.write_last_used()
+                    await self._presence.write()
         finally:
             await self._database.close()
 
@@ -217,7 +226,10 @@ def _make_app(services: Services) -> FastAPI:
         routes=list(legs.served_directly),
     )
     app.state.services = services
-    for module in (agents, secrets, sessions, executions, events, legs, blobs, tokens, audit, health):
+    for module in (
+        *(agents, secrets, sessions, executions, events, legs, runners),
+        *(blobs, tokens, audit, health),
+    ):
         app.include_router(module.router)
     register_problem_handlers(app)
     app.openapi = lambda: _openapi(app)

@@ -38,11 +38,14 @@ class NewEvent:
     body: str
     blobs: frozenset[str] = frozenset()
     """The SHA-256 of each blob that the event names."""
+    is_servers: bool = False
+    """Whether it is the server's own, whatever attempt the change is of."""
 
     @classmethod
-    def of(cls, event: Event) -> "NewEvent":
+    def of(cls, event: Event, *, is_servers: bool = False) -> "NewEvent":
         """Serialise an event as the log keeps it: manifests inside it are camelCase."""
-        return cls(event, EVENT_ADAPTER.dump_json(event, by_alias=True).decode(), _blobs_of(event))
+        body = EVENT_ADAPTER.dump_json(event, by_alias=True).decode()
+        return cls(event, body, _blobs_of(event), is_servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +316,7 @@ def _decide(append: _Append, group: _Group, now: datetime) -> Appended:
     change = append.decide(state)
     following = advance(change.state, [new.event for new in change.new_events], now)
     stored = [
-        StoredEvent(sequence, now, change.attempt, new.event.type, new.body)
+        StoredEvent(sequence, now, None if new.is_servers else change.attempt, new.event.type, new.body)
         for sequence, new in enumerate(change.new_events, start=state.last_sequence + 1)
     ]
     if following != state:

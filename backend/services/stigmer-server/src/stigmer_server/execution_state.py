@@ -22,6 +22,7 @@ from stigmer_contract.events import (
     ExecutionStarted,
     LegEnded,
     LegEndReason,
+    LegLost,
     LegStarted,
     MessageReceived,
     ModelResponded,
@@ -35,9 +36,11 @@ from stigmer_contract.events import (
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
 from stigmer_contract.waits import WAKING_EVENT_TYPES, WaitReason, can_end, ends_wait, first_time
 from stigmer_server.errors import IllegalMove, Woken
+from stigmer_server.lost_legs import MAX_LOST_LEGS, LostLeg
 
 _PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
 _REASONS: TypeAdapter[list[WaitReason]] = TypeAdapter(list[WaitReason])
+_LOST_LEGS: TypeAdapter[tuple[LostLeg, ...]] = TypeAdapter(tuple[LostLeg, ...])
 
 NOTHING_USED: Final = Usage()
 CHANGING_COLUMNS: Final = (
@@ -56,6 +59,9 @@ CHANGING_COLUMNS: Final = (
     "waiting_since",
     "wake_at",
     "woken_sequence",
+    "leg_runner",
+    "leg_task_token",
+    "lost_legs",
 )
 """Columns of `executions` that change after its first event."""
 
@@ -91,6 +97,16 @@ class ExecutionState:
     has begun since, and where only an event can wake it."""
     woken_sequence: int = 0
     """The newest event that may end a wait, whether anything waited for it or not."""
+    leg_runner: str | None = None
+    """Who has the newest leg in hand; None: it is over."""
+    leg_task_token: str | None = None
+    """Ends that leg's activity at Temporal; base64."""
+    lost_legs: tuple[LostLeg, ...] = ()
+    """Legs that were lost one after the other, up to the newest, without a step between them."""
+    workflow_id: str | None = None
+    """None: the execution's id."""
+    task_queue: str | None = None
+    """Of the workflow; None: the server's."""
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> "ExecutionState":
@@ -117,6 +133,11 @@ class ExecutionState:
             waiting_since=row.waiting_since,
             wake_at=row.wake_at,
             woken_sequence=row.woken_sequence,
+            leg_runner=row.leg_runner,
+            leg_task_token=row.leg_task_token,
+            lost_legs=() if row.lost_legs is None else _LOST_LEGS.validate_json(row.lost_legs),
+            workflow_id=row.workflow_id,
+            task_queue=row.task_queue,
         )
 
     def to_row(self) -> dict[str, Any]:
@@ -143,6 +164,11 @@ class ExecutionState:
             "waiting_since": self.waiting_since,
             "wake_at": self.wake_at,
             "woken_sequence": self.woken_sequence,
+            "leg_runner": self.leg_runner,
+            "leg_task_token": self.leg_task_token,
+            "lost_legs": _LOST_LEGS.dump_json(self.lost_legs).decode() if self.lost_legs else None,
+            "workflow_id": self.workflow_id,
+            "task_queue": self.task_queue,
         }
 
     def to_resource(
@@ -180,7 +206,7 @@ def advance(state: ExecutionState, events: Sequence[Event], recorded_at: datetim
     for event in events:
         if state.phase.is_terminal:
             raise IllegalMove(event.type, "cannot follow the event that ended the execution")
-        state = _advance_by_one(state, event, recorded_at)
+        state = _advance_legs(_advance_by_one(state, event, recorded_at), event, recorded_at)
         state = replace(state, last_sequence=state.last_sequence + 1)
         if event.type in WAKING_EVENT_TYPES:
             state = _wake(replace(state, woken_sequence=state.last_sequence), event, recorded_at)
@@ -216,6 +242,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             return replace(state, ended_at=recorded_at)
         case (
             LegEnded()
+            | LegLost()
             | ToolStarted()
             | ToolFinished()
             | RequestChanged()
@@ -226,6 +253,24 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             return state
         case _:
             assert_never(event)
+
+
+def _advance_legs(state: ExecutionState, event: Event, recorded_at: datetime) -> ExecutionState:
+    """What an event says of legs: who has one in hand, and which were lost without getting any further."""
+    match event:
+        case LegStarted(runner=runner):
+            return replace(state, leg_runner=runner)
+        case LegLost(runner=runner, cause=cause, how=how):
+            lost = (*state.lost_legs, LostLeg(runner, cause, recorded_at, how))[-MAX_LOST_LEGS:]
+            return replace(state, leg_runner=None, lost_legs=lost)
+        case LegEnded():
+            return replace(state, leg_runner=None, leg_task_token=None, lost_legs=())
+        case MessageReceived() | ApprovalResolved() | RequestChanged():
+            return state
+        case _ if state.phase.is_terminal:
+            return replace(state, leg_runner=None, leg_task_token=None)
+        case _:
+            return replace(state, lost_legs=()) if state.lost_legs else state
 
 
 def _move(state: ExecutionState, event: Event, phase: ExecutionPhase) -> ExecutionState:

@@ -23,12 +23,12 @@ from stigmer_contract.api import (
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     INLINE_PAYLOAD_MAX_BYTES,
-    LOG_FORMAT,
     Event,
     ExecutionCancelled,
     ExecutionStarted,
     InlinePayload,
     LegEnded,
+    LegLost,
     LegStarted,
     Payload,
 )
@@ -45,7 +45,6 @@ from stigmer_server.errors import (
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
-    RunnerTooOld,
     SecretMissing,
     SessionBusy,
 )
@@ -53,8 +52,10 @@ from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_log import Change, EventLog, NewEvent, StoredEvent, insert_first_event, read_events
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import Answer, act_once
+from stigmer_server.leg_starts import PresenceNeeded, leg_append_id, start_leg
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.pages import decode_cursor, page_of
+from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets, find_missing_secrets
 from stigmer_server.sessions import find_session, has_unended_execution, insert_session, next_place
 from stigmer_server.standing_still import StandingStill
@@ -92,6 +93,7 @@ class Executions:
         temporal: TemporalClient,
         formats: LogFormats,
         standing_still: StandingStill,
+        presence: RunnerPresence,
         on_created: Callable[[str], None],
         on_cancel: Callable[[str], None],
     ) -> None:
@@ -104,6 +106,7 @@ class Executions:
         self._temporal = temporal
         self._formats = formats
         self._standing_still = standing_still
+        self._presence = presence
         self._on_created = on_created
         self._on_cancel = on_cancel
 
@@ -189,18 +192,23 @@ class Executions:
             NotFound: there is no such execution.
             ExecutionEnded: there is nothing left to do.
             RunnerTooOld: the runner does not read the log's newest form; the execution stays as it is.
+            AttemptSuperseded: a newer attempt holds the execution by now.
         """
-
-        def decide(state: ExecutionState) -> Change:
-            _check_open(state)
-            if request.log_format < LOG_FORMAT:
-                raise RunnerTooOld(request.runner, request.runner_version)
-            attempt = state.attempt + 1
-            event = LegStarted(attempt=attempt, runner=request.runner, runner_version=request.runner_version)
-            return Change(state, [NewEvent.of(event)], attempt)
-
-        appended = await self._log.append(execution_id, decide)
+        self._presence.hear(request.runner)
+        append_id = None if request.key is None else leg_append_id(request.runner, request.key)
+        try:
+            appended = await self._log.append(
+                execution_id, lambda state: start_leg(state, request, None), append_id
+            )
+        except PresenceNeeded as needed:
+            heard_at = await self._presence.find(needed.runners)
+            appended = await self._log.append(
+                execution_id, lambda state: start_leg(state, request, heard_at), append_id
+            )
+        _check_open(appended.state)
         grant = await self._database.read(lambda connection: _load_grant(connection, appended.state))
+        if not appended.stored:
+            _check_attempt(appended.state, _attempt_at(grant.stored, appended.last_sequence))
         grant = replace(grant, stored=await self._formats.newest(execution_id, grant.stored))
         return replace(grant, secrets=await self._secrets.reveal(grant.first.spec.secret_names))
 
@@ -311,7 +319,7 @@ def _check_attempt(state: ExecutionState, attempt: int) -> None:
 
 
 def _check_event(event: Event, attempt: int) -> NewEvent:
-    if isinstance(event, ExecutionStarted | LegStarted):
+    if isinstance(event, ExecutionStarted | LegStarted | LegLost):
         raise InvalidRequest(f"event {event.type!r} is written by the server alone")
     if isinstance(event, LegEnded) and event.attempt != attempt:
         raise InvalidRequest(f"event {event.type!r} is of attempt {event.attempt}, the append of {attempt}")
@@ -378,6 +386,11 @@ def _insert_execution(
         input=payload,
     )
     return state, insert_first_event(connection, state, NewEvent.of(first))
+
+
+def _attempt_at(stored: Sequence[StoredEvent], sequence: int) -> int:
+    """The attempt that was granted there; 0 where that is none of a leg's."""
+    return next((event.attempt or 0 for event in stored if event.sequence == sequence), 0)
 
 
 def _load_grant(connection: Connection, state: ExecutionState) -> Grant:

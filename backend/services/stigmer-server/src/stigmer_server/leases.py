@@ -10,6 +10,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import quote, unquote
 
 from sqlalchemy import Connection, select
 
@@ -37,6 +38,8 @@ class Lease:
 
     execution_id: str
     attempt: int
+    runner: str
+    """Empty: not known."""
 
 
 class Leases:
@@ -62,9 +65,10 @@ class Leases:
 
         self._key = bytes.fromhex(await self._database.write(work))
 
-    def issue(self, credential: Credential, execution_id: str, attempt: int) -> str:
-        """The lease of a leg that was granted to this credential."""
-        return f"{execution_id}:{attempt}:{self._code(credential, execution_id, attempt)}"
+    def issue(self, credential: Credential, execution_id: str, attempt: int, runner: str) -> str:
+        """The lease of a leg that was granted to this credential, for the runner of that name."""
+        name = quote(runner, safe="@")
+        return f"{execution_id}:{attempt}:{name}:{self._code(credential, execution_id, attempt, name)}"
 
     def read(self, text: str, credential: Credential) -> Lease:
         """Read a lease that a call carries.
@@ -73,10 +77,11 @@ class Leases:
             Forbidden: it was not issued to this credential.
         """
         execution_id, _, rest = text.partition(":")
-        attempt, _, code = rest.partition(":")
+        attempt, _, rest = rest.partition(":")
+        name, _, code = rest.rpartition(":")
         if attempt.isascii() and attempt.isdigit() and len(attempt) < 10:  # noqa: SIM102 - reads in steps
-            if hmac.compare_digest(self._code(credential, execution_id, int(attempt)), code):
-                return Lease(execution_id, int(attempt))
+            if hmac.compare_digest(self._code(credential, execution_id, int(attempt), name), code):
+                return Lease(execution_id, int(attempt), unquote(name))
         raise Forbidden("the call carries no lease that was granted to its token", _HINT)
 
     async def check_execution(self, lease: Lease, execution_id: str) -> None:
@@ -99,8 +104,10 @@ class Leases:
         """
         await self._database.read(lambda connection: _check_blob(connection, lease, sha256))
 
-    def _code(self, credential: Credential, execution_id: str, attempt: int) -> str:
-        message = f"{credential.token_id}\n{execution_id}\n{attempt}".encode()
+    def _code(self, credential: Credential, execution_id: str, attempt: int, name: str) -> str:
+        # Of 0.1.0 there are leases in use that name no runner.
+        parts = (credential.token_id, execution_id, str(attempt), *([name] if name else []))
+        message = "\n".join(parts).encode()
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 """The newest migration; a test holds it to the files."""
 
 
@@ -99,6 +99,17 @@ executions = Table(
     Column("waiting_since", UtcDateTime),
     Column("wake_at", UtcDateTime, comment="when the next leg is due; null where none is"),
     Column("woken_sequence", Integer, nullable=False, server_default="0"),
+    Column("leg_runner", String(255), comment="who has the newest leg; NULL: nobody, it is over"),
+    Column("leg_task_token", Text, comment="base64; ends that leg at Temporal"),
+    Column("lost_legs", Text, comment="JSON: legs lost one after the other without a step between them"),
+    Column("workflow_id", String(255), comment="NULL: the execution's id"),
+    Column("task_queue", String(255), comment="of the workflow; NULL: the one that the server is set to"),
+)
+Index(
+    "ix_executions_leg_runner",
+    executions.c.leg_runner,
+    sqlite_where=text("leg_runner IS NOT NULL"),
+    postgresql_where=text("leg_runner IS NOT NULL"),
 )
 Index("uq_executions_session_id_place", executions.c.session_id, executions.c.place, unique=True)
 Index("ix_executions_session_id_execution_id", executions.c.session_id, executions.c.execution_id)
@@ -176,6 +187,13 @@ Index(
     unique=True,
     sqlite_where=tokens.c.revoked_at.is_(None),
     postgresql_where=tokens.c.revoked_at.is_(None),
+)
+
+runners = Table(
+    "runners",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("heard_at", UtcDateTime, nullable=False, comment="some seconds behind"),
 )
 
 server_keys = Table(

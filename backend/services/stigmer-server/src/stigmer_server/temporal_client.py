@@ -15,11 +15,13 @@ from typing import Final
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import DescribeTaskQueueMode, PendingActivityState, TaskQueueType
+from temporalio.api.failure.v1 import ApplicationFailureInfo, Failure
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     DescribeTaskQueueRequest,
     GetWorkflowExecutionHistoryReverseRequest,
+    RespondActivityTaskFailedRequest,
 )
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -27,7 +29,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
-from stigmer_contract.temporal import LOOK_SIGNAL, WORKFLOW_TYPE, AgentExecutionInput
+from stigmer_contract.temporal import LEG_LOST_FAILURE, LOOK_SIGNAL, WORKFLOW_TYPE, AgentExecutionInput
 from stigmer_server.errors import TemporalUnavailable
 from stigmer_server.settings import TemporalSettings
 
@@ -182,6 +184,25 @@ class TemporalClient:
                 reason = " ".join(failure.message.split())[:FAILURE_CHARACTERS]
                 return f"its workflow's task failed {attempt - 1} times: {reason}"
         return f"its workflow's task was not answered {attempt - 1} times"
+
+    async def end_leg(self, task_token: bytes, how: str) -> None:
+        """End the activity of a leg whose runner is no more, so that its workflow goes on at once.
+
+        One that has ended or was given on meanwhile is left as it is: its token is another.
+
+        Raises:
+            TemporalUnavailable: Temporal does not answer, or refuses.
+        """
+        info = ApplicationFailureInfo(type=LEG_LOST_FAILURE, non_retryable=True)
+        request = RespondActivityTaskFailedRequest(
+            namespace=self._settings.namespace,
+            task_token=task_token,
+            identity="stigmer-server",
+            failure=Failure(message=f"the runner has ended: {how}", application_failure_info=info),
+        )
+        async with self._translated_errors() as client:
+            with _missing_is_fine():
+                await client.workflow_service.respond_activity_task_failed(request, timeout=RPC_TIMEOUT)
 
     async def find_problem(self) -> str | None:
         """Why Temporal cannot be used; None where it can."""

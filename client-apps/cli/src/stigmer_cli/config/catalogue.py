@@ -136,6 +136,16 @@ class Configuration:
         int,
         Setting("runner.healthPort", "STIGMER_HEALTH_PORT", "Port of the runner's health.", _PORT, "7235"),
     ]
+    runner_spare: Annotated[
+        bool,
+        Setting(
+            "runner.spare",
+            "STIGMER_RUNNER_SPARE",
+            "Whether a second process stands ready to take over where the runner, as a plain process, dies.",
+            truth,
+            "true",
+        ),
+    ]
     runner_max_concurrency: Annotated[
         int | None,
         Setting(

@@ -46,6 +46,9 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return f"started: {_text(load_payload(event.input))}"
         case contract.LegStarted():
             return f"attempt {event.attempt} begins on {event.runner}"
+        case contract.LegLost():
+            how = f": {event.how}" if event.how else ""
+            return f"attempt {event.attempt} is lost ({event.cause}){how}"
         case contract.LegEnded():
             waits = f" for {describe_waits(event.waiting_for)}" if event.waiting_for else ""
             return f"attempt {event.attempt} ends: {event.reason}{waits}"

@@ -6,13 +6,16 @@ anew at every start, so ending it is how a changed plan is put into force.
 """
 
 import contextlib
+import json
 import os
 import signal
+import socket
 import sys
 import threading
+from dataclasses import replace
 from types import FrameType
 
-from stigmer_cli.config import Configuration, load_configuration
+from stigmer_cli.config import Configuration, load_configuration, replace_file
 from stigmer_cli.containers import Container, Engine, ExitState, reopen_engine
 from stigmer_cli.containers.errors import (
     ContainerNotFound,
@@ -21,20 +24,25 @@ from stigmer_cli.containers.errors import (
     MountRefused,
     NameTaken,
 )
+from stigmer_cli.processes.runner_reports import post_report
+from stigmer_cli.runner_container.environment import LOOPBACK
 from stigmer_cli.runner_container.inspection import remove_containers
 from stigmer_cli.runner_container.plan import (
     HOME_LABEL,
     PLAN_LABEL,
     STOP_SECONDS,
+    RunnerFiles,
     RunnerPlan,
     container_spec,
     home_mark,
     read_plan,
 )
+from stigmer_contract.runner_names import new_runner_name
 
 EXIT_SETTINGS = 2
 """Starting again cannot help."""
 EXIT_ENGINE = 1
+_REPORT_TRIES = 5
 _REATTACH_SECONDS = 0.2
 _REATTACH_TRIES = 50
 _LAST_OUTPUT_SECONDS = 2.0
@@ -47,6 +55,7 @@ class Attendant:
         self._engine = engine
         self._plan = plan
         self._configuration = configuration
+        self._files = RunnerFiles(configuration)
         self._kept_lines: int | None = None
         """Of the container's output so far, how many to show; None: all."""
         self._woken = threading.Event()
@@ -69,6 +78,7 @@ class Attendant:
             copying.join(_LAST_OUTPUT_SECONDS)
         finally:
             container.remove()
+            self._tell_end(self._how_it_ended())
         return self._judge()
 
     def _request_stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -89,8 +99,14 @@ class Attendant:
                 return container
         if found:
             remove_containers(self._engine, self._plan.home)
+            self._tell_end("its container was left behind, and removed")
             _say("removed a container that was left behind")
-        created = self._engine.create(container_spec(self._plan, self._configuration))
+        name, proof = new_runner_name(f"{socket.gethostname()}/{self._plan.traits.kind.value}")
+        replace_file(self._files.proof, json.dumps({"runner": name, "proof": proof}) + "\n")
+        spec = container_spec(self._plan, self._configuration)
+        created = self._engine.create(
+            replace(spec, environment={**spec.environment, "STIGMER_RUNNER_NAME": name})
+        )
         try:
             return created.start()
         except BaseException:
@@ -115,6 +131,26 @@ class Attendant:
             for _, piece in logs.pieces():
                 sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
+
+    def _how_it_ended(self) -> str:
+        if self._ended is None:
+            return "its container was removed"
+        if self._ended.was_out_of_memory:
+            return "its container used up its memory"
+        return f"its container ended with exit code {self._ended.exit_code}"
+
+    def _tell_end(self, how: str) -> None:
+        """Tells the server that the container's runner is no more; Temporal would miss it only later."""
+        try:
+            report: dict[str, object] = json.loads(self._files.proof.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # of a container that is older than proofs
+            return
+        port, token = self._configuration.server_port, self._files.token
+        for _ in range(_REPORT_TRIES):
+            if post_report(LOOPBACK, port, token, {**report, "how": how}):
+                break
+            threading.Event().wait(_REATTACH_SECONDS)
+        self._files.proof.unlink(missing_ok=True)
 
     def _judge(self) -> int:
         if self._stop_requested:

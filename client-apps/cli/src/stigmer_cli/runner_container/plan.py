@@ -131,6 +131,9 @@ class RunnerFiles:
     def __init__(self, configuration: Configuration) -> None:
         self.plan = configuration.run_directory / "runner-container.json"
         self.secrets = configuration.run_directory / "runner-secrets"
+        self.proof = configuration.run_directory / "runner-proof.json"
+        """Name of the container's runner, and the proof that it was started from here."""
+        self.token = configuration.run_directory / "runner-token"
 
 
 def make_plan(

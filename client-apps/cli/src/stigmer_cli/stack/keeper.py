@@ -67,6 +67,7 @@ class ComponentKeeper:
             self._change(phase=ComponentPhase.RESTARTING)
             await _wait_for(self._stop_requested, delay_seconds)
             self._change(restarts=self._state.restarts + 1)
+        await self._launcher.close()
         if self._state.phase is not ComponentPhase.FAILED:
             self._change(phase=ComponentPhase.STOPPED, reason=None)
 
@@ -114,7 +115,9 @@ class ComponentKeeper:
                     phase=ComponentPhase.READY, reason=None, version=health.version or self._state.version
                 )
                 logger.info("ready component=%s", self._component.name)
-                return time.monotonic()
+                ready_at = time.monotonic()
+                await self._launcher.prepare(self._log.write_line)
+                return ready_at
             self._change(reason=health.reason)
             await asyncio.sleep(self._policy.probe_interval_seconds)
 

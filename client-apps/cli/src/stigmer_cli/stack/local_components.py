@@ -12,11 +12,13 @@ from pathlib import Path
 
 from stigmer_cli.config import Configuration, Secret, settings_by_field
 from stigmer_cli.errors import ProgramMissing
+from stigmer_cli.processes.runner_reports import RunnerReports
 from stigmer_cli.stack.component import Component
 from stigmer_cli.stack.health import Probe, http_probe, tcp_probe, temporal_probe
 from stigmer_cli.stack.model_settings import MODEL_FIELDS
 from stigmer_cli.stack.process_launcher import ProcessLauncher
 from stigmer_cli.stack.runner_choice import has_plan, runner_gateway_name
+from stigmer_cli.stack.runner_process import RunnerLauncher
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, StackFiles
 
 # Within the supervisor's 9 s: what the runner has in hand comes first, then the log, then the queue.
@@ -74,12 +76,7 @@ def local_components(configuration: Configuration) -> tuple[Component, ...]:
             *(SERVER, "stigmer_server", configuration.server_port, _SERVER_STOP_SECONDS),
             *(server_environment(configuration), configuration.home),
         ),
-        _container_component(configuration)
-        if has_plan(configuration)
-        else _python_component(
-            *(RUNNER, "agent_runner", configuration.runner_health_port, _RUNNER_STOP_SECONDS),
-            *(runner_environment(configuration), configuration.home),
-        ),
+        _container_component(configuration) if has_plan(configuration) else _runner_component(configuration),
     )
 
 
@@ -227,13 +224,27 @@ def _container_component(configuration: Configuration) -> Component:
     return Component(RUNNER, address, launcher, probe, _CONTAINER_STOP_SECONDS)
 
 
+def _runner_component(configuration: Configuration) -> Component:
+    """The runner as a plain process."""
+    address = f"{LOOPBACK}:{configuration.runner_health_port}"
+    reports = RunnerReports(LOOPBACK, configuration.server_port, StackFiles(configuration).runner_token)
+    process = _python_launcher("agent_runner", runner_environment(configuration), configuration.home)
+    launcher = RunnerLauncher(process, reports, with_spare=configuration.runner_spare)
+    probe = component_probe(RUNNER, address, is_external=False)
+    return Component(RUNNER, address, launcher, probe, _RUNNER_STOP_SECONDS)
+
+
 def _python_component(
     name: str, module: str, port: int, stop_seconds: float, environment: Mapping[str, str], directory: Path
 ) -> Component:
     address = f"{LOOPBACK}:{port}"
-    # -P: a folder that the person works in must not stand in for a package.
-    launcher = ProcessLauncher((sys.executable, "-P", "-m", module), environment, directory)
+    launcher = _python_launcher(module, environment, directory)
     return Component(name, address, launcher, component_probe(name, address, is_external=False), stop_seconds)
+
+
+def _python_launcher(module: str, environment: Mapping[str, str], directory: Path) -> ProcessLauncher:
+    # -P: a folder that the person works in must not stand in for a package.
+    return ProcessLauncher((sys.executable, "-P", "-m", module), environment, directory)
 
 
 def _plain_environment(person: Mapping[str, str]) -> dict[str, str]:

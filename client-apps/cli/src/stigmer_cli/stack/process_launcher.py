@@ -28,7 +28,9 @@ class ProcessLauncher:
     """All of it; secrets go here, since everybody on the machine can read the arguments."""
     directory: Path
 
-    async def launch(self, write_line: LineSink) -> "RunningProcess":
+    async def launch(
+        self, write_line: LineSink, *, standard_input: int = asyncio.subprocess.DEVNULL
+    ) -> "RunningProcess":
         """Starts the process.
 
         Raises:
@@ -41,7 +43,7 @@ class ProcessLauncher:
                 *self.arguments,
                 env=dict(self.environment),
                 cwd=self.directory,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=standard_input,
                 stdout=write_end,
                 stderr=write_end,
                 start_new_session=True,
@@ -53,6 +55,12 @@ class ProcessLauncher:
             os.close(write_end)
         output = asyncio.create_task(_read_output(read_end, write_line))
         return RunningProcess(process, output)
+
+    async def prepare(self, write_line: LineSink) -> None:
+        """Does nothing: a start is all there is."""
+
+    async def close(self) -> None:
+        """Does nothing: nothing is prepared."""
 
 
 class RunningProcess:
@@ -67,6 +75,11 @@ class RunningProcess:
     def process(self) -> ProcessIdentity:
         """The process."""
         return self._identity
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended."""
+        return self._process.returncode is not None
 
     async def wait(self) -> int:
         """Waits for its end, takes the rest of its output, and leaves nothing of its group behind."""

@@ -206,8 +206,13 @@ class SecretsKeyRotation(_Resource):
 class StartLeg(_Request):
     """`POST /v1/executions/{id}/legs`: take the execution, fencing off every earlier attempt."""
 
-    runner: str
-    runner_version: str
+    runner: str = Field(min_length=1, max_length=255)
+    """Name of the runner process, as Temporal shows it."""
+    runner_version: str = Field(max_length=64)
+    key: str | None = Field(default=None, min_length=1, max_length=255)
+    """One for each attempt of the activity: the same runner with the same key gets the same attempt again."""
+    task_token: str | None = Field(default=None, max_length=4096)
+    """Temporal's token of the activity in base64, by which it is ended where its runner is known to have."""
     log_format: int = Field(default=1, ge=1)
     """The newest form of events that the runner reads; a runner that names none is of version 0.1.0."""
 
@@ -231,6 +236,29 @@ class LegGrant(_Resource):
     """Until `limits.duration` is over, by the server's clock; None where there is no such limit."""
     lease: str
     """Proves that this token was granted the leg; its other calls for it carry it in `LEASE_HEADER`."""
+    pause_seconds: float = 0.0
+    """To wait before the first step: legs before this one were lost without getting any further."""
+
+
+class RunnerEnded(_Request):
+    """`POST /v1/runners/ended`: a runner process is no more. Only who started it has the proof."""
+
+    runner: str = Field(min_length=1, max_length=255)
+    proof: str = Field(min_length=1, max_length=128)
+    """As `stigmer_contract.runner_names` makes it."""
+    hung: bool = False
+    """It was ended by its starter, since it did not answer any more."""
+    how: str = Field(min_length=1, max_length=500)
+    """For people, such as `it was ended by signal 9`."""
+    frozen_by: str | None = Field(default=None, max_length=64)
+    """Execution whose leg held its event loop to the last, where that is known."""
+
+
+class LostLegs(_Resource):
+    """Answer of `POST /v1/runners/ended`."""
+
+    execution_ids: list[str]
+    """Executions that the runner had in hand; their next leg is on its way."""
 
 
 class AppendEvents(_Request):

@@ -112,7 +112,7 @@ class LegStarted(_Frozen):
     type: Literal["leg.started"] = "leg.started"
     attempt: int = Field(ge=1)
     runner: str
-    """Identity of the runner process as Temporal shows it, `pid@host:token`."""
+    """Name of the runner process, as Temporal shows it."""
     runner_version: str
 
 
@@ -138,6 +138,30 @@ class LegEnded(_Frozen):
     seen: int | None = Field(default=None, ge=1)
     """How far the leg knew the log when it decided to wait: with something that ends a wait beyond that, the
     event is refused."""
+
+
+class LegLossCause(StrEnum):
+    """How it is known that a leg will not go on."""
+
+    RUNNER_ENDED = "runner_ended"
+    """Who started its runner saw it end."""
+    RUNNER_HUNG = "runner_hung"
+    """Its runner did not answer any more, and was ended by who had started it."""
+    RUNNER_SILENT = "runner_silent"
+    """Temporal missed its runner, and gave the leg to another one."""
+    TAKEN_AGAIN = "taken_again"
+    """Temporal missed its runner, which lives, and took the execution once more."""
+
+
+class LegLost(_Frozen):
+    """A leg that left no `leg.ended` is over. Written by the server."""
+
+    type: Literal["leg.lost"] = "leg.lost"
+    attempt: int = Field(ge=1)
+    runner: str
+    cause: LegLossCause
+    how: str | None = None
+    """What was seen, for a person, such as `it was ended by signal 9`."""
 
 
 class AskedPart(_Frozen):
@@ -315,6 +339,7 @@ Event = Annotated[
     ExecutionStarted
     | LegStarted
     | LegEnded
+    | LegLost
     | ModelResponded
     | ToolStarted
     | ToolFinished

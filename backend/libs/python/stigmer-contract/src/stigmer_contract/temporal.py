@@ -15,6 +15,8 @@ WORKFLOW_TYPE = "AgentExecution"
 RUN_LEG_ACTIVITY = "run_leg"
 LOOK_SIGNAL = "look"
 """Says that the log may hold something that the execution waits for; carries nothing."""
+LEG_LOST_FAILURE = "LegLost"
+"""Type of the failure by which the server ends the activity of a leg whose runner is known to have ended."""
 
 
 class LegOutcome(StrEnum):

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from agent_runner.journal.kinds import StepKey, key_of
 from stigmer_contract.events import (
     AnyEvent,
-    LegStarted,
     ModelResponded,
     Payload,
     RecordedEvent,
@@ -40,8 +39,6 @@ class RecordedSteps:
     """The last answer, by agent path."""
     usage: Usage = field(default_factory=Usage)
     """Of all steps together."""
-    deaths: int = 0
-    """Legs that started one after the other, up to the newest, without writing anything."""
     sequence: int = 0
     """The log's end, as it was found."""
     _results_by_digest: dict[_Repeated, Payload] = field(default_factory=dict[_Repeated, Payload])
@@ -57,10 +54,6 @@ class RecordedSteps:
 
     def add(self, event: AnyEvent) -> None:
         """Take in the next event."""
-        if isinstance(event, LegStarted):
-            self.deaths += 1
-            return
-        self.deaths = 0
         key = key_of(event)
         if key is None:
             return

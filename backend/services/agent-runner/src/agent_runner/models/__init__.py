@@ -5,6 +5,7 @@ Nothing in here retries: one place does, the journal.
 
 from agent_runner.models.model_faults import ModelFault, backoff_seconds, classify_fault
 from agent_runner.models.model_pool import BuiltModel, ModelPool
+from agent_runner.models.preloading import preload_providers
 from agent_runner.models.prices import price_of
 from agent_runner.models.request_settings import model_settings
 from agent_runner.models.shown_answers import ShownAnswers
@@ -17,5 +18,6 @@ __all__ = [
     "backoff_seconds",
     "classify_fault",
     "model_settings",
+    "preload_providers",
     "price_of",
 ]

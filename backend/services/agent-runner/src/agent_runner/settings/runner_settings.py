@@ -60,6 +60,15 @@ class RunnerSettings:
             parse_text,
         ),
     ]
+    runner_name: Annotated[
+        str | None,
+        Variable(
+            "STIGMER_RUNNER_NAME",
+            "Name of this process in logs and at Temporal; whoever starts it sets it, so as to be able to "
+            "say that it has ended. Unset: made of process id and host.",
+            parse_text,
+        ),
+    ]
     temporal_address: Annotated[
         str,
         Variable(

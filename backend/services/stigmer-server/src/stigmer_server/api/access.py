@@ -91,7 +91,10 @@ async def lease_of(request: Request) -> Lease | None:
     if credential.scope is not TokenScope.RUNNER:
         return None
     services: Services = await services_of(request)
-    return services.leases.read(request.headers.get(LEASE_HEADER, ""), credential)
+    lease = services.leases.read(request.headers.get(LEASE_HEADER, ""), credential)
+    if lease.runner:
+        services.presence.hear(lease.runner)
+    return lease
 
 
 async def check_holds(request: Request, execution_id: str, attempt: int) -> None:

@@ -29,6 +29,7 @@ from stigmer_server.api.services import IDENTIFIER, ExecutionId, ServicesOf, exe
 from stigmer_server.errors import Conflict, NotFound, PayloadTooLarge
 from stigmer_server.executions import Grant
 from stigmer_server.log_formats import LogFormats
+from stigmer_server.lost_legs import pause_seconds
 
 router = APIRouter(prefix="/v1/executions", tags=["runners"], route_class=GuardedRoute)
 
@@ -65,11 +66,11 @@ async def start_leg(
 ) -> Response:
     """Take the execution, fencing off every earlier attempt.
 
-    Asked again because the answer was lost, it grants one attempt more, which harms nobody. Nothing tells a
+    Asked again with the same key because the answer was lost, it grants the same attempt. Nothing tells a
     runner's token of an execution's id, which nobody can guess, but Temporal when it dispatches a leg.
     """
     grant = await services.executions.start_leg(execution_id, body)
-    lease = services.leases.issue(credential_of(request), execution_id, grant.state.attempt)
+    lease = services.leases.issue(credential_of(request), execution_id, grant.state.attempt, body.runner)
     return Response(_grant_json(grant, lease), 201, media_type=_JSON)
 
 
@@ -191,6 +192,7 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "events": f"[{','.join(event.to_json() for event in grant.stored)}]",
         "seconds_left": TypeAdapter(float | None).dump_json(grant.seconds_left).decode(),
         "lease": TypeAdapter(str).dump_json(lease).decode(),
+        "pause_seconds": str(pause_seconds(grant.state.lost_legs)),
     }
     members = ",".join(f'"{name}":{text}' for name, text in fields.items())
     return f"{{{members}}}"

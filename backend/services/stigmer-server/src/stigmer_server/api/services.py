@@ -18,9 +18,11 @@ from stigmer_server.executions import Executions
 from stigmer_server.idempotency import MAX_KEY_LENGTH, Answer
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
+from stigmer_server.lost_runners import LostRunners
 from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
+from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
 from stigmer_server.temporal_client import TemporalClient
@@ -45,6 +47,8 @@ class Services:
     metrics: Metrics
     tokens: Tokens
     leases: Leases
+    presence: RunnerPresence
+    lost_runners: LostRunners
     audit: AuditTrail
     workspaces: WorkspaceChoice
     version: str
