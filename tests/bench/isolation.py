@@ -54,7 +54,7 @@ async def _bench(table: Table) -> None:
                 isolated_one - beside,
                 Bound(0.02, "at most 20 ms more"),
             )
-            bubblewrap = Bubblewrap.find(os.environ["PATH"])
+            bubblewrap = Bubblewrap.find()
             isolation = await measure_isolation(launcher, bubblewrap)
             if isolation.no_bubblewrap_because is None:
                 started = time.perf_counter()

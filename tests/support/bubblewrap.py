@@ -1,6 +1,5 @@
 """Bubblewrap for tests that need it: in CI it must work, elsewhere they are left out where it does not."""
 
-import os
 import subprocess
 
 from needed import skip_outside_ci
@@ -11,7 +10,7 @@ _TRIAL = ("bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--
 
 def working_bubblewrap() -> Bubblewrap:
     """The installed one, or the end of the test."""
-    bubblewrap = Bubblewrap.find(os.environ["PATH"])
+    bubblewrap = Bubblewrap.find()
     if bubblewrap is None:
         skip_outside_ci("bubblewrap is not installed")
     if subprocess.run(_TRIAL, capture_output=True, check=False, timeout=30).returncode != 0:

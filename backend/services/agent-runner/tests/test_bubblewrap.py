@@ -15,7 +15,8 @@ from agent_runner.commands import Commands, open_commands
 from agent_runner.settings import load_settings
 from agent_runner.workspace import SessionWorkspace
 from bubblewrap import working_bubblewrap
-from stigmer_isolation import zygotes
+from stigmer_isolation import system_programs, zygotes
+from stigmer_isolation.bubblewrap import Bubblewrap
 from stigmer_isolation.command_environment import command_environment
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.self_test import IsolationLevel
@@ -158,7 +159,7 @@ from stigmer_isolation.launcher import CommandLauncher
 
 async def main():
     async with CommandLauncher(temporary_root=Path(sys.argv[1])) as launcher:
-        launcher.bubblewrap = Bubblewrap.find(os.environ["PATH"])
+        launcher.bubblewrap = Bubblewrap.find()
         await SessionWorkspace(Path(sys.argv[2]), launcher=launcher).run(["true"])
         print("ran", flush=True)
         await asyncio.sleep(1000)
@@ -198,41 +199,42 @@ def programs(tmp_path: Path) -> Iterator[Path]:
     yield directory
 
 
-async def opened(path: str) -> tuple[Commands, bool]:
-    """Commands as the runner opens them with that `PATH`, and whether they are enclosed."""
-    environ = command_environment({**os.environ, "PATH": path})
-    async with open_commands(load_settings({"STIGMER_TOKEN": "none"}), environ) as commands:
+async def opened(root: Path) -> tuple[Commands, bool]:
+    """Commands as the runner opens them with that root, and whether they are enclosed."""
+    settings = load_settings({"STIGMER_TOKEN": "none", "SANDBOX_ROOT_DIR": str(root)})
+    async with open_commands(settings, command_environment(os.environ)) as commands:
         return commands, commands.launcher.bubblewrap is not None
 
 
-async def test_bubblewrap_is_used_where_it_works() -> None:
+async def test_bubblewrap_is_used_where_it_works(tmp_path: Path) -> None:
     working_bubblewrap()
-    commands, is_enclosed = await opened(os.environ["PATH"])
+    commands, is_enclosed = await opened(tmp_path)
     assert (commands.isolation.found.no_bubblewrap_because, is_enclosed) == (None, True)
     assert commands.isolation.level is IsolationLevel.FULL
     assert enclosures() == []
 
 
 async def test_where_it_is_missing_commands_run_without_and_that_is_said(
-    programs: Path, caplog: pytest.LogCaptureFixture
+    programs: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (programs / "sh").symlink_to("/bin/sh")
+    monkeypatch.setattr(system_programs, "SYSTEM_DIRECTORIES", (str(programs),))
     with caplog.at_level("INFO"):
-        commands, is_enclosed = await opened(str(programs))
+        commands, is_enclosed = await opened(programs)
     assert (commands.isolation.level, is_enclosed) == (IsolationLevel.FULL, False)
     said = "isolation of commands: full, without bubblewrap (it is not installed)"
     assert said in [record.getMessage() for record in caplog.records]
     assert commands.isolation.to_json()["enclosed"] is False
 
 
-async def test_one_that_hides_nothing_is_found_out(programs: Path) -> None:
+async def test_one_that_hides_nothing_is_found_out(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Runs what follows `--`, which is what a bubblewrap that encloses nothing would do.
     stand_in = programs / "bwrap"
     stand_in.write_text(
         '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n', encoding="utf-8"
     )
     stand_in.chmod(0o755)
-    commands, is_enclosed = await opened(f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(Bubblewrap, "find", lambda: Bubblewrap(str(stand_in)))
+    commands, is_enclosed = await opened(programs)
     assert not is_enclosed
     assert commands.isolation.found.no_bubblewrap_because == (
         "commands could change the times of another session's file and see that another session's file exists"
@@ -241,12 +243,12 @@ async def test_one_that_hides_nothing_is_found_out(programs: Path) -> None:
 
 
 OPEN = """
-import asyncio, os
+import asyncio, os, sys
 from agent_runner.commands import open_commands
 from agent_runner.settings import load_settings
 
 async def main():
-    settings = load_settings({"STIGMER_TOKEN": "none"})
+    settings = load_settings({"STIGMER_TOKEN": "none", "SANDBOX_ROOT_DIR": sys.argv[1]})
     async with open_commands(settings, {"PATH": os.environ["PATH"]}) as commands:
         print(commands.isolation.level, commands.isolation.found.no_bubblewrap_because)
 
@@ -254,13 +256,14 @@ asyncio.run(main())
 """
 
 
-def test_where_namespaces_are_forbidden_commands_run_without() -> None:
+def test_where_namespaces_are_forbidden_commands_run_without(tmp_path: Path) -> None:
     working_bubblewrap()
     unshare = shutil.which("unshare")
     assert unshare is not None
     # In a namespace of its own a limit can be set that holds for nobody else.
     forbid = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
     argv = [unshare, "--user", "--map-root-user", "sh", "-c", forbid, "sh", sys.executable, "-c", OPEN]
+    argv.append(str(tmp_path))
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     level, _, reason = done.stdout.partition(" ")
     assert level == "full", done.stdout

@@ -66,14 +66,14 @@ async def test_a_self_test_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -
     assert "/nowhere/python: command not found" in isolation.findings[0]
 
 
-def policy_without_landlock(path: str, *, readable: Iterable[Path]) -> Policy:
-    return command_policy(path, readable=readable)._replace(landlock_abi=0)
+def policy_without_landlock(path: str, *, readable: Iterable[Path], withheld: Iterable[Path]) -> Policy:
+    return command_policy(path, readable=readable, withheld=withheld)._replace(landlock_abi=0)
 
 
 @asynccontextmanager
-async def commands_with(**environ: str) -> AsyncGenerator[Commands]:
+async def commands_with(root: Path, **environ: str) -> AsyncGenerator[Commands]:
     """Commands as the runner opens them, with these variables."""
-    settings = load_settings({"STIGMER_TOKEN": "none", **environ})
+    settings = load_settings({"STIGMER_TOKEN": "none", "SANDBOX_ROOT_DIR": str(root), **environ})
     async with open_commands(settings, command_environment(os.environ)) as commands:
         yield commands
 
@@ -82,7 +82,7 @@ async def test_where_isolation_is_required_and_missing_commands_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent_runner.commands, "command_policy", policy_without_landlock)
-    async with commands_with(STIGMER_SANDBOX="require") as commands:
+    async with commands_with(tmp_path, STIGMER_SANDBOX="require") as commands:
         with pytest.raises(WorkspaceError, match="isolation on this machine is `weak`") as caught:
             await SessionWorkspace(tmp_path, launcher=commands.launcher).run(["true"])
         assert "STIGMER_SANDBOX=warn" in str(caught.value)
@@ -94,7 +94,7 @@ async def test_where_it_is_only_warned_of_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_runner.commands, "command_policy", policy_without_landlock)
-    async with commands_with() as commands:
+    async with commands_with(tmp_path) as commands:
         workspace = SessionWorkspace(tmp_path, launcher=commands.launcher)
         assert (await workspace.run(["true"])).exit_code == 0
         assert workspace.warning is not None
@@ -102,7 +102,7 @@ async def test_where_it_is_only_warned_of_commands_run(
 
 
 async def test_turned_off_nothing_is_isolated_and_that_is_said(tmp_path: Path) -> None:
-    async with commands_with(STIGMER_SANDBOX="off") as commands:
+    async with commands_with(tmp_path, STIGMER_SANDBOX="off") as commands:
         workspace = SessionWorkspace(tmp_path, launcher=commands.launcher)
         assert commands.isolation.level is IsolationLevel.NONE
         assert (await workspace.run(["cat", "/proc/self/status"])).exit_code == 0
@@ -156,7 +156,9 @@ async def test_a_proxy_is_told_to_commands_with_a_network_only(tmp_path: Path) -
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncGenerator[SessionWorkspace]:
     """A session that may use 64 MiB of disk and 256 MiB of memory."""
-    async with commands_with(STIGMER_SANDBOX_DISK_MB="64", STIGMER_SANDBOX_MEMORY_MB="256") as commands:
+    async with commands_with(
+        tmp_path, STIGMER_SANDBOX_DISK_MB="64", STIGMER_SANDBOX_MEMORY_MB="256"
+    ) as commands:
         yield SessionWorkspace(tmp_path, launcher=commands.launcher)
 
 

@@ -177,7 +177,7 @@ from stigmer_isolation.running_command import command_output_listener
 async def main():
     async with CommandLauncher() as launcher:
         if sys.argv[2] == "enclosed":
-            launcher.bubblewrap = Bubblewrap.find(os.environ["PATH"])
+            launcher.bubblewrap = Bubblewrap.find()
         workspace = SessionWorkspace(Path(sys.argv[1]), launcher=launcher)
         command_output_listener.set(lambda stream, text: print(launcher.zygote_pid, flush=True))
         commands = (workspace.run(["sh", "-c", script]) for script in sys.argv[3:])

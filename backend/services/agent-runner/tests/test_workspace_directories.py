@@ -13,6 +13,7 @@ import pytest
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 import agent_runner
+from agent_runner.commands import open_commands
 from agent_runner.errors import ExecutionFailure
 from agent_runner.settings import RunnerSettings, load_settings
 from agent_runner.workspace import SessionWorkspace, open_named_directory, open_session_directory
@@ -20,6 +21,7 @@ from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.identifiers import SESSION_PREFIX, new_id
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.running_command import command_output_listener
+from stigmer_isolation.zygote.landlock import abi_version
 
 
 def refused(caught: pytest.ExceptionInfo[ExecutionFailure]) -> tuple[ErrorCode, str, str | None]:
@@ -215,6 +217,30 @@ async def test_a_workspace_that_is_swapped_within_a_leg_is_gone(
         (tmp_path / "aside").rename(tmp_path / "proj")
         moved.rename(sub)
         assert await workspace.read_bytes(f"{sub}/mine") == b"x"
+
+
+async def test_what_a_session_could_write_is_no_program_of_another_one_after_a_restart(
+    tmp_path: Path, settings: RunnerSettings
+) -> None:
+    program = tmp_path / "proj" / ".venv" / "bin" / "tool"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho planted\n", encoding="utf-8")
+    program.chmod(0o755)
+    planted = program.with_name("bwrap")  # which no runner executes
+    planted.write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n", encoding="utf-8")
+    planted.chmod(0o755)
+    variables = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    own = open_session_directory(settings.sandbox_root_dir, new_id(SESSION_PREFIX))
+    exit_codes = list[int]()
+    for _ in range(2):
+        async with open_commands(settings, variables) as commands:
+            workspace = SessionWorkspace(own, launcher=commands.launcher)
+            exit_codes.append((await workspace.run(["tool"])).exit_code)
+        open_named_directory(str(tmp_path / "proj"), new_id(SESSION_PREFIX), settings)
+    assert exit_codes[0] == 0
+    if abi_version():
+        assert exit_codes[1] != 0
+    assert not (tmp_path / "executed").exists()
 
 
 async def test_the_temporary_directory_of_a_command_is_nobodys_workspace(

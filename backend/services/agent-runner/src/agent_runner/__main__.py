@@ -79,6 +79,9 @@ def _run_worker(*, is_spare: bool = False) -> int:
         asyncio.run(run_worker(settings, command_environment(os.environ), secrets, is_spare=is_spare))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except SettingsError as error:
+        print(f"error: {escape_controls(str(error))}", file=sys.stderr)
+        return EXIT_USAGE
     except OSError as error:
         print(f"error: could not start the runner: {escape_controls(str(error))}", file=sys.stderr)
         return EXIT_FAILED

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent_runner.errors import SettingsError
 from agent_runner.settings import RunnerSettings
-from agent_runner.workspace import Isolation
+from agent_runner.workspace import Isolation, list_named_directories
 from stigmer_isolation.bubblewrap import Bubblewrap
-from stigmer_isolation.command_policy import command_policy
+from stigmer_isolation.canaries import find_open_places
+from stigmer_isolation.command_policy import command_policy, is_beneath
 from stigmer_isolation.disk_quota import DiskQuotas
+from stigmer_isolation.errors import IsolationError
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.process_limit import calibrate_process_limit
 from stigmer_isolation.self_test import IsolationLevel, SelfTest, measure_isolation
@@ -59,7 +62,9 @@ async def open_commands(
         await calibrate_process_limit(launcher, granted)
         found = SelfTest(IsolationLevel.NONE, ("it was turned off",))
         if settings.sandbox != "off":
-            found = await measure_isolation(launcher, Bubblewrap.find(command_variables.get("PATH", "")))
+            found = await measure_isolation(launcher, Bubblewrap.find())
+        if found.is_enough:
+            await _check_own_state(launcher, settings)
         isolation = Isolation(found, settings.sandbox)
         isolation.log()
         await asyncio.to_thread(remove_abandoned_roots)
@@ -70,6 +75,26 @@ async def open_commands(
         finally:
             recalibrating.cancel()
             await asyncio.wait({recalibrating})
+
+
+async def _check_own_state(launcher: CommandLauncher, settings: RunnerSettings) -> None:
+    """See that commands get at nothing of Stigmer's own, nor of other sessions, where these really are.
+
+    Raises:
+        SettingsError: they do; the runner must not start.
+    """
+    root, home = settings.sandbox_root_dir, settings.stigmer_home
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = await find_open_places(launcher, root, [home] if home and home.is_dir() else [])
+    except (OSError, IsolationError, ValueError) as error:
+        logger.warning("could not try whether commands get at Stigmer's own state: %s", error)
+        return
+    if found:
+        variable = "SANDBOX_ROOT_DIR" if found[0] == root else "STIGMER_HOME"
+        raise SettingsError(
+            variable, f"{str(found[0])!r} is open to commands of agents; name a directory elsewhere"
+        )
 
 
 async def _recalibrate(launcher: CommandLauncher, granted: int | None) -> None:
@@ -93,9 +118,23 @@ def _policy(settings: RunnerSettings, path: str) -> Policy:
     if settings.sandbox == "off":
         policy = Policy()
     else:
-        policy = command_policy(path, readable=settings.sandbox_read_paths or ())
+        withheld, readable = _withheld(settings), settings.sandbox_read_paths or ()
+        policy = command_policy(path, readable=readable, withheld=withheld)
+        for wanted in readable:
+            if is_beneath(os.path.realpath(wanted), [os.path.realpath(closed) for closed in withheld]):
+                logger.warning(
+                    "commands cannot read %s of STIGMER_SANDBOX_READ_PATHS: it is Stigmer's own, or sessions "
+                    "can write to it",
+                    wanted,
+                )
     memory = _half_of_the_memory() if settings.sandbox_memory_mb is None else settings.sandbox_memory_mb << 20
     return policy._replace(memory_bytes=memory or None, file_bytes=settings.sandbox_disk_mb << 20 or None)
+
+
+def _withheld(settings: RunnerSettings) -> list[Path]:
+    """What no grant may reach: Stigmer's own state, and what some session's commands could write to."""
+    root, home = settings.sandbox_root_dir, settings.stigmer_home
+    return [root, *([home] if home else []), *settings.secret_files, *list_named_directories(root)]
 
 
 def _half_of_the_memory() -> int:

@@ -321,6 +321,7 @@ class Leg:
         # A person's own directory; dotfiles and caches of commands do not belong into it.
         session_id = self._grant.execution.session_id
         named = open_named_directory(self._grant.workspace, session_id, self._parts.settings)
+        self._parts.launcher.withhold(str(named.path))
         return SessionWorkspace(
             named.path, launcher=self._parts.launcher, home=own, network=network, identity=named.identity
         )

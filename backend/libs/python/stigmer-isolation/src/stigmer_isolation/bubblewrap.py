@@ -11,12 +11,12 @@ bubblewrap needs user namespaces, which container engines and some distributions
 # ruff: noqa: PTH114, PTH115 - paths here are text, as the kernel and bubblewrap take them
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from stigmer_isolation.command_policy import is_beneath, outermost
+from stigmer_isolation.system_programs import find_system_program
 from stigmer_isolation.zygote.policy import Policy
 
 TRIAL_SECONDS: Final = 10.0
@@ -73,9 +73,9 @@ class Bubblewrap:
         self._program = program
 
     @classmethod
-    def find(cls, path: str) -> Self | None:
-        """The one on a `PATH`; None: it is not installed."""
-        program = shutil.which("bwrap", path=path)
+    def find(cls) -> Self | None:
+        """The system's own; None: it is not installed."""
+        program = find_system_program("bwrap")
         return None if program is None else cls(program)
 
     def arguments(self, view: View, temporary: str) -> list[str]:

@@ -4,14 +4,16 @@ Everything else is closed to them, a person's home directory above all. What is 
 when a command starts. How the kernel is told is `zygote`'s matter.
 """
 
-# ruff: noqa: PTH117, PTH120 - paths here are text, as the kernel and the zygote take them
+# ruff: noqa: PTH116, PTH117, PTH119, PTH120 - paths here are text, as the kernel and the zygote take them
 
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from stigmer_isolation.system_programs import with_parents
 from stigmer_isolation.zygote.kernel import MACHINE
 from stigmer_isolation.zygote.landlock import abi_version
 from stigmer_isolation.zygote.policy import Policy
@@ -47,51 +49,92 @@ _PARTS_OF_AN_INSTALLATION: Final = (
     "tools",
 )  # fmt: skip
 """So much of the directory above a `bin`. Not all of it: `~/.cargo` holds credentials beside its `bin`."""
+_MARKS_OF_AN_INSTALLATION: Final = ("lib", "lib32", "lib64", "libexec", "pyvenv.cfg", "Cellar", "versions")
 
 
-def command_policy(path: str, *, readable: Iterable[Path] = (), home: Path | None = None) -> Policy:
+def command_policy(
+    path: str,
+    *,
+    readable: Iterable[Path] = (),
+    home: Path | None = None,
+    withheld: Iterable[Path] = (),
+) -> Policy:
     """The strongest policy that this machine allows, for commands that find programs by `path`.
 
     Args:
         path: the commands' `PATH`.
         readable: further files and directories that commands may read and execute.
         home: the home directory that stays closed; default: the user's.
+        withheld: files and directories that no grant may reach: the caller's own state, and what some
+            command can write to. Programs on `path` that lie there are not granted, and a link that lies
+            there is not followed.
     """
-    return Policy(
+    closed = _real(map(str, withheld))
+    policy = Policy(
         landlock_abi=abi_version(),
         has_seccomp=bool(numbers_for(MACHINE)) and is_available(),
         readable=(*_SYSTEM_FILES, *_configuration(), *_existing(map(os.path.realpath, _LINKED_FROM_ETC))),
         executable=(
             *_existing(_SYSTEM_PROGRAMS),
-            *program_directories(path, home or Path.home()),
+            *program_directories(path, home or Path.home(), closed),
             *map(str, readable),
         ),
         devices=_DEVICES,
         droppable=(_SHARED_MEMORY,),
     )
+    return withhold(policy, closed)
 
 
-def program_directories(path: str, home: Path) -> list[str]:
+def withhold(policy: Policy, withheld: Iterable[str]) -> Policy:
+    """The policy without what leads to files and directories that commands must not get by it.
+
+    A grant of what holds one of them becomes grants of everything in it but that; what is made there later is
+    not granted then.
+    """
+    closed = _real(withheld)
+    return policy._replace(
+        readable=tuple(_without(policy.readable, closed)),
+        executable=tuple(_without(policy.executable, closed)),
+    )
+
+
+def program_directories(path: str, home: Path, withheld: Iterable[str] = ()) -> list[str]:
     """What must be readable for the programs on `path` to work, beyond the system's own directories.
 
-    Besides each directory itself: the installation it belongs to, and those that its links lead to. The
-    interpreter that this program runs on counts as one.
+    Besides each directory itself: the installation it belongs to, and where its links to programs lead: the
+    program alone, or the installation where it lies in one. Nothing where others than this user and root
+    could put a link. The interpreter that this program runs on counts as one of the programs.
     """
+    closed = _real(withheld)
     found: dict[str, None] = {}
     pending = [directory for directory in path.split(os.pathsep) if os.path.isabs(directory)]
     pending.append(os.path.dirname(sys.executable))
     seen = set[str]()
     while pending:
         directory = pending.pop(0)
-        if directory in seen:
+        real = os.path.realpath(directory)
+        if directory in seen or is_beneath(directory, closed) or not _is_trusted(real, closed):
             continue
         seen.add(directory)
-        found.update(dict.fromkeys(_installation(directory, home)))
-        pending += _directories_linked_from(directory)
+        parts = _installation(directory, home)
+        if real != directory:
+            # A link may lead anywhere; only what looks like programs is granted for it, and not by its name.
+            if parts and os.path.basename(real) in _PROGRAM_DIRECTORIES:
+                pending.append(real)
+                found.update(dict.fromkeys([directory, *parts]))  # as bubblewrap has to show it
+            continue
+        found.update(dict.fromkeys(parts))
+        for program in _programs_linked_from(directory, closed):
+            within = os.path.dirname(program)
+            if _is_in_an_installation(program):
+                pending.append(within)
+            elif not is_beneath(program, found):
+                found[program] = None
     return outermost(part for part in found if not is_beneath(part, _SYSTEM_PROGRAMS))
 
 
 def _installation(directory: str, home: Path) -> list[str]:
+    """What belongs to the programs in a directory; a link among it only where it stays inside."""
     above, name = os.path.split(directory)
     if _holds(directory, home):  # the home directory itself, or one above it
         return []
@@ -99,20 +142,75 @@ def _installation(directory: str, home: Path) -> list[str]:
         return _existing([directory])
     # Keyrings and histories are kept in ~/.local/share.
     left_out = "share" if Path(above) == home / ".local" else None
-    return _existing(f"{above}/{part}" for part in _PARTS_OF_AN_INSTALLATION if part != left_out)
+    parts = _existing(f"{above}/{part}" for part in _PARTS_OF_AN_INSTALLATION if part != left_out)
+    return [part for part in parts if is_beneath(os.path.realpath(part), [os.path.realpath(above)])]
 
 
-def _directories_linked_from(directory: str) -> list[str]:
-    """Where the links in a directory lead, the directory's own place among them."""
-    found = {os.path.realpath(directory)}
+def _is_in_an_installation(program: str) -> bool:
+    """Whether a program lies in the `bin` of something that has libraries beside it."""
+    above, name = os.path.split(os.path.dirname(program))
+    if name not in _PROGRAM_DIRECTORIES:
+        return False
+    return any(os.path.lexists(f"{above}/{part}") for part in _MARKS_OF_AN_INSTALLATION)
+
+
+def _programs_linked_from(directory: str, closed: list[str]) -> list[str]:
+    """The programs that the links in a directory lead to, beyond the system's own."""
+    found = set[str]()
     try:
         with os.scandir(directory) as entries:
-            found.update(
-                os.path.dirname(os.path.realpath(entry.path)) for entry in entries if entry.is_symlink()
-            )
+            found.update(os.path.realpath(entry.path) for entry in entries if entry.is_symlink())
     except OSError:
         return []
-    return sorted(place for place in found if not is_beneath(place, _SYSTEM_PROGRAMS))
+    return sorted(
+        program
+        for program in found
+        if not is_beneath(program, _SYSTEM_PROGRAMS) and _is_program(program) and _is_trusted(program, closed)
+    )
+
+
+def _is_program(path: str) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111)
+
+
+def _is_trusted(path: str, closed: list[str]) -> bool:
+    """Whether no command can write to a real path, and not everybody can, or put another in its place."""
+    if is_beneath(path, closed):
+        return False
+    try:
+        modes = [os.stat(step).st_mode for step in with_parents(path)]
+    except OSError:
+        return False
+    # In a sticky directory, as /tmp is one, to each the own.
+    return not modes[0] & stat.S_IWOTH and not any(
+        mode & stat.S_IWOTH and not mode & stat.S_ISVTX for mode in modes[1:]
+    )
+
+
+def _without(grants: Iterable[str], closed: list[str]) -> list[str]:
+    kept = list[str]()
+    for grant in grants:
+        real = os.path.realpath(grant)
+        if is_beneath(real, closed):
+            continue
+        inner = [path for path in closed if is_beneath(path, [real])]
+        if not inner:
+            kept.append(grant)
+            continue
+        try:
+            parts = [entry.path for entry in os.scandir(real) if not entry.is_symlink()]
+        except OSError:
+            continue  # what cannot be told apart is not granted
+        kept += _without(parts, inner)
+    return kept
+
+
+def _real(paths: Iterable[str]) -> list[str]:
+    return sorted({os.path.realpath(path) for path in paths})
 
 
 def _configuration() -> list[str]:

@@ -18,7 +18,7 @@ from typing import Final, Literal, Self, TypeAlias
 
 from stigmer_isolation.bubblewrap import Bubblewrap, View
 from stigmer_isolation.command_environment import command_environment
-from stigmer_isolation.command_policy import command_policy
+from stigmer_isolation.command_policy import command_policy, withhold
 from stigmer_isolation.disk_quota import CHECK_SECONDS, DiskQuotas, DiskWatch
 from stigmer_isolation.errors import (
     CommandKilled,
@@ -99,6 +99,7 @@ class CommandLauncher:
         self.web = WebAccess() if web is None else web
         """What `network: web` opens; read before each command."""
         self._zygotes = Zygotes(str(temporary_root or tempfile.gettempdir()))
+        self._withheld = set[str]()
         self._is_closed = False
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
 
@@ -110,6 +111,12 @@ class CommandLauncher:
     async def __aexit__(self, *_: object) -> None:
         """Kill what runs, and end the zygotes."""
         await self.close()
+
+    def withhold(self, directory: str) -> None:
+        """See that no command gets at the directory by a grant, from the next one on: one can write there."""
+        if directory not in self._withheld:
+            self.policy = withhold(self.policy, [directory])
+            self._withheld.add(directory)
 
     @property
     def zygote_pid(self) -> int | None:

@@ -351,6 +351,9 @@ class RunnerSettings:
         ),
     ]
 
+    secret_files: tuple[Path, ...] = ()
+    """The files that secrets were read from."""
+
     @property
     def uses_temporal_tls(self) -> bool:
         """Whether the connection to Temporal is encrypted."""
@@ -373,7 +376,11 @@ _LOOPBACK_OF: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # com
 
 
 def _variables_by_field() -> dict[str, Variable]:
-    return {name: annotated.__metadata__[0] for name, annotated in RunnerSettings.__annotations__.items()}
+    return {
+        name: annotated.__metadata__[0]
+        for name, annotated in RunnerSettings.__annotations__.items()
+        if hasattr(annotated, "__metadata__")
+    }
 
 
 def secrets_of(settings: RunnerSettings) -> "dict[str, SecretStr]":
@@ -400,13 +407,19 @@ def load_settings(environ: Mapping[str, str]) -> RunnerSettings:
     values: dict[str, Any] = {  # each parser returns its field's type
         field_name: _read(variable, environ) for field_name, variable in _variables_by_field().items()
     }
-    settings = RunnerSettings(**values)
+    settings = RunnerSettings(**values, secret_files=_secret_files(environ))
     if (settings.temporal_tls_client_cert_path is None) != (settings.temporal_tls_client_key_path is None):
         missing = "KEY" if settings.temporal_tls_client_key_path is None else "CERT"
         raise SettingsError(
             f"TEMPORAL_TLS_CLIENT_{missing}_PATH", "is not set; the client's certificate and key go together"
         )
     return settings
+
+
+def _secret_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    named = [f"{variable.name}_FILE" for variable in variables() if variable.is_secret]
+    paths = (environ.get(name, "").strip() for name in (*named, "TEMPORAL_TLS_CLIENT_KEY_PATH"))
+    return tuple(Path(path).absolute() for path in paths if path)
 
 
 def read_health_address(environ: Mapping[str, str]) -> tuple[str, int]:

@@ -29,7 +29,7 @@ from stigmer_contract.workspace_directories import (
 from stigmer_contract.workspace_rules import is_within, refuse
 
 IDENTITIES: Final = ".workspaces"
-"""In the runner's root: what the named directory of each session was, by session."""
+"""In the runner's root: what the named directory of each session was, and its path, by session."""
 
 _SESSION_ID = re.compile(rf"{SESSION_PREFIX}_[0-9a-hjkmnp-tv-z]{{26}}")  # Crockford's base 32
 
@@ -92,6 +92,16 @@ def open_named_directory(path: str, session_id: str, settings: RunnerSettings) -
         ) from error
 
 
+def list_named_directories(root: Path) -> set[Path]:
+    """The directories that sessions of this machine were given, where their commands left what they liked."""
+    found = set[Path]()
+    with contextlib.suppress(OSError):
+        for kept in (root / IDENTITIES).iterdir():
+            with contextlib.suppress(OSError, IndexError):
+                found.add(Path(os.fsdecode(kept.read_bytes()).split("\n")[1]))
+    return found
+
+
 def _check_rules(directory: OpenedDirectory, settings: RunnerSettings) -> None:
     root, home, path = settings.sandbox_root_dir, settings.stigmer_home, directory.place.path
     around = surroundings_here(state=[home] if home else [], sessions=[root])
@@ -110,15 +120,15 @@ def _check_identity(directory: OpenedDirectory, session_id: str, root: Path) -> 
     """See that it is the directory that the session had before, or keep which it is."""
     kept = root / IDENTITIES / session_id
     kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = str(directory.identity)
+    text = f"{directory.identity}\n{directory.place.path}\n"
     with contextlib.suppress(FileExistsError):
         draft = kept.with_name(f".{session_id}.{os.getpid()}")
-        draft.write_text(text, encoding="ascii")
+        draft.write_bytes(os.fsencode(text))
         try:
             os.link(draft, kept)  # of two legs at once both read the first's
         finally:
             draft.unlink()
-    if kept.read_text(encoding="ascii") != text:
+    if kept.read_bytes() != os.fsencode(text):
         raise _unavailable(
             f"could not open the workspace {directory.place.path!r}: "
             "it is not the directory that the session began in; it was moved, or made anew",
