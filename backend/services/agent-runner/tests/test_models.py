@@ -1,6 +1,7 @@
 """Models end to end: built from a reference, asked over real HTTP, in every wire format."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
@@ -13,36 +14,46 @@ from typing import Any
 
 import pytest
 import trustme
+from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 from pydantic_ai import Agent
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
     ModelResponse,
-    PartDeltaEvent,
-    TextPartDelta,
     ThinkingPart,
     ToolCallPart,
     UserPromptPart,
 )
 from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.models.ollama import OllamaModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.anthropic import AnthropicProvider
+from pydantic_ai.providers.ollama import OllamaProvider
+from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings as RequestSettings
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.models import (
     ModelFault,
     ModelPool,
+    Retry,
+    ShownAnswers,
     backoff_seconds,
     classify_fault,
     model_settings,
-    openai_models,
     price_of,
 )
+from agent_runner.models.anthropic_models import MessagesModel
+from agent_runner.models.asking import Answers, AsksDirectly
+from agent_runner.models.openai_models import CompatibleProvider, ResponsesModel
 from agent_runner.settings import load_settings
 from model_server import VALID_KEY, Fault, FaultKind, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import ModelSettings
 from tls_front import TlsFront
+from watching import Watching
 
 REFERENCES = ["openai:gpt-5", "anthropic:claude-sonnet-5", "openai-compatible:local", "ollama:qwen3:8b"]
 every_wire_format = pytest.mark.parametrize("reference", REFERENCES)
@@ -79,24 +90,16 @@ async def model_of(reference: str, server: ModelServer, key: str = VALID_KEY) ->
         yield (await pool.build(reference, no_blob)).model
 
 
-async def ask(
-    model: Model, *, timeout_seconds: float = 10, stream: bool = True
-) -> tuple[ModelResponse, list[str]]:
-    """One request, never repeated: the answer and the pieces of text in which it came."""
-    settings = RequestSettings(timeout=timeout_seconds)
-    pieces: list[str] = []
-    if not stream:
-        return await model.request(question(), settings, ModelRequestParameters()), pieces
-    async with model.request_stream(question(), settings, ModelRequestParameters()) as answer:
-        async for event in answer:
-            if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
-                pieces.append(event.delta.content_delta)
-    return answer.get(), pieces
+async def ask(model: Model, *, timeout_seconds: float = 10) -> tuple[ModelResponse, list[str]]:
+    """One request, never repeated: the answer and the pieces in which it came."""
+    settings, watching = RequestSettings(timeout=timeout_seconds), Watching()
+    shown = ShownAnswers(model, watching)
+    return await shown.request(question(), settings, ModelRequestParameters()), watching.pieces
 
 
-async def fault_of(model: Model, *, timeout_seconds: float = 10, stream: bool = True) -> ModelFault:
+async def fault_of(model: Model, *, timeout_seconds: float = 10) -> ModelFault:
     with pytest.raises(Exception) as caught:
-        await ask(model, timeout_seconds=timeout_seconds, stream=stream)
+        await ask(model, timeout_seconds=timeout_seconds)
     return classify_fault(caught.value)
 
 
@@ -104,16 +107,15 @@ async def fault_of(model: Model, *, timeout_seconds: float = 10, stream: bool = 
 
 
 @every_wire_format
-@pytest.mark.parametrize("stream", [True, False])
-async def test_an_answer_comes_whole_and_with_its_usage(reference: str, stream: bool) -> None:
+async def test_an_answer_comes_whole_and_with_its_usage(reference: str) -> None:
     turn = ScriptedTurn("One two three.", input_tokens=42, output_tokens=7)
     with ModelServer(ScriptedModel([turn])) as server:
         async with model_of(reference, server) as model:
-            response, pieces = await ask(model, stream=stream)
+            response, pieces = await ask(model)
 
     assert (response.text, len(response.parts)) == ("One two three.", 1)
     assert (response.usage.input_tokens, response.usage.output_tokens) == (42, 7)
-    assert pieces == (["two ", "three."] if stream else [])
+    assert pieces == ["One ", "two ", "three."]
 
 
 @every_wire_format
@@ -158,31 +160,58 @@ async def test_an_agent_calls_tools_and_goes_on_with_their_results(reference: st
     assert server.asked == {("sum", 1): 1, ("sum", 2): 1, ("sum", 3): 1}
 
 
-@pytest.mark.parametrize("reference", ["openai:gpt-5", "openai-compatible:local", "ollama:qwen3:8b"])
-async def test_openai_is_sent_what_its_own_sdk_would_send(
-    reference: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@every_wire_format
+async def test_a_provider_is_sent_what_its_own_sdk_would_send(reference: str) -> None:
     call = ScriptedCall("add", {"a": 2, "b": 3})
     script = ScriptedModel([ScriptedTurn("So.", [call], thinking="Hm."), ScriptedTurn("It is 5.")])
 
-    async def sent() -> list[dict[str, Any]]:
-        with ModelServer(script) as server:
-            async with pool_with(environ_for(reference, server)) as pool:
-                agent = Agent((await pool.build(reference, no_blob)).model, instructions="Add.")
+    with ModelServer(script) as server:
+        async with pool_with(environ_for(reference, server)) as pool:
+            ours = (await pool.build(reference, no_blob)).model
+            await _add(ours, "sum")
+            await _add(_as_the_sdk_sends_it(ours), "other")
 
-                @agent.tool_plain
-                def add(a: int, b: int) -> int:
-                    return a + b
+    assert len(server.bodies) == 4
+    assert _without_marks(server.bodies[:2]) == _without_marks(server.bodies[2:])
 
-                await agent.run("[conversation sum] Add them up.")
-                async with agent.run_stream("[conversation other] Add them up.") as answer:
-                    await answer.get_output()
-        return server.bodies
 
-    ours = await sent()
-    monkeypatch.setattr(openai_models, "DirectOpenAI", AsyncOpenAI)
-    assert ours == await sent()
-    assert len(ours) == 3
+async def _add(model: Model, conversation: str) -> None:
+    agent = Agent(model, instructions="Add.", model_settings=RequestSettings(max_tokens=9))
+
+    @agent.tool_plain
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    async with agent.iter(f"[conversation {conversation}] Add them up.") as run:
+        async for node in run:
+            if Agent.is_model_request_node(node) and not isinstance(model, Answers):
+                async with node.stream(run.ctx) as stream:
+                    async for _ in stream:
+                        pass
+
+
+def _as_the_sdk_sends_it(ours: Model) -> Model:
+    """The same model of pydantic-ai's, on the SDK itself."""
+    assert isinstance(ours, AsksDirectly)
+    endpoint = ours.endpoint
+    if isinstance(ours, MessagesModel):
+        client = AsyncAnthropic(
+            api_key=VALID_KEY, base_url=endpoint.base_url.removesuffix("/v1"), http_client=endpoint.client
+        )
+        return AnthropicModel(ours.model_name, provider=AnthropicProvider(anthropic_client=client))
+    openai = AsyncOpenAI(api_key=VALID_KEY, base_url=endpoint.base_url, http_client=endpoint.client)
+    if isinstance(ours, ResponsesModel):
+        return OpenAIResponsesModel(ours.model_name, provider=OpenAIProvider(openai_client=openai))
+    assert isinstance(ours, OpenAIChatModel)
+    if ours.system == "ollama":
+        return OllamaModel(ours.model_name, provider=OllamaProvider(openai_client=openai))
+    provider = CompatibleProvider(openai_client=openai)
+    return OpenAIChatModel(ours.model_name, provider=provider)
+
+
+def _without_marks(bodies: list[dict[str, Any]]) -> Any:
+    """Without what tells two conversations apart."""
+    return json.loads(json.dumps(bodies).replace("other", "sum"))
 
 
 async def test_settings_of_the_agent_reach_the_provider() -> None:
@@ -246,7 +275,7 @@ async def test_too_many_requests_are_retryable_after_what_the_provider_asks(refe
             in_seconds, as_date, unsaid = [await fault_of(model) for _ in faults]
 
     assert in_seconds == ModelFault(
-        True,
+        Retry.OFTEN,
         7.0,
         ErrorCode.MODEL_UNAVAILABLE,
         f"model {reference.partition(':')[2]!r} failed: 429: Slow down.",
@@ -296,22 +325,10 @@ async def test_a_tool_call_that_breaks_off_is_never_carried_out(reference: str, 
 
 
 @every_wire_format
-@pytest.mark.parametrize("kind", ["cut", "end_early"])
-async def test_a_body_that_breaks_off_is_retryable(reference: str, kind: FaultKind) -> None:
-    fault = Fault(kind)
-    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [fault]})) as server:
-        async with model_of(reference, server) as model:
-            found = await fault_of(model, stream=False)
-
-    assert (found.retryable, found.code) == (True, ErrorCode.MODEL_UNAVAILABLE), found
-
-
-@every_wire_format
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_model_that_says_nothing_times_out(reference: str, stream: bool) -> None:
+async def test_a_model_that_says_nothing_times_out(reference: str) -> None:
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")], {1: [Fault("hang")]})) as server:
         async with model_of(reference, server) as model:
-            fault = await fault_of(model, timeout_seconds=0.2, stream=stream)
+            fault = await fault_of(model, timeout_seconds=0.2)
 
     assert (fault.retryable, fault.code) == (True, ErrorCode.MODEL_UNAVAILABLE)
 
@@ -345,7 +362,7 @@ async def test_a_wrong_key_is_refused_with_the_providers_reason(reference: str) 
             fault = await fault_of(model)
 
     assert fault == ModelFault(
-        False,
+        Retry.NEVER,
         None,
         ErrorCode.MODEL_REJECTED,
         f"model {reference.partition(':')[2]!r} was refused: 401: Incorrect API key provided: sk-…",
@@ -469,7 +486,7 @@ async def test_a_certificate_that_is_not_trusted_is_said_with_what_helps_and_not
 
 def test_a_defect_of_ours_is_not_blamed_on_the_model_and_tells_no_details() -> None:
     assert classify_fault(KeyError("a prompt")) == ModelFault(
-        False,
+        Retry.NEVER,
         None,
         ErrorCode.INTERNAL,
         "asking the model failed unexpectedly: KeyError",

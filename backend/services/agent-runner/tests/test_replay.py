@@ -14,9 +14,7 @@ from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
     ModelResponse,
-    PartDeltaEvent,
     TextPart,
-    TextPartDelta,
     ThinkingPart,
     ToolCallPart,
     ToolReturnPart,
@@ -43,6 +41,7 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.manifest import AgentSpec
 from stigmer_contract.pydantic_ai_format import answer_from_pydantic_ai, result_from_pydantic_ai
+from watching import Watching
 
 TWO_TURNS = """
 version: 1
@@ -117,36 +116,21 @@ async def test_an_agent_runs_on_a_cassette_as_on_the_model_it_was_recorded_from(
     assert result.usage.input_tokens == 40
 
 
-async def test_an_answer_is_streamed_word_by_word() -> None:
+async def test_an_answer_is_shown_word_by_word() -> None:
     model = replay(
         "version: 1\nturns: [{thinking: Let me see., text: 'One two,  three.\n', usage: {outputTokens: 9}}]"
     )
-    pieces: list[str] = []
+    watching = Watching()
 
-    async with model.request_stream([asked("Hi")], None, ModelRequestParameters()) as stream:
-        async for event in stream:
-            if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
-                pieces.append(event.delta.content_delta)
-    response = stream.get()
+    response = await model.answer([asked("Hi")], None, ModelRequestParameters(), watching)
 
     assert response.parts == [ThinkingPart("Let me see."), TextPart("One two,  three. ")]
-    assert pieces == ["two,  ", "three. "]
+    assert watching.pieces == ["Let ", "me ", "see.", "One ", "two,  ", "three. "]
     assert (response.usage.output_tokens, response.finish_reason, response.provider_name) == (
         9,
         "stop",
         "replay",
     )
-
-
-async def test_both_kinds_of_request_give_the_same_answer() -> None:
-    model = replay(TWO_TURNS)
-
-    whole = await model.request([asked("Look into a and b.")], None, ModelRequestParameters())
-    async with model.request_stream([asked("Look into a and b.")], None, ModelRequestParameters()) as stream:
-        async for _ in stream:
-            pass
-
-    assert stream.get().parts == whole.parts == CALLED.parts
 
 
 async def test_bad_arguments_and_unknown_tools_of_a_cassette_reach_the_agent() -> None:

@@ -279,7 +279,7 @@ class Leg:
         agent = build_agent(
             grant.execution.agent_name,
             grant.spec,
-            model=ShownAnswers(built.model, journal.show_answer),
+            model=ShownAnswers(built.model, journal),
             settings=self._parts.settings,
             workspace=workspace,
             durability=JournalDurability(journal, built.reference),

@@ -20,6 +20,7 @@ from stigmer_contract.events import (
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionStarted,
+    HistoryRepaired,
     LegEnded,
     LegEndReason,
     LegLost,
@@ -243,6 +244,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
         case (
             LegEnded()
             | LegLost()
+            | HistoryRepaired()
             | ToolStarted()
             | ToolFinished()
             | RequestChanged()

@@ -57,6 +57,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             heading = f"turn {event.turn}: {event.model} in {format_seconds(event.duration_seconds)}{retries}"
             text = ModelAnswer.model_validate(load_payload(event.response)).text
             return f"{heading}\n{text}" if text else heading
+        case contract.HistoryRepaired():
+            return f"turn {event.turn}: the conversation was changed for the provider: {event.message}"
         case contract.ToolStarted():
             return f"→ {describe_call(event.tool, load_payload(event.arguments))}"
         case contract.ToolFinished():

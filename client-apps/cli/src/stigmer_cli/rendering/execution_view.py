@@ -18,6 +18,7 @@ from stigmer_contract.events import (
     ApprovalRequested,
     ExecutionCompleted,
     ExecutionStarted,
+    HistoryRepaired,
     LegEnded,
     LegEndReason,
     LegStarted,
@@ -142,6 +143,8 @@ class ExecutionView:
                 self._begin_call(event)
             case ToolFinished() as event:
                 self._finish_call(event)
+            case HistoryRepaired() as event:
+                self.show_note(f"the conversation was changed for the provider: {event.message}")
             case LegStarted() as event if event.attempt > 1:
                 self.show_note(f"taken up again by {event.runner}")
             case LegEnded(reason=LegEndReason.WAITING) as event:

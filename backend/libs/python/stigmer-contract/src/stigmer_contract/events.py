@@ -212,6 +212,18 @@ class ModelResponded(_Frozen):
     """What was asked; None in logs of 0.1.0."""
 
 
+class HistoryRepaired(_Frozen):
+    """The provider refused the conversation as it was, and took it with something changed.
+
+    The log itself stays as it is; only what this provider is sent differs.
+    """
+
+    type: Literal["history.repaired"] = "history.repaired"
+    turn: int = Field(ge=1)
+    message: str
+    """One line for a person: what was changed, and how the provider refused it before."""
+
+
 class ToolStarted(_Frozen):
     """A tool is about to run. With side effects: written down before it runs (write-ahead)."""
 
@@ -341,6 +353,7 @@ Event = Annotated[
     | LegEnded
     | LegLost
     | ModelResponded
+    | HistoryRepaired
     | ToolStarted
     | ToolFinished
     | StepFinished

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from pydantic import JsonValue
 
@@ -12,9 +11,6 @@ from agent_runner.models import backoff_seconds, classify_fault
 from agent_runner.tracing import mark_failed_request
 
 logger = logging.getLogger(__name__)
-
-MAX_MODEL_FAILURES: Final = 8
-"""Failed requests for one answer, after which the model counts as unavailable; about two minutes."""
 
 
 async def ask_until_answered(
@@ -40,7 +36,7 @@ async def ask_until_answered(
             fault = classify_fault(error)
             failures += 1
             mark_failed_request(fault.code)
-            if not fault.retryable or failures > MAX_MODEL_FAILURES:
+            if failures >= fault.retry:
                 raise ExecutionFailure(fault.code, fault.message, fault.hint) from error
             delay = backoff_seconds(failures, fault.retry_after_seconds)
         logger.warning(

@@ -31,7 +31,7 @@ from agent_runner.journal.surrogates import mend_json
 from agent_runner.masking import Masker
 from agent_runner.tracing import mark_replayed
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.events import Event, LiveEvent, ModelDelta, StepFinished
+from stigmer_contract.events import Event, HistoryRepaired, LiveEvent, ModelDelta, StepFinished
 from stigmer_contract.manifest import Limits
 
 
@@ -99,6 +99,12 @@ class StepJournal:
         own = self.scopes.of_execution
         if own is not None and own.turn:
             self.parts.log.show(ModelDelta(turn=own.turn, kind=kind, text=text))
+
+    def note_repair(self, what: str) -> None:
+        """Write down that the provider took the conversation only after a change."""
+        own = self.scopes.of_execution
+        if own is not None and own.turn:
+            self.write(HistoryRepaired(turn=own.turn, message=what), more_follows=True)
 
     def diverged(self, key: StepKey, what: str) -> ExecutionFailure:
         """The failure of an execution whose log holds something else than what is now asked."""

@@ -1,19 +1,88 @@
-"""Builds models of Anthropic's. Imported only when one is used: the SDK costs 40 MB."""
+"""Models of Anthropic's. Imported only when one is used: the SDK costs 40 MB."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
-import httpx2
-from anthropic import AsyncAnthropic
-from pydantic_ai.models import Model
-from pydantic_ai.models.anthropic import AnthropicModel
+from anthropic import AsyncAnthropic, NotGiven, Omit
+from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ThinkingPart
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
 from pydantic_ai.providers.anthropic import AnthropicProvider
+from pydantic_ai.settings import ModelSettings
+
+from agent_runner.models.answer_builder import AnswerBuilder, Passage
+from agent_runner.models.asking import AsksDirectly, Endpoint, NoWatcher
+from agent_runner.models.event_stream import JsonObject
+from agent_runner.models.messages_reader import REDACTED, MessagesReader
+from agent_runner.models.written_request import written_request
 
 ANTHROPIC_BASE_URL: Final = "https://api.anthropic.com"
+ANTHROPIC_VERSION: Final = "2023-06-01"
 
 
-def anthropic_model(name: str, *, api_key: str, base_url: str, http_client: httpx2.AsyncClient) -> Model:
-    """A model of Anthropic's. `base_url` may end in `/v1` or not; the SDK adds it."""
+class MessagesModel(AnthropicModel, AsksDirectly):
+    """A model of Anthropic's. pydantic-ai writes the request; asking and reading are ours.
+
+    What the SDK would do besides, it would do for every message at every turn: see `direct_openai`.
+    """
+
+    path = "/messages"
+
+    def __init__(self, name: str, endpoint: Endpoint, provider: AnthropicProvider) -> None:
+        super().__init__(name, provider=provider)
+        self.endpoint = endpoint
+
+    async def body_of(
+        self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
+    ) -> tuple[JsonObject, Mapping[str, str]]:
+        """What pydantic-ai would send."""
+        prepared_settings, parameters = self.prepare_request(settings, parameters)
+        anthropic_settings = cast("AnthropicModelSettings", prepared_settings or {})
+        prepared = await self._prepare_messages_create(messages, anthropic_settings, parameters)
+        arguments = self._messages_create_params(
+            messages,
+            anthropic_settings,
+            prepared,
+            prepared.container,
+            prepared.initial_thinking,
+            prepared.initial_thinking_override,
+        )
+        written = written_request(
+            {**arguments, "stream": True, "extra_headers": prepared.extra_headers}, (Omit, NotGiven)
+        )
+        betas = sorted(prepared.initial_betas)
+        return written.body, {**written.headers, **({"anthropic-beta": ",".join(betas)} if betas else {})}
+
+    def reader(self, builder: AnswerBuilder) -> MessagesReader:
+        """Reads one answer."""
+        return MessagesReader(self.model_name, builder)
+
+    def part_of(self, passage: Passage) -> ModelResponsePart | None:
+        """A passage with the signature that Anthropic wants back."""
+        text = passage.text
+        if not text.strip() and not passage.signature:
+            return None
+        if passage.kind == "text":
+            return TextPart(text)
+        return ThinkingPart(
+            text,
+            id=REDACTED if passage.key == REDACTED else None,
+            signature=passage.signature,
+            provider_name=self.system,
+        )
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        return await self.answer(messages, model_settings, model_request_parameters, NoWatcher())
+
+
+def anthropic_model(name: str, *, endpoint: Endpoint) -> Model:
+    """A model of Anthropic's."""
     client = AsyncAnthropic(
-        api_key=api_key, base_url=base_url.removesuffix("/v1"), http_client=http_client, max_retries=0
+        api_key="no-key", base_url=endpoint.base_url, http_client=endpoint.client, max_retries=0
     )
-    return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=client))
+    return MessagesModel(name, endpoint, AnthropicProvider(anthropic_client=client))

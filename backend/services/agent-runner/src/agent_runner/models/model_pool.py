@@ -6,7 +6,7 @@ One pool per process. Nothing is connected to, and no provider's SDK imported, b
 import asyncio
 import hashlib
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from pydantic_ai.models import Model, create_async_httpx2_client
 
 from agent_runner.errors import ExecutionFailure
-from agent_runner.models.complete_answers import CompleteAnswers
+from agent_runner.models.asking import Endpoint
 from agent_runner.models.replay import ReplayModel
 from agent_runner.models.replay_check import shorten_name
 from agent_runner.models.request_settings import DEFAULT_ANSWER_TIMEOUT_SECONDS
@@ -66,7 +66,6 @@ class ModelPool:
             # Imports of a second and more, which must not hold up the heartbeats of other executions.
             async with self._building:
                 model = await asyncio.to_thread(self._build, provider, name)
-            model = CompleteAnswers(model)
         return BuiltModel(model, f"{provider}:{name}")
 
     async def close(self) -> None:
@@ -105,21 +104,20 @@ class ModelPool:
             case "openai":
                 from agent_runner.models.openai_models import OPENAI_BASE_URL, openai_model
 
-                return openai_model(
-                    name,
-                    api_key=self._key(provider, "OPENAI_API_KEY", self._settings.openai_api_key),
-                    base_url=self._base_url(provider) or OPENAI_BASE_URL,
-                    http_client=self._http_client(provider),
-                )
+                key = self._key(provider, "OPENAI_API_KEY", self._settings.openai_api_key)
+                base_url = self._base_url(provider) or OPENAI_BASE_URL
+                return openai_model(name, endpoint=self._endpoint(provider, base_url, _bearer(key)))
             case "anthropic":
-                from agent_runner.models.anthropic_models import ANTHROPIC_BASE_URL, anthropic_model
-
-                return anthropic_model(
-                    name,
-                    api_key=self._key(provider, "ANTHROPIC_API_KEY", self._settings.anthropic_api_key),
-                    base_url=self._base_url(provider) or ANTHROPIC_BASE_URL,
-                    http_client=self._http_client(provider),
+                from agent_runner.models.anthropic_models import (
+                    ANTHROPIC_BASE_URL,
+                    ANTHROPIC_VERSION,
+                    anthropic_model,
                 )
+
+                key = self._key(provider, "ANTHROPIC_API_KEY", self._settings.anthropic_api_key)
+                base_url = (self._base_url(provider) or ANTHROPIC_BASE_URL).removesuffix("/v1") + "/v1"
+                headers = {"x-api-key": key, "anthropic-version": ANTHROPIC_VERSION}
+                return anthropic_model(name, endpoint=self._endpoint(provider, base_url, headers))
             case "openai-compatible":
                 from agent_runner.models.openai_models import compatible_model
 
@@ -130,21 +128,14 @@ class ModelPool:
                         f"model 'openai-compatible:{name}' has no server to be asked from",
                         "set STIGMER_LLM_BASE_URL for the runner, such as http://localhost:8000/v1",
                     )
-                return compatible_model(
-                    name,
-                    api_key=self._general_key(provider),
-                    base_url=base_url,
-                    http_client=self._http_client(provider),
-                )
+                headers = _bearer(self._general_key(provider))
+                return compatible_model(name, endpoint=self._endpoint(provider, base_url, headers))
             case "ollama":
                 from agent_runner.models.openai_models import ollama_model
 
-                return ollama_model(
-                    name,
-                    api_key=self._general_key(provider) if self._settings.llm_provider == provider else None,
-                    base_url=self._ollama_base_url(),
-                    http_client=self._http_client(provider),
-                )
+                key = self._general_key(provider) if self._settings.llm_provider == provider else None
+                endpoint = self._endpoint(provider, self._ollama_base_url(), _bearer(key))
+                return ollama_model(name, endpoint=endpoint)
             case "replay":
                 raise AssertionError("a cassette is loaded, not built")
             case _:
@@ -181,6 +172,9 @@ class ModelPool:
         if self._settings.llm_provider == "ollama" and self._settings.llm_base_url:
             base_url = self._settings.llm_base_url
         return base_url if httpx2.URL(base_url).path.strip("/") else f"{base_url}/v1"
+
+    def _endpoint(self, provider: Provider, base_url: str, headers: Mapping[str, str]) -> Endpoint:
+        return Endpoint(base_url, headers, self._http_client(provider))
 
     def _http_client(self, provider: Provider) -> httpx2.AsyncClient:
         """Honours the proxy variables and SSL_CERT_FILE, as httpx2 does by default."""
@@ -223,6 +217,10 @@ class ModelPool:
             raise ExecutionFailure(
                 ErrorCode.MODEL_NOT_CONFIGURED, f"could not read the cassette {path!r}: {error.strerror}"
             ) from error
+
+
+def _bearer(key: str | None) -> dict[str, str]:
+    return {"authorization": f"Bearer {key or 'no-key'}"}
 
 
 def _parse_cassette(name: str, content: bytes) -> Cassette:

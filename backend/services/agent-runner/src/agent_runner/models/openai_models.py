@@ -1,32 +1,43 @@
-"""Builds models that speak OpenAI's wire formats. Imported only when one is used: the SDK costs 30 MB.
+"""Models that speak OpenAI's wire formats. Imported only when one is used: the SDK costs 30 MB.
 
 OpenAI itself is asked through its Responses API, which alone lets its reasoning models keep their
 reasoning between tool calls; every other server through Chat Completions, which all of them speak.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
-import httpx2
 from openai import AsyncOpenAI
-from pydantic_ai.models import Model
+from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ThinkingPart
+from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.ollama import OllamaModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.models.openai import (
+    OpenAIChatModel,
+    OpenAIChatModelSettings,
+    OpenAIResponsesModel,
+    OpenAIResponsesModelSettings,
+)
 from pydantic_ai.profiles import ModelProfile, merge_profile
 from pydantic_ai.profiles.openai import OpenAIModelProfile
+from pydantic_ai.providers import Provider
 from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.settings import ModelSettings
 
+from agent_runner.models.answer_builder import AnswerBuilder, Passage
+from agent_runner.models.asking import AsksDirectly, Endpoint, NoWatcher
+from agent_runner.models.chat_reader import ChatReader
 from agent_runner.models.direct_openai import DirectOpenAI
+from agent_runner.models.event_stream import JsonObject
+from agent_runner.models.responses_reader import ResponsesReader
+from agent_runner.models.written_request import WrittenRequest
 
 OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
 NO_KEY: Final = "no-key"
-"""What the SDK, which insists on a key, sends to servers that need none."""
-
-# A stream without a finish reason is one that was cut.
-_CUT_IS_ERROR: Final = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
+"""What servers that need no key are sent, and what the SDK, which insists on one, is given."""
 
 
-class _CompatibleProvider(OpenAIProvider):
+class CompatibleProvider(OpenAIProvider):
     """Any server with OpenAI's Chat Completions API; its prices and powers are not OpenAI's."""
 
     @property
@@ -43,35 +54,112 @@ class _CompatibleProvider(OpenAIProvider):
                 openai_chat_supports_allowed_tools=False,
                 supports_cache=False,
             ),
-            _CUT_IS_ERROR,
         )
 
 
-class _OllamaProvider(OllamaProvider):
-    @staticmethod
-    def model_profile(model_name: str) -> ModelProfile | None:
-        return merge_profile(OllamaProvider.model_profile(model_name), _CUT_IS_ERROR)
+class ChatModel(OpenAIChatModel, AsksDirectly):
+    """A model that speaks Chat Completions. pydantic-ai writes the request; asking and reading are ours."""
+
+    path = "/chat/completions"
+
+    def __init__(self, name: str, endpoint: Endpoint, provider: Provider[AsyncOpenAI]) -> None:
+        super().__init__(name, provider=provider)
+        self.endpoint = endpoint
+
+    async def body_of(
+        self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
+    ) -> tuple[JsonObject, Mapping[str, str]]:
+        """What pydantic-ai would send."""
+        prepared, parameters = self.prepare_request(settings, parameters)
+        written = cast(
+            "WrittenRequest",
+            await self._completions_create(
+                messages, True, cast("OpenAIChatModelSettings", prepared or {}), parameters
+            ),
+        )
+        return written.body, written.headers
+
+    def reader(self, builder: AnswerBuilder) -> ChatReader:
+        """Reads one answer."""
+        return ChatReader(self.model_name, builder)
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        return await self.answer(messages, model_settings, model_request_parameters, NoWatcher())
 
 
-def openai_model(name: str, *, api_key: str, base_url: str, http_client: httpx2.AsyncClient) -> Model:
+class ResponsesModel(OpenAIResponsesModel, AsksDirectly):
+    """A model of OpenAI's, asked through its Responses API."""
+
+    path = "/responses"
+
+    def __init__(self, name: str, endpoint: Endpoint, provider: Provider[AsyncOpenAI]) -> None:
+        super().__init__(name, provider=provider)
+        self.endpoint = endpoint
+
+    async def body_of(
+        self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
+    ) -> tuple[JsonObject, Mapping[str, str]]:
+        """What pydantic-ai would send."""
+        prepared, parameters = self.prepare_request(settings, parameters)
+        written = cast(
+            "WrittenRequest",
+            await self._responses_create(
+                messages, True, cast("OpenAIResponsesModelSettings", prepared or {}), parameters
+            ),
+        )
+        return written.body, written.headers
+
+    def reader(self, builder: AnswerBuilder) -> ResponsesReader:
+        """Reads one answer."""
+        return ResponsesReader(self.model_name, builder)
+
+    def part_of(self, passage: Passage) -> ModelResponsePart | None:
+        """A passage with the ids and signatures that OpenAI wants back."""
+        text, item_id = passage.text, passage.key or None
+        if not text.strip() and not passage.signature and not passage.details:
+            return None
+        if passage.kind == "text":
+            return TextPart(text, id=item_id, provider_name=self.system, provider_details=passage.details)
+        return ThinkingPart(
+            text,
+            id=item_id,
+            signature=passage.signature,
+            provider_name=self.system,
+            provider_details=passage.details,
+        )
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        return await self.answer(messages, model_settings, model_request_parameters, NoWatcher())
+
+
+class _OllamaChatModel(ChatModel, OllamaModel):
+    """Ollama's, with what pydantic-ai knows of it."""
+
+
+def openai_model(name: str, *, endpoint: Endpoint) -> Model:
     """A model of OpenAI's."""
-    client = _client(api_key, base_url, http_client)
-    return OpenAIResponsesModel(name, provider=OpenAIProvider(openai_client=client))
+    return ResponsesModel(name, endpoint, OpenAIProvider(openai_client=_client(endpoint)))
 
 
-def compatible_model(
-    name: str, *, api_key: str | None, base_url: str, http_client: httpx2.AsyncClient
-) -> Model:
+def compatible_model(name: str, *, endpoint: Endpoint) -> Model:
     """A model on any server with OpenAI's Chat Completions API."""
-    client = _client(api_key or NO_KEY, base_url, http_client)
-    return OpenAIChatModel(name, provider=_CompatibleProvider(openai_client=client))
+    return ChatModel(name, endpoint, CompatibleProvider(openai_client=_client(endpoint)))
 
 
-def ollama_model(name: str, *, api_key: str | None, base_url: str, http_client: httpx2.AsyncClient) -> Model:
+def ollama_model(name: str, *, endpoint: Endpoint) -> Model:
     """A model that Ollama runs."""
-    client = _client(api_key or NO_KEY, base_url, http_client)
-    return OllamaModel(name, provider=_OllamaProvider(openai_client=client))
+    return _OllamaChatModel(name, endpoint, OllamaProvider(openai_client=_client(endpoint)))
 
 
-def _client(api_key: str, base_url: str, http_client: httpx2.AsyncClient) -> AsyncOpenAI:
-    return DirectOpenAI(api_key=api_key, base_url=base_url, http_client=http_client, max_retries=0)
+def _client(endpoint: Endpoint) -> AsyncOpenAI:
+    return DirectOpenAI(api_key=NO_KEY, base_url=endpoint.base_url, http_client=endpoint.client)

@@ -7,27 +7,21 @@ executions on one cassette all get the right answer. What the conversation must 
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
 
 from pydantic_ai.messages import (
     FinishReason,
     ModelMessage,
     ModelResponse,
     ModelResponsePart,
-    ModelResponseStreamEvent,
     TextPart,
     ThinkingPart,
     ToolCallPart,
 )
-from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import RunContext
 from pydantic_ai.usage import RequestUsage
 
+from agent_runner.models.asking import Answers, NoWatcher, Watcher
 from agent_runner.models.replay_check import find_turn
 from stigmer_contract.cassette import Cassette, CassetteToolCall, Turn
 
@@ -36,11 +30,10 @@ PROVIDER_NAME = "replay"
 _CHUNK = re.compile(r"\s*\S+\s*")
 
 
-class ReplayModel(Model):
+class ReplayModel(Model, Answers):
     """Plays a cassette.
 
-    Both kinds of request raise `ExecutionFailure` with `REPLAY_MISMATCH` where the conversation is not the
-    recorded one.
+    A request raises `ExecutionFailure` with `REPLAY_MISMATCH` where the conversation is not the recorded one.
     """
 
     def __init__(self, name: str, cassette: Cassette) -> None:
@@ -63,9 +56,23 @@ class ReplayModel(Model):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
+        return await self.answer(messages, model_settings, model_request_parameters, NoWatcher())
+
+    async def answer(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+        watcher: Watcher,
+    ) -> ModelResponse:
+        """One turn, shown word by word."""
         index = find_turn(self._name, self._cassette, messages)
         turn = self._cassette.turns[index]
         await asyncio.sleep(turn.delay_seconds)
+        for chunk in _chunks_of(turn.thinking):
+            watcher.show_answer("thinking", chunk)
+        for chunk in _chunks_of(turn.text):
+            watcher.show_answer("text", chunk)
         return ModelResponse(
             parts=_parts_of(turn, index),
             usage=_usage_of(turn),
@@ -73,62 +80,6 @@ class ReplayModel(Model):
             provider_name=PROVIDER_NAME,
             finish_reason=_finish_reason_of(turn),
         )
-
-    @asynccontextmanager
-    async def request_stream(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-        run_context: RunContext[Any] | None = None,
-    ) -> AsyncGenerator[StreamedResponse]:
-        index = find_turn(self._name, self._cassette, messages)
-        _, model_request_parameters = self.prepare_request(model_settings, model_request_parameters)
-        yield _ReplayedStream(model_request_parameters, self._name, self._cassette.turns[index], index)
-
-
-@dataclass
-class _ReplayedStream(StreamedResponse):
-    """One turn, word by word."""
-
-    _name: str
-    _turn: Turn
-    _index: int
-    _timestamp: datetime = field(default_factory=lambda: datetime.now(UTC), init=False)
-
-    async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
-        await asyncio.sleep(self._turn.delay_seconds)
-        for chunk in _chunks_of(self._turn.thinking):
-            for event in self._parts_manager.handle_thinking_delta(vendor_part_id="thinking", content=chunk):
-                yield event
-        for chunk in _chunks_of(self._turn.text):
-            for event in self._parts_manager.handle_text_delta(vendor_part_id="text", content=chunk):
-                yield event
-        for call_id, call in _calls_of(self._turn, self._index):
-            yield self._parts_manager.handle_tool_call_part(
-                vendor_part_id=call_id, tool_name=call.tool, args=call.arguments, tool_call_id=call_id
-            )
-        self._usage = _usage_of(self._turn)
-        self.finish_reason = _finish_reason_of(self._turn)
-
-    async def close_stream(self) -> None:
-        """There is no connection."""
-
-    @property
-    def model_name(self) -> str:
-        return self._name
-
-    @property
-    def provider_name(self) -> str:
-        return PROVIDER_NAME
-
-    @property
-    def provider_url(self) -> None:
-        return None
-
-    @property
-    def timestamp(self) -> datetime:
-        return self._timestamp
 
 
 def _chunks_of(text: str | None) -> list[str]:

@@ -1,0 +1,191 @@
+"""Makes of a conversation what a provider takes back, whoever wrote it down.
+
+Pure. `as_taken_back` is what every request gets: what no provider takes is put right. The further repairs
+are for a provider that refused a conversation without saying why.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import IntEnum
+from hashlib import sha256
+from typing import Final, cast
+
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequestPart,
+    ModelResponse,
+    ModelResponsePart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+
+from agent_runner.models.tool_calls import tool_name, whole_arguments, whole_text
+
+UNREADABLE_ARGUMENTS: Final = "unreadable_arguments"
+"""Where the text stands that a model wrote for a call's arguments, when it was no JSON object."""
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+class Repair(IntEnum):
+    """How far a conversation is changed."""
+
+    NONE = 0
+    PLAIN = 1
+    AS_TEXT = 2
+
+    @property
+    def description(self) -> str:
+        """For the log."""
+        return _DESCRIPTIONS[self]
+
+
+_DESCRIPTIONS: Final = {
+    Repair.NONE: "nothing was changed",
+    Repair.PLAIN: "what only its author takes back was left out: thinking, and ids of calls",
+    Repair.AS_TEXT: "earlier tool calls and their results are told as text",
+}
+
+
+class _Kept:
+    """What messages became, so that a long conversation is not gone through again at each turn."""
+
+    def __init__(self) -> None:
+        self._by_identity: dict[int, tuple[ModelMessage, ModelMessage]] = {}
+
+    def put_right(self, message: ModelMessage) -> ModelMessage:
+        """The message itself where nothing is wrong with it."""
+        if not isinstance(message, ModelResponse) or all(map(_is_right, message.parts)):
+            return message
+        known = self._by_identity.get(id(message))
+        if known is None or known[0] is not message:
+            parts = [part for each in message.parts if (part := _put_right(each)) is not None]
+            known = self._by_identity[id(message)] = (message, replace(message, parts=parts))
+        return known[1]
+
+
+def as_taken_back(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+    """The conversation without what providers refuse: names and arguments that are none, empty text."""
+    kept = _Kept()
+    return [kept.put_right(message) for message in messages]
+
+
+def repaired(messages: list[ModelMessage], repair: Repair) -> list[ModelMessage]:
+    """The conversation, changed as far as `repair` says."""
+    match repair:
+        case Repair.NONE:
+            return messages
+        case Repair.PLAIN:
+            return [_plain(message) for message in messages]
+        case Repair.AS_TEXT:
+            return [_as_text(message) for message in messages]
+
+
+def is_same(one: Sequence[ModelMessage], other: Sequence[ModelMessage]) -> bool:
+    """Whether two conversations say the same to a provider."""
+    return len(one) == len(other) and all(
+        first is second or first.parts == second.parts for first, second in zip(one, other, strict=True)
+    )
+
+
+# --- what no provider takes ---------------------------------------------------------------------
+
+
+def _is_right(part: ModelResponsePart) -> bool:
+    if isinstance(part, ToolCallPart):
+        return _NAME.fullmatch(part.tool_name) is not None and _is_object(part.args)
+    if isinstance(part, TextPart):
+        return not part.content or not part.content.isspace()
+    return True
+
+
+def _is_object(arguments: object) -> bool:
+    if not isinstance(arguments, str):
+        return True
+    return arguments == "{}" or _strict_object(arguments)
+
+
+def _strict_object(arguments: str) -> bool:
+    return (
+        whole_arguments([arguments]) == [arguments]
+        and arguments.lstrip().startswith("{")
+        and _parses(arguments)
+    )
+
+
+def _parses(arguments: str) -> bool:
+    from pydantic_core import from_json
+
+    try:
+        return isinstance(from_json(arguments, allow_inf_nan=False), dict)
+    except ValueError:
+        return False
+
+
+def _put_right(part: ModelResponsePart) -> ModelResponsePart | None:
+    if isinstance(part, TextPart):
+        return None if part.content and part.content.isspace() else part
+    if not isinstance(part, ToolCallPart) or _is_right(part):
+        return part
+    arguments = part.args
+    if isinstance(arguments, str) and not _is_object(arguments):
+        [first, *_] = whole_arguments([arguments])
+        arguments = (
+            first
+            if _parses(first)
+            else cast("dict[str, object]", {UNREADABLE_ARGUMENTS: whole_text(arguments)})
+        )
+    return replace(part, tool_name=tool_name(part.tool_name, ()), args=arguments)
+
+
+# --- what some do not ---------------------------------------------------------------------------
+
+
+def _short_id(call_id: str) -> str:
+    """Nine letters and digits: what Mistral insists on, and everybody takes."""
+    if re.fullmatch(r"[a-zA-Z0-9]{9}", call_id):
+        return call_id
+    return sha256(call_id.encode("utf-8", "replace")).hexdigest()[:9]
+
+
+def _plain(message: ModelMessage) -> ModelMessage:
+    if isinstance(message, ModelResponse):
+        parts: list[ModelResponsePart] = []
+        for part in message.parts:
+            if isinstance(part, TextPart) and part.content.strip():
+                parts.append(TextPart(part.content))
+            elif isinstance(part, ToolCallPart):
+                call_id = _short_id(part.tool_call_id)
+                bare = replace(part, tool_call_id=call_id, id=None, provider_name=None, provider_details=None)
+                parts.append(bare)
+            elif not isinstance(part, TextPart | ThinkingPart):
+                parts.append(part)
+        return replace(message, parts=parts)
+    changed: list[ModelRequestPart] = [
+        replace(part, tool_call_id=_short_id(part.tool_call_id)) if isinstance(part, ToolReturnPart) else part
+        for part in message.parts
+    ]
+    return replace(message, parts=changed)
+
+
+def _as_text(message: ModelMessage) -> ModelMessage:
+    if isinstance(message, ModelResponse):
+        lines = [
+            f"[called {part.tool_name} with {part.args_as_json_str()}]"
+            if isinstance(part, ToolCallPart)
+            else part.content
+            for part in message.parts
+            if isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and part.content.strip())
+        ]
+        return replace(message, parts=[TextPart("\n\n".join(lines))] if lines else [])
+    changed: list[ModelRequestPart] = [
+        UserPromptPart(f"[{part.tool_name} returned]\n{part.model_response_str()}")
+        if isinstance(part, ToolReturnPart)
+        else part
+        for part in message.parts
+    ]
+    return replace(message, parts=changed)
