@@ -118,17 +118,26 @@ class StackHome:
         return cast("dict[str, Any]", json.loads((self.path / "seen" / f"{name}.json").read_text("utf-8")))
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of this stack, found without its help: each has the home among its variables."""
+        """Every process of this stack, found without its help where possible: each has the home among its
+        variables. Into those that hold secrets only root can look; others are told of them by the stack."""
         found: list[psutil.Process] = []
         for process in psutil.process_iter():
             try:
-                mentions = [*process.cmdline(), *process.environ().values(), process.cwd()]
-                is_running = process.status() != psutil.STATUS_ZOMBIE
-            except psutil.Error:
+                is_running = process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid()
+                if is_running and self._is_own(process):
+                    found.append(process)
+            except psutil.NoSuchProcess:
                 continue
-            if is_running and process.pid != os.getpid() and any(str(self.path) in text for text in mentions):
-                found.append(process)
         return found
+
+    def _is_own(self, process: psutil.Process) -> bool:
+        try:
+            mentions = [*process.cmdline(), *process.environ().values(), process.cwd()]
+        except psutil.AccessDenied:
+            status = self.status()
+            told = {status["supervisor_pid"], *(component["pid"] for component in status["components"])}
+            return process.pid in told or process.ppid() in told
+        return any(str(self.path) in text for text in mentions)
 
 
 def make_stack_home(path: Path, *, own_temporal: bool, real_programs: bool = False) -> StackHome:

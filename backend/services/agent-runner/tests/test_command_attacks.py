@@ -13,9 +13,9 @@ from bubblewrap import working_bubblewrap
 from command_attacks import ATTACKS, GAPS, KEY, MUST_WORK, MUST_WORK_WHERE_INSTALLED, SECRET, Scene, scene
 from needed import skip_outside_ci
 from session_attacks import ATTACKS_ON_SESSIONS
+from stigmer_contract.process_protection import protect_process
 from stigmer_isolation.command_policy import command_policy
 from stigmer_isolation.launcher import CommandLauncher
-from stigmer_isolation.process_protection import protect_process
 from stigmer_isolation.zygote.landlock import abi_version
 from stigmer_isolation.zygote.policy import Policy
 

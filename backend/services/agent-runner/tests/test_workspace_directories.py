@@ -263,7 +263,7 @@ def test_a_protected_process_is_undumpable_and_its_children_are_ordinary() -> No
     look = "import ctypes; print(ctypes.CDLL(None).prctl(3), flush=True)"  # PR_GET_DUMPABLE
     script = f"""
 import subprocess, sys
-from stigmer_isolation.process_protection import protect_process
+from stigmer_contract.process_protection import protect_process
 print(protect_process(), flush=True)
 {look}
 subprocess.run([sys.executable, "-c", {look!r}], check=True)

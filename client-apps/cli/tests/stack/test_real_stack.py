@@ -1,13 +1,19 @@
 """The real Temporal, server and runner under the supervisor."""
 
+import contextlib
+import json
 import os
+import secrets
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from other_person import other_person
 from stack_home import StackHome, end_everything, make_stack_home, wait_until
 from stigmer_cli.config import load_configuration
 from stigmer_cli.stack import ensure_running
@@ -19,6 +25,76 @@ def real_home(tmp_path: Path) -> Iterator[StackHome]:
     home = make_stack_home(tmp_path / "home", own_temporal=True, real_programs=True)
     yield home
     end_everything(home)
+
+
+_SEARCH = """
+import json, os, sys
+canary, found = sys.argv[1].encode(), {"environ": [], "mem": []}
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if int(pid) != os.getpid() and canary in open(f"/proc/{pid}/environ", "rb").read():
+            found["environ"].append(int(pid))
+    except OSError:
+        pass
+for pid in sys.argv[2:]:
+    try:
+        open(f"/proc/{pid}/mem", "rb").close()
+        found["mem"].append(int(pid))
+    except OSError:
+        pass
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def ordinary_home(tmp_path: Path) -> Iterator[StackHome]:
+    """A home without stand-ins of somebody who is not root: their processes may look into each other."""
+    with contextlib.ExitStack() as stack:
+        path, person = tmp_path / "home", None
+        if os.getuid() == 0:
+            person = stack.enter_context(other_person())
+            path = person.home / "state"
+        home = make_stack_home(path, own_temporal=True, real_programs=True)
+        if person is not None:
+            home.prefix = tuple(person.prefix)
+            home.environment |= person.environment
+        stack.callback(end_everything, home)
+        yield home
+
+
+def _seen_by_its_user(home: StackHome, canary: str, pids: list[int]) -> dict[str, list[int]]:
+    """Which environments hold the canary, and which memories can be opened."""
+    looked = subprocess.run(
+        [*home.prefix, sys.executable, "-c", _SEARCH, canary, *map(str, pids)],
+        env={"PATH": os.environ["PATH"]},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found: dict[str, list[int]] = json.loads(looked.stdout)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows environments in files")
+def test_no_process_of_the_stack_shows_a_secret_to_others_of_its_user(ordinary_home: StackHome) -> None:
+    canary = f"canary-{secrets.token_hex(16)}"
+    ordinary_home.start(OPENAI_API_KEY=canary, STIGMER_LLM_PROVIDER="openai", STIGMER_LLM_MODEL="gpt-5")
+    holders = [ordinary_home.status()["supervisor_pid"]]
+    holders += [ordinary_home.component(name)["pid"] for name in ("server", "runner")]
+    if os.getuid() == 0:  # who sees that supervisor and runner were given it
+        given = [pid for pid in holders if canary.encode() in Path(f"/proc/{pid}/environ").read_bytes()]
+        assert given == [holders[0], holders[2]]
+    assert _seen_by_its_user(ordinary_home, canary, holders) == {"environ": [], "mem": []}
+    # The search does find what is to be found.
+    with subprocess.Popen(
+        [*ordinary_home.prefix, "sleep", "1000"], env={"KEY": canary, "PATH": os.defpath}
+    ) as it:
+        wait_until(lambda: Path(f"/proc/{it.pid}/comm").read_text() == "sleep\n", "it sleeps")
+        seen = _seen_by_its_user(ordinary_home, canary, [it.pid])
+        it.kill()
+    assert seen == {"environ": [it.pid], "mem": [it.pid]}
 
 
 def _lives(home: StackHome) -> list[tuple[int, bool]]:

@@ -51,7 +51,10 @@ def _probe() -> int:
 
 def _run_worker(*, is_spare: bool = False) -> int:
     from agent_runner.pid_one import leave_first_process
+    from stigmer_contract.process_protection import protect_process
 
+    # Before all that takes time: until then the environment can be read by commands of the runner before.
+    protect_process()
     leave_first_process()
 
     import asyncio

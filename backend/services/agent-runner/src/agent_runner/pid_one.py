@@ -1,11 +1,11 @@
 """What a container's first process owes the others: it passes signals on, reaps orphans, tells how it ended.
 
 An init program beside the runner would show the runner's environment, keys and all, to agents' commands in
-/proc/1/environ; this one shuts it first. Does nothing where the runner is not process 1.
+/proc/1/environ; this one was shut before (`stigmer_contract.process_protection`). Does nothing where the
+runner is not process 1.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 from types import FrameType
@@ -20,7 +20,6 @@ PASSED_ON: Final = (
     signal.SIGUSR2,
 )
 EXIT_BY_SIGNAL: Final = 128
-_PR_SET_DUMPABLE: Final = 4  # prctl(2): others of the same user may not read environ and memory
 
 
 def leave_first_process() -> None:
@@ -30,7 +29,6 @@ def leave_first_process() -> None:
     """
     if os.getpid() != 1:
         return
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     # Held back until there is somebody to pass them on to.
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     child = os.fork()

@@ -35,7 +35,6 @@ from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.tracing import open_tracing
 from agent_runner.workflows import AgentExecution
-from stigmer_isolation.process_protection import protect_process
 from stigmer_isolation.temporary_root import remove_abandoned_roots
 
 logger = logging.getLogger(__name__)
@@ -66,7 +65,6 @@ async def run_worker(
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    protect_process()
     if is_spare:
         await asyncio.to_thread(preload_providers, settings)
     # What was imported stays: looking through it at each collection took a tenth of the processor's time.

@@ -11,6 +11,7 @@ import socket
 import sys
 from typing import Final
 
+from stigmer_contract.process_protection import protect_process
 from stigmer_contract.untrusted_text import escape_controls
 from stigmer_server.errors import AddressTaken, ArgumentsWrong, StartFailed
 from stigmer_server.logs import configure_logging
@@ -23,6 +24,7 @@ OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
 
 def main() -> None:
     """Run the server until it is told to stop."""
+    protect_process()
     try:
         settings = load_settings(os.environ | _read_arguments(sys.argv[1:]))
         configure_logging(settings.log_level, settings.log_format)

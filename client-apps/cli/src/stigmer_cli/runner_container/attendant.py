@@ -37,6 +37,7 @@ from stigmer_cli.runner_container.plan import (
     home_mark,
     read_plan,
 )
+from stigmer_contract.process_protection import protect_process
 from stigmer_contract.runner_names import new_runner_name
 
 EXIT_SETTINGS = 2
@@ -176,6 +177,7 @@ def _say(line: str) -> None:
 
 def main() -> int:
     """Carries out the plan of STIGMER_HOME."""
+    protect_process()  # it gives the container its keys
     configuration = load_configuration(os.environ)
     plan = read_plan(configuration)
     if plan is None:

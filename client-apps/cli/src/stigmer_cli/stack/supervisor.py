@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from stigmer_cli.stack.keeper import ComponentKeeper, RestartPolicy
 from stigmer_cli.stack.locks import FileLock
 from stigmer_cli.stack.log_files import RotatingLog
 from stigmer_cli.stack.state import ComponentPhase, ComponentState, StackFiles, StackState, write_state
+from stigmer_contract.process_protection import protect_process
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,9 @@ class Supervisor:
     async def _run_guard(self, read_end: int) -> None:
         arguments = (sys.executable, "-P", "-m", "stigmer_cli.processes.guard")
         try:
-            guard = await asyncio.create_subprocess_exec(*arguments, stdin=read_end, start_new_session=True)
+            guard = await asyncio.create_subprocess_exec(
+                *arguments, stdin=read_end, start_new_session=True, env=_without_secrets(os.environ)
+            )
         except OSError as error:
             logger.warning("the guard could not be started error=%s", error)
             await asyncio.sleep(self._policy.max_delay_seconds)
@@ -136,6 +139,11 @@ class Supervisor:
             await guard.wait()
             raise
         logger.warning("the guard ended and is started again exit_code=%s", guard.returncode)
+
+
+def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the guard needs to be found and to start."""
+    return {name: environ[name] for name in ("PATH", "PYTHONPATH", "STIGMER_HOME") if name in environ}
 
 
 def _initial_state(component: Component) -> ComponentState:
@@ -197,6 +205,7 @@ def _configure_logging(log_directory: Path) -> None:
 
 def main() -> int:
     """Runs the stack that the configuration describes."""
+    protect_process()  # the runner's keys are in its environment
     from stigmer_cli.config import load_configuration
     from stigmer_cli.stack.local_components import local_components
     from stigmer_cli.stack.model_settings import model_fingerprint

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Container, Generator, Sequence
@@ -33,7 +34,11 @@ class IsolationLevel(StrEnum):
     PARTIAL = "partial"
     """The same on Landlock 1, Linux 5.13: the rest is done by the system call filter."""
     WEAK = "weak"
-    """No network and no look into other processes, but every file of the user is open."""
+    """No network and no look into other processes, but every file of the user is open.
+
+    Where there is no Landlock, but something else keeps processes apart: SELinux, or that the user is root,
+    whose powers commands have not. Else the keys in environments of the person's own shells are open: `NONE`.
+    """
     NONE = "none"
     """Commands can do what the user can who starts them."""
 
@@ -59,7 +64,9 @@ class SelfTest:
 
 _ATTACKS = """
 import json, os, socket, sys
-runner, victim, mine = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+runner, other, victim, mine = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+def read_another_environment():
+    return b"stigmer-canary" in open(f"/proc/{other}/environ", "rb").read()
 def read_environments():
     for pid in {runner, 1}:
         try:
@@ -72,6 +79,7 @@ attacks = {
     "change another session's file": lambda: open(victim, "a").write("x"),
     "empty another session's file": lambda: os.close(os.open(victim, os.O_RDONLY | os.O_TRUNC)),
     "read the runner's environment": read_environments,
+    "read the environment of another process of the user": read_another_environment,
     "signal the runner": lambda: os.kill(runner, 0),
     "see that another session's file exists": lambda: os.stat(victim),
     "change the times of another session's file": lambda: os.utime(victim),
@@ -162,9 +170,10 @@ async def _attack(launcher: CommandLauncher) -> list[str]:
     with (
         tempfile.TemporaryDirectory(prefix="stigmer-self-test-") as scene,
         _two_sessions(Path(scene)) as (attacker, victim),
+        _another_process() as other,
     ):
         succeeded, by_network = await asyncio.gather(
-            _run(launcher, attacker, _ATTACKS, str(os.getpid()), str(victim), "mine"),
+            _run(launcher, attacker, _ATTACKS, str(os.getpid()), str(other), str(victim), "mine"),
             probe_networks(launcher, _networks(launcher)),
         )
     for network, ways in by_network.items():
@@ -193,6 +202,15 @@ async def _run(
     if result.exit_code != 0:
         raise ValueError(f"it ended with {result.exit_code}: {result.stderr[-200:]}")
     return json.loads(result.stdout)
+
+
+@contextmanager
+def _another_process() -> Generator[int]:
+    """Pid of one that has a secret in its environment and no protection, as a person's shell has."""
+    with subprocess.Popen(
+        ["/bin/cat"], env={"SECRET": "stigmer-canary"}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
+        yield process.pid
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Shields a process's own memory and environment from the commands it starts. Shields nothing else."""
+"""Shields a program's memory and environment from other processes of its user: commands of agents, above all.
+
+Every process of ours that holds a secret calls it as the first thing it does. Loads nothing to speak of.
+"""
 
 import ctypes
 import sys
@@ -10,8 +13,9 @@ def protect_process() -> bool:
     """Make this process undumpable: other processes of its user can no longer read its secrets.
 
     `/proc/PID/environ`, `mem`, `maps`, `fd` and ptrace are then for root only, and no core is dumped.
-    Children that execute a program are dumpable again, so call this in the process that holds the secrets. It
-    stops neither signals nor changes of limits and priority, and hides nothing from root.
+    Forked children are protected too, but not those that execute a program, so that each has to do it itself
+    or be given no secrets. It stops neither signals nor changes of limits and priority, and hides nothing
+    from root.
 
     Returns:
         Whether it took effect; False on systems without it (macOS).
