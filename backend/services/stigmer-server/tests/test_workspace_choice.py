@@ -93,3 +93,21 @@ def test_in_the_cloud_users_choose_none_unless_roots_are_set(start_server: Serve
 @pytest.mark.parametrize("workspace", ["project", "", "/srv/../etc", "/a" * 500_000, "/a\0b"])
 def test_what_is_no_path_is_refused(workspace: str, api: ServerApi) -> None:
     assert choose(api, workspace) == REFUSED
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/no/such/file", "relative.yaml"])
+def test_only_the_administrator_has_a_runner_open_a_file_as_a_cassette(
+    path: str, api: ServerApi, user: ServerApi
+) -> None:
+    model, name = f"replay:{path}", f"reader-{uuid4().hex[:8]}"
+    calls = [
+        ("POST", "/v1/executions", {"input": "x", "manifest": manifest(), "model": model}),
+        ("POST", "/v1/executions", {"input": "x", "manifest": manifest(model=model)}),
+        ("PUT", f"/v1/agents/{name}", manifest(name, model=model)),
+    ]
+    for method, route, body in calls:
+        answer = user.http.request(method, route, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+        assert api.http.request(method, route, json=body).status_code == 201
+    uploaded = {"input": "x", "manifest": manifest(), "model": f"replay:sha256:{'0' * 64}"}
+    assert user.http.post("/v1/executions", json=uploaded).status_code == 201

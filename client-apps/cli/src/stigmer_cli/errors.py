@@ -95,10 +95,10 @@ class EnvironmentNotReady(StigmerError):
 class HomeUnusable(EnvironmentNotReady):
     """The state folder cannot be made, read or written."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path, reason: str, hint: str | None = None) -> None:
         super().__init__(
             f"could not use the state folder {str(path)!r}: {reason}",
-            "set STIGMER_HOME to a folder that you can write to",
+            hint or "set STIGMER_HOME to a folder that you alone can write to",
         )
         self.path = path
         self.reason = reason

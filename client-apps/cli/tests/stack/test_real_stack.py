@@ -111,6 +111,9 @@ def test_the_real_stack_starts_answers_comes_back_and_ends(real_home: StackHome)
 
     before = real_home.status()
     assert before["ready"] is True
+    for database in ("temporal.db", "stigmer.db"):
+        for file in (real_home.path / "data").glob(f"{database}*"):
+            assert file.stat().st_mode & 0o077 == 0, file
     for component in before["components"]:
         os.kill(component["pid"], signal.SIGKILL)
     wait_until(lambda: _lives(real_home) == [(1, True)] * 3, "all of it is ready again")

@@ -178,8 +178,33 @@ def test_a_home_that_cannot_be_made_is_one_line_and_a_hint(stack_home: StackHome
     assert completed.stderr == (
         f"error: could not use the state folder '{tmp_path}/file/home': Not a directory\n"
         "\n"
-        "hint: set STIGMER_HOME to a folder that you can write to\n"
+        "hint: set STIGMER_HOME to a folder that you alone can write to\n"
     )
+
+
+@pytest.mark.parametrize(("part", "mode"), [("", 0o777), ("", 0o770), ("data", 0o702), ("run", 0o720)])
+def test_a_home_that_others_can_write_to_is_refused(part: str, mode: int, stack_home: StackHome) -> None:
+    folder = stack_home.path / part
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(mode)
+    completed = stack_home.stigmer("server", "start")
+    assert completed.returncode == 3
+    assert completed.stderr == (
+        f"error: could not use the state folder '{folder}': others can write to it\n"
+        "\n"
+        f"hint: run `chmod 700 {folder}`\n"
+    )
+    folder.chmod(0o700)
+    stack_home.start()
+
+
+def test_a_home_that_others_can_exchange_is_refused(stack_home: StackHome, tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    home = tmp_path / "open" / "home"
+    completed = stack_home.stigmer("server", "start", variables={"STIGMER_HOME": str(home)})
+    assert completed.returncode == 3
+    assert f"others can put another in its place, in '{tmp_path}/open'" in completed.stderr
 
 
 def test_a_key_goes_to_the_runner_alone(stack_home: StackHome) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from stigmer_cli.errors import StigmerError
@@ -11,13 +12,22 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 """Of a manifest or a cassette."""
 
 
+_OWN_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""What the person's shell gave: `<(command)`. Its pipes are read to their end, whoever writes there."""
+
+
 def read_file(path: Path) -> bytes:
-    """The content of a file; of a pipe until its end.
+    """The content of a file; of a pipe that the person's shell made, until its end.
 
     Raises:
-        OSError: it cannot be read, or has no end in sight.
+        OSError: it cannot be read, has no end in sight, or is something that would be waited for.
     """
-    with path.open("rb") as stream:
+    is_given = str(path).startswith(_OWN_DESCRIPTORS)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC | (0 if is_given else os.O_NONBLOCK))
+    with os.fdopen(descriptor, "rb") as stream:
+        mode = os.fstat(descriptor).st_mode
+        if not (is_given or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(0, "it is not a file")
         content = stream.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise OSError(0, f"it is larger than {MAX_FILE_BYTES // 1024**2} MiB")

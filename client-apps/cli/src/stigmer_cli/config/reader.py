@@ -90,6 +90,26 @@ def prepare_home(configuration: Configuration) -> None:
     ):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise HomeUnusable(folder, "Permission denied")
+        _check_others(folder)
+
+
+def _check_others(folder: Path) -> None:
+    """See that nobody else can put a token, a database or a program's state there.
+
+    Raises:
+        HomeUnusable: somebody can.
+    """
+    import stat
+
+    status = folder.stat()
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise HomeUnusable(folder, "others can write to it", f"run `chmod 700 {folder}`")
+    if os.getuid() not in (status.st_uid, 0):
+        raise HomeUnusable(folder, "it is another user's")
+    for parent in folder.resolve().parents:
+        mode = parent.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:  # in a sticky one, as /tmp, to each the own
+            raise HomeUnusable(folder, f"others can put another in its place, in {str(parent)!r}")
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -78,7 +78,8 @@ class Images:
     def list_images(self, labels: Mapping[str, str]) -> list[Image]:
         """The tagged images that carry all the labels, newest first."""
         # Podman 4.3 finds nothing by two labels, so the engine is asked for the first alone.
-        filters = {"label": [f"{name}={value}" for name, value in labels.items()][:1]}
+        wanted = [f"{name}={value}" for name, value in labels.items()][:1]
+        filters = {"label": wanted} if wanted else {}
         found = cast(
             "list[Json] | None",
             self.api.call("list images", "GET", "/images/json", query={"filters": json.dumps(filters)}),
@@ -99,6 +100,20 @@ class Images:
         return sorted(
             (image for image in images if image.tags), key=lambda image: int(image.created), reverse=True
         )
+
+    def ids(self) -> set[str]:
+        """Of every image, those without a name too."""
+        found = cast("list[Json] | None", self.api.call("list images", "GET", "/images/json"))
+        return {_full_id(str(entry["Id"])) for entry in found or []}
+
+    def remove(self, image: Image) -> None:
+        """Removes an image with all its names; idempotent."""
+        path = f"/images/{image.image_id}"
+        try:
+            self.api.call(f"remove {image.image_id}", "DELETE", path, query={"force": "true"})
+        except EngineRefused as error:
+            if error.status != _NOT_FOUND:
+                raise
 
     def pull(
         self,

@@ -92,8 +92,8 @@ def choose_image(
     if configuration.runner_verify == "require":
         _refuse_unverifiable(wish)
     if wish.archive is not None:
-        chosen = _require(engine, engine.images.load(wish.archive))
-    elif wish.use_local_image:
+        return _loaded_now(engine, wish.archive)
+    if wish.use_local_image:
         chosen = _newest_local_build(engine)
     elif wish.loaded is not None:
         chosen = _loaded_earlier(engine, *wish.loaded)
@@ -194,6 +194,22 @@ def _loaded_earlier(engine: Engine, reference: str, image_id: str) -> ChosenImag
             can_retry=False,
         )
     return ChosenImage(reference, image)
+
+
+def _loaded_now(engine: Engine, archive: Path) -> ChosenImage:
+    """What an archive holds. Where that is not fit, it is removed, and names that it took are given back."""
+    ids, named = engine.images.ids(), engine.images.list_images({})
+    chosen = _require(engine, engine.images.load(archive))
+    try:
+        check_image(chosen, engine)
+    except ImageIncompatible:
+        if chosen.image.image_id not in ids:
+            engine.images.remove(chosen.image)
+            for image in named:
+                for tag in {*image.tags} & {*chosen.image.tags}:
+                    engine.images.add_tag(image, ImageReference.parse(tag))
+        raise
+    return chosen
 
 
 def _require(engine: Engine, reference: str) -> ChosenImage:

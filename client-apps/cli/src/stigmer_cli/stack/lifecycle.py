@@ -215,6 +215,8 @@ def _start_supervisor(
         _end_leftovers(configuration, files, grace_seconds=2.0)
     _check_ports(configuration)
     report("starting the local stack")
+    for made_earlier in configuration.data_directory.glob("temporal.db*"):
+        made_earlier.chmod(0o600)
     apply_plan(configuration, planned, report)
     keep_wish(configuration, wish, planned.image)
     log_path = configuration.log_directory / "supervisor.log"

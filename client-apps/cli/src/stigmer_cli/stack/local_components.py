@@ -199,6 +199,7 @@ def _temporal_component(configuration: Configuration) -> Component:
         temporal_arguments(configuration, find_temporal()),
         _plain_environment(configuration.environment),
         configuration.home,
+        umask=0o077,  # its database holds what everybody's executions are called and where they stand
     )
     address = f"{LOOPBACK}:{configuration.temporal_port}"
     probe = component_probe(TEMPORAL, address, is_external=False)

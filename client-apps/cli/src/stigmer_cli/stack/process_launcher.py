@@ -27,6 +27,8 @@ class ProcessLauncher:
     environment: Mapping[str, str]
     """All of it; secrets go here, since everybody on the machine can read the arguments."""
     directory: Path
+    umask: int = -1
+    """Of the files that it makes; -1: this process's own."""
 
     async def launch(
         self, write_line: LineSink, *, standard_input: int = asyncio.subprocess.DEVNULL
@@ -47,6 +49,7 @@ class ProcessLauncher:
                 stdout=write_end,
                 stderr=write_end,
                 start_new_session=True,
+                umask=self.umask,
             )
         except BaseException:
             os.close(read_end)

@@ -81,6 +81,22 @@ def credential_of(request: Request) -> Credential:
     return credential
 
 
+def check_model(model: str | None, credential: Credential) -> None:
+    """See that nobody but the administrator has a runner open files of its machine, which would tell of them.
+
+    Raises:
+        Forbidden: the model is a cassette by its path.
+    """
+    names_a_file = (
+        model is not None and model.startswith("replay:") and not model.startswith("replay:sha256:")
+    )
+    if names_a_file and credential.scope is not TokenScope.ADMIN:
+        raise Forbidden(
+            f"token {credential.name!r} may not name a file of the runner's machine as its model",
+            "upload the cassette, as `stigmer run --model replay:FILE` does",
+        )
+
+
 async def lease_of(request: Request) -> Lease | None:
     """The lease that bounds what the caller reaches; None where its scope is bound to none.
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Response
 
 from stigmer_contract.api import AgentResource, Page
 from stigmer_contract.manifest import AgentManifest
-from stigmer_server.api.access import NEEDS_USER, GuardedRoute
+from stigmer_server.api.access import NEEDS_USER, CredentialOf, GuardedRoute, check_model
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import Cursor, Limit, ServicesOf
 from stigmer_server.errors import NotFound
@@ -24,9 +24,10 @@ Name = Annotated[str, Path(max_length=63)]
     openapi_extra=NEEDS_USER,
 )
 async def apply_agent(
-    name: Name, manifest: AgentManifest, response: Response, services: ServicesOf
+    name: Name, manifest: AgentManifest, response: Response, services: ServicesOf, credential: CredentialOf
 ) -> AgentResource:
     """Make the agent what the manifest says; the version counts up where that is a change."""
+    check_model(manifest.spec.model, credential)
     agent, is_new = await services.agents.apply(name, manifest)
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
     return agent

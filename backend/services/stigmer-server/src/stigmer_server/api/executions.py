@@ -13,7 +13,7 @@ from stigmer_contract.api import (
     SendMessage,
 )
 from stigmer_contract.phases import ExecutionPhase
-from stigmer_server.api.access import NEEDS_USER, CredentialOf, GuardedRoute
+from stigmer_server.api.access import NEEDS_USER, CredentialOf, GuardedRoute, check_model
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
     Cursor,
@@ -43,6 +43,8 @@ async def create_execution(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Run an agent on an input. Answers at once; the log tells how it goes."""
+    for model in (request.model, request.manifest and request.manifest.spec.model):
+        check_model(model, credential)
     workspace = await services.workspaces.check(request.workspace, credential)
     request = request.model_copy(update={"workspace": workspace})
     answer = await services.executions.create(request, idempotency_key)
