@@ -52,7 +52,7 @@ class LegActivities:
             await asyncio.wait({work})
         finally:
             await cancel_and_wait(heart)
-        return LegResult(outcome=_outcome(work))
+        return _result(work)
 
     async def _is_written_off(self) -> bool:
         """Whether Temporal has given the leg to another worker before this one came to start it.
@@ -101,8 +101,8 @@ def _stop_reason() -> StopReason:
     return StopReason.FALL_SILENT
 
 
-def _outcome(work: "asyncio.Task[LegOutcome]") -> LegOutcome:
-    """The leg's outcome. An error is passed to Temporal by type only: its text could quote anything."""
+def _result(work: "asyncio.Task[LegResult]") -> LegResult:
+    """The leg's result. An error is passed to Temporal by type only: its text could quote anything."""
     if work.cancelled():
         raise asyncio.CancelledError
     error = work.exception()

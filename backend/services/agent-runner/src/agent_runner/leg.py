@@ -8,7 +8,6 @@ import asyncio
 import base64
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum, auto
 from importlib.metadata import version
 from typing import Any, Final
@@ -28,17 +27,20 @@ from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
 from agent_runner.journal.surrogates import mend
 from agent_runner.journal.unexecuted import UnexecutedCalls
+from agent_runner.journal.waits import ServerClock, WaitSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
 from agent_runner.models import ModelPool, ShownAnswers
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import LegClient, ServerClient
 from agent_runner.settings import RunnerSettings
+from agent_runner.toolsets import waiter
 from agent_runner.tracing import Tracing, mark_leg_end
 from agent_runner.workspace import SessionWorkspace, open_named_directory, open_session_directory
 from stigmer_contract.api import LegGrant, StartLeg
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
+    EVENT_ADAPTER,
     LOG_FORMAT,
     ExecutionCancelled,
     ExecutionCompleted,
@@ -47,7 +49,8 @@ from stigmer_contract.events import (
     LegEndReason,
     TerminalEvent,
 )
-from stigmer_contract.temporal import LegOutcome
+from stigmer_contract.temporal import LegOutcome, LegResult
+from stigmer_contract.waits import WaitReason, first_time
 from stigmer_isolation.launcher import CommandLauncher
 
 logger = logging.getLogger(__name__)
@@ -70,6 +73,8 @@ class StopReason(Enum):
     """`limits.duration` is over."""
     LOG_REFUSES = auto()
     """The log does not take what happened."""
+    WAIT = auto()
+    """Nothing can go on until something comes."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +126,10 @@ class LegRunner:
             leg.stop(reason)
         return leg is not None
 
-    async def run(self, execution_id: str, activity: ActivityAttempt) -> LegOutcome:
+    async def run(self, execution_id: str, activity: ActivityAttempt) -> LegResult:
         """Run a leg of the execution to its end."""
         if self._draining:
-            return LegOutcome.DRAINED
+            return LegResult(outcome=LegOutcome.DRAINED)
         # Temporal gave the leg to this process again, so the one that is still here has been written off.
         self.stop(execution_id, StopReason.FALL_SILENT)
         try:
@@ -140,7 +145,7 @@ class LegRunner:
             )
         except ServerRefused as refusal:
             if refusal.code in (ErrorCode.EXECUTION_ENDED, ErrorCode.NOT_FOUND):
-                return LegOutcome.ENDED
+                return LegResult(outcome=LegOutcome.ENDED)
             raise
         leg = Leg(grant, self._parts)
         self._legs[execution_id] = leg
@@ -165,7 +170,10 @@ class Leg:
         self._client = LegClient(parts.client, grant)
         self._execution_id = grant.execution.execution_id
         self._recorded = RecordedSteps.from_events(grant.events)
+        self._seen = self._recorded.sequence
+        self._clock = ServerClock(grant.events[-1].recorded_at)
         self._gate = StepGate()
+        self._reasons: list[WaitReason] = []
         self._stop_reason: StopReason | None = None
         self._stopped = asyncio.Event()
         self._refusal: Exception | None = None
@@ -180,7 +188,7 @@ class Leg:
             self._stop_reason = reason
             self._stopped.set()
 
-    async def run(self) -> LegOutcome:
+    async def run(self) -> LegResult:
         """Work to the end, and write down how it came."""
         log_context = {"execution_id": self._execution_id, "attempt": self._grant.attempt}
         logger.info("leg started", extra=log_context)
@@ -192,11 +200,11 @@ class Leg:
                 on_cancel_requested=lambda: self.stop(StopReason.CANCEL),
                 on_failure=self._append_refused,
             ) as writer:
-                outcome = await self._run_and_conclude(writer, masker)
-        logger.info("leg ended: %s", outcome, extra=log_context)
-        return outcome
+                result = await self._run_and_conclude(writer, masker)
+        logger.info("leg ended: %s", result.outcome, extra=log_context)
+        return result
 
-    async def _run_and_conclude(self, writer: LogWriter, masker: Masker) -> LegOutcome:
+    async def _run_and_conclude(self, writer: LogWriter, masker: Masker) -> LegResult:
         limits = self._grant.spec.limits
         journal = StepJournal(
             JournalParts(
@@ -211,14 +219,17 @@ class Leg:
         )
         # Before anything is written: what had begun then, another runner began.
         unexecuted = UnexecutedCalls(journal)
-        work = asyncio.create_task(self._work(journal, masker), name=f"agent {self._execution_id}")
+        waits = WaitSteps(journal, self._clock)
+        work = asyncio.create_task(self._work(journal, waits, masker), name=f"agent {self._execution_id}")
         try:
-            await self._wait_for_end(work)
+            await self._wait_for_end(work, waits)
         finally:
             await cancel_and_wait(work)
         if self._stop_reason is StopReason.FALL_SILENT:
-            return LegOutcome.SUPERSEDED
+            return LegResult(outcome=LegOutcome.SUPERSEDED)
         try:
+            if self._stop_reason is StopReason.WAIT and await self._put_down_waiting(writer):
+                return self._waiting()
             reason, terminal = await self._conclusion(work, writer)
             mark_leg_end(reason, terminal)
             if isinstance(terminal, ExecutionFailed | ExecutionCancelled):
@@ -228,8 +239,32 @@ class Leg:
                 writer.append(terminal)
             await writer.flush()
         except AttemptSuperseded:
-            return LegOutcome.SUPERSEDED
-        return LegOutcome.DRAINED if terminal is None else LegOutcome.ENDED
+            return LegResult(outcome=LegOutcome.SUPERSEDED)
+        return LegResult(outcome=LegOutcome.DRAINED if terminal is None else LegOutcome.ENDED)
+
+    async def _put_down_waiting(self, writer: LogWriter) -> bool:
+        """Write down what the execution waits for; False where the next leg is due at once."""
+        mark_leg_end(LegEndReason.WAITING, None)
+        await writer.flush()
+        ended = LegEnded(
+            attempt=self._grant.attempt,
+            reason=LegEndReason.WAITING,
+            waiting_for=self._reasons,
+            seen=self._seen,
+        )
+        try:
+            await self._client.append([EVENT_ADAPTER.dump_json(ended)])
+        except AttemptSuperseded:
+            raise
+        except ServerRefused as refusal:
+            logger.info("not waiting: %s", refusal, extra={"execution_id": self._execution_id})
+            return False
+        return True
+
+    def _waiting(self) -> LegResult:
+        until = first_time(self._reasons)
+        seconds = None if until is None else max(0.0, (until - self._clock.now()).total_seconds())
+        return LegResult(outcome=LegOutcome.WAITING, wait_seconds=seconds)
 
     def _append_refused(self, error: Exception) -> None:
         if isinstance(error, AttemptSuperseded):
@@ -239,31 +274,28 @@ class Leg:
         self._refusal = error
         self.stop(StopReason.LOG_REFUSES)
 
-    async def _wait_for_end(self, work: asyncio.Task[str]) -> None:
+    async def _wait_for_end(self, work: asyncio.Task[str], waits: WaitSteps) -> None:
         """Return when the work is done, or has to be cancelled."""
         stopped = asyncio.create_task(self._stopped.wait())
         drained = asyncio.create_task(self._gate.drained())
-        try:
-            done, _ = await asyncio.wait(
-                {work, stopped, drained}, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            await cancel_and_wait(stopped)
-            await cancel_and_wait(drained)
-        if not done:
+        overdue = asyncio.create_task(_sleep(self._grant.seconds_left))
+        ends = {work, stopped, drained, overdue}
+        while not any(task.done() for task in ends):
+            idle = asyncio.create_task(self._gate.idle())
+            await asyncio.wait({*ends, idle}, return_when=asyncio.FIRST_COMPLETED)
+            # Without a pause: a wait that ended just now is one no more, and what waited for it goes on.
+            if idle.done() and self._gate.is_idle:
+                self._reasons = waits.reasons
+                self.stop(StopReason.WAIT)
+            await cancel_and_wait(idle)
+        if overdue.done() and not work.done():
             self.stop(StopReason.OVERDUE)
-
-    def _seconds_left(self) -> float | None:
-        """Until `limits.duration` is over; None where there is no such limit."""
-        duration = self._grant.spec.limits.duration
-        if duration is None:
-            return None
-        deadline = self._grant.execution.created_at + duration
-        return max(0.0, (deadline - datetime.now(UTC)).total_seconds())
+        for task in (stopped, drained, overdue):
+            await cancel_and_wait(task)
 
     # --- the work -----------------------------------------------------------------------------
 
-    async def _work(self, journal: StepJournal, masker: Masker) -> str:
+    async def _work(self, journal: StepJournal, waits: WaitSteps, masker: Masker) -> str:
         """Run the agent; the journal makes it skip what is already done. Returns its final answer.
 
         Raises:
@@ -286,6 +318,7 @@ class Leg:
             command_variables=variables,
             further=self._parts.tracing.capabilities,
         )
+        waiter.set(waits)
         try:
             result = await agent.run(
                 str(await self._client.load_payload(grant.input)),
@@ -384,6 +417,11 @@ class Leg:
             ),
             hint="look for the execution's id in the runner's log",
         )
+
+
+async def _sleep(seconds: float | None) -> None:
+    """For ever where that is None."""
+    await (asyncio.Event().wait() if seconds is None else asyncio.sleep(seconds))
 
 
 async def cancel_and_wait(task: "asyncio.Task[Any]") -> None:

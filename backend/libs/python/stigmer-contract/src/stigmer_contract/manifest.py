@@ -269,10 +269,11 @@ class AgentSpec(_ManifestPart):
     """`provider:name`; left out: the runner's `STIGMER_LLM_PROVIDER` and `STIGMER_LLM_MODEL`."""
     model_settings: ModelSettings = ModelSettings()
     """How the model is asked."""
-    tools: Annotated[list[Literal["shell", "files"]], AfterValidator(_unique)] = Field(
-        default_factory=list[Literal["shell", "files"]]
+    tools: Annotated[list[Literal["shell", "files", "wait"]], AfterValidator(_unique)] = Field(
+        default_factory=list[Literal["shell", "files", "wait"]]
     )
-    """Built-in toolsets, bound to the session's workspace."""
+    """Built-in toolsets: `shell` and `files` work in the session's workspace; with `wait` the agent waits for
+    a message or a time, at no cost."""
     network: Literal["none", "web", "all"] = "none"
     """What commands may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or everything."""
     env: Environment = Field(default_factory=dict[str, str | SecretReference])

@@ -54,6 +54,7 @@ OPERATION: Final = "operation"
 MESSAGE: Final = "message"
 INPUT: Final = "input"
 SUBMITTED: Final = "submitted"
+WAIT: Final = "wait"
 
 KINDS: Final[Mapping[str, StepKind]] = {
     kind.name: kind
@@ -89,6 +90,9 @@ KINDS: Final[Mapping[str, StepKind]] = {
         ),
         StepKind(
             MESSAGE, "turn that it comes before", StepFinished, CutOff.REPEATED, "to wait changes nothing"
+        ),
+        StepKind(
+            WAIT, "turn/call id", StepFinished, CutOff.REPEATED, "to wait changes nothing", must_settle=False
         ),
         StepKind(INPUT, "id of the question", StepFinished, CutOff.REPEATED, "to wait changes nothing"),
         StepKind(

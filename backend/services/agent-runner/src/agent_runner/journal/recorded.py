@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from agent_runner.journal.kinds import StepKey, key_of
 from stigmer_contract.events import (
     AnyEvent,
+    MessageReceived,
     ModelResponded,
     Payload,
     RecordedEvent,
@@ -35,6 +37,10 @@ class RecordedSteps:
     results: dict[StepKey, StepResult] = field(default_factory=dict[StepKey, StepResult])
     started: dict[StepKey, ToolStarted] = field(default_factory=dict[StepKey, ToolStarted])
     """Tool calls that were written down before they ran, finished or not."""
+    started_at: dict[StepKey, datetime] = field(default_factory=dict[StepKey, datetime])
+    """When earlier legs wrote those down, by the server's clock."""
+    messages: dict[int, MessageReceived] = field(default_factory=dict[int, MessageReceived])
+    """What was said to the execution, by sequence, as far as the log was found."""
     answers: dict[str, ModelResponded] = field(default_factory=dict[str, ModelResponded])
     """The last answer, by agent path."""
     usage: Usage = field(default_factory=Usage)
@@ -50,6 +56,10 @@ class RecordedSteps:
         for event in events:
             recorded.sequence = event.sequence
             recorded.add(event.event)
+            if isinstance(event.event, ToolStarted) and (key := key_of(event.event)) is not None:
+                recorded.started_at[key] = event.recorded_at
+            elif isinstance(event.event, MessageReceived):
+                recorded.messages[event.sequence] = event.event
         return recorded
 
     def add(self, event: AnyEvent) -> None:

@@ -122,8 +122,7 @@ class ToolSteps:
         token = command_output_listener.set(show_output if call.tool == COMMAND_TOOL else None)
         limit = self._journal.parts.limits.tool_timeout
         timeout = limit + timedelta(seconds=TOOL_TIMEOUT_GRACE_SECONDS)
-        # The inner steps of agents have limits of their own.
-        scope = asyncio.timeout(None if call.facts.runs_agents else timeout.total_seconds())
+        scope = asyncio.timeout(None if call.facts.takes_its_time else timeout.total_seconds())
         try:
             async with scope:
                 return await run()

@@ -4,6 +4,7 @@ from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetEntry, ToolsetRequ
 from agent_runner.toolsets.facts import DeclaredToolset, OrderedToolset, ToolFacts, facts_of
 from agent_runner.toolsets.session_tools import SessionTools, session_tools
 from agent_runner.toolsets.shell import COMMAND_TOOL
+from agent_runner.toolsets.wait import Waited, Waiter, waiter
 
 __all__ = [
     "CATALOGUE",
@@ -14,6 +15,9 @@ __all__ = [
     "ToolFacts",
     "ToolsetEntry",
     "ToolsetRequest",
+    "Waited",
+    "Waiter",
     "facts_of",
     "session_tools",
+    "waiter",
 ]

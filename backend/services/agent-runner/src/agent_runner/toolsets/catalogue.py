@@ -12,6 +12,7 @@ from pydantic_ai.toolsets import AbstractToolset
 from agent_runner.toolsets.facts import ToolFacts
 from agent_runner.toolsets.files import READING_TOOLS, files_toolset
 from agent_runner.toolsets.shell import shell_toolset
+from agent_runner.toolsets.wait import WAIT_TOOL, wait_toolset
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
 
@@ -38,10 +39,12 @@ class ToolsetEntry:
     """Whether `command_variables`, and so secrets, reach it."""
     starts_processes: bool
     """Whether a call may start something, which the workspace then ends with the call."""
+    waits: bool = False
+    """Whether its calls do nothing but wait."""
 
     def facts_of(self, tool: str) -> ToolFacts:
         """What is said of a tool by its name in this toolset."""
-        return ToolFacts(side_effects=tool not in self.reading_tools)
+        return ToolFacts(side_effects=tool not in self.reading_tools, waits=self.waits)
 
 
 CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
@@ -60,6 +63,13 @@ CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
         reading_tools=READING_TOOLS,
         takes_secrets=False,
         starts_processes=True,  # ripgrep
+    ),
+    "wait": ToolsetEntry(
+        make=lambda request: wait_toolset(),
+        reading_tools=frozenset({WAIT_TOOL}),
+        takes_secrets=False,
+        starts_processes=False,
+        waits=True,
     ),
 }
 """By the name that manifests use."""

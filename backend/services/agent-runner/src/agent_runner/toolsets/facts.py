@@ -18,6 +18,13 @@ class ToolFacts:
     runs_agents: bool = False
     """Whether a call runs agents, whose steps are steps themselves: cut off, it begins again, and what they
     had done is looked up."""
+    waits: bool = False
+    """Whether a call does nothing but wait, for as long as it likes."""
+
+    @property
+    def takes_its_time(self) -> bool:
+        """Whether `limits.toolTimeout` does not hold: the inner steps of agents have limits of their own."""
+        return self.runs_agents or self.waits
 
 
 _FACTS: Final = "stigmer"

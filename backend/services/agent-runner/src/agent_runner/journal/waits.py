@@ -1,0 +1,129 @@
+"""The step of a wait: what ended it, as the log says, else the leg may end until it is ended.
+
+A wait holds nothing but a place in the agent's run. When nothing else is in hand, the leg ends `waiting` with
+the reasons of all waits; the next one finds what came in the log it is granted. Deadlines are the server's
+time, counted from the event that began the call.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import cast
+
+from pydantic import JsonValue
+
+from agent_runner.journal.kinds import TOOL, WAIT, StepKey, call_key
+from agent_runner.journal.scopes import running_call
+from agent_runner.journal.steps import StepJournal
+from agent_runner.toolsets import Waited
+from stigmer_contract.events import InlinePayload, StepFinished
+from stigmer_contract.waits import WaitKind, WaitReason
+
+_SEQUENCE = "message_sequence"
+
+
+class ServerClock:
+    """The server's time, as far as a leg knows it: that of its start, and what went by here since."""
+
+    def __init__(self, leg_started_at: datetime) -> None:
+        """Make it when the leg is granted."""
+        self._leg_started_at = leg_started_at
+        self._granted = time.monotonic()
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        return self._leg_started_at + timedelta(seconds=time.monotonic() - self._granted)
+
+
+class WaitSteps:
+    """The waits of one leg; a `Waiter` for the tools."""
+
+    def __init__(self, journal: StepJournal, clock: ServerClock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._waiting: dict[StepKey, Sequence[WaitReason]] = {}
+        self._given = {
+            sequence
+            for key, step in journal.parts.recorded.results.items()
+            if key.kind == WAIT and (sequence := _sequence_in(step)) is not None
+        }
+
+    @property
+    def reasons(self) -> list[WaitReason]:
+        """What the waits that have not ended wait for."""
+        return [reason for reasons in self._waiting.values() for reason in reasons]
+
+    async def wait(self, *, message: bool, seconds: float | None) -> Waited:
+        """Return when a message or the time has come, whichever is first."""
+        call = running_call.get()
+        assert call is not None, "waits are steps of tool calls"
+        recorded = self._journal.parts.recorded
+        of_call = call_key(call.scope.turn, call.call_id)
+        place = call.scope.next_key(WAIT, of_call)
+        known = recorded.results.get(place)
+        if known is not None:
+            return await self._waited(_sequence_in(known))
+        # Without the event's time this leg is the first: the event is about to be written, or just was.
+        began_at = recorded.started_at.get(StepKey(place.agent_path, TOOL, of_call, 1), self._clock.now())
+        until = None if seconds is None else began_at + timedelta(seconds=seconds)
+        sequence = self._take_message() if message else None
+        if sequence is None:
+            await self._until_over(place, _reasons(of_call, message=message, until=until), until)
+        await self._finish(place, sequence, (self._clock.now() - began_at).total_seconds())
+        return await self._waited(sequence)
+
+    def _take_message(self) -> int | None:
+        """The oldest message that no wait was given yet; this one now has it."""
+        for sequence in sorted(self._journal.parts.recorded.messages):
+            if sequence not in self._given:
+                self._given.add(sequence)
+                return sequence
+        return None
+
+    async def _until_over(
+        self, place: StepKey, reasons: Sequence[WaitReason], until: datetime | None
+    ) -> None:
+        """Until the time has come. A message ends the leg's wait, and is found by the next leg."""
+        self._waiting[place] = reasons
+        try:
+            with self._journal.parts.gate.waiting():
+                if until is None:
+                    await asyncio.Event().wait()  # for ever: the leg ends meanwhile
+                else:
+                    await asyncio.sleep((until - self._clock.now()).total_seconds())
+        finally:
+            del self._waiting[place]
+
+    async def _finish(self, place: StepKey, sequence: int | None, seconds: float) -> None:
+        result: JsonValue = None if sequence is None else {_SEQUENCE: sequence}
+        event = StepFinished(
+            agent_path=place.agent_path,
+            kind=place.kind,
+            key=place.key,
+            nth=place.nth,
+            result=await self._journal.parts.bodies.store_value(result),
+            duration_seconds=round(max(0.0, seconds), 6),
+        )
+        # Of no use without the call's own end, which comes next.
+        self._journal.write(event, more_follows=True)
+
+    async def _waited(self, sequence: int | None) -> Waited:
+        if sequence is None:
+            return Waited(None)
+        parts = self._journal.parts
+        text = await parts.bodies.load_value(parts.recorded.messages[sequence].message)
+        return Waited(str(text))
+
+
+def _reasons(key: str, *, message: bool, until: datetime | None) -> list[WaitReason]:
+    reasons = [WaitReason(kind=WaitKind.MESSAGE)] if message else []
+    return reasons if until is None else [*reasons, WaitReason(kind=WaitKind.TIME, key=key, until=until)]
+
+
+def _sequence_in(step: object) -> int | None:
+    """Of the message that ended the wait; None where the time did."""
+    if not isinstance(step, StepFinished) or not isinstance(step.result, InlinePayload):
+        return None
+    value = step.result.value
+    return cast("int", value[_SEQUENCE]) if isinstance(value, dict) else None
