@@ -298,3 +298,36 @@ def test_what_has_ended_is_left_alone(api: ServerApi, temporal: TemporalServer) 
 
     assert api.get_execution(execution_id)["phase"] == "completed"
     assert len(api.read_log(execution_id)) == 4
+
+
+@workflow.defn(name=WORKFLOW_TYPE)
+class Broken:
+    """Workflow code that does not fit: what it raises fails its task, which Temporal tries again."""
+
+    @workflow.run
+    async def run(self, execution: AgentExecutionInput) -> None:
+        raise RuntimeError("[TMPRL1100] Nondeterminism error: no command for event 5")
+
+
+async def test_an_execution_whose_workflow_cannot_get_on_says_why(
+    start_server: ServerFactory, temporal: TemporalServer
+) -> None:
+    task_queue = f"queue-{uuid4().hex}"
+    server = start_server(environment={"TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": task_queue})
+    with server.client() as api:
+        execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
+        worker = Worker(
+            await connect(temporal),
+            task_queue=task_queue,
+            workflows=[Broken],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        )
+        async with worker:
+            await asyncio.to_thread(
+                wait_until,
+                lambda: api.get_execution(execution_id)["standing_reason"] is not None,
+                "the execution says why it stands still",
+            )
+        reason = api.get_execution(execution_id)["standing_reason"]
+    assert reason.startswith("its workflow's task failed ")
+    assert reason.endswith(" times: [TMPRL1100] Nondeterminism error: no command for event 5")

@@ -39,6 +39,8 @@ CANCEL_GRACE: Final = timedelta(seconds=2)
 CANCEL_LOOKS_SECONDS: Final = (0.2, 0.5, 1.0, 1.0, 2.0, 4.0, 8.0)
 """After a cancellation the execution is looked at in these steps; then at the interval."""
 MAX_CONCURRENT_LOOKS: Final = 16
+FIRST_LEG_GRACE: Final = timedelta(seconds=5)
+"""An execution that is not taken for this long may have a workflow that cannot get on."""
 DUE_GRACE: Final = timedelta(seconds=5)
 """A workflow's own timer wakes it; only when that has not happened for this long the server does."""
 WAITING_LOOKS: Final = 20
@@ -167,7 +169,8 @@ class Reconciler:
             return
         self._standing_still.note(state.execution_id, None)
         # Starting a workflow that is there changes nothing; and what never ran cannot run twice.
-        if state.attempt == 0 and await self._temporal.start_workflow(state.execution_id):
+        is_new = datetime.now(UTC) - state.created_at < FIRST_LEG_GRACE
+        if state.attempt == 0 and await self._temporal.start_workflow(state.execution_id) and is_new:
             return
         view = await self._temporal.look_at_workflow(state.execution_id)
         self._standing_still.note(state.execution_id, view.problem)
