@@ -1,113 +1,225 @@
-"""Watches how much disk sessions use, so that one command cannot fill it for all. Deletes nothing.
+"""Watches how much disk commands use, so that one cannot fill it for all. Deletes nothing.
 
 The kernel offers no quota to programs without privileges. So free space is looked at often, which costs next
-to nothing, and a session's directory is measured only when enough of it has gone.
+to nothing, and directories are measured only when enough of it has gone. A file counts as one block at least,
+so that empty ones are bounded too; one that has no name any more counts as long as it is open.
 """
 
+import contextlib
 import os
 import stat
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from stigmer_isolation.beneath import open_beneath
+from stigmer_isolation.zygote.process_tree import children_of
 
 CHECK_SECONDS: Final = 0.5
 MEASURE_AT_SHARE: Final = 16
-"""A directory is measured anew when free space has shrunk by this part of the quota."""
+"""Directories are measured anew when free space has shrunk by this part of the quota."""
 RESERVED_BYTES: Final = 256 << 20
-"""What commands must leave free on a disk, for the runner and everyone else."""
+"""What commands must leave free on a disk, for everyone else."""
+RESERVED_FILES: Final = 10_000
+"""How many files others must still be able to make there."""
+SMALL_DISK_BYTES: Final = 4 << 30
+"""On a smaller disk with nothing but temporary files, being full is all that happens."""
 NOISE_BYTES: Final = 16 << 20
 """What others may use up meanwhile without a command being suspected."""
+NOISE_FILES: Final = 1000
 MAX_DEPTH: Final = 200
-"""Deeper directories count as more than any quota: they cannot be measured with the descriptors there are."""
+"""Deeper directories cannot be measured with the descriptors there are; they are judged by free space."""
+FILE_BYTES: Final = 4096
+"""What a file or directory takes at least: its entry and its inode."""
+
+
+@dataclass(frozen=True)
+class _Free:
+    """What is free on a disk."""
+
+    number: int
+    """The disk's, `st_dev`."""
+    size_bytes: int
+    bytes: int
+    files: int
+    """0 where the file system has no limit, and so does not count."""
+    counts_files: bool
+
+    def taken_since(self, before: "_Free") -> int:
+        """How much less is free than before, files by their least size; never less than nothing."""
+        return max(0, before.bytes - self.bytes) + FILE_BYTES * max(0, before.files - self.files)
+
+    def at_best(self, other: "_Free") -> "_Free":
+        """The larger of each number."""
+        return replace(self, bytes=max(self.bytes, other.bytes), files=max(self.files, other.files))
 
 
 @dataclass
 class _Session:
     """What is known of one directory between commands."""
 
-    free_when_measured: int
+    free_when_measured: dict[int, _Free]
     used_bytes: int = 0
 
 
 @dataclass
 class DiskQuotas:
-    """The quota of every session of this runner."""
+    """The quota of every directory that commands of this program work in."""
 
     quota_bytes: int | None
-    """Most that a session's directory may hold; None: no quota."""
+    """Most that a directory and what belongs to it may hold; None: no quota."""
     _sessions: dict[tuple[int, int], _Session] = field(default_factory=dict[tuple[int, int], _Session])
 
-    def watch(self, directory: int, *, is_own: bool) -> "DiskWatch | None":
-        """Watch one command that works in the open `directory`.
+    def watch(
+        self,
+        directory: int,
+        *,
+        is_own: bool,
+        also_own: Sequence[str] = (),
+        first_process: Callable[[], int | None] = lambda: None,
+    ) -> "contextlib.AbstractContextManager[DiskWatch | None]":
+        """Watch one command that works in the open `directory`; None where there is no quota.
 
         Args:
             directory: stays open as long as the watch is used.
             is_own: whether all in it is the session's. In a directory of a person's own, what was there does
                 not count, and growth is judged by the disk's free space.
+            also_own: directories of the session's besides, such as the one for temporary files.
+            first_process: pid of the process that all of the command's descend from, once there is one.
         """
         if self.quota_bytes is None:
-            return None
+            return contextlib.nullcontext()
         status = os.fstat(directory)
-        session = self._sessions.setdefault((status.st_dev, status.st_ino), _Session(_free_bytes(directory)))
-        return DiskWatch(directory, self.quota_bytes, session if is_own else None)
+        session = self._sessions.setdefault((status.st_dev, status.st_ino), _Session({}))
+        return contextlib.closing(
+            DiskWatch(directory, is_own, also_own, self.quota_bytes, session, first_process)
+        )
 
 
 class DiskWatch:
-    """One command's use of the disk, since it began."""
+    """One command's use of disks, since it began. Close it."""
 
-    def __init__(self, directory: int, quota_bytes: int, session: _Session | None) -> None:
+    def __init__(
+        self,
+        directory: int,
+        is_own: bool,
+        also_own: Sequence[str],
+        quota_bytes: int,
+        session: _Session,
+        first_process: Callable[[], int | None],
+    ) -> None:
         self._directory = directory
+        self._opened = [_open_directory(path) for path in also_own]
+        self._is_own = is_own
         self._quota_bytes = quota_bytes
         self._session = session
-        self._free_at_start = _free_bytes(directory)
+        self._first_process = first_process
+        self._at_start = self._free()
+        for number, free in self._at_start.items():
+            session.free_when_measured.setdefault(number, free)
+
+    def close(self) -> None:
+        """Let go of what it opened."""
+        while self._opened:
+            descriptor = self._opened.pop()
+            if descriptor is not None:
+                os.close(descriptor)
 
     def why_over(self) -> str | None:
-        """Why the command has to end, or None. May take as long as reading the whole tree."""
-        free = _free_bytes(self._directory)
-        grown = self._free_at_start - free
-        if free < RESERVED_BYTES and grown > NOISE_BYTES:
-            return f"less than {RESERVED_BYTES >> 20} MiB are free on the disk"
-        if self._session is None:
-            if grown > self._quota_bytes:
-                return f"the command wrote more than {self._quota_bytes >> 20} MiB"
-            return None
-        session = self._session
-        # What others free must not hide what this session takes.
-        session.free_when_measured = max(session.free_when_measured, free)
-        has_shrunk = session.free_when_measured - free >= self._quota_bytes // MEASURE_AT_SHARE
-        if has_shrunk or session.used_bytes > self._quota_bytes:
-            session.used_bytes = _tree_bytes(self._directory)
-            session.free_when_measured = free
+        """Why the command has to end, or None. May take as long as reading the whole of its trees."""
+        now = self._free()
+        taken = {number: free.taken_since(self._at_start.get(number, free)) for number, free in now.items()}
+        for number, free in now.items():
+            reason = self._why_full(free, self._at_start.get(number, free))
+            if reason is not None:
+                return reason
+        here = os.fstat(self._directory).st_dev
+        if not self._is_own and taken[here] > self._quota_bytes:
+            return f"the command wrote more than {self._quota_bytes >> 20} MiB"
+        session, before = self._session, self._session.free_when_measured
+        for number, free in now.items():
+            # What others free must not hide what this session takes.
+            before[number] = free.at_best(before.get(number, free))
+        shrunk = sum(free.taken_since(before[number]) for number, free in now.items())
+        if shrunk >= self._quota_bytes // MEASURE_AT_SHARE or session.used_bytes > self._quota_bytes:
+            session.used_bytes = self._measure(max(taken.values()))
+            before.update(now)
         # A command that only tidies up a full session must be let alone.
-        if session.used_bytes > self._quota_bytes and grown > 0:
-            return f"the session's directory holds more than {self._quota_bytes >> 20} MiB"
+        if session.used_bytes > self._quota_bytes and any(taken.values()):
+            return f"the session's files take more than {self._quota_bytes >> 20} MiB"
         return None
 
+    def _measure(self, taken_bytes: int) -> int:
+        """What the session's trees take, with files that are open and have no name any more."""
+        trees = [descriptor for descriptor in self._opened if descriptor is not None]
+        if self._is_own:
+            trees.append(self._directory)
+        total, is_whole = 0, True
+        for tree in trees:
+            tree_bytes, is_all = _tree_bytes(tree)
+            total += tree_bytes
+            is_whole = is_whole and is_all
+        first = self._first_process()
+        if first is not None:
+            total += _nameless_bytes(first, {os.fstat(tree).st_dev for tree in (*trees, self._directory)})
+        # What cannot be looked into is taken to be what the disk lost.
+        return total if is_whole else max(total, taken_bytes)
 
-def _free_bytes(directory: int) -> int:
-    status = os.statvfs(directory)
-    return status.f_bavail * status.f_frsize
+    def _why_full(self, free: _Free, before: _Free) -> str | None:
+        is_temporary = free.number != os.fstat(self._directory).st_dev
+        if is_temporary and free.size_bytes < SMALL_DISK_BYTES:
+            return None
+        if free.bytes < RESERVED_BYTES and before.bytes - free.bytes > NOISE_BYTES:
+            return f"less than {RESERVED_BYTES >> 20} MiB are free on the disk"
+        is_short = free.counts_files and free.files < RESERVED_FILES
+        if is_short and before.files - free.files > NOISE_FILES:
+            return f"fewer than {RESERVED_FILES} files can still be made on the disk"
+        return None
+
+    def _free(self) -> dict[int, _Free]:
+        """Of each disk that the command's directories are on."""
+        disks: dict[int, _Free] = {}
+        for descriptor in (self._directory, *self._opened):
+            if descriptor is not None:
+                number, status = os.fstat(descriptor).st_dev, os.statvfs(descriptor)
+                disks[number] = _Free(
+                    number,
+                    status.f_blocks * status.f_frsize,
+                    status.f_bavail * status.f_frsize,
+                    status.f_favail if status.f_files else 0,
+                    bool(status.f_files),
+                )
+        return disks
 
 
-def _tree_bytes(directory: int) -> int:
-    """What the tree takes on the disk; files with several names count once."""
-    seen, total = set[int](), 0
+def _open_directory(path: str) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return None
+
+
+def _tree_bytes(directory: int) -> tuple[int, bool]:
+    """What the tree takes, and whether all of it was looked into; files with several names count once."""
+    seen, total, is_whole = set[int](), 0, True
     pending = [(".", 0)]
     while pending:
         path, depth = pending.pop()
         if depth > MAX_DEPTH:
-            return 1 << 62
+            is_whole = False
+            continue
         try:
             descriptor = open_beneath(directory, path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # removed meanwhile
         except OSError:
-            continue  # removed, swapped, or unreadable meanwhile
+            is_whole = False
+            continue
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode) or status.st_ino not in seen:
-                        total += status.st_blocks * 512
+                        total += max(FILE_BYTES, status.st_blocks * 512)
                         seen.update([status.st_ino] if status.st_nlink > 1 else [])
                     if stat.S_ISDIR(status.st_mode):
                         pending.append((f"{path}/{entry.name}", depth + 1))
@@ -115,4 +227,27 @@ def _tree_bytes(directory: int) -> int:
             pass  # the rest of this directory is counted the next time
         finally:
             os.close(descriptor)
+    return total, is_whole
+
+
+def _nameless_bytes(first: int, disks: set[int]) -> int:
+    """What files on these disks take that the process or its descendants hold open, and that have no name."""
+    seen, total = set[tuple[int, int]](), 0
+    for pid in _with_descendants(first):
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+            for descriptor in descriptors:
+                with contextlib.suppress(OSError):
+                    status = descriptor.stat()
+                    file = (status.st_dev, status.st_ino)
+                    if status.st_nlink == 0 and status.st_dev in disks and file not in seen:
+                        seen.add(file)
+                        total += max(FILE_BYTES, status.st_blocks * 512)
     return total
+
+
+def _with_descendants(first: int) -> Iterable[int]:
+    pending = [first]
+    while pending:
+        pid = pending.pop()
+        yield pid
+        pending += children_of(pid)

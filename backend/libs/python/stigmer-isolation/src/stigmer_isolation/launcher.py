@@ -7,6 +7,7 @@ What it may use is the launcher's policy, and the directories that the caller ad
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import os
 import socket
@@ -35,6 +36,7 @@ from stigmer_isolation.running_command import (
 )
 from stigmer_isolation.web_access import WebAccess
 from stigmer_isolation.zygote.policy import Network, Policy
+from stigmer_isolation.zygote.tree_removal import remove_tree
 from stigmer_isolation.zygotes import Zygote, Zygotes
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ class CommandLauncher:
         self._zygotes = Zygotes(str(temporary_root or tempfile.gettempdir()))
         self._withheld = set[str]()
         self._is_closed = False
+        self._removing = set[asyncio.Task[bool]]()
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
 
     async def __aenter__(self) -> Self:
@@ -132,6 +135,8 @@ class CommandLauncher:
         if in_hand:
             await asyncio.wait(in_hand.values())
         await self._zygotes.close()
+        if self._removing:
+            await asyncio.wait(self._removing)
 
     async def run(
         self,
@@ -172,7 +177,7 @@ class CommandLauncher:
             "directory": None if view is None else view.directory,
             "policy": policy._replace(protected=(1, *others)).to_request(),
         }
-        disk_is_own, loop = not writable, asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
         self.started_commands += 1
         for _ in range(START_TRIES):
@@ -181,12 +186,18 @@ class CommandLauncher:
                 if command is None:
                     continue
                 remaining = None if deadline is None else max(0.0, deadline - loop.time())
-                disk = self._quotas.watch(directory, is_own=disk_is_own)
-                watching = asyncio.create_task(_watch(command, directory, disk))
-                whole = request | {"temporary_root": zygote.temporary_root}
-                end = await self._attend(zygote, command, whole, remaining, watching)
-                if end.supervisor is not None or end.report is not None or end.cause is not None:
-                    return await self._result_of(zygote, end, argv, timeout_seconds, undecodable)
+                with self._temporary(zygote) as temporary:
+                    with self._quotas.watch(
+                        directory,
+                        is_own=not writable,
+                        also_own=[*([] if temporary is None else [temporary]), *map(str, writable)],
+                        first_process=functools.partial(_first_process, zygote, command),
+                    ) as disk:
+                        watching = asyncio.create_task(_watch(command, directory, disk))
+                        whole = request | {"temporary": temporary}
+                        end = await self._attend(zygote, command, whole, remaining, watching)
+                    if end.supervisor is not None or end.report is not None or end.cause is not None:
+                        return await self._result_of(zygote, end, argv, timeout_seconds, undecodable)
         raise _could_not_start(f"the process that starts commands keeps dying{await self._why(view)}")
 
     @contextlib.contextmanager
@@ -199,6 +210,18 @@ class CommandLauncher:
             except OSError as error:
                 raise _could_not_start(error.strerror) from error
             yield zygote
+
+    @contextlib.contextmanager
+    def _temporary(self, zygote: Zygote) -> Generator[str | None]:
+        """A command's directory for temporary files. Its supervisor removes it, if it can and is quick."""
+        path = zygote.temporary.make()
+        try:
+            yield path
+        finally:
+            if path is not None and os.path.lexists(path):
+                task = asyncio.create_task(asyncio.to_thread(remove_tree, path))
+                self._removing.add(task)
+                task.add_done_callback(self._removing.discard)
 
     async def _why(self, view: View | None) -> str:
         if self.bubblewrap is None or view is None:
@@ -297,6 +320,11 @@ class CommandLauncher:
         return CommandResult(exit_code=int(end.report["exit_code"]), stdout=stdout, stderr=stderr)
 
 
+def _first_process(zygote: Zygote, command: RunningCommand) -> int | None:
+    """The process that all of a command's descend from; in bubblewrap all of its view's."""
+    return zygote.process.pid if zygote.process.is_in_bubblewrap else command.supervisor
+
+
 async def _hand_over(zygote: Zygote, descriptors: list[int]) -> bool:
     """Let the zygote have them; whether it lived to take them."""
     loop = asyncio.get_running_loop()
@@ -329,16 +357,24 @@ async def _sweep(zygote: Zygote, end: CommandEnd) -> None:
 
 async def _watch(command: RunningCommand, directory: int, disk: DiskWatch | None) -> None:
     """Look until cancelled. A directory that cannot be looked at is no reason to kill."""
-    while True:
-        await asyncio.sleep(CHECK_SECONDS)
-        with contextlib.suppress(OSError):
-            if os.fstat(directory).st_nlink == 0:  # in bubblewrap the command itself cannot see that
-                command.kill(EndCause.DIRECTORY)
-                return
-            reason = None if disk is None else await asyncio.to_thread(disk.why_over)
-            if reason is not None:
-                command.kill(EndCause.DISK, reason)
-                return
+    looking: asyncio.Task[str | None] | None = None
+    try:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            with contextlib.suppress(OSError):
+                if os.fstat(directory).st_nlink == 0:  # in bubblewrap the command itself cannot see that
+                    command.kill(EndCause.DIRECTORY)
+                    return
+                if disk is None:
+                    continue
+                looking = asyncio.create_task(asyncio.to_thread(disk.why_over))
+                reason = await asyncio.shield(looking)
+                if reason is not None:
+                    command.kill(EndCause.DISK, reason)
+                    return
+    finally:
+        if looking is not None:
+            await asyncio.wait({looking})  # a thread goes on, and uses what is closed next
 
 
 def _check_text(argv: Sequence[str], environment: Mapping[str, str]) -> None:

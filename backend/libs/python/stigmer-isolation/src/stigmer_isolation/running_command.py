@@ -113,6 +113,11 @@ class RunningCommand:
             os.set_blocking(output.descriptor, False)
             self._loop.add_reader(output.descriptor, self._read_output, output)
 
+    @property
+    def supervisor(self) -> int | None:
+        """Pid of the supervisor, as its zygote has it; None: it has not started yet."""
+        return self._supervisor
+
     def kill(self, cause: EndCause, because: str | None = None) -> None:
         """Have the command and all its descendants killed. Only the first cause counts."""
         if self._killed.done():

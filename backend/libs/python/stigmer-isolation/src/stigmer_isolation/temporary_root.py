@@ -1,21 +1,22 @@
-"""Directories for temporary files of commands in bubblewrap; what a killed program left, the next removes."""
+"""Directories for temporary files, gone with their commands; what a killed program left, the next removes."""
 
 # ruff: noqa: PTH102 - paths here are text, as the kernel and bubblewrap take them
 
 import contextlib
 import fcntl
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
+
+from stigmer_isolation.zygote.tree_removal import remove_tree
 
 _PREFIX: Final = "stigmer-temporary-"
 _MAKE_TRIES: Final = 3
 
 
 class TemporaryRoot:
-    """One such directory, locked for as long as this process lives and uses it."""
+    """Where commands have such directories; locked for as long as this process lives and uses it."""
 
     def __init__(self, parent: str) -> None:
         """Make it.
@@ -24,7 +25,7 @@ class TemporaryRoot:
             OSError: it cannot be made.
         """
         for _ in range(_MAKE_TRIES):
-            self.path = f"{parent}/{_PREFIX}{os.urandom(16).hex()}"
+            self.path = f"{parent}/{_PREFIX}{os.urandom(8).hex()}"
             os.mkdir(self.path, 0o700)
             # Another process may have taken it for abandoned before it was locked.
             with contextlib.suppress(FileNotFoundError):
@@ -33,9 +34,18 @@ class TemporaryRoot:
                 return
         raise FileNotFoundError(self.path)
 
+    def make(self) -> str | None:
+        """Path of a new directory in it for one command; None where none can be made, on a full disk say."""
+        path = f"{self.path}/{os.urandom(8).hex()}"
+        try:
+            os.mkdir(path, 0o700)
+        except OSError:
+            return None
+        return path
+
     def remove(self) -> None:
-        """Remove it with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove it with all that is in it. Takes its time."""
+        remove_tree(self.path)
         os.close(self._lock)
 
 
@@ -47,7 +57,7 @@ def remove_abandoned_roots(parent: str | None = None) -> None:
             try:
                 if os.fstat(lock).st_uid == os.getuid():
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(path, ignore_errors=True)
+                    remove_tree(str(path))
             finally:
                 os.close(lock)
 

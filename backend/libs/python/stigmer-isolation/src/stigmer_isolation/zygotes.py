@@ -5,7 +5,7 @@ Starts them when they are needed, replaces those that died, and ends those of vi
 
 import asyncio
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -24,35 +24,40 @@ MAX_IDLE: Final = 64
 class Zygote:
     """A zygote in use: its process, and where its commands have their temporary directories."""
 
-    def __init__(self, temporary_root: str, bubblewrap: Bubblewrap | None, view: View | None) -> None:
-        """Start it, in bubblewrap where both are given.
+    def __init__(self, parent: str) -> None:
+        """Start it; its commands' temporary directories are in one that is made in `parent`.
 
         Raises:
             OSError: no process, descriptor or directory is to be had.
         """
-        self.temporary_root = temporary_root
         self.users = 0
         """How many commands are, or are about to be, in its hands."""
-        self._own_root: TemporaryRoot | None = None
-        prefix = list[str]()
-        if bubblewrap is not None and view is not None:
-            self._own_root = TemporaryRoot(temporary_root)
-            self.temporary_root = self._own_root.path
-            prefix = bubblewrap.arguments(view, self.temporary_root)
+        self.temporary = TemporaryRoot(parent)
         try:
-            self.process = ZygoteProcess(prefix)
+            self.process = self._start()
         except OSError:
-            self._remove_root()
+            self.temporary.remove()
             raise
+
+    def _start(self) -> ZygoteProcess:
+        return ZygoteProcess()
 
     def stop(self) -> None:
         """End it and all that it runs. Blocks."""
         self.process.stop()
-        self._remove_root()
+        self.temporary.remove()
 
-    def _remove_root(self) -> None:
-        if self._own_root is not None:
-            self._own_root.remove()
+
+class ZygoteInBubblewrap(Zygote):
+    """One that bubblewrap shows a view, to which its temporary directories belong."""
+
+    def __init__(self, parent: str, bubblewrap: Bubblewrap, view: View) -> None:
+        """As `Zygote`."""
+        self._bubblewrap, self._view = bubblewrap, view
+        super().__init__(parent)
+
+    def _start(self) -> ZygoteProcess:
+        return ZygoteProcess(self._bubblewrap.arguments(self._view, self.temporary.path))
 
 
 class Zygotes:
@@ -64,6 +69,8 @@ class Zygotes:
         self._living: dict[View | None, Zygote] = {}
         self._idle: dict[View, asyncio.TimerHandle] = {}
         """Those that wait for their end, the longest idle first."""
+        self._dead: list[Zygote] = []
+        """Those that died while their commands went on."""
         self._ending: set[asyncio.Task[None]] = set()
 
     @property
@@ -89,24 +96,43 @@ class Zygotes:
             zygote.users -= 1
             if view is not None and zygote.users == 0 and self._living.get(view) is zygote:
                 self._let_rest(view)
+            elif zygote in self._dead and zygote.users == 0:
+                self._dead.remove(zygote)
+                self._in_a_thread(zygote.temporary.remove)
 
     async def close(self) -> None:
         """End all of them."""
         for view in list(self._idle):
             self._wake(view)
         living, self._living = self._living, {}
-        await asyncio.gather(*(asyncio.to_thread(zygote.stop) for zygote in living.values()), *self._ending)
+        for zygote in (*living.values(), *self._dead):
+            self._in_a_thread(zygote.stop)
+        self._dead.clear()
+        await asyncio.gather(*self._ending)
 
     def _living_one(self, bubblewrap: Bubblewrap | None, view: View | None) -> Zygote:
         self._wake(view)
         zygote = self._living.get(view)
         if zygote is not None and not zygote.process.is_alive():
             logger.warning("the process that starts commands died; starting a new one")
-            self._living.pop(view).stop()
+            self._discard(view)
             zygote = None
         if zygote is None:
-            zygote = self._living[view] = Zygote(self._temporary_root, bubblewrap, view)
+            if bubblewrap is None or view is None:
+                zygote = Zygote(self._temporary_root)
+            else:
+                zygote = ZygoteInBubblewrap(self._temporary_root, bubblewrap, view)
+            self._living[view] = zygote
         return zygote
+
+    def _discard(self, view: View | None) -> None:
+        """Forget one that died. Those of its commands that still run use its temporary directories."""
+        dead = self._living.pop(view)
+        dead.process.stop()
+        if dead.users == 0:
+            self._in_a_thread(dead.temporary.remove)
+        else:
+            self._dead.append(dead)
 
     def _wake(self, view: View | None) -> None:
         if view is not None and view in self._idle:
@@ -119,6 +145,9 @@ class Zygotes:
 
     def _end(self, view: View) -> None:
         self._wake(view)
-        task = asyncio.create_task(asyncio.to_thread(self._living.pop(view).stop))
+        self._in_a_thread(self._living.pop(view).stop)
+
+    def _in_a_thread(self, work: Callable[[], None]) -> None:
+        task = asyncio.create_task(asyncio.to_thread(work))
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

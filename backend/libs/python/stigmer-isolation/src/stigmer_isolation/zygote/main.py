@@ -5,14 +5,14 @@ hide; so it imports little of the standard library and this folder only, has one
 
 For each command the launcher sends one byte over FD, with four descriptors: a control socket, the command's
 stdout and stderr, and its directory. Over the control socket goes a length (4 bytes, big-endian) and a
-request `{"argv": [...], "env": {...}, "directory": "...", "temporary_root": "...", "policy": {...}}`, the
+request `{"argv": [...], "env": {...}, "directory": "...", "temporary": "...", "policy": {...}}`, the
 policy as `Policy.to_request` gives it, the directory's path null except where the zygote is in bubblewrap.
 Back come lines of JSON: `{"supervisor": pid}` once, then one report: `{"exit_code": n, "survivors": n}` or
 `{"stage": "fork"|"directory"|"isolation"|"exec", "errno": n}`. End of file from the launcher, by intent or
 by its death, means: kill everything. Over FD goes back `pid` and a line feed for each supervisor that died
 without a report, once its processes are gone too.
 """
-# ruff: noqa: PTH100, PTH102, PTH106, PTH120 - pathlib would be a good part of what this process loads
+# ruff: noqa: PTH100, PTH120 - pathlib would be a good part of what this process loads
 
 import contextlib
 import errno
@@ -45,11 +45,14 @@ from stigmer_isolation.zygote.process_tree import (
     watch_children,
 )
 from stigmer_isolation.zygote.seccomp_rules import filter_for
+from stigmer_isolation.zygote.tree_removal import remove_tree
 
 sys.path.pop()
 
 STRAGGLER_SECONDS: Final = 0.2
 """What a command's last children get to end by themselves, such as the `tee` of a process substitution."""
+REMOVAL_SECONDS: Final = 2.0
+"""Longest that a command's result waits for its temporary files to go."""
 COMMAND_UMASK: Final = 0o022
 """The directory itself is closed to other users; files carried out of it keep the usual modes."""
 POLL_MILLISECONDS: Final = 20.0
@@ -171,7 +174,7 @@ def supervise(
     if request is None:
         return None
     policy = Policy.of_request(request["policy"])
-    temporary = make_temporary_directory(request["temporary_root"])
+    temporary: str | None = request["temporary"]
     if temporary is not None:
         request["env"].setdefault("TMPDIR", temporary)
         policy = policy._replace(writable=(*policy.writable, temporary))
@@ -179,7 +182,8 @@ def supervise(
         return run_command(request, policy, control, stdout, stderr, directory, children_ended)
     finally:
         if temporary is not None:
-            remove_temporary_directory(temporary)
+            # Everything that could change it is dead. What takes longer, the launcher removes.
+            remove_tree(temporary, seconds=REMOVAL_SECONDS)
 
 
 def run_command(
@@ -225,27 +229,6 @@ def run_command(
             return {"exit_code": 137 if exit_code is None else exit_code, "survivors": survivors}
         ready = poller.poll(None if exit_code is None else STRAGGLER_SECONDS * 1000)
         is_told_to_kill = any(descriptor == control.fileno() for descriptor, _ in ready)
-
-
-def make_temporary_directory(root: str) -> str | None:
-    """A directory of the command's own, gone with it; None where none can be made: the disk is full, say."""
-    path = f"{root}/stigmer-{os.urandom(16).hex()}"
-    try:
-        os.mkdir(path, 0o700)
-    except OSError:
-        return None
-    return path
-
-
-def remove_temporary_directory(path: str) -> None:
-    """Remove it with all that is in it; everything that could change it is dead."""
-    try:
-        os.rmdir(path)
-    except OSError:
-        # Loaded where needed only: each fork copies the page tables of all that is loaded.
-        import shutil
-
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def receive_request(control: socket.socket) -> dict[str, Any] | None:

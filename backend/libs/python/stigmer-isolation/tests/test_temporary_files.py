@@ -1,0 +1,170 @@
+"""What commands write, whatever they do to keep or hide it: it goes with them, and it counts."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from bubblewrap import working_bubblewrap
+from stigmer_isolation.command_environment import command_environment
+from stigmer_isolation.disk_quota import DiskQuotas
+from stigmer_isolation.errors import CommandKilled
+from stigmer_isolation.launcher import CommandLauncher, CommandResult
+from stigmer_isolation.zygote import main as zygote
+from stigmer_isolation.zygote.tree_removal import remove_tree
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can isolate commands")
+
+COMMAND_SECONDS = 100.0
+BOUND_SECONDS = 60.0
+QUOTA_BYTES = 64 << 20
+
+
+@pytest.fixture(params=["as it is", "in bubblewrap"])
+async def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[CommandLauncher]:
+    """One with a small quota and a root for temporary directories of its own."""
+    root = tmp_path / "temporary"
+    root.mkdir()
+    async with CommandLauncher(
+        command_environment(os.environ), temporary_root=root, quotas=DiskQuotas(QUOTA_BYTES)
+    ) as launcher:
+        launcher.bubblewrap = working_bubblewrap() if request.param == "in bubblewrap" else None
+        yield launcher
+
+
+async def run(
+    launcher: CommandLauncher, tmp_path: Path, script: str, *, persons_own: bool = False
+) -> CommandResult:
+    """Run a shell script as a command of a session, or in a directory of a person's own."""
+    work, home = tmp_path / "work", tmp_path / "home"
+    work.mkdir(exist_ok=True)
+    home.mkdir(exist_ok=True)
+    opened = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return await launcher.run(
+            ["bash", "-c", script],
+            directory=opened,
+            environment={"PYTHON": sys.executable, "HOME": str(home if persons_own else work)},
+            timeout_seconds=COMMAND_SECONDS,
+            writable=[home] if persons_own else [],
+        )
+    finally:
+        os.close(opened)
+
+
+def left_in(tmp_path: Path) -> list[Path]:
+    """The temporary directories that are there."""
+    return [path for root in (tmp_path / "temporary").iterdir() for path in root.iterdir()]
+
+
+KEEPING = {
+    "no rights": "mkdir -p a/b/c; touch a/b/c/f; chmod 000 a/b/c a/b a; chmod 000 .",
+    "only to be entered": "mkdir a; touch a/f; chmod 111 a",
+    "not to be changed": "mkdir a; touch a/f; chmod 555 a .",
+    "4000 deep": """"$PYTHON" -c '
+import os
+for _ in range(4000): os.mkdir("d" * 20); os.chdir("d" * 20)'""",
+    "deep and closed": """"$PYTHON" -c '
+import os
+for _ in range(300):
+    os.mkdir("d"); above = os.open(".", os.O_RDONLY); os.chdir("d"); os.chmod("../d", 0o300)'""",
+    "many": 'for i in {1..3000}; do : >"f$i"; done; mkdir -p {1..9}/{1..9}/{1..9}',
+    "odd names": "mkdir $'a\\nb' $'\\xff' -- -rf; ln -s / root; mkfifo pipe; touch $'a\\nb/\\xfe'",
+}
+
+
+@pytest.mark.parametrize("way", KEEPING)
+async def test_temporary_files_go_with_their_command(
+    way: str, launcher: CommandLauncher, tmp_path: Path
+) -> None:
+    result = await run(launcher, tmp_path, f"cd $TMPDIR\n{KEEPING[way]}\necho done")
+    assert result.stdout == "done\n", result.stderr
+    async with asyncio.timeout(BOUND_SECONDS):
+        while left_in(tmp_path):  # noqa: ASYNC110 - a thread that goes on raises no event
+            await asyncio.sleep(0.02)
+
+
+async def test_what_the_supervisor_has_no_time_for_the_launcher_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not remove_tree(str(make_deep_tree(tmp_path / "tree")), seconds=0.0)
+    assert (tmp_path / "tree").exists()
+    assert remove_tree(str(tmp_path / "tree"))
+    assert zygote.REMOVAL_SECONDS < COMMAND_SECONDS
+
+
+def make_deep_tree(root: Path) -> Path:
+    """Deeper than a path can be long."""
+    root.mkdir()
+    current = os.open(root, os.O_RDONLY)
+    for _ in range(300):
+        os.mkdir("d" * 50, dir_fd=current)
+        inner = os.open("d" * 50, os.O_RDONLY, dir_fd=current)
+        os.close(current)
+        current = inner
+    os.close(current)
+    return root
+
+
+def test_no_link_is_followed_and_nothing_outside_is_touched(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "kept").mkdir(parents=True)
+    outside.chmod(0o500)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "link").symlink_to(outside)
+    (tree / "file").symlink_to(outside / "kept")
+    assert remove_tree(str(tree))
+    assert (outside / "kept").exists()
+    assert outside.stat().st_mode & 0o777 == 0o500
+
+
+# --- the quota ---------------------------------------------------------------------------------
+
+# Small pieces, so that nothing ends by the limit of one file.
+WRITE = """
+import os, sys, time
+data = bytes(4 << 20)
+def write(path):
+    with open(path, "wb") as file: file.write(data)
+"""
+FILLING = {
+    "its directory": 'while True: write(f"f{time.time()}"); time.sleep(0.02)',
+    "temporary files": """
+os.chdir(os.environ["TMPDIR"])
+while True: write(f"f{time.time()}"); time.sleep(0.02)""",
+    "half and half": """
+while True: write(f"f{time.time()}"); write(f'{os.environ["TMPDIR"]}/f{time.time()}'); time.sleep(0.02)""",
+    "empty files": """
+for name in range(10 ** 9): os.close(os.open(f"f{name}", os.O_CREAT)); name % 100 or time.sleep(0.002)""",
+    "files without a name": """
+held = []
+while True:
+    held.append(open("f", "wb")); os.unlink("f")
+    held[-1].write(data); held[-1].flush(); time.sleep(0.02)""",
+    "files in a closed directory": """
+os.mkdir("closed"); held = [open(f"closed/{number}", "wb") for number in range(64)]; os.chmod("closed", 0)
+for file in held: file.write(data); file.flush(); time.sleep(0.02)
+time.sleep(1000)""",
+}
+
+
+@pytest.mark.parametrize("way", FILLING)
+async def test_all_that_a_command_writes_counts(way: str, launcher: CommandLauncher, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "fill.py").write_text(WRITE + FILLING[way], encoding="utf-8")
+    with pytest.raises(CommandKilled, match=r"killed by the disk quota.*64 MiB"):
+        await run(launcher, tmp_path, '"$PYTHON" fill.py')
+
+
+@pytest.mark.parametrize("place", ["$HOME", "$TMPDIR"])
+async def test_beside_a_directory_of_a_persons_own_all_counts_too(
+    place: str, launcher: CommandLauncher, tmp_path: Path
+) -> None:
+    fill = f"cd {place}; i=0; while :; do i=$((i+1)); head -c 4000000 /dev/zero >f$i; sleep 0.02; done"
+    with pytest.raises(CommandKilled, match=r"killed by the disk quota.*64 MiB"):
+        await run(launcher, tmp_path, fill, persons_own=True)
