@@ -70,7 +70,7 @@ async def test_a_message_wakes_an_execution_and_nothing_is_done_meanwhile(
 ) -> None:
     queue = _queue()
     with _server(tmp_path, temporal, queue) as server, server.client() as api:
-        async with working(temporal.address, queue, WaitingLegs(api)):
+        async with working(temporal.address, api.task_queue(), WaitingLegs(api)):
             execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
             await asyncio.to_thread(api.wait_for_phase, execution_id, "waiting")
             before = api.get_execution(execution_id)
@@ -84,7 +84,7 @@ async def test_a_message_wakes_an_execution_and_nothing_is_done_meanwhile(
 async def test_a_time_wakes_an_execution(tmp_path: Path, temporal: TemporalServer) -> None:
     queue = _queue()
     with _server(tmp_path, temporal, queue) as server, server.client() as api:
-        async with working(temporal.address, queue, WaitingLegs(api, seconds=1)):
+        async with working(temporal.address, api.task_queue(), WaitingLegs(api, seconds=1)):
             execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
 
             await asyncio.to_thread(api.wait_for_phase, execution_id, "completed")
@@ -97,7 +97,7 @@ async def test_a_time_that_comes_while_temporal_and_the_server_are_away_wakes_an
     with TemporalServer(tmp_path / "temporal.db") as temporal:
         server = _server(tmp_path, temporal, queue)
         with server, server.client() as api:
-            async with working(temporal.address, queue, WaitingLegs(api, seconds=1)):
+            async with working(temporal.address, api.task_queue(), WaitingLegs(api, seconds=1)):
                 execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
                 await asyncio.to_thread(api.wait_for_phase, execution_id, "waiting")
                 server.kill()
@@ -115,7 +115,7 @@ async def test_many_wake_ups_reach_an_execution_whose_workflow_is_continued_as_n
     queue = _queue()
     with _server(tmp_path, temporal, queue) as server, server.client() as api:
         legs = WaitingLegs(api)
-        async with working(temporal.address, queue, legs):
+        async with working(temporal.address, api.task_queue(), legs):
             execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
             client = await Client.connect(temporal.address)
             for number in range(60):
@@ -125,7 +125,7 @@ async def test_many_wake_ups_reach_an_execution_whose_workflow_is_continued_as_n
             await asyncio.to_thread(_send, api, execution_id, LAST_MESSAGE)
             await asyncio.to_thread(api.wait_for_phase, execution_id, "completed")
 
-            runs = [run async for run in client.list_workflows(f"TaskQueue = '{queue}'")]
+            runs = [run async for run in client.list_workflows(f"TaskQueue = '{api.task_queue()}'")]
         assert messages_of(api.read_log(execution_id)) == [*map(str, range(60)), LAST_MESSAGE]
     assert len(runs) > 3
 
@@ -140,7 +140,7 @@ async def test_a_server_killed_between_append_and_signal_wakes_the_execution_whe
     queue = _queue()
     server = _server(tmp_path, temporal, queue, KILLED_BEFORE_EACH_SIGNAL)
     with server, server.client() as api:
-        async with working(temporal.address, queue, WaitingLegs(api)):
+        async with working(temporal.address, api.task_queue(), WaitingLegs(api)):
             execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
             await asyncio.to_thread(api.wait_for_phase, execution_id, "waiting")
             for number in range(KILLS):

@@ -233,6 +233,11 @@ class ServerApi:
         """The execution."""
         return _checked(self.http.get(f"/v1/executions/{execution_id}"))
 
+    def task_queue(self) -> str:
+        """Where new executions run."""
+        name: str = _checked(self.http.get("/v1/installation"))["task_queue"]
+        return name
+
     def wait_for_phase(self, execution_id: str, phase: str) -> dict[str, Any]:
         """Wait until the execution is in a phase; gives the resource."""
         wait_until(lambda: self.get_execution(execution_id)["phase"] == phase, f"{execution_id} is {phase}")

@@ -10,12 +10,13 @@ from uuid import uuid4
 
 import pytest
 from temporalio import activity, workflow
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from server_process import ServerApi, ServerFactory, ServerProcess, completed, manifest, responded, wait_until
+from stigmer_contract.events import LOG_FORMAT
 from stigmer_contract.temporal import (
     RUN_LEG_ACTIVITY,
     WORKFLOW_TYPE,
@@ -26,26 +27,28 @@ from stigmer_contract.temporal import (
 )
 from temporal_server import TemporalServer, free_port
 
-LOST = "could not go on with execution {!r}: its Temporal workflow "
-
 
 async def connect(temporal: TemporalServer) -> Client:
     return await Client.connect(temporal.address, data_converter=pydantic_data_converter)
 
 
+async def runs_of(client: Client, execution_id: str) -> list[WorkflowExecution]:
+    """All that Temporal knows of an execution, the newest first."""
+    query = f'WorkflowId STARTS_WITH "{execution_id}"'
+    return [run async for run in client.list_workflows(query)]
+
+
 async def status_of(temporal: TemporalServer, execution_id: str) -> WorkflowExecutionStatus | None:
     """How the workflow stands; None where there is none."""
     client = await connect(temporal)
-    try:
-        return (await client.get_workflow_handle(execution_id).describe()).status
-    except RPCError as error:
-        assert error.status is RPCStatusCode.NOT_FOUND
-        return None
+    runs = await runs_of(client, execution_id)
+    return (await client.get_workflow_handle(runs[0].id).describe()).status if runs else None
 
 
 async def terminate(temporal: TemporalServer, execution_id: str) -> None:
     client = await connect(temporal)
-    await client.get_workflow_handle(execution_id).terminate()
+    [run] = await runs_of(client, execution_id)
+    await client.get_workflow_handle(run.id).terminate()
 
 
 def wait_for_status(temporal: TemporalServer, execution_id: str, status: WorkflowExecutionStatus) -> None:
@@ -74,7 +77,9 @@ def test_an_execution_whose_workflow_was_terminated_fails(
     execution = api.wait_for_phase(execution_id, "failed")
     assert execution["error"] == {
         "code": "workflow_lost",
-        "message": LOST.format(execution_id) + "has ended (terminated)",
+        "message": (
+            f"could not go on with execution {execution_id!r}: somebody terminated its Temporal workflow"
+        ),
         "hint": "start a new execution in the same session",
     }
     assert api.read_log(execution_id)[-1]["attempt"] is None
@@ -138,7 +143,7 @@ def test_an_execution_made_while_temporal_was_away_starts_when_it_is_back(
             )
 
 
-def test_when_temporal_forgets_everything_what_had_begun_fails_and_the_rest_starts_anew(
+def test_when_temporal_forgets_everything_all_executions_go_on_from_the_log(
     start_server: ServerFactory,
 ) -> None:
     with TemporalServer() as forgetful:
@@ -152,11 +157,107 @@ def test_when_temporal_forgets_everything_what_had_begun_fails_and_the_rest_star
             forgetful.kill()
             forgetful.start()
 
-            execution = api.wait_for_phase(begun, "failed")
-            assert execution["error"]["code"] == "workflow_lost"
-            assert execution["error"]["message"] == LOST.format(begun) + "does not exist"
-            wait_for_status(forgetful, waiting, WorkflowExecutionStatus.RUNNING)
-            assert api.get_execution(waiting)["phase"] == "pending"
+            for execution_id, phase in ((begun, "in_progress"), (waiting, "pending")):
+                wait_for_status(forgetful, execution_id, WorkflowExecutionStatus.RUNNING)
+                assert api.get_execution(execution_id)["phase"] == phase
+
+
+@workflow.defn(name=WORKFLOW_TYPE)
+class EndsAtOnce:
+    """Ends as a workflow does whose Temporal knows less than the log."""
+
+    @workflow.run
+    async def run(self, execution: AgentExecutionInput) -> None:
+        if "fails" in workflow.info().task_queue:
+            raise ApplicationError("as if something had gone wrong")
+
+
+@pytest.mark.parametrize("end", ["completes", "fails"])
+async def test_a_workflow_that_ended_while_the_log_is_open_is_started_anew(
+    start_server: ServerFactory, temporal: TemporalServer, end: str
+) -> None:
+    base = f"{end}-{uuid4().hex}"
+    server = start_server(environment={"TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": base})
+    client = await connect(temporal)
+    with server.client() as api:
+        execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
+        async with Worker(
+            client,
+            task_queue=api.task_queue(),
+            workflows=[EndsAtOnce],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        ):
+            await asyncio.to_thread(
+                wait_until, lambda: count_runs(temporal, execution_id) >= 3, "it was started anew twice"
+            )
+
+        runs = await runs_of(client, execution_id)
+        assert len({run.id for run in runs}) == 1
+        assert sum(run.status is WorkflowExecutionStatus.RUNNING for run in runs) <= 1
+        assert api.get_execution(execution_id)["phase"] == "pending"
+
+
+def test_an_execution_keeps_the_names_that_it_was_started_with(
+    start_server: ServerFactory, temporal: TemporalServer
+) -> None:
+    server = start_server()
+    with server.client() as api:
+        execution_id = api.create_execution()["execution_id"]
+        wait_for_status(temporal, execution_id, WorkflowExecutionStatus.RUNNING)
+        with closing(sqlite3.connect(server.home / "data" / "stigmer.db", timeout=10)) as database:
+            # As an execution of 0.1.0 is.
+            database.execute("UPDATE executions SET workflow_id = NULL, task_queue = NULL")
+            database.commit()
+
+        wait_until(
+            lambda: open_ids(temporal, execution_id) >= {execution_id}, "it is started by its old name"
+        )
+
+        installation = api.http.get("/v1/installation").json()
+        assert installation["older_task_queues"] == ["agent_execution_runner"]
+        assert installation["task_queue"] == f"agent_execution_runner-{installation['installation_id']}"
+
+
+def count_runs(temporal: TemporalServer, execution_id: str) -> int:
+    """How often workflows of an execution were started."""
+
+    async def find() -> int:
+        return len(await runs_of(await connect(temporal), execution_id))
+
+    return asyncio.run(find())
+
+
+def open_ids(temporal: TemporalServer, execution_id: str) -> set[str]:
+    """Under which ids workflows of an execution are open."""
+
+    async def find() -> set[str]:
+        runs = await runs_of(await connect(temporal), execution_id)
+        return {run.id for run in runs if run.status is WorkflowExecutionStatus.RUNNING}
+
+    return asyncio.run(find())
+
+
+def test_two_installations_on_one_temporal_have_names_of_their_own(
+    temporal: TemporalServer, tmp_path: Path
+) -> None:
+    names = list[tuple[str, str]]()
+    for place in ("one", "other"):
+        with (
+            ServerProcess(tmp_path / place, temporal_address=temporal.address) as server,
+            server.client() as api,
+        ):
+            names.append((api.task_queue(), api.http.get("/v1/installation").json()["installation_id"]))
+    assert len({queue for queue, _ in names}) == len({identity for _, identity in names}) == 2
+
+
+def test_a_leg_of_an_execution_that_is_not_known_is_refused_and_counted(api: ServerApi) -> None:
+    before = api.http.get("/v1/installation").json()["unknown_legs"]
+    request = {"runner": "1@a", "runner_version": "0", "log_format": LOG_FORMAT}
+
+    answer = api.http.post("/v1/executions/exe_of_another/legs", json=request)
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert api.http.get("/v1/installation").json()["unknown_legs"] == before + 1
 
 
 def test_a_server_that_starts_takes_up_what_another_left(temporal: TemporalServer, tmp_path: Path) -> None:
@@ -240,10 +341,9 @@ async def runner_on(temporal: TemporalServer, task_queue: str, api: ServerApi) -
 async def test_a_cancellation_reaches_the_runner_which_has_the_last_word(
     start_server: ServerFactory, temporal: TemporalServer
 ) -> None:
-    task_queue = f"queue-{uuid4().hex}"
-    server = start_server(environment={"TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": task_queue})
+    server = start_server()
     with server.client() as api:
-        async with runner_on(temporal, task_queue, api):
+        async with runner_on(temporal, api.task_queue(), api):
             execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
             await asyncio.to_thread(api.wait_for_phase, execution_id, "in_progress")
             await asyncio.to_thread(
@@ -267,13 +367,12 @@ class SomethingElse:
 async def test_with_a_runner_on_the_queue_nothing_is_said_to_be_missing(
     start_server: ServerFactory, temporal: TemporalServer
 ) -> None:
-    task_queue = f"queue-{uuid4().hex}"
-    server = start_server(environment={"TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": task_queue})
+    server = start_server()
 
     with server.client() as api:
         execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
         assert api.get_execution(execution_id)["pending_reason"] == "no runner is connected"
-        async with Worker(await connect(temporal), task_queue=task_queue, workflows=[SomethingElse]):
+        async with Worker(await connect(temporal), task_queue=api.task_queue(), workflows=[SomethingElse]):
             await asyncio.to_thread(
                 wait_until,
                 lambda: api.get_execution(execution_id)["pending_reason"] is None,

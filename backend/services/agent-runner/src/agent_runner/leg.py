@@ -144,7 +144,8 @@ class LegRunner:
                 ),
             )
         except ServerRefused as refusal:
-            if refusal.code in (ErrorCode.EXECUTION_ENDED, ErrorCode.NOT_FOUND):
+            # One that this server does not know may be another's, whose runner gets it when it is given back.
+            if refusal.code is ErrorCode.EXECUTION_ENDED:
                 return LegResult(outcome=LegOutcome.ENDED)
             raise
         leg = Leg(grant, self._parts)

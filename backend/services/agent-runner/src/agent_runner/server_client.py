@@ -19,6 +19,7 @@ from agent_runner.errors import AttemptSuperseded, ServerRefused
 from stigmer_contract.api import (
     LEASE_HEADER,
     AppendResult,
+    InstallationResource,
     LegGrant,
     Page,
     Problem,
@@ -84,6 +85,14 @@ class ServerClient:
                 return f"the server at {self._endpoint} answered {response.status}"
         except (aiohttp.ClientError, TimeoutError) as error:
             return f"the server at {self._endpoint} does not answer: {type(error).__name__}"
+
+    async def installation(self) -> InstallationResource:
+        """Which task queues to poll.
+
+        Raises:
+            ServerRefused: it is none of this runner's business, or the server is older than the route.
+        """
+        return InstallationResource.model_validate_json(await self.request("GET", "/v1/installation"))
 
     async def start_leg(self, execution_id: str, request: StartLeg) -> LegGrant:
         """Take the execution.

@@ -13,9 +13,10 @@ import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from temporalio.api.enums.v1 import DescribeTaskQueueMode, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -27,6 +28,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
 from agent_runner.commands import open_commands
+from agent_runner.errors import ServerRefused
 from agent_runner.health import HealthServer
 from agent_runner.leg import RUNNER_VERSION, LegParts, LegRunner
 from agent_runner.models import ModelPool, preload_providers
@@ -47,6 +49,8 @@ SHUTDOWN_MARGIN_SECONDS: Final = 2.0
 _ACTIVITIES: Final = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
 """Of Python's default, 700, a tenth of an execution's processor time went into looking (2026-11)."""
+QUEUE_LOOK_SECONDS: Final = 30.0
+"""How often it is looked whether an older task queue is needed any more."""
 DESCRIBE_TIMEOUT: Final = timedelta(seconds=2)
 """Longest wait for Temporal to say who polls the task queue."""
 
@@ -129,6 +133,19 @@ async def _first_line() -> bytes:
     return await reader.readline()
 
 
+@dataclass(frozen=True)
+class _Poll:
+    """A worker that polls one task queue."""
+
+    worker: Worker
+    task: "asyncio.Task[None]"
+
+    @classmethod
+    def start(cls, worker: Worker) -> Self:
+        """Begin to poll."""
+        return cls(worker, asyncio.create_task(worker.run()))
+
+
 class _Runner:
     """One worker on one Temporal namespace."""
 
@@ -139,6 +156,8 @@ class _Runner:
         self._server = server
         self._legs = legs
         self._client: Client | None = None
+        self._task_queue: str | None = None
+        """The installation's own; None: the server has not said it yet."""
         self._identity = identity
         self._drain_until: float | None = None
 
@@ -157,24 +176,53 @@ class _Runner:
             connecting.cancel()
             return
         self._client = connecting.result()
-        worker = self._worker(self._client)
-        polling = asyncio.create_task(worker.run())
-        logger.info("polling task queue %s as %s", self._settings.temporal_task_queue, self._identity)
-        await asyncio.wait({stopping, polling}, return_when=asyncio.FIRST_COMPLETED)
+        learning = asyncio.create_task(self._learn_queues())
+        await asyncio.wait({stopping, learning}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            learning.cancel()
+            return
+        self._task_queue, *older = learning.result()
+        polls = {
+            queue: _Poll.start(self._worker(self._client, queue)) for queue in (self._task_queue, *older)
+        }
+        logger.info("polling task queue %s as %s", ", ".join(polls), self._identity)
+        retiring = asyncio.create_task(self._retire_older(polls))
+        await asyncio.wait(
+            {stopping, *(poll.task for poll in polls.values())}, return_when=asyncio.FIRST_COMPLETED
+        )
         self._drain_until = asyncio.get_running_loop().time() + self._settings.drain_grace_seconds
         stopping.cancel()
+        retiring.cancel()
         if stop.is_set():
             logger.info("draining: %d leg(s) in hand", self._legs.active_legs)
             self._legs.drain()
-            await worker.shutdown()
-        await polling
+        await asyncio.gather(*(poll.worker.shutdown() for poll in polls.values()))
+        await asyncio.gather(*(poll.task for poll in polls.values()))
         logger.info("stopped")
 
-    def _worker(self, client: Client) -> Worker:
+    async def _learn_queues(self) -> list[str]:
+        """What to poll: the installation's queue first, then those that older executions still run on."""
+        try:
+            installation = await self._server.installation()
+        except ServerRefused as error:  # of 0.1.0, which has no names of its own
+            logger.warning("the server does not say which task queue is its own: %s", error)
+            return [self._settings.temporal_task_queue]
+        return [installation.task_queue, *installation.older_task_queues]
+
+    async def _retire_older(self, polls: "dict[str, _Poll]") -> None:
+        """Poll an older queue no more once nothing is left that was started on it."""
+        while len(polls) > 1:
+            await asyncio.sleep(QUEUE_LOOK_SECONDS)
+            wanted = await self._learn_queues()
+            for queue in [queue for queue in polls if queue not in wanted]:
+                await polls.pop(queue).worker.shutdown()
+                logger.info("nothing is left on task queue %s", queue)
+
+    def _worker(self, client: Client, task_queue: str) -> Worker:
         grace = max(0.0, self._settings.drain_grace_seconds - SHUTDOWN_MARGIN_SECONDS)
         return Worker(
             client,
-            task_queue=self._settings.temporal_task_queue,
+            task_queue=task_queue,
             workflows=[AgentExecution],
             activities=[LegActivities(self._legs, client).run_leg],
             identity=self._identity,
@@ -216,35 +264,37 @@ class _Runner:
 
     async def _check_polling(self) -> str | None:
         """Ask Temporal itself whether this worker polls the queue."""
-        address, queue = self._settings.temporal_address, self._settings.temporal_task_queue
+        address, queue = self._settings.temporal_address, self._task_queue
         if self._client is None:
             return f"not connected to Temporal at {address}"
+        if queue is None:
+            return "waiting for the server to say which task queue is its own"
         try:
             for list_pollers in (self._list_pollers_of_first_partition, self._list_pollers):
-                if self._identity in await list_pollers(self._client):
+                if self._identity in await list_pollers(self._client, queue):
                     return None
         except RPCError as error:
             return f"Temporal at {address} does not answer: {error.status.name}"
         return f"Temporal does not list this worker on task queue {queue}"
 
-    async def _list_pollers_of_first_partition(self, client: Client) -> set[str]:
+    async def _list_pollers_of_first_partition(self, client: Client, queue: str) -> set[str]:
         """Of several runners not all are among them, as they take turns; but it is told as of now."""
         answer = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
                 namespace=self._settings.temporal_namespace,
-                task_queue=TaskQueue(name=self._settings.temporal_task_queue),
+                task_queue=TaskQueue(name=queue),
                 task_queue_type=_ACTIVITIES,
             ),
             timeout=DESCRIBE_TIMEOUT,
         )
         return {poller.identity for poller in answer.pollers}
 
-    async def _list_pollers(self, client: Client) -> set[str]:
+    async def _list_pollers(self, client: Client, queue: str) -> set[str]:
         """Of all partitions; as of up to five seconds ago (Temporal 1.32, TaskQueueInfoByBuildIdTTL)."""
         answer = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
                 namespace=self._settings.temporal_namespace,
-                task_queue=TaskQueue(name=self._settings.temporal_task_queue),
+                task_queue=TaskQueue(name=queue),
                 api_mode=DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED,
                 task_queue_types=[_ACTIVITIES],
                 report_pollers=True,

@@ -22,6 +22,7 @@ from stigmer_server.api import (
     events,
     executions,
     health,
+    installation,
     legs,
     runners,
     secrets,
@@ -43,6 +44,7 @@ from stigmer_server.event_feed import EventFeed
 from stigmer_server.event_log import EventLog, StoredEvent
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
+from stigmer_server.installation import Installation
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.lost_runners import LostRunners
@@ -87,6 +89,8 @@ class StigmerServer:
             self._database, temporal, self._audit, standing_still, settings.reconcile_interval_seconds
         )
         self._presence = RunnerPresence(self._database)
+        self._installation = Installation(self._database, settings.temporal.task_queue)
+        self._temporal = temporal
         key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
         secrets_ = Secrets(self._database, key_file)
         formats = LogFormats(self._database, self._blobs)
@@ -100,6 +104,7 @@ class StigmerServer:
             formats,
             standing_still,
             self._presence,
+            self._installation,
             self._reconciler.start_soon,
             self._reconciler.cancel_soon,
         )
@@ -122,6 +127,7 @@ class StigmerServer:
             tokens=self._tokens,
             leases=self._leases,
             presence=self._presence,
+            installation=self._installation,
             lost_runners=LostRunners(self._database, self._log, temporal),
             audit=self._audit,
             workspaces=WorkspaceChoice(settings),
@@ -195,6 +201,8 @@ class StigmerServer:
     async def _load(self) -> None:
         try:
             await self._leases.load_key()
+            await self._installation.load()
+            self._temporal.serve(self._installation.task_queue)
             await self._tokens.load()
         except Unavailable as error:
             raise DatabaseUnusable(f"could not read the database: {error}") from error
@@ -227,7 +235,7 @@ def _make_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     for module in (
-        *(agents, secrets, sessions, executions, events, legs, runners),
+        *(agents, secrets, sessions, executions, events, legs, runners, installation),
         *(blobs, tokens, audit, health),
     ):
         app.include_router(module.router)

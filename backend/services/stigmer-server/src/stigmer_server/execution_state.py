@@ -68,6 +68,16 @@ CHANGING_COLUMNS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class WorkflowName:
+    """What Temporal calls an execution's workflow."""
+
+    execution_id: str
+    workflow_id: str
+    task_queue: str | None
+    """None: the one that the server is set to."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionState:
     """A row of `executions`."""
 
@@ -140,6 +150,11 @@ class ExecutionState:
             workflow_id=row.workflow_id,
             task_queue=row.task_queue,
         )
+
+    @property
+    def workflow(self) -> WorkflowName:
+        """Under which names it was started at Temporal, or is to be."""
+        return WorkflowName(self.execution_id, self.workflow_id or self.execution_id, self.task_queue)
 
     def to_row(self) -> dict[str, Any]:
         """Values for all columns of `executions`."""

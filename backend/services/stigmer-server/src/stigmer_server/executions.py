@@ -52,6 +52,7 @@ from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_log import Change, EventLog, NewEvent, StoredEvent, insert_first_event, read_events
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import Answer, act_once
+from stigmer_server.installation import Installation
 from stigmer_server.leg_starts import PresenceNeeded, leg_append_id, start_leg
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.pages import decode_cursor, page_of
@@ -94,10 +95,11 @@ class Executions:
         formats: LogFormats,
         standing_still: StandingStill,
         presence: RunnerPresence,
-        on_created: Callable[[str], None],
+        installation: Installation,
+        on_created: Callable[[ExecutionState], None],
         on_cancel: Callable[[str], None],
     ) -> None:
-        """`on_created` and `on_cancel` are told the id after the commit, and must not block."""
+        """`on_created` and `on_cancel` are told after the commit, and must not block."""
         self._database = database
         self._log = log
         self._broadcast = broadcast
@@ -107,6 +109,7 @@ class Executions:
         self._formats = formats
         self._standing_still = standing_still
         self._presence = presence
+        self._installation = installation
         self._on_created = on_created
         self._on_cancel = on_cancel
 
@@ -127,7 +130,7 @@ class Executions:
 
         def work(connection: Connection) -> Answer:
             def act() -> ExecutionResource:
-                created.append(_insert_execution(connection, request, payload))
+                created.append(_insert_execution(connection, request, payload, self._installation))
                 return created[0][0].to_resource()
 
             return act_once(connection, "executions", idempotency_key, request, act)[0]
@@ -135,7 +138,7 @@ class Executions:
         answer = await self._database.write(work)
         for state, first in created:
             self._broadcast.publish_recorded(state, [first])
-            self._on_created(state.execution_id)
+            self._on_created(state)
         return answer
 
     async def get(self, execution_id: str) -> ExecutionResource:
@@ -358,7 +361,7 @@ def _resolve_manifest(connection: Connection, request: CreateExecution) -> Agent
 
 
 def _insert_execution(
-    connection: Connection, request: CreateExecution, payload: Payload
+    connection: Connection, request: CreateExecution, payload: Payload, installation: Installation
 ) -> tuple[ExecutionState, StoredEvent]:
     manifest = _resolve_manifest(connection, request)
     if request.session_id is None:
@@ -369,14 +372,17 @@ def _insert_execution(
             raise SessionBusy(session.session_id)
     now = datetime.now(UTC)
     duration: timedelta | None = manifest.spec.limits.duration
+    execution_id = new_id(EXECUTION_PREFIX)
     state = ExecutionState(
-        execution_id=new_id(EXECUTION_PREFIX),
+        execution_id=execution_id,
         session_id=session.session_id,
         agent_name=manifest.metadata.name,
         model=request.model or manifest.spec.model,
         created_at=now,
         deadline_at=None if duration is None else now + duration,
         place=next_place(connection, session.session_id),
+        workflow_id=installation.workflow_id(execution_id),
+        task_queue=installation.task_queue,
     )
     first = ExecutionStarted(
         session_id=state.session_id,

@@ -79,10 +79,10 @@ class Reconciler:
         """Name the executions to keep in step; must come before anything else."""
         self._executions = executions_
 
-    def start_soon(self, execution_id: str) -> None:
+    def start_soon(self, state: ExecutionState) -> None:
         """Start the workflow of a new execution."""
-        self._starting.add(execution_id)
-        self._spawn(self._start(execution_id), f"start {execution_id}")
+        self._starting.add(state.execution_id)
+        self._spawn(self._start(state), f"start {state.execution_id}")
 
     def cancel_soon(self, execution_id: str) -> None:
         """Make sure that an execution ends, whose cancellation was asked for."""
@@ -92,11 +92,11 @@ class Reconciler:
         """Wake the workflow of an execution for which something has come that it waits for."""
         is_due = state.phase is ExecutionPhase.IN_PROGRESS and state.wake_at is not None
         if is_due and any(event.type in WAKING_EVENT_TYPES for event in stored):
-            self.wake_soon(state.execution_id)
+            self.wake_soon(state)
 
-    def wake_soon(self, execution_id: str) -> None:
+    def wake_soon(self, state: ExecutionState) -> None:
         """Tell a workflow to look at the log. Where that fails, the next round does it again."""
-        self._spawn(self._wake(execution_id), f"wake {execution_id}")
+        self._spawn(self._wake(state), f"wake {state.execution_id}")
 
     async def run(self) -> None:
         """Reconcile for ever: at the interval, and as soon as Temporal is back."""
@@ -170,9 +170,9 @@ class Reconciler:
         self._standing_still.note(state.execution_id, None)
         # Starting a workflow that is there changes nothing; and what never ran cannot run twice.
         is_new = datetime.now(UTC) - state.created_at < FIRST_LEG_GRACE
-        if state.attempt == 0 and await self._temporal.start_workflow(state.execution_id) and is_new:
+        if state.attempt == 0 and await self._temporal.start_workflow(state.workflow) and is_new:
             return
-        view = await self._temporal.look_at_workflow(state.execution_id)
+        view = await self._temporal.look_at_workflow(state.workflow)
         self._standing_still.note(state.execution_id, view.problem)
         match view.condition:
             case WorkflowCondition.RUNNING_LEG:
@@ -185,40 +185,62 @@ class Reconciler:
                 await self._wake_due(state)
             case WorkflowCondition.CANCELLED:
                 await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
+            case WorkflowCondition.TERMINATED:
+                await self._end_terminated(state)
             case WorkflowCondition.CLOSED | WorkflowCondition.NOT_FOUND:
-                await self._end_lost(state, view)
+                await self._go_on_with(state, view)
             case _:
                 assert_never(view.condition)
 
     async def _pass_cancellation_on(self, state: ExecutionState) -> None:
         if state.cancel_requested_at is not None:
-            await self._temporal.cancel_workflow(state.execution_id)
+            await self._temporal.cancel_workflow(state.workflow)
 
     async def _wake_due(self, state: ExecutionState) -> None:
         """Signal a workflow again that waits though the log says that the execution is to get on."""
         if state.phase is not ExecutionPhase.WAITING or _is_due(state):
-            await self._temporal.signal_workflow(state.execution_id)
+            await self._temporal.signal_workflow(state.workflow)
 
     async def _end_abandoned_cancellation(self, state: ExecutionState, requested_at: datetime) -> None:
         """End an execution that is to be cancelled while no runner has it in hand."""
-        await self._temporal.cancel_workflow(state.execution_id)
+        await self._temporal.cancel_workflow(state.workflow)
         if datetime.now(UTC) - requested_at >= CANCEL_GRACE:
             await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
-            await self._temporal.terminate_workflow(state.execution_id, "cancelled while no runner had it")
+            await self._temporal.terminate_workflow(state.workflow, "cancelled while no runner had it")
 
-    async def _end_lost(self, state: ExecutionState, view: WorkflowView) -> None:
+    async def _end_terminated(self, state: ExecutionState) -> None:
+        """End what a person ended at Temporal: an execution of which nobody else wants to know any more."""
         if state.cancel_requested_at is not None:
             await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
             return
-        is_gone = view.condition is WorkflowCondition.NOT_FOUND
-        message = (
-            f"could not go on with execution {state.execution_id!r}: its Temporal workflow "
-            f"{'does not exist' if is_gone else f'has ended ({view.detail})'}"
-        )
         event = ExecutionFailed(
-            code=ErrorCode.WORKFLOW_LOST, message=message, hint="start a new execution in the same session"
+            code=ErrorCode.WORKFLOW_LOST,
+            message=(
+                f"could not go on with execution {state.execution_id!r}: "
+                "somebody terminated its Temporal workflow"
+            ),
+            hint="start a new execution in the same session",
         )
         await self._end(state, event)
+
+    async def _go_on_with(self, state: ExecutionState, view: WorkflowView) -> None:
+        """Start the workflow anew of an execution that goes on, by its log: Temporal lost it, or its end.
+
+        That happens where Temporal's database is older than the log (a power cut, a restored copy), or gone.
+        """
+        if state.cancel_requested_at is not None:
+            await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
+            return
+        assert self._executions is not None
+        # It may have ended since it was read, and its workflow rightly with it.
+        state = await self._executions.load(state.execution_id)
+        if not state.phase.is_terminal:
+            await self._temporal.start_workflow(state.workflow, anew=True)
+            logger.warning(
+                "workflow started anew, which was: %s",
+                view.detail,
+                extra={"execution_id": state.execution_id},
+            )
 
     async def _end_overdue(self, state: ExecutionState) -> None:
         event = ExecutionFailed(
@@ -227,24 +249,24 @@ class Reconciler:
             hint="raise limits.duration in the manifest, or check that a runner is connected",
         )
         await self._end(state, event)
-        await self._temporal.terminate_workflow(state.execution_id, "limits.duration is over")
+        await self._temporal.terminate_workflow(state.workflow, "limits.duration is over")
 
     async def _end(self, state: ExecutionState, event: ExecutionCancelled | ExecutionFailed) -> None:
         assert self._executions is not None
         ended = await self._executions.end(state, event)
         logger.info("ended: %s", ended.phase, extra={"execution_id": state.execution_id})
 
-    async def _start(self, execution_id: str) -> None:
+    async def _start(self, state: ExecutionState) -> None:
         try:
-            await self._temporal.start_workflow(execution_id)
+            await self._temporal.start_workflow(state.workflow)
         except TemporalUnavailable as error:
             self._note_away(error)
         finally:
-            self._starting.discard(execution_id)
+            self._starting.discard(state.execution_id)
 
-    async def _wake(self, execution_id: str) -> None:
+    async def _wake(self, state: ExecutionState) -> None:
         try:
-            await self._temporal.signal_workflow(execution_id)
+            await self._temporal.signal_workflow(state.workflow)
         except TemporalUnavailable as error:
             self._note_away(error)
 
@@ -254,9 +276,9 @@ class Reconciler:
         try:
             if state.phase.is_terminal:
                 # It was ended at once, since no runner had it; its workflow has no use any more.
-                await self._temporal.terminate_workflow(execution_id, "cancelled while no runner had it")
+                await self._temporal.terminate_workflow(state.workflow, "cancelled while no runner had it")
                 return
-            await self._temporal.cancel_workflow(execution_id)
+            await self._temporal.cancel_workflow(state.workflow)
         except TemporalUnavailable as error:
             self._note_away(error)
             return

@@ -31,6 +31,7 @@ from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
 from stigmer_contract.temporal import LEG_LOST_FAILURE, LOOK_SIGNAL, WORKFLOW_TYPE, AgentExecutionInput
 from stigmer_server.errors import TemporalUnavailable
+from stigmer_server.execution_state import WorkflowName
 from stigmer_server.settings import TemporalSettings
 
 RPC_TIMEOUT: Final = timedelta(seconds=5)
@@ -58,9 +59,17 @@ class WorkflowCondition(Enum):
     OPEN = auto()
     """Open, and there is nothing for a worker to do: it waits for a signal or a time."""
     CANCELLED = auto()
+    TERMINATED = auto()
+    """Somebody ended it by force."""
     CLOSED = auto()
-    """Ended in any other way."""
+    """Ended in any other way, which says nothing of the execution: its log is open."""
     NOT_FOUND = auto()
+
+
+_ENDED: Final = {
+    WorkflowExecutionStatus.CANCELED: WorkflowCondition.CANCELLED,
+    WorkflowExecutionStatus.TERMINATED: WorkflowCondition.TERMINATED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +90,21 @@ class TemporalClient:
         self._settings = settings
         self._heartbeat_timeout_seconds = heartbeat_timeout_seconds
         self._client: Client | None = None
+        self._task_queue = settings.task_queue
         self._look_lock = asyncio.Lock()
         self._look_at = -LOOK_LIFETIME_SECONDS
         self._look_reason: str | None = None
 
-    async def start_workflow(self, execution_id: str) -> bool:
-        """Make sure that the execution's workflow exists.
+    def serve(self, task_queue: str) -> None:
+        """Name the queue of new executions, whose runners are looked for."""
+        self._task_queue = task_queue
+
+    async def start_workflow(self, workflow: WorkflowName, *, anew: bool = False) -> bool:
+        """Make sure that the execution's workflow exists. Never are two of one id open.
+
+        Args:
+            workflow: which one.
+            anew: whether to start it again where it has ended.
 
         Returns:
             False where it existed and has already ended.
@@ -99,19 +117,22 @@ class TemporalClient:
                 await client.start_workflow(
                     WORKFLOW_TYPE,
                     AgentExecutionInput(
-                        execution_id=execution_id, heartbeat_timeout_seconds=self._heartbeat_timeout_seconds
+                        execution_id=workflow.execution_id,
+                        heartbeat_timeout_seconds=self._heartbeat_timeout_seconds,
                     ),
-                    id=execution_id,
-                    task_queue=self._settings.task_queue,
+                    id=workflow.workflow_id,
+                    task_queue=workflow.task_queue or self._settings.task_queue,
                     id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE
+                    if anew
+                    else WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     rpc_timeout=RPC_TIMEOUT,
                 )
             except WorkflowAlreadyStartedError:
                 return False
         return True
 
-    async def look_at_workflow(self, execution_id: str) -> WorkflowView:
+    async def look_at_workflow(self, workflow: WorkflowName) -> WorkflowView:
         """How the execution's workflow stands.
 
         Raises:
@@ -119,7 +140,7 @@ class TemporalClient:
         """
         async with self._translated_errors() as client:
             try:
-                description = await _handle(client, execution_id).describe(rpc_timeout=RPC_TIMEOUT)
+                description = await _handle(client, workflow).describe(rpc_timeout=RPC_TIMEOUT)
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND or _names_namespace(error):
                     raise
@@ -128,11 +149,10 @@ class TemporalClient:
             if status is None or status is WorkflowExecutionStatus.RUNNING:
                 problem = await self._find_failing_task(client, description)
                 return WorkflowView(_condition_of_open(description), "running", problem)
-        cancelled = status is WorkflowExecutionStatus.CANCELED
-        condition = WorkflowCondition.CANCELLED if cancelled else WorkflowCondition.CLOSED
+        condition = _ENDED.get(status, WorkflowCondition.CLOSED)
         return WorkflowView(condition, status.name.lower().replace("_", " "))
 
-    async def signal_workflow(self, execution_id: str) -> None:
+    async def signal_workflow(self, workflow: WorkflowName) -> None:
         """Tell the workflow to look at the log; one that is gone or has ended is left as it is.
 
         Raises:
@@ -140,9 +160,9 @@ class TemporalClient:
         """
         async with self._translated_errors() as client:
             with _missing_is_fine():
-                await _handle(client, execution_id).signal(LOOK_SIGNAL, rpc_timeout=RPC_TIMEOUT)
+                await _handle(client, workflow).signal(LOOK_SIGNAL, rpc_timeout=RPC_TIMEOUT)
 
-    async def cancel_workflow(self, execution_id: str) -> None:
+    async def cancel_workflow(self, workflow: WorkflowName) -> None:
         """Ask the workflow to stop; one that is gone or has ended is left as it is.
 
         Raises:
@@ -150,9 +170,9 @@ class TemporalClient:
         """
         async with self._translated_errors() as client:
             with _missing_is_fine():
-                await _handle(client, execution_id).cancel(rpc_timeout=RPC_TIMEOUT)
+                await _handle(client, workflow).cancel(rpc_timeout=RPC_TIMEOUT)
 
-    async def terminate_workflow(self, execution_id: str, reason: str) -> None:
+    async def terminate_workflow(self, workflow: WorkflowName, reason: str) -> None:
         """End the workflow without asking it; one that is gone or has ended is left as it is.
 
         Raises:
@@ -160,7 +180,7 @@ class TemporalClient:
         """
         async with self._translated_errors() as client:
             with _missing_is_fine():
-                await _handle(client, execution_id).terminate(reason=reason, rpc_timeout=RPC_TIMEOUT)
+                await _handle(client, workflow).terminate(reason=reason, rpc_timeout=RPC_TIMEOUT)
 
     async def _find_failing_task(
         self, client: Client, description: WorkflowExecutionDescription
@@ -228,7 +248,7 @@ class TemporalClient:
     async def _has_runner(self) -> bool:
         request = DescribeTaskQueueRequest(
             namespace=self._settings.namespace,
-            task_queue=TaskQueue(name=self._settings.task_queue),
+            task_queue=TaskQueue(name=self._task_queue),
             # The plain mode shows the pollers of one partition of the queue only.
             api_mode=DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED,
             task_queue_types=[_WORKFLOWS],
@@ -308,5 +328,5 @@ def _names_namespace(error: RPCError) -> bool:
     return error.message.startswith("Namespace ")
 
 
-def _handle(client: Client, execution_id: str) -> WorkflowHandle[object, object]:
-    return client.get_workflow_handle(execution_id)
+def _handle(client: Client, workflow: WorkflowName) -> WorkflowHandle[object, object]:
+    return client.get_workflow_handle(workflow.workflow_id)

@@ -13,6 +13,7 @@ from stigmer_cli.processes.ports import find_holder, is_free
 from stigmer_cli.stack.clock_diagnosis import check_clock
 from stigmer_cli.stack.engine_diagnosis import check_engine
 from stigmer_cli.stack.finding import Finding, Outcome
+from stigmer_cli.stack.installation_diagnosis import check_installation
 from stigmer_cli.stack.local_components import component_probe, find_temporal
 from stigmer_cli.stack.model_access import check_models
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, ComponentPhase
@@ -49,6 +50,7 @@ def diagnose(configuration: Configuration) -> list[Finding]:
         *engine,
         *_check_ports(configuration, status),
         *(_check_component(component, status) for component in status.components),
+        *(check_installation(configuration) if status.running else ()),
         *(_check_isolation(component) for component in status.components if component.isolation),
         *models,
     ]

@@ -240,6 +240,19 @@ class LegGrant(_Resource):
     """To wait before the first step: legs before this one were lost without getting any further."""
 
 
+class InstallationResource(_Resource):
+    """Answer of `GET /v1/installation`: under which names Temporal knows what belongs to this server."""
+
+    installation_id: str
+    """All servers of one database share it."""
+    task_queue: str
+    """Where new executions run."""
+    older_task_queues: list[str]
+    """Where executions run that were started under another name, and have not ended."""
+    unknown_legs: int = 0
+    """Legs of executions that are not kept here, which runners asked this server for since it started."""
+
+
 class RunnerEnded(_Request):
     """`POST /v1/runners/ended`: a runner process is no more. Only who started it has the proof."""
 

@@ -69,7 +69,11 @@ async def start_leg(
     Asked again with the same key because the answer was lost, it grants the same attempt. Nothing tells a
     runner's token of an execution's id, which nobody can guess, but Temporal when it dispatches a leg.
     """
-    grant = await services.executions.start_leg(execution_id, body)
+    try:
+        grant = await services.executions.start_leg(execution_id, body)
+    except NotFound:
+        services.installation.note_unknown_leg()
+        raise
     lease = services.leases.issue(credential_of(request), execution_id, grant.state.attempt, body.runner)
     return Response(_grant_json(grant, lease), 201, media_type=_JSON)
 

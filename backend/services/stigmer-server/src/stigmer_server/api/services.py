@@ -16,6 +16,7 @@ from stigmer_server.errors import InvalidRequest
 from stigmer_server.event_feed import EventFeed
 from stigmer_server.executions import Executions
 from stigmer_server.idempotency import MAX_KEY_LENGTH, Answer
+from stigmer_server.installation import Installation
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.lost_runners import LostRunners
@@ -48,6 +49,7 @@ class Services:
     tokens: Tokens
     leases: Leases
     presence: RunnerPresence
+    installation: Installation
     lost_runners: LostRunners
     audit: AuditTrail
     workspaces: WorkspaceChoice

@@ -1,0 +1,79 @@
+"""What tells this installation (all servers of one database) from others that use the same Temporal.
+
+Its id stands in the name of the task queue and in the ids of workflows. Executions that are older than the id
+keep the names that they were started with.
+"""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from stigmer_contract.api import InstallationResource
+from stigmer_server.database import Database, insert_where_absent
+from stigmer_server.sessions import UNENDED_PHASES
+from stigmer_server.tables import executions, server_keys
+
+KEY_NAME: Final = "installation"
+ID_BYTES: Final = 5
+
+
+class Installation:
+    """The id, and the names made of it. `load` comes first."""
+
+    def __init__(self, database: Database, base_task_queue: str) -> None:
+        """`base_task_queue` is what servers and runners are set to."""
+        self._database = database
+        self._base_task_queue = base_task_queue
+        self._unknown_legs = 0
+        self.installation_id = ""
+
+    @property
+    def task_queue(self) -> str:
+        """Where new executions run."""
+        return f"{self._base_task_queue}-{self.installation_id}"
+
+    def workflow_id(self, execution_id: str) -> str:
+        """What Temporal calls a new execution."""
+        return f"{execution_id}-{self.installation_id}"
+
+    def note_unknown_leg(self) -> None:
+        """A runner wanted a leg of an execution that is not kept here."""
+        self._unknown_legs += 1
+
+    async def load(self) -> None:
+        """Make or read the id that all servers of the database share.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+
+        def work(connection: Connection) -> str:
+            row = {"name": KEY_NAME, "value": secrets.token_hex(ID_BYTES), "created_at": datetime.now(UTC)}
+            insert_where_absent(connection, server_keys, row)
+            value: str = connection.execute(
+                select(server_keys.c.value).where(server_keys.c.name == KEY_NAME)
+            ).scalar_one()
+            return value
+
+        self.installation_id = await self._database.write(work)
+
+    async def describe(self) -> InstallationResource:
+        """What runners and `doctor` must know.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        query = select(executions.c.task_queue).where(executions.c.phase.in_(UNENDED_PHASES)).distinct()
+
+        def work(connection: Connection) -> set[str]:
+            return {queue or self._base_task_queue for queue in connection.execute(query).scalars()}
+
+        in_use = await self._database.read(work)
+        return InstallationResource(
+            installation_id=self.installation_id,
+            task_queue=self.task_queue,
+            older_task_queues=sorted(in_use - {self.task_queue}),
+            unknown_legs=self._unknown_legs,
+        )
