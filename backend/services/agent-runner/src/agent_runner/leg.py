@@ -6,12 +6,14 @@ nothing of Temporal; `activities` calls it.
 
 import asyncio
 import base64
+import contextlib
 import logging
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib.metadata import version
 from typing import Any, Final
 
+from pydantic import BaseModel
 from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.usage import UsageLimits
@@ -148,6 +150,15 @@ class LegRunner:
             if refusal.code is ErrorCode.EXECUTION_ENDED:
                 return LegResult(outcome=LegOutcome.ENDED)
             raise
+        try:
+            return await self._run_granted(grant)
+        except Exception as error:
+            # A defect says so in the log; only who is silent counts as dead.
+            await self._fail(grant, error)
+            return LegResult(outcome=LegOutcome.ENDED)
+
+    async def _run_granted(self, grant: LegGrant) -> LegResult:
+        execution_id = grant.execution.execution_id
         leg = Leg(grant, self._parts)
         self._legs[execution_id] = leg
         if self._draining:
@@ -159,6 +170,20 @@ class LegRunner:
         finally:
             if self._legs.get(execution_id) is leg:
                 del self._legs[execution_id]
+
+    async def _fail(self, grant: LegGrant, error: Exception) -> None:
+        """End an execution whose leg came to grief outside of its work."""
+        execution_id = grant.execution.execution_id
+        logger.error(
+            "the leg failed unexpectedly:\n%s", stack_of(error), extra={"execution_id": execution_id}
+        )
+        ended: list[BaseModel] = [
+            LegEnded(attempt=grant.attempt, reason=LegEndReason.FAILED),
+            defect(error, grant.events[-1].sequence if grant.events else 0),
+        ]
+        client = LegClient(self._parts.client, grant)
+        with contextlib.suppress(AttemptSuperseded):
+            await client.append([event.model_dump_json().encode() for event in ended])
 
 
 class Leg:
@@ -411,13 +436,16 @@ class Leg:
             stack_of(error),
             extra={"execution_id": self._execution_id},
         )
-        return ExecutionFailed(
-            code=ErrorCode.INTERNAL,
-            message=(
-                f"the runner failed unexpectedly after event {writer.last_sequence}: {type(error).__name__}"
-            ),
-            hint="look for the execution's id in the runner's log",
-        )
+        return defect(error, writer.last_sequence)
+
+
+def defect(error: BaseException, last_sequence: int) -> ExecutionFailed:
+    """How an execution ends by an error of the program's own, and where in the log that was."""
+    return ExecutionFailed(
+        code=ErrorCode.INTERNAL,
+        message=f"the runner failed unexpectedly after event {last_sequence}: {type(error).__name__}",
+        hint="look for the execution's id in the runner's log",
+    )
 
 
 async def _sleep(seconds: float | None) -> None:

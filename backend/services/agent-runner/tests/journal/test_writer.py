@@ -1,0 +1,175 @@
+"""The way of events to the server: in order, few calls, nothing secret, no error passed over."""
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused
+from agent_runner.journal.masked_events import mask_texts
+from agent_runner.journal.writer import LogWriter
+from agent_runner.masking import Masker
+from stigmer_contract.api import AppendResult
+from stigmer_contract.conversation import ToolOutcome
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import (
+    AskedPart,
+    Event,
+    ExecutionCancelled,
+    InlinePayload,
+    LegEnded,
+    LegEndReason,
+    ModelDelta,
+    StepFinished,
+    ToolFinished,
+    ToolStarted,
+)
+
+SECRET = "s3cret-value"
+
+
+class Server:
+    """Takes events as a leg's client does."""
+
+    def __init__(self, *, refuses: str = "") -> None:
+        self.calls: list[list[str]] = []
+        self.texts: list[str] = []
+        self.shown: list[str] = []
+        self._refuses = refuses
+        self._error: ServerRefused = ServerRefused(422, ErrorCode.INVALID_REQUEST, "an event of no use")
+
+    def supersede(self) -> None:
+        self._refuses, self._error = "", AttemptSuperseded(409, ErrorCode.ATTEMPT_SUPERSEDED, "fenced off")
+
+    async def append(self, events: Sequence[bytes]) -> AppendResult:
+        if isinstance(self._error, AttemptSuperseded) or (
+            self._refuses and any(self._refuses.encode() in event for event in events)
+        ):
+            raise self._error
+        self.calls.append([json.loads(event)["type"] for event in events])
+        self.texts += [event.decode() for event in events]
+        return AppendResult(last_sequence=10 + len(self.texts), cancel_requested=False)
+
+    async def publish(self, events: Sequence[bytes]) -> None:
+        self.shown += [json.loads(event)["text"] for event in events]
+
+
+@asynccontextmanager
+async def writing(server: Server, *secrets: str) -> AsyncGenerator[tuple[LogWriter, list[Exception]]]:
+    failures: list[Exception] = []
+    client: Any = server  # a leg's client, as far as a writer uses it
+    async with LogWriter(
+        client,
+        Masker({f"NAME_{place}": secret for place, secret in enumerate(secrets)}),
+        last_sequence=10,
+        on_cancel_requested=lambda: None,
+        on_failure=failures.append,
+    ) as writer:
+        yield writer, failures
+
+
+def started(call_id: str, text: str = "x") -> ToolStarted:
+    return ToolStarted(
+        turn=1, call_id=call_id, tool="run", arguments=InlinePayload(value={"a": text}), side_effects=True
+    )
+
+
+def finished(call_id: str) -> ToolFinished:
+    return ToolFinished(
+        turn=1,
+        call_id=call_id,
+        tool="run",
+        outcome=ToolOutcome.SUCCEEDED,
+        result=InlinePayload(value={}),
+        duration_seconds=0,
+    )
+
+
+async def test_an_event_that_is_followed_goes_with_the_one_that_follows() -> None:
+    server = Server()
+    async with writing(server) as (writer, _):
+        writer.append(finished("c0"), more_follows=True)
+        writer.append(started("c1"), more_follows=True)
+        await writer.flush()
+    assert server.calls == [["tool.finished", "tool.started"]]
+    assert writer.last_sequence == 12
+
+
+async def test_an_event_without_json_is_the_failure_of_its_step_and_the_log_goes_on() -> None:
+    server = Server()
+    async with writing(server) as (writer, failures):
+        with pytest.raises(ExecutionFailure) as failed:
+            writer.append(finished("c0"), started("c1", "\ud83d"))
+        writer.append(LegEnded(attempt=1, reason=LegEndReason.FAILED))
+        await writer.flush()
+    assert failed.value.code is ErrorCode.EVENT_UNWRITABLE
+    assert "`tool.started` could not be written into the log after event 10" in failed.value.message
+    assert (server.calls, failures) == ([["tool.finished", "leg.ended"]], [])
+
+
+async def test_what_the_server_refuses_is_told_and_the_end_can_still_be_written() -> None:
+    server = Server(refuses="c2")
+    async with writing(server) as (writer, failures):
+        writer.append(started("c1"), started("c2"), started("c3"), more_follows=True)
+        with pytest.raises(ServerRefused, match="an event of no use"):
+            await writer.flush()
+        writer.append(started("c4"))  # the leg has not noticed yet
+        writer.begin_again()
+        writer.append(ExecutionCancelled())
+        await writer.flush()
+    assert server.calls == [["tool.started"], ["execution.cancelled"]]
+    assert [type(failure) for failure in failures] == [ServerRefused]
+
+
+async def test_a_leg_that_was_fenced_off_falls_silent() -> None:
+    server = Server()
+    server.supersede()
+    async with writing(server) as (writer, failures):
+        writer.append(started("c1"))
+        with pytest.raises(AttemptSuperseded):
+            await writer.flush()
+    assert [type(failure) for failure in failures] == [AttemptSuperseded]
+
+
+async def test_half_characters_of_a_stream_are_joined_where_they_meet_and_else_replaced() -> None:
+    server = Server()
+    async with writing(server) as (writer, _):
+        for text in ("\ud83d", "\ude00", " and \ud83d"):
+            writer.show(ModelDelta(turn=1, text=text))
+        writer.append(LegEnded(attempt=1, reason=LegEndReason.DRAINED))
+        await writer.flush()
+    assert "".join(server.shown) == "😀 and \ufffd"
+
+
+async def test_every_text_of_an_event_is_masked_whatever_its_field_is_called() -> None:
+    server = Server()
+    event = StepFinished(
+        agent_path=f"/{SECRET}",
+        kind="operation",
+        key=f"call {SECRET}",
+        result=InlinePayload(value={SECRET: [SECRET]}),
+    )
+    async with writing(server, SECRET, "tool.finished", "succeeded") as (writer, _):
+        writer.append(event, ExecutionCancelled(reason=SECRET), finished("c1"))
+        await writer.flush()
+    assert SECRET not in "".join(server.texts)
+    # Closed sets stay what they are, even where somebody's secret is one of their words.
+    assert server.calls == [["step.finished", "execution.cancelled", "tool.finished"]]
+    assert '"outcome":"succeeded"' in server.texts[2]
+
+
+def test_texts_in_models_within_an_event_are_masked() -> None:
+    masker = Masker({"KEY": SECRET})
+    part = AskedPart(part="user-prompt", digest="0" * 16, text=f"use {SECRET}")
+    assert mask_texts(part, masker) == part.model_copy(update={"text": "use [secret KEY]"})
+
+
+@pytest.mark.parametrize("event", [started("c1"), finished("c1")])
+async def test_without_secrets_an_event_is_written_as_it_is(event: Event) -> None:
+    server = Server()
+    async with writing(server) as (writer, _):
+        writer.append(event)
+        await writer.flush()
+    assert server.texts == [event.model_dump_json()]

@@ -1,0 +1,311 @@
+"""A leg from its grant to its end, with a server in memory and a scripted model."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.settings import ModelSettings
+
+from agent_runner.errors import AttemptSuperseded, ServerRefused
+from agent_runner.leg import ActivityAttempt, LegParts, LegRunner, StopReason
+from agent_runner.models import BuiltModel
+from agent_runner.models.asking import Answers, Watcher
+from agent_runner.secrets_in_use import SecretsInUse
+from agent_runner.settings import load_settings
+from agent_runner.tracing import NO_TRACING
+from journal_legs import MOMENT
+from stigmer_contract.api import ExecutionResource, LegGrant, StartLeg
+from stigmer_contract.conversation import ToolOutcome
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import (
+    EVENT_ADAPTER,
+    Event,
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionFailed,
+    InlinePayload,
+    LegEnded,
+    LegEndReason,
+    LegStarted,
+    ModelResponded,
+    RecordedEvent,
+    ToolFinished,
+    ToolStarted,
+    Usage,
+)
+from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.temporal import LegOutcome, LegResult
+from stigmer_isolation.launcher import CommandLauncher
+
+SESSION = "ses_01hzy8q5n3k9x2v7c4m6b1d0fg"
+ENDED = LegResult(outcome=LegOutcome.ENDED)
+TRY = ActivityAttempt("try-1", b"token")
+Answer = Callable[[list[ModelMessage]], ModelResponse]
+
+
+class Server:
+    """The log of one execution, as a runner meets it."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.spec = AgentSpec.model_validate({"instructions": "Work.", **spec})
+        self.log: list[RecordedEvent] = []
+        self.attempt = 0
+        self.cancel_requested = False
+        self.refuses: str | None = None
+        self.written = asyncio.Condition()
+
+    @property
+    def events(self) -> list[Event]:
+        return [recorded.event for recorded in self.log]  # type: ignore[misc]
+
+    def write(self, event: Event) -> None:
+        self.log.append(RecordedEvent(sequence=len(self.log) + 1, recorded_at=MOMENT, event=event))
+
+    async def start_leg(self, execution_id: str, request: StartLeg) -> LegGrant:
+        self.attempt += 1
+        self.write(LegStarted(attempt=self.attempt, runner=request.runner, runner_version="0"))
+        return LegGrant(
+            attempt=self.attempt,
+            execution=ExecutionResource(
+                execution_id=execution_id,
+                session_id=SESSION,
+                agent_name="main",
+                model=None,
+                phase=ExecutionPhase.IN_PROGRESS,
+                attempt=self.attempt,
+                last_sequence=len(self.log),
+                cancel_requested=self.cancel_requested,
+                usage=Usage(),
+                created_at=datetime.now(UTC),
+            ),
+            spec=self.spec,
+            input=InlinePayload(value="Go."),
+            workspace=None,
+            previous_execution_ids=[],
+            events=self.log,
+            lease=f"lease-{self.attempt}",
+        )
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        params: object = None,
+        headers: object = None,
+    ) -> bytes:
+        assert (method, path) == ("POST", "/v1/executions/exe_1/events")
+        body = json.loads(content or b"")
+        if body["attempt"] != self.attempt:
+            raise AttemptSuperseded(409, ErrorCode.ATTEMPT_SUPERSEDED, "fenced off")
+        if self.refuses is not None and any(event["type"] == self.refuses for event in body["events"]):
+            raise ServerRefused(422, ErrorCode.INVALID_REQUEST, f"no {self.refuses} today")
+        async with self.written:
+            for event in body["events"]:
+                self.write(EVENT_ADAPTER.validate_python(event))
+            self.written.notify_all()
+        answer = {"last_sequence": len(self.log), "cancel_requested": self.cancel_requested}
+        return json.dumps(answer).encode()
+
+    async def publish(self, path: str, body: bytes, headers: dict[str, str]) -> None:
+        assert path == "/v1/executions/exe_1/live"
+
+    async def wait_for(self, kind: type[object]) -> None:
+        async with self.written, asyncio.timeout(10):
+            await self.written.wait_for(lambda: any(isinstance(event, kind) for event in self.events))
+
+
+class Models:
+    """Builds one scripted model."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def build(self, reference: str | None, load_blob: object) -> BuiltModel:
+        return BuiltModel(Scripted(self._answer), "test:scripted")
+
+
+class Scripted(FunctionModel, Answers):
+    """A model as ours are."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(lambda messages, _info: answer(messages), model_name="scripted")
+        self._answer = answer
+
+    async def answer(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+        watcher: Watcher,
+    ) -> ModelResponse:
+        return self._answer(messages)
+
+
+@pytest.fixture
+async def launcher() -> AsyncGenerator[CommandLauncher]:
+    async with CommandLauncher() as launcher:
+        yield launcher
+
+
+@pytest.fixture
+def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Callable[[Server, Answer], LegRunner]:
+    settings = load_settings({"STIGMER_TOKEN": "a-token-of-the-server", "SANDBOX_ROOT_DIR": str(tmp_path)})
+
+    def make(server: Any, answer: Answer) -> LegRunner:
+        models: Any = Models(answer)
+        parts = LegParts(
+            settings=settings,
+            client=server,
+            launcher=launcher,
+            models=models,
+            secrets=SecretsInUse(settings),
+            tracing=NO_TRACING,
+        )
+        return LegRunner(parts, identity="1@host:a")
+
+    return make
+
+
+Make = Callable[[Server, Answer], LegRunner]
+
+
+def say(text: str) -> Answer:
+    return lambda _messages: ModelResponse(parts=[TextPart(text)])
+
+
+def run_commands(*commands: str) -> Answer:
+    """The commands, one after the other in one answer, and then the end."""
+
+    def answer(messages: list[ModelMessage]) -> ModelResponse:
+        if any(isinstance(message, ModelResponse) for message in messages):
+            return ModelResponse(parts=[TextPart("done")])
+        return ModelResponse(
+            parts=[
+                ToolCallPart("run_command", {"command": command}, f"c{place}")
+                for place, command in enumerate(commands)
+            ]
+        )
+
+    return answer
+
+
+def last_failure(server: Server) -> ExecutionFailed:
+    failed = server.events[-1]
+    assert isinstance(failed, ExecutionFailed)
+    return failed
+
+
+async def test_a_leg_writes_what_happened_and_how_it_ended(make_runner: Make) -> None:
+    server = Server()
+    assert await make_runner(server, say("Hello.")).run("exe_1", TRY) == ENDED
+    started, answered, ended, completed = server.events
+    assert isinstance(started, LegStarted)
+    assert isinstance(answered, ModelResponded)
+    assert ended == LegEnded(attempt=1, reason=LegEndReason.COMPLETED)
+    assert completed == ExecutionCompleted(output=InlinePayload(value="Hello."))
+
+
+async def test_what_the_log_refuses_fails_the_execution_with_its_own_code_and_cause(
+    make_runner: Make,
+) -> None:
+    server = Server(tools=["shell"])
+    server.refuses = "tool.started"
+    assert await make_runner(server, run_commands("true")).run("exe_1", TRY) == LegResult(
+        outcome=LegOutcome.ENDED
+    )
+    failed = last_failure(server)
+    assert failed.code is ErrorCode.EVENT_UNWRITABLE
+    assert failed.message == (
+        "what happened after event 2 could not be written into the log: the server answered 422: no "
+        "tool.started today"
+    )
+
+
+async def test_a_defect_names_a_code_and_the_place_in_the_log_and_is_no_death(make_runner: Make) -> None:
+    server = Server()
+
+    def answer(messages: list[ModelMessage]) -> ModelResponse:
+        raise ZeroDivisionError
+
+    await make_runner(server, answer).run("exe_1", TRY)
+    assert last_failure(server).code is not ErrorCode.RUNNER_LOST
+    assert server.attempt == 1
+
+
+async def test_a_defect_before_the_work_is_in_the_log_too(
+    make_runner: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    runner = make_runner(server, say("unused"))
+
+    def broken(events: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("agent_runner.leg.RecordedSteps.from_events", broken)
+    assert await runner.run("exe_1", TRY) == ENDED
+    assert last_failure(server).message == "the runner failed unexpectedly after event 1: ZeroDivisionError"
+
+
+async def test_a_call_that_a_cancellation_stops_and_one_that_it_prevents_are_in_the_log(
+    make_runner: Make,
+) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, run_commands("sleep 60", "true"))
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_for(ToolStarted)
+    assert runner.stop("exe_1", StopReason.CANCEL)
+    assert await work == ENDED
+    stopped, prevented = [event for event in server.events if isinstance(event, ToolFinished)]
+    assert (stopped.call_id, stopped.outcome) == ("c0", ToolOutcome.CANCELLED)
+    assert (prevented.call_id, prevented.outcome) == ("c1", ToolOutcome.CANCELLED)
+    assert stopped.result != prevented.result
+    assert isinstance(server.events[-1], ExecutionCancelled)
+
+
+async def test_a_leg_that_is_cancelled_before_it_begins_tells_of_the_call_of_a_dead_runner(
+    make_runner: Make,
+) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, run_commands("sleep 60"))
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_for(ToolStarted)
+    runner.stop("exe_1", StopReason.FALL_SILENT)
+    assert await work == LegResult(outcome=LegOutcome.SUPERSEDED)
+    server.cancel_requested = True
+    await make_runner(server, say("unused")).run("exe_1", TRY)
+    [unknown] = [event for event in server.events if isinstance(event, ToolFinished)]
+    assert unknown.outcome is ToolOutcome.UNKNOWN
+    assert isinstance(server.events[-1], ExecutionCancelled)
+
+
+async def test_a_drained_leg_ends_its_step_and_hands_back_and_the_next_goes_on(make_runner: Make) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, run_commands("sleep 0.3; echo once >> done.txt"))
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_for(ToolStarted)
+    runner.drain()
+    assert await work == LegResult(outcome=LegOutcome.DRAINED)
+    assert isinstance(server.events[-1], LegEnded)
+    assert await make_runner(server, run_commands()).run("exe_1", TRY) == ENDED
+    assert isinstance(server.events[-1], ExecutionCompleted)
+    assert len([event for event in server.events if isinstance(event, ToolFinished)]) == 1
+
+
+async def test_a_leg_that_was_fenced_off_writes_nothing_more(make_runner: Make) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, run_commands("sleep 0.2"))
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_for(ToolStarted)
+    server.attempt += 1
+    assert await work == LegResult(outcome=LegOutcome.SUPERSEDED)
+    assert isinstance(server.events[-1], ToolStarted)
