@@ -18,6 +18,7 @@ from model_server import VALID_KEY, ModelServer, ScriptedCall, ScriptedModel, Sc
 from needed import skip_outside_ci
 from postgres_server import PostgresServer, find_postgres_binaries
 from running_stack import plain_environment
+from stigmer_cli.config import load_configuration
 from stigmer_contract.cassette import load_cassette
 from stigmer_contract.manifest_reader import read_manifests
 from temporal_server import free_port
@@ -169,6 +170,19 @@ def test_commands_of_a_page_run_in_order(
     )
 
     assert finished.returncode == 0, f"{finished.stdout}\n{finished.stderr}"
+
+
+def test_recipes_of_providers_are_configurations_that_can_be_read(tmp_path: Path) -> None:
+    blocks = [
+        block.text for block in blocks_of(ROOT / "docs/guides/providers.md") if block.language == "yaml"
+    ]
+    names: list[str] = []
+    for block in blocks:
+        (tmp_path / "config.yaml").write_text(block, encoding="utf-8")
+        configuration = load_configuration({"STIGMER_HOME": str(tmp_path)})
+        names += [endpoint.name for endpoint in configuration.model_endpoints]
+
+    assert len(names) == len(set(names)) == 9
 
 
 def test_commands_that_are_not_run_say_so() -> None:

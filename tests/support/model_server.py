@@ -125,6 +125,8 @@ class ModelServer:
         self._key = key
         self.bodies: list[dict[str, Any]] = []
         """The JSON body of each request for an answer, in order."""
+        self.requests: list[Request] = []
+        """All of them, in order."""
         self.connections = 0
         """How many connections were opened."""
         self._asked: Counter[tuple[str, int]] = Counter()
@@ -208,6 +210,7 @@ class ModelServer:
             writer.transport.abort()
 
     async def _handle(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        self.requests.append(request)
         if request.method == "GET" and request.path == "/stats":
             await _send(writer, 200, json.dumps(self.stats()).encode())
         elif request.method == "POST" and request.path == "/release":

@@ -189,3 +189,44 @@ def test_set_and_show_agree(tmp_path: Path) -> None:
     assert (completed.returncode, completed.stdout) == (0, "")
     shown = json.loads(stack_home.stigmer("config", "show", "--json").stdout)
     assert shown["settings"]["llm.model"]["value"] == "gpt-5"
+
+
+def test_endpoints_are_a_mapping_of_the_file_with_their_keys_in_variables(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "llm:\n  endpoints:\n    acme:\n      url: http://localhost:8000/v1/\n      key: ACME_KEY\n"
+        "      headers: {X-Title: 7}\n    bare: https://bare.example/v1\n  maxTokens: 5\n",
+        encoding="utf-8",
+    )
+    environ = {"STIGMER_HOME": str(tmp_path), "ACME_KEY": "of-acme", "OTHER_KEY": "of-nobody"}
+
+    configuration = load_configuration(environ)
+
+    assert json.loads(configuration.llm_endpoints or "") == {
+        "acme": {"url": "http://localhost:8000/v1", "key": "ACME_KEY", "headers": {"x-title": "7"}},
+        "bare": {"url": "https://bare.example/v1"},
+    }
+    assert {name: key.reveal() for name, key in configuration.endpoint_keys.items()} == {
+        "ACME_KEY": "of-acme"
+    }
+    assert configuration.llm_max_tokens == 5
+
+
+def test_a_key_in_the_place_of_its_variables_name_is_refused_and_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "llm: {endpoints: {acme: {url: 'http://h/v1', key: sk-live-123}}}\n", encoding="utf-8"
+    )
+
+    with pytest.raises(ConfigurationError, match="must name an environment variable") as caught:
+        load_configuration({"STIGMER_HOME": str(tmp_path)})
+
+    assert "sk-live" not in str(caught.value)
+
+
+def test_endpoints_that_are_set_by_the_command_are_read_back(tmp_path: Path) -> None:
+    environ = {"STIGMER_HOME": str(tmp_path)}
+    endpoints = '{"acme": {"url": "https://h/v1"}}'
+
+    for _ in range(2):
+        set_value(load_configuration(environ), "llm.endpoints", endpoints)
+
+    assert load_configuration(environ).llm_endpoints == endpoints

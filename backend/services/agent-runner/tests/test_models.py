@@ -34,7 +34,7 @@ from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings as RequestSettings
 
-from agent_runner.errors import ExecutionFailure
+from agent_runner.errors import ExecutionFailure, SettingsError
 from agent_runner.models import (
     ModelFault,
     ModelPool,
@@ -535,8 +535,8 @@ def test_a_defect_of_ours_is_not_blamed_on_the_model_and_tells_no_details() -> N
         (
             "gpt-5",
             {},
-            "'gpt-5' is not a model; write provider:name, where provider is one of "
-            "openai, anthropic, ollama, openai-compatible, replay",
+            "'gpt-5' is not a model; write provider:name, where provider is one of openai, anthropic, "
+            "ollama, openai-compatible, replay, or an endpoint of `llm.endpoints`",
             None,
         ),
         (
@@ -571,6 +571,118 @@ async def test_the_runners_default_model_is_used_where_nobody_names_one() -> Non
     environ = {"STIGMER_LLM_PROVIDER": "ollama", "STIGMER_LLM_MODEL": "qwen3:8b"}
     async with pool_with(environ) as pool:
         assert (await pool.build(None, no_blob)).reference == "ollama:qwen3:8b"
+
+
+async def sent_key(environ: dict[str, str], reference: str, server: ModelServer) -> str:
+    """What the server is sent for a key; it refuses all but the valid one, and quotes it."""
+    async with pool_with(environ) as pool:
+        model = (await pool.build(reference, no_blob)).model
+        with pytest.raises(Exception, match="Incorrect API key") as caught:
+            await model.request(question(), None, ModelRequestParameters())
+    return str(caught.value).rpartition(": ")[2]
+
+
+@pytest.mark.parametrize(
+    ("reference", "environ"),
+    [
+        ("openai:gpt-5", {"OPENAI_BASE_URL": "URL", "OPENAI_API_KEY": "right"}),
+        ("anthropic:claude-sonnet-5", {"ANTHROPIC_BASE_URL": "URL", "ANTHROPIC_API_KEY": "right"}),
+        ("openai-compatible:x", {"STIGMER_LLM_BASE_URL": "URL", "STIGMER_LLM_API_KEY": "right"}),
+        (
+            "acme:x",
+            {"STIGMER_LLM_ENDPOINTS": '{"acme": {"url": "URL", "key": "KEY"}}', "KEY": "right"},
+        ),
+        (
+            "acme:x",
+            {
+                "STIGMER_LLM_ENDPOINTS": '{"acme": {"url": "URL", "key": "KEY", "keyHeader": "x-api-key"}}',
+                "KEY": "right",
+            },
+        ),
+        ("acme:x", {"STIGMER_LLM_ENDPOINTS": '{"acme": "URL"}'}),
+    ],
+)
+async def test_a_key_goes_where_it_belongs_and_nowhere_else(reference: str, environ: dict[str, str]) -> None:
+    others = {
+        "OPENAI_API_KEY": "of-openai",
+        "ANTHROPIC_API_KEY": "of-anthropic",
+        "STIGMER_LLM_API_KEY": "of-the-general-server",
+        "STIGMER_LLM_BASE_URL": "http://127.0.0.1:9/v1",
+        "OTHER_KEY": "of-another-endpoint",
+    }
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
+        own = {name: value.replace("URL", server.url) for name, value in environ.items()}
+        sent = await sent_key(others | own, reference, server)
+
+    assert sent == ("right" if "right" in environ.values() else "no-key")
+
+
+async def test_a_general_server_draws_no_other_providers_key() -> None:
+    with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
+        environ = {
+            "STIGMER_LLM_BASE_URL": server.url,
+            "OPENAI_API_KEY": "of-openai",
+            "ANTHROPIC_API_KEY": "of-anthropic",
+            "OPENAI_BASE_URL": "http://127.0.0.1:9",
+            "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
+        }
+        for reference in ("openai:gpt-5", "anthropic:claude-sonnet-5"):
+            async with pool_with(environ) as pool:
+                fault = await fault_of((await pool.build(reference, no_blob)).model)
+                assert fault.code is ErrorCode.MODEL_UNAVAILABLE
+        assert await sent_key(environ, "openai-compatible:x", server) == "no-key"
+
+
+async def test_several_endpoints_serve_side_by_side_with_their_headers_and_queries() -> None:
+    with (
+        ModelServer(ScriptedModel([ScriptedTurn("One.")])) as one,
+        ModelServer(ScriptedModel([ScriptedTurn("Two.")])) as two,
+    ):
+        endpoints = {
+            "one": {"url": f"{one.url}?api-version=1", "key": "K", "headers": {"X-Title": "me"}},
+            "two": {"url": two.url, "key": "K"},
+        }
+        environ = {
+            "STIGMER_LLM_ENDPOINTS": json.dumps(endpoints),
+            "K": VALID_KEY,
+            "STIGMER_LLM_PROVIDER": "two",
+        }
+        async with pool_with(environ | {"STIGMER_LLM_MODEL": "x"}) as pool:
+            answers = [
+                (await ask((await pool.build(reference, no_blob)).model))[0].text
+                for reference in ("one:x", "two:x", None)
+            ]
+            with pytest.raises(ExecutionFailure, match="knows no provider or endpoint 'three'; there are"):
+                await pool.build("three:x", no_blob)
+
+    assert answers == ["One.", "Two.", "Two."]
+    assert one.requests[0].path.endswith("/v1/chat/completions?api-version=1")
+    assert one.requests[0].headers["x-title"] == "me"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[", "no JSON"),
+        ("[]", "no mapping"),
+        ('{"openai": "http://h"}', "is a provider's name"),
+        ('{"A b": "http://h"}', "cannot name an endpoint"),
+        ('{"a": 1}', "is no mapping"),
+        ('{"a": {}}', "must be a URL"),
+        ('{"a": {"url": "http://me:secret@h"}}', "must be a URL without a password"),
+        ('{"a": {"url": "http://h", "kee": "K"}}', "unknown field 'kee'"),
+        ('{"a": {"url": "http://h", "key": "sk-live-1234"}}', "must name an environment variable"),
+        ('{"a": {"url": "http://h", "key": "STIGMER_TOKEN"}}', "no key of a model's"),
+        ('{"a": {"url": "http://h", "headers": {"Authorization": "x"}}}', "carries a key"),
+        ('{"a": {"url": "http://h", "headers": {"X": "a\\nb"}}}', "cannot be sent"),
+    ],
+)
+def test_a_wrong_endpoint_says_what_is_wrong_and_never_quotes_a_key(text: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem) as caught:
+        load_settings({"STIGMER_TOKEN": "t", "STIGMER_LLM_ENDPOINTS": text})
+
+    assert "sk-live" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 async def test_an_exchange_of_keys_between_providers_is_not_possible(tmp_path: Path) -> None:

@@ -129,6 +129,9 @@ def test_the_runner_knows_every_variable_that_it_is_told(home: Path, tmp_path: P
         "STIGMER_BACKEND_ENDPOINT": "server.example:80",
         "OLLAMA_BASE_URL": "ollama.example:11434",
         "STIGMER_LLM_BASE_URL": "http://model.example",
+        "OPENAI_BASE_URL": "http://model.example",
+        "ANTHROPIC_BASE_URL": "http://model.example",
+        "STIGMER_LLM_ENDPOINTS": '{"acme": {"url": "http://model.example"}}',
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.example:4318",
         "STIGMER_LLM_PROVIDER": "openai",
     }
@@ -148,6 +151,9 @@ def test_addresses_of_this_machine_lead_through_the_gateway_of_a_virtual_engine(
     configuration = _configuration(
         home,
         STIGMER_LLM_BASE_URL="http://127.0.0.1:9000/v1",
+        OPENAI_BASE_URL="http://[::1]:9001/v1",
+        STIGMER_LLM_ENDPOINTS='{"acme": {"url": "http://localhost:8000/v1", "key": "ACME_KEY"}}',
+        ACME_KEY="of-acme",
         HTTPS_PROXY="http://localhost:3128",
         OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:4318",
         NO_PROXY="example.org",
@@ -160,6 +166,10 @@ def test_addresses_of_this_machine_lead_through_the_gateway_of_a_virtual_engine(
         "HTTPS_PROXY": "http://host.docker.internal:3128",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://host.docker.internal:4318",
     }
+    assert plain["OPENAI_BASE_URL"] == "http://host.docker.internal:9001/v1"
+    assert "http://host.docker.internal:8000/v1" in plain["STIGMER_LLM_ENDPOINTS"]
+    assert plain["ACME_KEY_FILE"] == "/run/secrets/ACME_KEY"
+    assert "of-acme" not in str(plain)
     assert plain["STIGMER_BACKEND_ENDPOINT"] == "host.docker.internal:7234"
     assert plain["TEMPORAL_SERVICE_ADDRESS"] == "host.docker.internal:7233"
     assert plain["NO_PROXY"].split(",")[:2] == ["example.org", "localhost"]

@@ -19,9 +19,9 @@ from stigmer_contract.manifest import (
     AgentSpec,
     format_duration,
     parse_duration,
-    split_model,
     unsupported_fields,
 )
+from stigmer_contract.model_names import split_model
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
 
 REPOSITORY = Path(__file__).parents[5]
@@ -70,7 +70,7 @@ def test_other_texts_are_no_durations(text: str) -> None:
 
 def test_a_models_name_may_hold_colons() -> None:
     assert split_model("ollama:qwen3:8b") == ("ollama", "qwen3:8b")
-    for wrong in ["gpt-5", "openai:", ":x", "Openai:gpt-5", "other:x"]:
+    for wrong in ["gpt-5", "openai:", ":x", "Openai:gpt-5", "an_other:x"]:
         with pytest.raises(ValueError, match="write provider:name"):
             split_model(wrong)
 
@@ -103,6 +103,8 @@ EVENTS: list[events.Event] = [
     ),
     events.LegStarted(attempt=1, runner="1@host", runner_version="0.1"),
     events.LegEnded(attempt=1, reason=events.LegEndReason.DRAINED),
+    events.LegLost(attempt=1, runner="1@host", cause=next(iter(events.LegLossCause))),
+    events.HistoryRepaired(turn=2, message="thinking was left out"),
     events.ModelResponded(
         turn=1, model="openai:gpt-5", response=BLOB, usage=events.Usage(requests=1), duration_seconds=0.1
     ),

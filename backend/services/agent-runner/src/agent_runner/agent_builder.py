@@ -9,7 +9,7 @@ from pydantic_ai.models import Model
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.durability import JournalDurability
-from agent_runner.models import model_settings
+from agent_runner.models import CutAnswers, model_settings
 from agent_runner.settings import RunnerSettings
 from agent_runner.toolsets import session_tools
 from agent_runner.workspace import SessionWorkspace
@@ -18,7 +18,7 @@ from stigmer_contract.manifest import AgentSpec, unsupported_fields
 
 MAX_TOOL_CORRECTIONS: Final = 10
 """How often in a row a model may get one tool's arguments wrong before the execution fails."""
-MAX_ANSWER_CORRECTIONS: Final = 3
+MAX_ANSWER_CORRECTIONS: Final = 2
 """How often a model may answer with nothing at all."""
 
 
@@ -47,7 +47,7 @@ def build_agent(
             f"{not_yet[0]} is not supported yet by this runner",
             f"remove {not_yet[0]} from the manifest",
         )
-    return Agent(
+    agent = Agent(
         model,
         name=agent_name,
         deps_type=type(None),
@@ -57,3 +57,5 @@ def build_agent(
         retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
         capabilities=[session_tools(spec, workspace, command_variables), durability, *further],
     )
+    agent.output_validator(CutAnswers().check)
+    return agent

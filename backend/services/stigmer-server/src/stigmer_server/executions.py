@@ -33,7 +33,8 @@ from stigmer_contract.events import (
     Payload,
 )
 from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
-from stigmer_contract.manifest import AgentManifest, split_model, unsupported_fields
+from stigmer_contract.manifest import AgentManifest, unsupported_fields
+from stigmer_contract.model_names import split_model
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.agents import find_agent
 from stigmer_server.blobs import BlobStore

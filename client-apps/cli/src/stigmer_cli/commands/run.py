@@ -105,7 +105,8 @@ def _read_order(
     agent: str, prompt: str, model: str | None, session_id: str | None, workspace: str | None
 ) -> _Order:
     from stigmer_cli.commands.manifest_files import STDIN, names_a_path, read_agent, read_cassette
-    from stigmer_contract.manifest import split_model, unsupported_fields
+    from stigmer_contract.manifest import unsupported_fields
+    from stigmer_contract.model_names import split_model
 
     if agent == prompt == STDIN:
         raise UsageError("could not read both the manifest and the prompt from standard input")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from stigmer_cli.config.values import (
     Parser,
@@ -13,7 +13,9 @@ from stigmer_cli.config.values import (
     authorities,
     capabilities,
     choice,
+    endpoints,
     number,
+    read_key,
     secret,
     size,
     text,
@@ -22,7 +24,9 @@ from stigmer_cli.config.values import (
     whole_number,
 )
 
-LlmProvider = Literal["openai", "anthropic", "ollama", "openai-compatible", "replay"]
+if TYPE_CHECKING:
+    from stigmer_contract.model_names import ModelEndpoint
+
 LogLevel = Literal["debug", "info", "warning", "error"]
 EngineChoice = Literal["auto", "docker", "podman", "none"]
 Verify = Literal["auto", "require", "off"]
@@ -46,6 +50,8 @@ class Setting:
     """The text that applies where nobody sets it; None: no value."""
     is_secret: bool = False
     """Then `NAME_FILE` may name a file that holds the value, and it is shown masked."""
+    is_mapping: bool = False
+    """Then config.yaml may hold it as a mapping; else it is the text of one, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -305,12 +311,12 @@ class Configuration:
         ),
     ]
     llm_provider: Annotated[
-        LlmProvider | None,
+        str | None,
         Setting(
             "llm.provider",
             "STIGMER_LLM_PROVIDER",
-            "Provider for agents that name no model.",
-            choice(get_args(LlmProvider)),
+            "Provider for agents that name no model, or the name of one of `llm.endpoints`.",
+            text,
         ),
     ]
     llm_model: Annotated[
@@ -327,7 +333,8 @@ class Configuration:
         Setting(
             "llm.baseUrl",
             "STIGMER_LLM_BASE_URL",
-            "Base URL of the provider's API; needed for openai-compatible.",
+            "Base URL of the API of the provider that `llm.provider` names; unset there: of "
+            "openai-compatible.",
             url,
         ),
     ]
@@ -336,7 +343,7 @@ class Configuration:
         Setting(
             "llm.apiKey",
             "STIGMER_LLM_API_KEY",
-            "API key for whichever provider is used.",
+            "API key of the provider that `llm.provider` names; unset there: of openai-compatible.",
             secret,
             is_secret=True,
         ),
@@ -344,6 +351,30 @@ class Configuration:
     openai_api_key: Annotated[
         Secret | None,
         Setting("llm.openaiApiKey", "OPENAI_API_KEY", "OpenAI's API key.", secret, is_secret=True),
+    ]
+    openai_base_url: Annotated[
+        str | None,
+        Setting("llm.openaiBaseUrl", "OPENAI_BASE_URL", "Base URL of OpenAI's API instead of its own.", url),
+    ]
+    anthropic_base_url: Annotated[
+        str | None,
+        Setting(
+            "llm.anthropicBaseUrl",
+            "ANTHROPIC_BASE_URL",
+            "Base URL of Anthropic's API instead of its own.",
+            url,
+        ),
+    ]
+    llm_endpoints: Annotated[
+        str | None,
+        Setting(
+            "llm.endpoints",
+            "STIGMER_LLM_ENDPOINTS",
+            "Further servers with OpenAI's Chat Completions API: a mapping of names to `url`, `key` (the "
+            "environment variable that holds the API key), `keyHeader` and `headers`.",
+            endpoints,
+            is_mapping=True,
+        ),
     ]
     anthropic_api_key: Annotated[
         Secret | None,
@@ -430,6 +461,22 @@ class Configuration:
     def run_directory(self) -> Path:
         """Pids, locks, the token: valid only while something runs."""
         return self.home / "run"
+
+    @property
+    def model_endpoints(self) -> "tuple[ModelEndpoint, ...]":
+        """What `llm.endpoints` describes."""
+        from stigmer_contract.model_names import parse_endpoints
+
+        return parse_endpoints(self.llm_endpoints) if self.llm_endpoints is not None else ()
+
+    @property
+    def endpoint_keys(self) -> dict[str, Secret]:
+        """The API keys of `llm.endpoints` that are set, by the variable that holds them."""
+        found: dict[str, Secret] = {}
+        for endpoint in self.model_endpoints:
+            if endpoint.key is not None and (key := read_key(endpoint.key, self.environment)):
+                found[endpoint.key] = Secret(key)
+        return found
 
     @property
     def names_model(self) -> bool:

@@ -60,6 +60,8 @@ class ConfigFile:
     text: str
     values: dict[str, FileValue]
     sections: dict[str, _Section]
+    mappings: frozenset[str] = frozenset()
+    """Keys whose value may be a mapping; it is read as JSON."""
 
     def with_value(self, key: str, value: str) -> str:
         """The file's text with one value set; comments and order stay."""
@@ -86,7 +88,7 @@ class ConfigFile:
         return f"{self.text[:end]}\n{' ' * section.column}{leaf}: {written}{self.text[end:] or chr(10)}"
 
 
-def read_config_file(path: Path, keys: Collection[str]) -> ConfigFile:
+def read_config_file(path: Path, keys: Collection[str], mappings: Collection[str] = ()) -> ConfigFile:
     """Reads the file; one that is missing or empty holds no value.
 
     Raises:
@@ -103,10 +105,12 @@ def read_config_file(path: Path, keys: Collection[str]) -> ConfigFile:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigurationError(f"{path}:{line}", "the file is not UTF-8 text") from error
-    return parse_config_text(path, text, keys)
+    return parse_config_text(path, text, keys, mappings)
 
 
-def parse_config_text(path: Path, text: str, keys: Collection[str]) -> ConfigFile:
+def parse_config_text(
+    path: Path, text: str, keys: Collection[str], mappings: Collection[str] = ()
+) -> ConfigFile:
     """As `read_config_file`, from a text that is at hand."""
     import yaml
 
@@ -120,7 +124,7 @@ def parse_config_text(path: Path, text: str, keys: Collection[str]) -> ConfigFil
         raise ConfigurationError(str(path), f"the file is not YAML: {error}") from error
     except RecursionError as error:
         raise ConfigurationError(str(path), "the file is nested too deeply") from error
-    file = ConfigFile(path, text, {}, {})
+    file = ConfigFile(path, text, {}, {}, frozenset(mappings))
     if root is not None:
         _collect(file, root, "", keys)
     return file
@@ -158,13 +162,31 @@ def _collect(file: ConfigFile, node: yaml.Node, section: str, keys: Collection[s
 
 
 def _collect_value(file: ConfigFile, key: str, node: yaml.Node) -> None:
+    import json
+
     import yaml
 
+    if isinstance(node, yaml.MappingNode) and key in file.mappings:
+        end = node.end_mark.index if node.flow_style else _end_of_text(node)
+        text = json.dumps(_texts_of(node))
+        file.values[key] = FileValue(text, _place(file, node), node.start_mark.index, end)
+        return
     if not isinstance(node, yaml.ScalarNode):
         raise ConfigurationError(str(_place(file, node)), f"`{key}` must be a single value")
     if not _is_null(node):
         start, end = node.start_mark.index, node.end_mark.index
         file.values[key] = FileValue(node.value, _place(file, node), start, end)
+
+
+def _texts_of(node: yaml.Node) -> object:
+    """What the node holds: mappings, lists and texts."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _texts_of(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_texts_of(item) for item in node.value]
+    return None if _is_null(node) else str(node.value)
 
 
 def _end_of_text(node: yaml.Node) -> int:

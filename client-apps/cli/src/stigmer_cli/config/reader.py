@@ -144,7 +144,9 @@ def _find_home(environ: Mapping[str, str]) -> Path:
 def _read_file(path: Path) -> ConfigFile:
     from stigmer_cli.config.config_file import read_config_file
 
-    return read_config_file(path, {setting.key for setting in settings_by_field().values()})
+    settings = settings_by_field().values()
+    mappings = {setting.key for setting in settings if setting.is_mapping}
+    return read_config_file(path, {setting.key for setting in settings}, mappings)
 
 
 def _read_setting(setting: Setting, environ: Mapping[str, str], file: ConfigFile) -> tuple[object, str]:

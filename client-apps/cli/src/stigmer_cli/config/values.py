@@ -1,7 +1,7 @@
 """Reads one setting's text into its value, and says what would be right where it cannot."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -173,3 +173,22 @@ def address_or_url(value: str) -> str:
 def secret(value: str) -> Secret:
     """Any text, kept out of sight."""
     return Secret(value)
+
+
+def endpoints(value: str) -> str:
+    """Endpoints of models, as JSON in one form."""
+    from stigmer_contract.model_names import parse_endpoints, written_endpoints
+
+    return written_endpoints(parse_endpoints(value))
+
+
+def read_key(variable: str, environ: Mapping[str, str]) -> str:
+    """The key that a variable holds, or the file that `NAME_FILE` names; empty where there is none."""
+    text = environ.get(variable, "").strip()
+    path = environ.get(f"{variable}_FILE", "").strip()
+    if text or not path:
+        return text
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -62,4 +62,6 @@ def format_usage(usage: Usage) -> str:
     ]
     if usage.cost_usd is not None:
         parts.append(format_cost(usage.cost_usd))
+    if usage.estimated:
+        parts.append("estimated, for the provider reported no usage")
     return " · ".join(parts)

@@ -3,14 +3,18 @@
 The list is that of the runner's own settings (a test holds them together). Writes nothing.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from stigmer_cli.config import Configuration, Secret, settings_by_field
 from stigmer_cli.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from stigmer_contract.model_names import ModelEndpoint
 
 SECRETS_TARGET = "/run/secrets"
 WORKSPACE_TARGET = "/workspace"
@@ -36,6 +40,7 @@ _TEMPORAL_FILES = (
     "TEMPORAL_TLS_CLIENT_KEY_PATH",
     "TEMPORAL_TLS_SERVER_CA_CERT_PATH",
 )
+_ENDPOINTS = "STIGMER_LLM_ENDPOINTS"
 _CA_VARIABLE = "SSL_CERT_FILE"
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -82,6 +87,7 @@ def runner_environment(configuration: Configuration, gateway_name: str | None) -
             secrets[setting.variable] = value.reveal().encode()
         elif value is not None:
             plain[setting.variable] = str(value)
+    secrets |= {name: key.reveal().encode() for name, key in configuration.endpoint_keys.items()}
     plain |= _proxies(person)
     if configuration.temporal_address is not None:
         plain |= {name: person[name] for name in _TEMPORAL_PLAIN if person.get(name)}
@@ -92,6 +98,8 @@ def runner_environment(configuration: Configuration, gateway_name: str | None) -
         plain[name] = f"{SECRETS_TARGET}/{name}"
     if gateway_name is not None:
         plain = {name: _through_gateway(text, gateway_name) for name, text in plain.items()}
+        if configuration.llm_endpoints is not None:
+            plain[_ENDPOINTS] = _endpoints_through_gateway(configuration.model_endpoints, gateway_name)
     return RunnerEnvironment(plain, secrets)
 
 
@@ -125,6 +133,14 @@ def _read(name: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigurationError(name, f"could not read {str(path)!r}: {error.strerror}") from error
+
+
+def _endpoints_through_gateway(endpoints: Iterable["ModelEndpoint"], gateway_name: str) -> str:
+    from stigmer_contract.model_names import written_endpoints
+
+    return written_endpoints(
+        replace(endpoint, url=_through_gateway(endpoint.url, gateway_name)) for endpoint in endpoints
+    )
 
 
 def _through_gateway(text: str, gateway_name: str) -> str:

@@ -177,6 +177,7 @@ def runner_environment(configuration: Configuration) -> dict[str, str]:
         if value is not None:
             text = value.reveal() if isinstance(value, Secret) else str(value)
             environment[settings[name].variable] = text
+    environment |= {name: key.reveal() for name, key in configuration.endpoint_keys.items()}
     if configuration.ca_bundle is not None:
         environment["SSL_CERT_FILE"] = str(configuration.ca_bundle)
     return environment

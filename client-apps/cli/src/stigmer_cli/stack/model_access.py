@@ -14,6 +14,7 @@ from stigmer_cli.config import Configuration, Secret
 from stigmer_cli.stack.clock_diagnosis import ClockReading, read_date_header
 from stigmer_cli.stack.finding import Finding, Outcome
 from stigmer_cli.stack.model_settings import find_ollama
+from stigmer_contract.model_names import DEFAULT_KEY_HEADER, ModelEndpoint
 
 _TIMEOUT_SECONDS = 5.0
 _OWN_URLS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com/v1"}
@@ -30,6 +31,7 @@ def check_models(configuration: Configuration) -> tuple[list[Finding], list[Cloc
     wanted = [configuration.llm_provider] if configuration.llm_provider else []
     wanted += ["openai"] if configuration.openai_api_key else []
     wanted += ["anthropic"] if configuration.anthropic_api_key else []
+    wanted += [endpoint.name for endpoint in configuration.model_endpoints]
     asked = dict.fromkeys(provider for provider in wanted if provider != "replay")
     readings: list[ClockReading] = []
     findings = [_check_provider(configuration, provider, readings) for provider in asked]
@@ -48,9 +50,12 @@ def _check_default(configuration: Configuration) -> Finding:
 
 def _check_provider(configuration: Configuration, provider: str, readings: list[ClockReading]) -> Finding:
     name = f"provider {provider}"
-    is_general = configuration.llm_provider in (None, provider)
+    for endpoint in configuration.model_endpoints:
+        if endpoint.name == provider:
+            return _check_endpoint(configuration, endpoint, readings)
+    is_general = provider == (configuration.llm_provider or "openai-compatible")
     base_url = configuration.llm_base_url if is_general else None
-    base_url = base_url or _OWN_URLS.get(provider)
+    base_url = base_url or _own_url(configuration, provider)
     if provider == "ollama":
         base_url = base_url or f"{configuration.ollama_base_url}/v1"
     if base_url is None:
@@ -59,6 +64,31 @@ def _check_provider(configuration: Configuration, provider: str, readings: list[
     if key is None and provider in _KEY_VARIABLES:
         return Finding(name, Outcome.FAILED, "it has no API key", f"set {_KEY_VARIABLES[provider]}")
     return _ask(name, f"{base_url}/models", _headers(provider, key), configuration.ca_bundle, readings)
+
+
+def _check_endpoint(
+    configuration: Configuration, endpoint: ModelEndpoint, readings: list[ClockReading]
+) -> Finding:
+    name, headers = f"endpoint {endpoint.name}", dict(endpoint.headers)
+    if endpoint.key is not None:
+        key = configuration.endpoint_keys.get(endpoint.key)
+        if key is None:
+            return Finding(name, Outcome.FAILED, "it has no API key", f"set {endpoint.key}")
+        bearer = endpoint.key_header == DEFAULT_KEY_HEADER
+        headers[endpoint.key_header] = f"Bearer {key.reveal()}" if bearer else key.reveal()
+    base, mark, query = endpoint.url.partition("?")
+    return _ask(name, f"{base}/models{mark}{query}", headers, configuration.ca_bundle, readings)
+
+
+def _own_url(configuration: Configuration, provider: str) -> str | None:
+    match provider:
+        case "openai":
+            return configuration.openai_base_url or _OWN_URLS[provider]
+        case "anthropic":
+            base_url = configuration.anthropic_base_url or _OWN_URLS[provider]
+            return base_url.removesuffix("/v1") + "/v1"
+        case _:
+            return None
 
 
 def _find_key(configuration: Configuration, provider: str, is_general: bool) -> Secret | None:

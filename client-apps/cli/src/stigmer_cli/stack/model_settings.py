@@ -20,6 +20,7 @@ def model_fingerprint(configuration: Configuration, token: str) -> str:
     import hmac
 
     values: list[object] = [getattr(configuration, name) for name in MODEL_FIELDS]
+    values += configuration.endpoint_keys.values()
     plain = [value.reveal() if isinstance(value, Secret) else value for value in values]
     return hmac.new(token.encode(), json.dumps(plain).encode(), hashlib.sha256).hexdigest()
 

@@ -70,6 +70,8 @@ class Usage(_Frozen):
     cache_write_tokens: int = 0
     cost_usd: Decimal | None = None
     """US dollars; None where no price is known for the model."""
+    estimated: bool = False
+    """Whether some of the tokens are a guess of the runner's: the provider reported none."""
 
     @property
     def total_tokens(self) -> int:
@@ -86,6 +88,7 @@ class Usage(_Frozen):
             cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
             cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
             cost_usd=sum(costs, Decimal(0)) if costs else None,
+            estimated=self.estimated or other.estimated,
         )
 
 

@@ -27,6 +27,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema
 
+from stigmer_contract.model_names import split_model
+
 API_VERSION = "agentic.stigmer.ai/v1"
 
 _DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"  # RFC 1123, section 2.1
@@ -79,24 +81,6 @@ Duration: TypeAlias = Annotated[
 ]
 
 _TextT = TypeVar("_TextT", bound=str)
-
-_PROVIDERS = ("openai", "anthropic", "ollama", "openai-compatible", "replay")
-Provider: TypeAlias = Literal["openai", "anthropic", "ollama", "openai-compatible", "replay"]
-
-
-def split_model(model: str) -> tuple[Provider, str]:
-    """Split `provider:name`; the name may itself hold colons (`ollama:qwen3:8b`).
-
-    Raises:
-        ValueError: no such provider, or a part is missing.
-    """
-    provider, colon, name = model.partition(":")
-    for known in _PROVIDERS:
-        if provider == known and colon and name:
-            return known, name
-    raise ValueError(
-        f"{model!r} is not a model; write provider:name, where provider is one of {', '.join(_PROVIDERS)}"
-    )
 
 
 def _check_model(model: str) -> str:

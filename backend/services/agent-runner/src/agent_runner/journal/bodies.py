@@ -13,7 +13,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic_ai.durable_exec import CallToolResult
 from pydantic_ai.messages import ModelResponse
 
-from agent_runner.models import price_of
+from agent_runner.models import ESTIMATED, price_of
 from stigmer_contract.conversation import ModelAnswer, ToolOutcome, ToolResult
 from stigmer_contract.events import Payload, Usage
 from stigmer_contract.pydantic_ai_format import (
@@ -154,6 +154,7 @@ def usage_of_answer(answer: JsonValue) -> Usage:
         cache_read_tokens=parsed.usage.cache_read_tokens,
         cache_write_tokens=parsed.usage.cache_write_tokens,
         cost_usd=price_of(parsed),
+        estimated=ESTIMATED in parsed.usage.details,
     )
 
 

@@ -5,16 +5,20 @@ Nothing in here retries: one place does, the journal.
 
 from agent_runner.models.answer_builder import AnswerKind
 from agent_runner.models.asking import Watcher
+from agent_runner.models.cut_answers import CutAnswers
 from agent_runner.models.model_faults import ModelFault, Retry, backoff_seconds, classify_fault
 from agent_runner.models.model_pool import BuiltModel, ModelPool
 from agent_runner.models.preloading import preload_providers
 from agent_runner.models.prices import price_of
 from agent_runner.models.request_settings import model_settings
 from agent_runner.models.shown_answers import ShownAnswers
+from agent_runner.models.usage_reports import ESTIMATED
 
 __all__ = [
+    "ESTIMATED",
     "AnswerKind",
     "BuiltModel",
+    "CutAnswers",
     "ModelFault",
     "ModelPool",
     "Retry",

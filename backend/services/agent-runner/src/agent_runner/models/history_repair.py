@@ -51,27 +51,14 @@ _DESCRIPTIONS: Final = {
 }
 
 
-class _Kept:
-    """What messages became, so that a long conversation is not gone through again at each turn."""
-
-    def __init__(self) -> None:
-        self._by_identity: dict[int, tuple[ModelMessage, ModelMessage]] = {}
-
-    def put_right(self, message: ModelMessage) -> ModelMessage:
-        """The message itself where nothing is wrong with it."""
-        if not isinstance(message, ModelResponse) or all(map(_is_right, message.parts)):
-            return message
-        known = self._by_identity.get(id(message))
-        if known is None or known[0] is not message:
-            parts = [part for each in message.parts if (part := _put_right(each)) is not None]
-            known = self._by_identity[id(message)] = (message, replace(message, parts=parts))
-        return known[1]
-
-
 def as_taken_back(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
     """The conversation without what providers refuse: names and arguments that are none, empty text."""
-    kept = _Kept()
-    return [kept.put_right(message) for message in messages]
+    return [
+        _put_all_right(message)
+        if isinstance(message, ModelResponse) and not all(map(_is_right, message.parts))
+        else message
+        for message in messages
+    ]
 
 
 def repaired(messages: list[ModelMessage], repair: Repair) -> list[ModelMessage]:
@@ -124,6 +111,11 @@ def _parses(arguments: str) -> bool:
         return isinstance(from_json(arguments, allow_inf_nan=False), dict)
     except ValueError:
         return False
+
+
+def _put_all_right(message: ModelResponse) -> ModelResponse:
+    parts = [part for each in message.parts if (part := _put_right(each)) is not None]
+    return replace(message, parts=parts)
 
 
 def _put_right(part: ModelResponsePart) -> ModelResponsePart | None:

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final
 
 import httpx2
 from pydantic import SecretStr
@@ -20,11 +20,11 @@ from agent_runner.models.asking import Endpoint
 from agent_runner.models.replay import ReplayModel
 from agent_runner.models.replay_check import shorten_name
 from agent_runner.models.request_settings import DEFAULT_ANSWER_TIMEOUT_SECONDS
-from agent_runner.settings import RunnerSettings
+from agent_runner.settings import KeyedEndpoint, RunnerSettings
 from stigmer_contract.cassette import Cassette, load_cassette
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.errors import CassetteError
-from stigmer_contract.manifest import Provider, split_model
+from stigmer_contract.model_names import DEFAULT_KEY_HEADER, PROVIDERS, split_model
 
 CONNECT_TIMEOUT_SECONDS: Final = 15.0
 MAX_CASSETTES_KEPT: Final = 32
@@ -48,7 +48,7 @@ class ModelPool:
 
     def __init__(self, settings: RunnerSettings) -> None:
         self._settings = settings
-        self._http_clients: dict[Provider, httpx2.AsyncClient] = {}
+        self._http_clients: dict[str, httpx2.AsyncClient] = {}
         self._cassettes: dict[str, Cassette] = {}
         """By SHA-256, the least recently used first."""
         self._building = asyncio.Lock()
@@ -75,7 +75,7 @@ class ModelPool:
         for client in clients:
             await client.aclose()
 
-    def _resolve(self, reference: str | None) -> tuple[Provider, str]:
+    def _resolve(self, reference: str | None) -> tuple[str, str]:
         if reference is not None:
             try:
                 return split_model(reference)
@@ -98,14 +98,15 @@ class ModelPool:
 
     # --- providers ----------------------------------------------------------------------------
 
-    def _build(self, provider: Provider, name: str) -> Model:
+    def _build(self, provider: str, name: str) -> Model:
         """Runs in a thread. Each provider's SDK is imported only here."""
+        settings = self._settings
         match provider:
             case "openai":
                 from agent_runner.models.openai_models import OPENAI_BASE_URL, openai_model
 
-                key = self._key(provider, "OPENAI_API_KEY", self._settings.openai_api_key)
-                base_url = self._base_url(provider) or OPENAI_BASE_URL
+                key = self._key(provider, "OPENAI_API_KEY", settings.openai_api_key)
+                base_url = self._general_url(provider) or settings.openai_base_url or OPENAI_BASE_URL
                 return openai_model(name, endpoint=self._endpoint(provider, base_url, _bearer(key)))
             case "anthropic":
                 from agent_runner.models.anthropic_models import (
@@ -114,14 +115,22 @@ class ModelPool:
                     anthropic_model,
                 )
 
-                key = self._key(provider, "ANTHROPIC_API_KEY", self._settings.anthropic_api_key)
-                base_url = (self._base_url(provider) or ANTHROPIC_BASE_URL).removesuffix("/v1") + "/v1"
+                key = self._key(provider, "ANTHROPIC_API_KEY", settings.anthropic_api_key)
+                base_url = self._general_url(provider) or settings.anthropic_base_url or ANTHROPIC_BASE_URL
+                # With `/v1` at its end or not, as with Anthropic's SDK.
+                base_url = base_url.removesuffix("/v1") + "/v1"
                 headers = {"x-api-key": key, "anthropic-version": ANTHROPIC_VERSION}
                 return anthropic_model(name, endpoint=self._endpoint(provider, base_url, headers))
-            case "openai-compatible":
-                from agent_runner.models.openai_models import compatible_model
+            case "ollama":
+                from agent_runner.models.openai_models import ollama_model
 
-                base_url = self._base_url(provider)
+                # Ollama speaks OpenAI's API under `/v1`.
+                base_url = self._general_url(provider) or settings.ollama_base_url
+                base_url = base_url if httpx2.URL(base_url).path.strip("/") else f"{base_url}/v1"
+                headers = _bearer(self._general_key(provider))
+                return ollama_model(name, endpoint=self._endpoint(provider, base_url, headers))
+            case "openai-compatible":
+                base_url = self._general_url(provider)
                 if base_url is None:
                     raise ExecutionFailure(
                         ErrorCode.MODEL_NOT_CONFIGURED,
@@ -129,31 +138,49 @@ class ModelPool:
                         "set STIGMER_LLM_BASE_URL for the runner, such as http://localhost:8000/v1",
                     )
                 headers = _bearer(self._general_key(provider))
-                return compatible_model(name, endpoint=self._endpoint(provider, base_url, headers))
-            case "ollama":
-                from agent_runner.models.openai_models import ollama_model
-
-                key = self._general_key(provider) if self._settings.llm_provider == provider else None
-                endpoint = self._endpoint(provider, self._ollama_base_url(), _bearer(key))
-                return ollama_model(name, endpoint=endpoint)
-            case "replay":
-                raise AssertionError("a cassette is loaded, not built")
+                return _compatible(name, self._endpoint(provider, base_url, headers))
             case _:
-                assert_never(provider)
+                return _compatible(name, self._own_endpoint(provider))
 
-    def _is_general_for(self, provider: Provider) -> bool:
+    def _own_endpoint(self, name: str) -> Endpoint:
+        """The endpoint of the person's that has this name."""
+        for keyed in self._settings.llm_endpoints:
+            if keyed.endpoint.name == name:
+                return self._endpoint(name, keyed.endpoint.url, self._headers_of(keyed))
+        names = (*PROVIDERS, *(keyed.endpoint.name for keyed in self._settings.llm_endpoints))
+        raise ExecutionFailure(
+            ErrorCode.MODEL_NOT_CONFIGURED,
+            f"the runner knows no provider or endpoint {name!r}; there are {', '.join(names)}",
+            f"correct the model's name, or describe {name!r} in `llm.endpoints` (STIGMER_LLM_ENDPOINTS)",
+        )
+
+    def _headers_of(self, keyed: KeyedEndpoint) -> dict[str, str]:
+        endpoint = keyed.endpoint
+        if endpoint.key is None:
+            return {**_bearer(None), **endpoint.headers}
+        if keyed.key is None:
+            raise ExecutionFailure(
+                ErrorCode.MODEL_NOT_CONFIGURED,
+                f"there is no API key for endpoint {endpoint.name!r}",
+                f"set {endpoint.key} or {endpoint.key}_FILE for the runner",
+            )
+        key = keyed.key.get_secret_value()
+        sent = _bearer(key) if endpoint.key_header == DEFAULT_KEY_HEADER else {endpoint.key_header: key}
+        return {**endpoint.headers, **sent}
+
+    def _is_general_for(self, provider: str) -> bool:
         """Whether STIGMER_LLM_API_KEY and STIGMER_LLM_BASE_URL are meant for this provider.
 
-        Where STIGMER_LLM_PROVIDER is set they belong to it: another provider that an agent names must
-        not get its key.
+        They belong to STIGMER_LLM_PROVIDER, else to `openai-compatible`: no other provider may get that
+        key, nor that server another provider's.
         """
-        return self._settings.llm_provider in (None, provider)
+        return provider == (self._settings.llm_provider or "openai-compatible")
 
-    def _general_key(self, provider: Provider) -> str | None:
+    def _general_key(self, provider: str) -> str | None:
         key = self._settings.llm_api_key
         return key.get_secret_value() if key and self._is_general_for(provider) else None
 
-    def _key(self, provider: Provider, variable: str, own_key: SecretStr | None) -> str:
+    def _key(self, provider: str, variable: str, own_key: SecretStr | None) -> str:
         key = self._general_key(provider) or (own_key.get_secret_value() if own_key else None)
         if key is None:
             raise ExecutionFailure(
@@ -163,20 +190,13 @@ class ModelPool:
             )
         return key
 
-    def _base_url(self, provider: Provider) -> str | None:
+    def _general_url(self, provider: str) -> str | None:
         return self._settings.llm_base_url if self._is_general_for(provider) else None
 
-    def _ollama_base_url(self) -> str:
-        """Ollama speaks OpenAI's API under `/v1`."""
-        base_url = self._settings.ollama_base_url
-        if self._settings.llm_provider == "ollama" and self._settings.llm_base_url:
-            base_url = self._settings.llm_base_url
-        return base_url if httpx2.URL(base_url).path.strip("/") else f"{base_url}/v1"
-
-    def _endpoint(self, provider: Provider, base_url: str, headers: Mapping[str, str]) -> Endpoint:
+    def _endpoint(self, provider: str, base_url: str, headers: Mapping[str, str]) -> Endpoint:
         return Endpoint(base_url, headers, self._http_client(provider))
 
-    def _http_client(self, provider: Provider) -> httpx2.AsyncClient:
+    def _http_client(self, provider: str) -> httpx2.AsyncClient:
         """Honours the proxy variables and SSL_CERT_FILE, as httpx2 does by default."""
         if provider not in self._http_clients:
             self._http_clients[provider] = create_async_httpx2_client(
@@ -217,6 +237,12 @@ class ModelPool:
             raise ExecutionFailure(
                 ErrorCode.MODEL_NOT_CONFIGURED, f"could not read the cassette {path!r}: {error.strerror}"
             ) from error
+
+
+def _compatible(name: str, endpoint: Endpoint) -> Model:
+    from agent_runner.models.openai_models import compatible_model
+
+    return compatible_model(name, endpoint=endpoint)
 
 
 def _bearer(key: str | None) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The runner's settings: what its environment says, read once. Nothing else reads the environment."""
 
 from agent_runner.settings.runner_settings import (
-    LlmProvider,
+    KeyedEndpoint,
     LogLevel,
     Mode,
     RunnerSettings,
@@ -14,7 +14,7 @@ from agent_runner.settings.runner_settings import (
 from agent_runner.settings.values import Variable, read_headers
 
 __all__ = [
-    "LlmProvider",
+    "KeyedEndpoint",
     "LogLevel",
     "Mode",
     "RunnerSettings",

@@ -4,7 +4,7 @@ Imports pydantic only where a value needs it, and of the contract nothing that d
 `agent-runner health` stays light. Whether a model or a server exists is not checked here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
@@ -28,6 +28,7 @@ from agent_runner.settings.values import (
     parse_url,
 )
 from stigmer_contract.log_lines import LogFormat
+from stigmer_contract.model_names import PROVIDERS, ModelEndpoint, parse_endpoints
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -35,7 +36,19 @@ if TYPE_CHECKING:
 SandboxSetting = Literal["require", "warn", "off"]
 Mode = Literal["local", "cloud"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-LlmProvider = Literal["openai", "anthropic", "ollama", "openai-compatible", "replay"]
+
+
+@dataclass(frozen=True)
+class KeyedEndpoint:
+    """An endpoint of a person's, with its key."""
+
+    endpoint: ModelEndpoint
+    key: "SecretStr | None" = None
+
+
+def parse_model_endpoints(text: str) -> tuple[KeyedEndpoint, ...]:
+    """The endpoints without their keys, which stand in variables of their own."""
+    return tuple(KeyedEndpoint(endpoint) for endpoint in parse_endpoints(text))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,11 +255,12 @@ class RunnerSettings:
         ),
     ]
     llm_provider: Annotated[
-        LlmProvider | None,
+        str | None,
         Variable(
             "STIGMER_LLM_PROVIDER",
-            "Provider for agents that name no model: openai, anthropic, ollama, openai-compatible or replay.",
-            choice_of(get_args(LlmProvider)),
+            "Provider for agents that name no model: openai, anthropic, ollama, openai-compatible, replay, "
+            "or an endpoint of STIGMER_LLM_ENDPOINTS.",
+            parse_text,
         ),
     ]
     llm_model: Annotated[
@@ -259,8 +273,8 @@ class RunnerSettings:
         str | None,
         Variable(
             "STIGMER_LLM_BASE_URL",
-            "Base URL of the provider's API instead of its own; needed for openai-compatible. Where "
-            "STIGMER_LLM_PROVIDER is set, for that provider only.",
+            "Base URL of the API of the provider that STIGMER_LLM_PROVIDER names; unset there: of "
+            "openai-compatible.",
             parse_url,
         ),
     ]
@@ -268,14 +282,33 @@ class RunnerSettings:
         "SecretStr | None",
         Variable(
             "STIGMER_LLM_API_KEY",
-            "API key that wins over the provider's own variable. Where STIGMER_LLM_PROVIDER is set, for that "
-            "provider only.",
+            "API key of the provider that STIGMER_LLM_PROVIDER names, before the provider's own variable; "
+            "unset there: of openai-compatible.",
             parse_secret,
             is_secret=True,
         ),
     ]
     openai_api_key: Annotated[
         "SecretStr | None", Variable("OPENAI_API_KEY", "OpenAI's API key.", parse_secret, is_secret=True)
+    ]
+    openai_base_url: Annotated[
+        str | None,
+        Variable("OPENAI_BASE_URL", "Base URL of OpenAI's API instead of its own.", parse_url),
+    ]
+    anthropic_base_url: Annotated[
+        str | None,
+        Variable("ANTHROPIC_BASE_URL", "Base URL of Anthropic's API instead of its own.", parse_url),
+    ]
+    llm_endpoints: Annotated[
+        tuple[KeyedEndpoint, ...],
+        Variable(
+            "STIGMER_LLM_ENDPOINTS",
+            "Further servers with OpenAI's Chat Completions API, as JSON: `{NAME: {url, key, keyHeader, "
+            "headers}}`, where `key` names the variable that holds the API key. A model of theirs is "
+            "`NAME:model`.",
+            parse_model_endpoints,
+            "{}",
+        ),
     ]
     anthropic_api_key: Annotated[
         "SecretStr | None",
@@ -390,7 +423,8 @@ def secrets_of(settings: RunnerSettings) -> "dict[str, SecretStr]":
         for field_name, variable in _variables_by_field().items()
         if variable.is_secret
     }
-    return {name: value for name, value in values.items() if value is not None}
+    keys = {keyed.endpoint.key: keyed.key for keyed in settings.llm_endpoints if keyed.endpoint.key}
+    return {name: value for name, value in {**values, **keys}.items() if value is not None}
 
 
 def variables() -> list[Variable]:
@@ -407,7 +441,13 @@ def load_settings(environ: Mapping[str, str]) -> RunnerSettings:
     values: dict[str, Any] = {  # each parser returns its field's type
         field_name: _read(variable, environ) for field_name, variable in _variables_by_field().items()
     }
-    settings = RunnerSettings(**values, secret_files=_secret_files(environ))
+    endpoints = tuple(_with_key(keyed, environ) for keyed in values.pop("llm_endpoints"))
+    providers = (*PROVIDERS, *(keyed.endpoint.name for keyed in endpoints))
+    provider: str | None = values["llm_provider"]
+    if provider is not None and provider not in providers:
+        raise SettingsError("STIGMER_LLM_PROVIDER", f"{provider!r} is none of {', '.join(providers)}")
+    keys = [keyed.endpoint.key for keyed in endpoints if keyed.endpoint.key is not None]
+    settings = RunnerSettings(**values, llm_endpoints=endpoints, secret_files=_secret_files(environ, keys))
     if (settings.temporal_tls_client_cert_path is None) != (settings.temporal_tls_client_key_path is None):
         missing = "KEY" if settings.temporal_tls_client_key_path is None else "CERT"
         raise SettingsError(
@@ -416,8 +456,9 @@ def load_settings(environ: Mapping[str, str]) -> RunnerSettings:
     return settings
 
 
-def _secret_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    named = [f"{variable.name}_FILE" for variable in variables() if variable.is_secret]
+def _secret_files(environ: Mapping[str, str], keys: Sequence[str]) -> tuple[Path, ...]:
+    names = [*(variable.name for variable in variables() if variable.is_secret), *keys]
+    named = [f"{name}_FILE" for name in names]
     paths = (environ.get(name, "").strip() for name in (*named, "TEMPORAL_TLS_CLIENT_KEY_PATH"))
     return tuple(Path(path).absolute() for path in paths if path)
 
@@ -448,6 +489,14 @@ def _read(variable: Variable, environ: Mapping[str, str]) -> object:
         return variable.parse(text)
     except ValueError as error:
         raise SettingsError(variable.name, str(error)) from error
+
+
+def _with_key(keyed: KeyedEndpoint, environ: Mapping[str, str]) -> KeyedEndpoint:
+    variable = keyed.endpoint.key
+    if variable is None:
+        return keyed
+    text = _read_secret(variable, environ.get(variable, "").strip(), environ)
+    return KeyedEndpoint(keyed.endpoint, parse_secret(text) if text else None)
 
 
 def _read_secret(name: str, text: str, environ: Mapping[str, str]) -> str:
