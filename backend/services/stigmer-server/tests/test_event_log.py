@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection
 
+from stigmer_contract.api import ADMINISTRATOR
 from stigmer_contract.events import InlinePayload, MessageReceived
 from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
 from stigmer_server.database import open_database
@@ -40,7 +41,7 @@ async def open_log(url: str, count: int) -> AsyncGenerator[tuple[EventLog, list[
     log = EventLog(database, heard.hear, lambda seconds, events: None)
 
     def insert(connection: Connection) -> str:
-        session = insert_session(connection, None)
+        session = insert_session(connection, ADMINISTRATOR, None)
         state = ExecutionState(
             new_id(EXECUTION_PREFIX), session.session_id, "agent", None, datetime.now(UTC), None
         )

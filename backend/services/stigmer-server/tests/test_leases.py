@@ -140,30 +140,31 @@ def test_a_lease_opens_what_came_earlier_in_the_session_and_nothing_later(
     ]
 
 
-def test_a_runner_reads_only_blobs_that_its_logs_name(api: ServerApi, runner: ServerApi) -> None:
-    def store(text: str) -> str:
-        content = json.dumps(text).encode()
+def test_a_runner_reads_only_blobs_that_were_brought_to_its_session(
+    api: ServerApi, runner: ServerApi
+) -> None:
+    def store(client: ServerApi) -> str:
+        content = json.dumps(uuid4().hex).encode()
         sha256 = hashlib.sha256(content).hexdigest()
-        api.http.put(f"/v1/blobs/{sha256}", content=content).raise_for_status()
+        client.http.put(f"/v1/blobs/{sha256}", content=content).raise_for_status()
         return sha256
-
-    named, strange, earlier = (store(uuid4().hex) for _ in range(3))
 
     def event_with(sha256: str) -> dict[str, Any]:
         return responded() | {"response": {"kind": "blob", "sha256": sha256, "size_bytes": 34}}
 
+    strange = store(api)
     first = api.create_execution()
     runner.http.headers[LEASE] = runner.start_leg(first["execution_id"])["lease"]
+    earlier = store(runner)
     runner.append(first["execution_id"], [event_with(earlier), completed()]).raise_for_status()
     second = api.create_execution(session_id=first["session_id"])["execution_id"]
-    other = api.create_execution()["execution_id"]
-    api.start_leg(other)
-    api.append(other, [event_with(strange)]).raise_for_status()
     runner.http.headers[LEASE] = runner.start_leg(second)["lease"]
-    runner.append(second, [event_with(named)]).raise_for_status()
+    own = store(runner)
+    # To name a blob is not to have it.
+    runner.append(second, [event_with(own), event_with(strange)]).raise_for_status()
 
     statuses = {
-        one: runner.http.get(f"/v1/blobs/{one}").status_code for one in (named, earlier, strange, "0" * 64)
+        one: runner.http.get(f"/v1/blobs/{one}").status_code for one in (own, earlier, strange, "0" * 64)
     }
 
-    assert statuses == {named: 200, earlier: 200, strange: 403, "0" * 64: 403}
+    assert statuses == {own: 200, earlier: 200, strange: 403, "0" * 64: 403}

@@ -145,7 +145,7 @@ def test_a_runner_that_is_too_old_is_refused_without_an_attempt(api: ServerApi) 
 
 def test_what_an_old_runner_still_appends_is_kept_in_the_newest_words(api: ServerApi) -> None:
     execution_id = api.create_execution()["execution_id"]
-    api.start_leg(execution_id)
+    api.http.headers["Stigmer-Lease"] = api.start_leg(execution_id)["lease"]
     picture = base64.b64encode(b"p" * 70_000).decode()
     large = json.dumps({"kind": "tool_return", "result": [{"kind": "binary", "data": picture}]}).encode()
     sha256 = api.store_blob(large)

@@ -1,6 +1,7 @@
 """The tables that migrations make are those that the code uses, from empty and again."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import ColumnClause, Connection, Table, bindparam, column, select, text
+from sqlalchemy import table as sqlalchemy_table
 from sqlalchemy.exc import IntegrityError
 
 import stigmer_server.migrations
+from stigmer_server import tables
+from stigmer_server.blob_grants import may_read
 from stigmer_server.database import Database, open_database
 from stigmer_server.errors import DatabaseUnusable
 from stigmer_server.migrations import migrate
+from stigmer_server.owners import THE_ADMINISTRATOR, Caller
 from stigmer_server.tables import SCHEMA_REVISION, UtcDateTime, metadata
 
 
@@ -83,11 +88,15 @@ async def test_a_waiting_execution_of_0_1_0_goes_on_and_stays_the_only_one_of_it
         await database.close()
 
 
-def _upgrade(connection: Connection, revision: str) -> None:
+def _configuration(connection: Connection) -> Config:
     configuration = Config()
     configuration.set_main_option("script_location", str(Path(stigmer_server.migrations.__file__).parent))
     configuration.attributes["connection"] = connection
-    command.upgrade(configuration, revision)
+    return configuration
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    command.upgrade(_configuration(connection), revision)
 
 
 def _insert(connection: Connection, execution_id: str, phase: str, **more: int) -> None:
@@ -103,6 +112,92 @@ def _insert(connection: Connection, execution_id: str, phase: str, **more: int) 
         " '{}', :now)"
     )
     connection.execute(execution.bindparams(now), columns)
+
+
+async def test_what_is_there_when_owners_come_is_the_administrators_and_shared_with_the_tokens_of_then(
+    database_url: str,
+) -> None:
+    database = open_database(database_url)
+    try:
+        await database.migrate(lambda connection: _upgrade(connection, "0003"))
+        await database.write(_fill_with_what_had_no_owner)
+        await migrate(database)
+
+        assert await database.write(_differences) == []
+        earlier, later = (
+            Caller("build-server", sees_earlier=True),
+            Caller("newcomer"),
+        )
+        tokens_ = await database.read(_read_tokens)
+        for table in (tables.agents, tables.secrets, tables.sessions):
+            assert await database.read(_counter(table, THE_ADMINISTRATOR)) == (1, "administrator", "earlier")
+            assert await database.read(_counter(table, earlier)) == (1, "administrator", "earlier")
+            assert await database.read(_counter(table, later)) == (0, None, None)
+        assert tokens_ == {
+            "build-server": ("build-server", True),
+            "administrator": ("user-administrator", True),
+            "gone": ("gone", False),
+        }
+        assert await database.read(lambda connection: may_read(connection, BLOB, earlier))
+        assert not await database.read(lambda connection: may_read(connection, BLOB, later))
+        assert not await database.read(lambda connection: may_read(connection, "0" * 64, earlier))
+    finally:
+        await database.close()
+
+
+async def test_a_database_with_owners_is_not_taken_back(database_url: str) -> None:
+    database = open_database(database_url)
+    try:
+        await migrate(database)
+        with pytest.raises(RuntimeError, match="a database with owners is not taken back"):
+            await database.migrate(lambda connection: command.downgrade(_configuration(connection), "0006"))
+        await migrate(database)
+        assert await database.write(_differences) == []
+    finally:
+        await database.close()
+
+
+BLOB = "ab" * 32
+THEN = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def _fill_with_what_had_no_owner(connection: Connection) -> None:
+    """One of everything, as the version before owners wrote it."""
+
+    def insert(table_name: str, **values: Any) -> None:
+        columns: list[ColumnClause[Any]] = [column(name) for name in values]
+        connection.execute(sqlalchemy_table(table_name, *columns).insert().values(values))
+
+    times = {"created_at": THEN, "updated_at": THEN}
+    insert("sessions", session_id="ses_1", created_at=THEN)
+    insert("agents", name="old", version=1, manifest="{}", **times)
+    insert("secrets", name="OLD", key_id="key", ciphertext=b"x", **times)
+    ended = {"phase": "completed", "attempt": 1, "last_sequence": 3, "usage": "{}", "created_at": THEN}
+    insert("executions", execution_id="exe_1", session_id="ses_1", agent_name="old", **ended)
+    answer = {"request_digest": "digest", "status": 201, "body": "{}", "created_at": THEN}
+    insert("idempotency_keys", scope="executions", key="key", **answer)
+    bodies = ("{}", f'{{"kind":"blob","sha256":"{BLOB}","size_bytes":9}}', f'["{"0" * 64}"]')
+    for sequence, body in enumerate(bodies, 1):
+        event = {"sequence": sequence, "recorded_at": THEN, "type": "x", "body": body}
+        insert("events", execution_id="exe_1", **event)
+    for name, revoked_at in {"build-server": None, "administrator": None, "gone": THEN}.items():
+        made = {"scope": "user", "created_at": THEN, "created_by": "x", "revoked_at": revoked_at}
+        insert("tokens", token_id=f"tok_{name}", name=name, digest=f"digest of {name}", **made)
+
+
+def _read_tokens(connection: Connection) -> dict[str, tuple[str, bool]]:
+    rows = connection.execute(select(tables.tokens))
+    return {row.name: (row.owner, row.sees_earlier) for row in rows}
+
+
+def _counter(table: Table, caller: Caller) -> Callable[[Connection], tuple[int, str | None, str | None]]:
+    """How many rows a caller sees, and whose the first is."""
+
+    def count(connection: Connection) -> tuple[int, str | None, str | None]:
+        rows = connection.execute(select(table).where(caller.may_see(table))).all()
+        return (len(rows), rows[0].owner, rows[0].shared_with) if rows else (0, None, None)
+
+    return count
 
 
 async def _set_revision(database: Database, revision: str) -> None:

@@ -44,7 +44,7 @@ def test_a_secret_is_set_listed_and_deleted_and_its_value_never_told(api: Server
     answers = [set_secret(api, name), set_secret(api, name, f"{VALUE}-2"), api.http.get("/v1/secrets")]
 
     assert [answer.status_code for answer in answers] == [201, 200, 200]
-    assert set(answers[1].json()) == {"name", "created_at", "updated_at"}
+    assert set(answers[1].json()) == {"name", "created_at", "updated_at", "owner", "shared_with"}
     assert name in [secret["name"] for secret in answers[2].json()["items"]]
     assert all(VALUE not in answer.text for answer in answers)
     assert api.http.delete(f"/v1/secrets/{name}").status_code == 204

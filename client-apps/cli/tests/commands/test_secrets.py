@@ -12,7 +12,7 @@ def test_a_secret_comes_from_standard_input_and_is_listed_without_its_value(comm
     created = command.run("secrets", "set", "CLI_TOKEN", text=f"{VALUE}\n")
     assert (created.exit_code, created.stdout, created.stderr) == (0, "", "created the secret CLI_TOKEN\n")
     replaced = command.run("secrets", "set", "CLI_TOKEN", "--json", text=VALUE)
-    assert set(json.loads(replaced.stdout)) == {"name", "created_at", "updated_at"}
+    assert set(json.loads(replaced.stdout)) == {"name", "created_at", "updated_at", "owner", "shared_with"}
 
     listed = command.run("secrets", "list")
     assert re.search(r"^NAME +CREATED +UPDATED\n(.*\n)*CLI_TOKEN +\d+ s ago +\d+ s ago\n", listed.stdout)

@@ -11,7 +11,7 @@ def test_a_token_is_made_used_listed_and_revoked(command: Command) -> None:
     as_user = Command(command.environment | {"STIGMER_TOKEN": token}, command.folder)
 
     used = as_user.run("agents", "list")
-    refused = as_user.run("tokens", "list")
+    refused = as_user.run("tokens", "create", "another")
     listed = command.run("tokens", "list")
     revoked = command.run("tokens", "revoke", "build-server", "--yes")
     afterwards = as_user.run("agents", "list")
@@ -42,6 +42,62 @@ def test_a_token_is_made_used_listed_and_revoked(command: Command) -> None:
 )
 def test_a_wrong_call_makes_no_token(command: Command, arguments: list[str], message: str) -> None:
     done = command.run("tokens", "create", *arguments)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_a_token_stands_for_whom_it_was_made_for(command: Command) -> None:
+    made = command.run("tokens", "create", "laptop", "--subject", "alice@example.org")
+    as_user = Command(command.environment | {"STIGMER_TOKEN": made.stdout.strip()}, command.folder)
+
+    listed = as_user.run("tokens", "list")
+    command.run("tokens", "revoke", "laptop", "--yes")
+
+    assert "token 'laptop' has the scope user, stands for alice@example.org and holds" in made.stderr
+    assert [line.split()[:3] for line in listed.stdout.splitlines()] == [
+        ["NAME", "OWNER", "SCOPE"],
+        ["laptop", "alice@example.org", "user"],
+    ]
+
+
+def test_an_agent_is_shared_and_given_away(command: Command) -> None:
+    made = command.run("tokens", "create", "second-laptop", "--subject", "carol")
+    as_user = Command(command.environment | {"STIGMER_TOKEN": made.stdout.strip()}, command.folder)
+    command.run("apply", "-f", "agent.yaml")
+
+    before = as_user.run("agents", "get", "greeter")
+    shared = command.run("agents", "assign", "greeter", "--shared-with", "everybody")
+    seen = as_user.run("agents", "get", "greeter")
+    own = as_user.run("apply", "-f", "agent.yaml")
+    listed = command.run("agents", "list")
+    clash = command.run("agents", "assign", "greeter", "--to", "carol")
+    as_user.run("agents", "delete", "greeter", "--yes")
+    given = command.run("agents", "assign", "greeter", "--to", "carol")
+    gone = command.run("agents", "get", "greeter")
+    as_user.run("agents", "delete", "greeter", "--yes")
+    command.run("tokens", "revoke", "second-laptop", "--yes")
+
+    assert before.exit_code == 1
+    assert shared.stderr == "the agent 'greeter' is administrator's, shared with everybody\n"
+    assert seen.exit_code == 0
+    assert "created" in own.stdout + own.stderr
+    assert [line.split()[-1] for line in listed.stdout.splitlines()] == ["OWNER", "administrator", "carol"]
+    assert (clash.exit_code, "has an agent 'greeter' already" in clash.stderr) == (1, True)
+    assert given.stderr == "the agent 'greeter' is carol's\n"
+    assert "error: there is no agent 'greeter'" in gone.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["agents", "assign", "x"], "error: nothing was said to change"),
+        (["sessions", "assign", "x", "--to", "A B"], "error: 'A B' is no owner's name"),
+        (["tokens", "create", "x", "--subject", "A B"], "error: 'A B' is no owner's name"),
+    ],
+)
+def test_who_is_no_owner_is_given_nothing(command: Command, arguments: list[str], message: str) -> None:
+    done = command.run(*arguments)
 
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr

@@ -121,7 +121,7 @@ class StigmerServer:
             executions=executions_,
             feed=EventFeed(self._log, self._broadcast, formats),
             formats=formats,
-            messages=Messages(self._log, self._blobs),
+            messages=Messages(self._database, self._log, self._blobs),
             blobs=self._blobs,
             metrics=self._metrics,
             tokens=self._tokens,
@@ -134,6 +134,8 @@ class StigmerServer:
             version=VERSION,
         )
         api = _make_app(services)
+        self.routes: Final = api.routes
+        """Every route, as it declares itself; a test holds each to a rule of its own."""
         self.openapi = api.openapi
         """The description of the HTTP API, as `/openapi.json` gives it."""
         # Around FastAPI, which would put words of its own into the Gate's refusals.

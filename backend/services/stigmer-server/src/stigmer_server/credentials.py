@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from stigmer_contract.api import TokenScope
+from stigmer_contract.api import ADMINISTRATOR, TokenScope
+from stigmer_server.owners import Caller
 
 ADMIN_TOKEN_NAME: Final = "STIGMER_TOKEN"  # noqa: S105 - a variable's name
 RUNNER_TOKEN_NAME: Final = "STIGMER_RUNNER_TOKEN"  # noqa: S105 - a variable's name
@@ -25,16 +26,25 @@ class Credential:
     """Of a token that the environment names: that of its variable."""
     name: str
     scope: TokenScope
+    owner: str
+    """Who it stands for."""
     expires_at: float | None = None
     """Seconds since 1970."""
     is_revoked: bool = False
     used_at: float | None = None
     """When a call carried it, where that has not been written down yet."""
+    sees_earlier: bool = False
+    """Whether what was there before owners came is shared with its owner."""
 
     @property
     def holds(self) -> bool:
         """Whether calls with it are still answered."""
         return not self.is_revoked and (self.expires_at is None or time.time() < self.expires_at)
+
+    @property
+    def caller(self) -> Caller:
+        """What calls with it see."""
+        return Caller(self.owner, self.scope is TokenScope.ADMIN, self.sees_earlier, self.token_id)
 
     @property
     def expiry(self) -> datetime | None:
@@ -47,9 +57,10 @@ class Credentials:
 
     def __init__(self, admin_token: str, runner_token: str | None) -> None:
         """Those of the environment hold for as long as the process lives."""
-        self._fixed = {digest_of(admin_token): Credential("admin", ADMIN_TOKEN_NAME, TokenScope.ADMIN)}
+        administrator = Credential("admin", ADMIN_TOKEN_NAME, TokenScope.ADMIN, ADMINISTRATOR)
+        self._fixed = {digest_of(admin_token): administrator}
         if runner_token is not None:
-            runner = Credential("runner", RUNNER_TOKEN_NAME, TokenScope.RUNNER)
+            runner = Credential("runner", RUNNER_TOKEN_NAME, TokenScope.RUNNER, RUNNER_TOKEN_NAME)
             self._fixed[digest_of(runner_token)] = runner
         self._stored: dict[str, Credential] = {}
 

@@ -11,7 +11,7 @@ from typing import Any, Final, assert_never
 from pydantic import TypeAdapter
 from sqlalchemy import Row
 
-from stigmer_contract.api import ExecutionError, ExecutionResource
+from stigmer_contract.api import ADMINISTRATOR, ExecutionError, ExecutionResource
 from stigmer_contract.events import (
     ApprovalRequested,
     ApprovalResolved,
@@ -118,6 +118,9 @@ class ExecutionState:
     """None: the execution's id."""
     task_queue: str | None = None
     """Of the workflow; None: the server's."""
+    owner: str = ADMINISTRATOR
+    token_id: str | None = None
+    """Of the token that started it, whose policy holds for it."""
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> "ExecutionState":
@@ -149,6 +152,8 @@ class ExecutionState:
             lost_legs=() if row.lost_legs is None else _LOST_LEGS.validate_json(row.lost_legs),
             workflow_id=row.workflow_id,
             task_queue=row.task_queue,
+            owner=row.owner,
+            token_id=row.token_id,
         )
 
     @property
@@ -185,6 +190,8 @@ class ExecutionState:
             "lost_legs": _LOST_LEGS.dump_json(self.lost_legs).decode() if self.lost_legs else None,
             "workflow_id": self.workflow_id,
             "task_queue": self.task_queue,
+            "owner": self.owner,
+            "token_id": self.token_id,
         }
 
     def to_resource(
@@ -194,6 +201,7 @@ class ExecutionState:
         return ExecutionResource(
             execution_id=self.execution_id,
             session_id=self.session_id,
+            owner=self.owner,
             agent_name=self.agent_name,
             model=self.model,
             phase=self.phase,

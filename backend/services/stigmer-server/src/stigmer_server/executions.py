@@ -23,6 +23,7 @@ from stigmer_contract.api import (
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     INLINE_PAYLOAD_MAX_BYTES,
+    BlobPayload,
     Event,
     ExecutionCancelled,
     ExecutionStarted,
@@ -37,6 +38,7 @@ from stigmer_contract.manifest import AgentManifest, unsupported_fields
 from stigmer_contract.model_names import split_model
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.agents import find_agent
+from stigmer_server.blob_grants import grant_to_session, may_read
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import (
@@ -56,6 +58,7 @@ from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.installation import Installation
 from stigmer_server.leg_starts import PresenceNeeded, leg_append_id, start_leg
 from stigmer_server.log_formats import LogFormats
+from stigmer_server.owners import Caller, find_owner
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets, find_missing_secrets
@@ -114,7 +117,7 @@ class Executions:
         self._on_created = on_created
         self._on_cancel = on_cancel
 
-    async def create(self, request: CreateExecution, idempotency_key: str | None) -> Answer:
+    async def create(self, request: CreateExecution, caller: Caller, idempotency_key: str | None) -> Answer:
         """Write a new execution down; its workflow starts afterwards, and later where Temporal is away.
 
         Raises:
@@ -131,10 +134,10 @@ class Executions:
 
         def work(connection: Connection) -> Answer:
             def act() -> ExecutionResource:
-                created.append(_insert_execution(connection, request, payload, self._installation))
+                created.append(_insert_execution(connection, request, caller, payload, self._installation))
                 return created[0][0].to_resource()
 
-            return act_once(connection, "executions", idempotency_key, request, act)[0]
+            return act_once(connection, caller.owner, "executions", idempotency_key, request, act)[0]
 
         answer = await self._database.write(work)
         for state, first in created:
@@ -142,26 +145,27 @@ class Executions:
             self._on_created(state)
         return answer
 
-    async def get(self, execution_id: str) -> ExecutionResource:
+    async def get(self, execution_id: str, caller: Caller) -> ExecutionResource:
         """The execution of this id.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none that the caller sees.
         """
-        state = await self.load(execution_id)
+        state = await self.load(execution_id, caller)
         reason = await self._find_pending_reason([state])
         return state.to_resource(reason, self._standing_still.reason_of(execution_id))
 
-    async def load(self, execution_id: str) -> ExecutionState:
-        """How the execution's log says it stands.
+    async def load(self, execution_id: str, caller: Caller | None = None) -> ExecutionState:
+        """How the execution's log says it stands. Without a `caller`: for the server itself, or a runner.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none that the caller sees.
         """
-        return await self._database.read(lambda connection: _find_execution(connection, execution_id))
+        return await self._database.read(lambda connection: _find_execution(connection, execution_id, caller))
 
     async def list(
         self,
+        caller: Caller,
         limit: int,
         cursor: str | None,
         *,
@@ -170,7 +174,8 @@ class Executions:
         phase: ExecutionPhase | None = None,
     ) -> Page[ExecutionResource]:
         """Executions, newest first."""
-        query = select(executions).order_by(executions.c.execution_id.desc()).limit(limit + 1)
+        query = select(executions).where(caller.may_see_session(executions.c.session_id))
+        query = query.order_by(executions.c.execution_id.desc()).limit(limit + 1)
         if cursor is not None:
             query = query.where(executions.c.execution_id < decode_cursor(cursor))
         if session_id is not None:
@@ -214,7 +219,8 @@ class Executions:
         if not appended.stored:
             _check_attempt(appended.state, _attempt_at(grant.stored, appended.last_sequence))
         grant = replace(grant, stored=await self._formats.newest(execution_id, grant.stored))
-        return replace(grant, secrets=await self._secrets.reveal(grant.first.spec.secret_names))
+        names = grant.first.spec.secret_names
+        return replace(grant, secrets=await self._secrets.reveal(names, grant.state.owner))
 
     async def append(self, execution_id: str, request: AppendEvents) -> AppendResult:
         """Add a runner's events to the log, once only.
@@ -259,11 +265,13 @@ class Executions:
             self._broadcast.follow_attempt(execution_id, request.attempt)
         self._broadcast.publish_live(execution_id, request.events)
 
-    async def request_cancel(self, execution_id: str, reason: str | None) -> ExecutionResource:
+    async def request_cancel(
+        self, execution_id: str, caller: Caller, reason: str | None
+    ) -> ExecutionResource:
         """Ask for the execution to stop. One that no runner has in hand, or ever had, is over at once.
 
         Raises:
-            NotFound: there is no such execution.
+            NotFound: there is no such execution that the caller sees.
             ExecutionEnded: there is nothing to stop; cancelling a cancelled execution again is fine.
         """
 
@@ -277,6 +285,7 @@ class Executions:
                 return Change(state, [NewEvent.of(ExecutionCancelled(reason=state.cancel_reason))])
             return Change(state)
 
+        await self.load(execution_id, caller)
         appended = await self._log.append(execution_id, decide)
         if appended.stored or not appended.state.phase.is_terminal:
             self._on_cancel(execution_id)
@@ -341,34 +350,45 @@ def _check_payloads(event: BaseModel) -> None:
             raise PayloadTooLarge(f"field {name!r} of the event", INLINE_PAYLOAD_MAX_BYTES)
 
 
-def _find_execution(connection: Connection, execution_id: str) -> ExecutionState:
-    row = connection.execute(
-        select(executions).where(executions.c.execution_id == execution_id)
-    ).one_or_none()
+def _find_execution(connection: Connection, execution_id: str, caller: Caller | None) -> ExecutionState:
+    query = select(executions).where(executions.c.execution_id == execution_id)
+    if caller is not None:
+        query = query.where(caller.may_see_session(executions.c.session_id))
+    row = connection.execute(query).one_or_none()
     if row is None:
         raise NotFound("execution", execution_id)
     return ExecutionState.from_row(row)
 
 
-def _resolve_manifest(connection: Connection, request: CreateExecution) -> AgentManifest:
-    manifest = request.manifest or find_agent(connection, request.agent or "").manifest
+def _resolve_manifest(
+    connection: Connection, request: CreateExecution, caller: Caller
+) -> tuple[AgentManifest, Caller]:
+    """The manifest, and whose it is."""
+    manifest, author = request.manifest, caller
+    if manifest is None:
+        agent = find_agent(connection, request.agent or "", caller)
+        manifest, author = agent.manifest, find_owner(connection, agent.owner)
     unsupported = unsupported_fields(manifest.spec)
     if unsupported:
         raise FeatureNotYet(unsupported)
-    missing = find_missing_secrets(connection, manifest.spec.secret_names)
+    missing = find_missing_secrets(connection, manifest.spec.secret_names, caller)
     if missing:
         raise SecretMissing(missing[0])
-    return manifest
+    return manifest, author
 
 
 def _insert_execution(
-    connection: Connection, request: CreateExecution, payload: Payload, installation: Installation
+    connection: Connection,
+    request: CreateExecution,
+    caller: Caller,
+    payload: Payload,
+    installation: Installation,
 ) -> tuple[ExecutionState, StoredEvent]:
-    manifest = _resolve_manifest(connection, request)
+    manifest, author = _resolve_manifest(connection, request, caller)
     if request.session_id is None:
-        session = insert_session(connection, request.workspace)
+        session = insert_session(connection, caller.owner, request.workspace)
     else:
-        session = find_session(connection, request.session_id, lock=True)
+        session = find_session(connection, request.session_id, caller, lock=True)
         if has_unended_execution(connection, session.session_id):
             raise SessionBusy(session.session_id)
     now = datetime.now(UTC)
@@ -384,6 +404,8 @@ def _insert_execution(
         place=next_place(connection, session.session_id),
         workflow_id=installation.workflow_id(execution_id),
         task_queue=installation.task_queue,
+        owner=caller.owner,
+        token_id=caller.token_id,
     )
     first = ExecutionStarted(
         session_id=state.session_id,
@@ -392,7 +414,12 @@ def _insert_execution(
         model=request.model,
         input=payload,
     )
-    return state, insert_first_event(connection, state, NewEvent.of(first))
+    new_event = NewEvent.of(first)
+    for sha256 in new_event.blobs:
+        is_input = isinstance(payload, BlobPayload) and payload.sha256 == sha256
+        if is_input or any(may_read(connection, sha256, person) for person in (caller, author)):
+            grant_to_session(connection, sha256, session.session_id)
+    return state, insert_first_event(connection, state, new_event)
 
 
 def _attempt_at(stored: Sequence[StoredEvent], sequence: int) -> int:

@@ -31,11 +31,16 @@ class Answer:
 
 
 def act_once(
-    connection: Connection, scope: str, key: str | None, request: BaseModel, act: Callable[[], BaseModel]
+    connection: Connection,
+    owner: str,
+    scope: str,
+    key: str | None,
+    request: BaseModel,
+    act: Callable[[], BaseModel],
 ) -> tuple[Answer, bool]:
     """Act and keep the answer (201 and the resource), or give the answer of the first time.
 
-    A call with the same key that runs at the same time is waited for.
+    Keys are an owner's own. A call with the same key that runs at the same time is waited for.
 
     Returns:
         The answer, and whether it is a repeated one.
@@ -48,8 +53,11 @@ def act_once(
     if not 0 < len(key) <= MAX_KEY_LENGTH:
         raise InvalidRequest(f"an Idempotency-Key has from 1 to {MAX_KEY_LENGTH} characters")
     digest = hashlib.sha256(request.model_dump_json(by_alias=True).encode()).hexdigest()
-    mine = and_(idempotency_keys.c.scope == scope, idempotency_keys.c.key == key)
+    mine = and_(
+        idempotency_keys.c.owner == owner, idempotency_keys.c.scope == scope, idempotency_keys.c.key == key
+    )
     claim = {
+        "owner": owner,
         "scope": scope,
         "key": key,
         "request_digest": digest,

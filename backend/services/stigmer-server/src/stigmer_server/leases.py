@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 from sqlalchemy import Connection, select
 
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_server.blob_grants import grant_to_session, session_holds
 from stigmer_server.credentials import Credential
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import AttemptSuperseded, ExecutionEnded, Forbidden, NotFound
@@ -95,8 +96,21 @@ class Leases:
         """
         await self._database.read(lambda connection: _check_execution(connection, lease, execution_id))
 
+    async def grant_blob(self, lease: Lease, sha256: str) -> None:
+        """Let the session of the leased execution read a blob that its runner has brought.
+
+        Raises:
+            AttemptSuperseded, ExecutionEnded: as `check_execution`.
+        """
+
+        def work(connection: Connection) -> None:
+            session_id, _ = _check_execution(connection, lease, lease.execution_id)
+            grant_to_session(connection, sha256, session_id)
+
+        await self._database.write(work)
+
     async def check_blob(self, lease: Lease, sha256: str) -> None:
-        """See that the log of the leased execution, or of an earlier one of its session, names a blob.
+        """See that the session of the leased execution holds a blob.
 
         Raises:
             AttemptSuperseded, ExecutionEnded: as `check_execution`.
@@ -139,5 +153,7 @@ def _check_blob(connection: Connection, lease: Lease, sha256: str) -> None:
     naming = select(blob_references.c.sha256).where(
         blob_references.c.sha256 == sha256, blob_references.c.execution_id.in_(readable)
     )
-    if connection.execute(naming.limit(1)).first() is None:
+    is_named = connection.execute(naming.limit(1)).first() is not None
+    # A runner can write any name into its log: that alone must not give it the bytes.
+    if not (is_named and session_holds(connection, sha256, session_id)):
         raise Forbidden(f"no log that the lease allows to be read names the blob {sha256!r}", _HINT)

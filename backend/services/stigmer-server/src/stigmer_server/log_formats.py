@@ -22,6 +22,7 @@ from stigmer_contract.old_logs import (
     newest_event,
     newest_value,
 )
+from stigmer_server.blob_grants import grant_to_session, session_holds, session_of
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import NotFound
@@ -67,17 +68,26 @@ class LogFormats:
         if not isinstance(payload, dict):
             return event
         try:
-            value = await self._load(payload)
+            value = await self._load(execution_id, payload)
         except NotFound:
             logger.warning("a blob of an old log is gone", extra={"execution_id": execution_id})
             return event
         newest = newest_value(event, value)
         return newest_event(event, await self._wrap(execution_id, newest), newest)
 
-    async def _load(self, payload: _Fields) -> JsonValue:
+    async def _load(self, execution_id: str, payload: _Fields) -> JsonValue:
         if payload.get("kind") != "blob":
             return payload.get("value")
-        file: Path = self._blobs.find(str(payload.get("sha256")))
+        sha256 = str(payload.get("sha256"))
+
+        def is_held(connection: Connection) -> bool:
+            session_id = session_of(connection, execution_id)
+            return session_id is not None and session_holds(connection, sha256, session_id)
+
+        # A runner can write any name into its log: that alone must not give it the bytes.
+        if not await self._database.read(is_held):
+            raise NotFound("blob", sha256)
+        file: Path = self._blobs.find(sha256)
         return _JSON.validate_json(await asyncio.to_thread(file.read_bytes))
 
     async def _wrap(self, execution_id: str, value: JsonValue) -> _Fields:
@@ -89,6 +99,9 @@ class LogFormats:
         def work(connection: Connection) -> None:
             row = {"execution_id": execution_id, "sha256": blob.sha256}
             insert_where_absent(connection, blob_references, row)
+            session_id = session_of(connection, execution_id)
+            if session_id is not None:
+                grant_to_session(connection, blob.sha256, session_id)
 
         await self._database.write(work)
         return cast("_Fields", {"kind": "blob", "sha256": blob.sha256, "size_bytes": blob.size_bytes})

@@ -34,3 +34,18 @@ def page_of(items: Sequence[ItemT], limit: int, key: Callable[[ItemT], str]) -> 
     """A page of at most `limit` items, from a query that was asked for one more."""
     kept = list(items[:limit])
     return Page[ItemT](items=kept, next_cursor=encode_cursor(key(kept[-1])) if len(items) > limit else None)
+
+
+def name_cursor_key(name: str, owner: str) -> str:
+    """The key of an item of a list by name and owner, neither of which holds a line end."""
+    return f"{name}\n{owner}"
+
+
+def decode_name_cursor(cursor: str | None) -> tuple[str, str]:
+    """Name and owner after which a list by both goes on; from its beginning where there is no cursor.
+
+    Raises:
+        InvalidRequest: it is not one that this server gave out.
+    """
+    name, _, owner = ("" if cursor is None else decode_cursor(cursor)).partition("\n")
+    return name, owner

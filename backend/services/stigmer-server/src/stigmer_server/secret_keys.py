@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from stigmer_contract.api import ADMINISTRATOR
 from stigmer_server.errors import SecretsKeyUnusable
 
 KEY_BYTES: Final = 32
@@ -34,14 +35,14 @@ class SecretKey:
         """Names the key in the database, and tells nothing of it."""
         return hashlib.sha256(b"stigmer secrets key" + self.octets).hexdigest()[:16]
 
-    def encrypt(self, name: str, value: str) -> bytes:
-        """The value, bound to the secret's name: a row under another name does not decrypt."""
+    def encrypt(self, name: str, owner: str, value: str) -> bytes:
+        """The value, bound to the secret's name and owner: a row under others does not decrypt."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + AESGCM(self.octets).encrypt(nonce, value.encode(), name.encode())
+        return nonce + AESGCM(self.octets).encrypt(nonce, value.encode(), _bound_to(name, owner))
 
-    def decrypt(self, name: str, ciphertext: bytes) -> str:
+    def decrypt(self, name: str, owner: str, ciphertext: bytes) -> str:
         """The value again.
 
         Raises:
@@ -52,7 +53,7 @@ class SecretKey:
 
         nonce, sealed = ciphertext[:_NONCE_BYTES], ciphertext[_NONCE_BYTES:]
         try:
-            return AESGCM(self.octets).decrypt(nonce, sealed, name.encode()).decode()
+            return AESGCM(self.octets).decrypt(nonce, sealed, _bound_to(name, owner)).decode()
         except (InvalidTag, ValueError) as error:
             raise SecretsKeyUnusable(f"secret {name!r} cannot be decrypted: it was changed") from error
 
@@ -135,6 +136,11 @@ class SecretKeyFile:
 def new_key() -> SecretKey:
     """A fresh key."""
     return SecretKey(secrets.token_bytes(KEY_BYTES))
+
+
+def _bound_to(name: str, owner: str) -> bytes:
+    """The administrator's are bound to their names alone, as all were before there were owners."""
+    return (name if owner == ADMINISTRATOR else f"{name}\n{owner}").encode()
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

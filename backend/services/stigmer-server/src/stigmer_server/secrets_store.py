@@ -1,7 +1,7 @@
 """Secrets, encrypted in the database: kept for the tools of agents, and given to legs only.
 
 Every change of key happens under one lock with every change of a secret, so that none is left behind
-under a key that is gone.
+under a key that is gone. Names are an owner's own: one's own secret comes before the shared one of its name.
 """
 
 import logging
@@ -10,12 +10,20 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, Row, and_, func, select, text, tuple_
+from sqlalchemy.exc import IntegrityError
 
-from stigmer_contract.api import Page, SecretResource, SecretsKeyRotation
+from stigmer_contract.api import (
+    Page,
+    SecretResource,
+    SecretsKeyRotation,
+    SetOwner,
+    SharedWith,
+)
 from stigmer_server.database import Database, insert_where_absent
-from stigmer_server.errors import Conflict, NotFound, SecretsKeyUnusable
-from stigmer_server.pages import decode_cursor, page_of
+from stigmer_server.errors import Conflict, Forbidden, NotFound, SecretsKeyUnusable
+from stigmer_server.owners import Caller, find_owner
+from stigmer_server.pages import decode_name_cursor, name_cursor_key, page_of
 from stigmer_server.secret_keys import SecretKey, SecretKeyFile, new_key
 from stigmer_server.tables import secrets
 
@@ -25,72 +33,122 @@ _LOCK: Final = text("LOCK TABLE secrets IN SHARE ROW EXCLUSIVE MODE")
 
 
 class Secrets:
-    """The secrets, by name."""
+    """The secrets, by owner and name."""
 
     def __init__(self, database: Database, key_file: SecretKeyFile) -> None:
         self._database = database
         self._key_file = key_file
 
-    async def set(self, name: str, value: SecretStr) -> tuple[SecretResource, bool]:
-        """Keep a value under a name, in the place of the one before.
+    async def set(
+        self, name: str, value: SecretStr, caller: Caller, owner: str | None = None
+    ) -> tuple[SecretResource, bool]:
+        """Keep a value under a name of the caller's, in the place of the one before.
 
         Returns:
             The secret, and whether it is new.
 
         Raises:
+            NotFound: the caller may not name this owner.
             SecretsKeyUnusable: it cannot be encrypted.
         """
+        whose = caller.named(owner)
 
         def work(connection: Connection) -> tuple[SecretResource, bool]:
             _lock(connection)
             key = self._encrypting_key(connection)
             now = datetime.now(UTC)
-            sealed = {"key_id": key.key_id, "ciphertext": key.encrypt(name, value.get_secret_value())}
-            values = {"name": name, **sealed, "created_at": now, "updated_at": now}
-            is_new = insert_where_absent(connection, secrets, values)
+            ciphertext = key.encrypt(name, whose, value.get_secret_value())
+            sealed = {"key_id": key.key_id, "ciphertext": ciphertext, "updated_at": now}
+            new = {"owner": whose, "name": name, "shared_with": SharedWith.NOBODY.value, "created_at": now}
+            is_new = insert_where_absent(connection, secrets, new | sealed)
             if not is_new:
-                change = secrets.update().where(secrets.c.name == name)
-                connection.execute(change.values(**sealed, updated_at=now))
-            row = connection.execute(select(secrets).where(secrets.c.name == name)).one()
-            return _resource(row), is_new
+                connection.execute(secrets.update().where(_is(name, whose)).values(sealed))
+            return _resource(connection.execute(select(secrets).where(_is(name, whose))).one()), is_new
 
         return await self._database.write(work)
 
-    async def list(self, limit: int, cursor: str | None) -> Page[SecretResource]:
-        """Secrets by name, without their values."""
-        after = "" if cursor is None else decode_cursor(cursor)
+    async def list(self, caller: Caller, limit: int, cursor: str | None) -> Page[SecretResource]:
+        """The secrets that the caller sees, by name and owner, without their values."""
+        after = decode_name_cursor(cursor)
+        key = tuple_(secrets.c.name, secrets.c.owner)
 
         def work(connection: Connection) -> list[SecretResource]:
-            query = select(secrets).where(secrets.c.name > after).order_by(secrets.c.name).limit(limit + 1)
+            query = select(secrets).where(caller.may_see(secrets), key > tuple_(*after))
+            query = query.order_by(secrets.c.name, secrets.c.owner).limit(limit + 1)
             return [_resource(row) for row in connection.execute(query)]
 
-        return page_of(await self._database.read(work), limit, lambda secret: secret.name)
+        return page_of(
+            await self._database.read(work), limit, lambda secret: name_cursor_key(secret.name, secret.owner)
+        )
 
-    async def delete(self, name: str) -> None:
-        """Forget a secret.
+    async def set_owner(
+        self, name: str, request: SetOwner, caller: Caller, owner: str | None = None
+    ) -> SecretResource:
+        """Give the secret that the name means to the caller to somebody.
 
         Raises:
             NotFound: there is none.
+            Conflict: they have one of this name, or another one is shared under it.
+            SecretsKeyUnusable: it cannot be encrypted for them.
+        """
+
+        def work(connection: Connection) -> SecretResource:
+            _lock(connection)
+            before = _find(connection, name, caller, owner)
+            keys = self._key_file.read()
+            value = _decrypt(before, {key.key_id: key for key in keys})
+            whose = request.owner or before.owner
+            changes = {
+                "owner": whose,
+                "shared_with": request.shared_with.value,
+                "key_id": keys[0].key_id,
+                "ciphertext": keys[0].encrypt(name, whose, value),
+            }
+            connection.execute(secrets.update().where(_is(name, before.owner)).values(changes))
+            return _resource(connection.execute(select(secrets).where(_is(name, whose))).one())
+
+        try:
+            return await self._database.write(work)
+        except IntegrityError as error:
+            raise Conflict(
+                f"the new owner has a secret {name!r} already, or another one is shared",
+                "delete one of them first",
+            ) from error
+
+    async def delete(self, name: str, caller: Caller, owner: str | None = None) -> None:
+        """Forget the secret that the name means to the caller.
+
+        Raises:
+            NotFound: there is none.
+            Forbidden: it is shared, and not the caller's.
         """
 
         def work(connection: Connection) -> None:
-            if connection.execute(secrets.delete().where(secrets.c.name == name)).rowcount == 0:
-                raise NotFound("secret", name)
+            found = _find(connection, name, caller, owner)
+            if found.owner != caller.owner and not caller.sees_all:
+                raise Forbidden(f"secret {name!r} is shared: only its owner or an administrator deletes it")
+            connection.execute(secrets.delete().where(_is(name, found.owner)))
 
         await self._database.write(work)
 
-    async def reveal(self, names: Sequence[str]) -> dict[str, SecretStr]:
-        """The values of these secrets, by name, for a leg; without those that cannot be had."""
+    async def reveal(self, names: Sequence[str], owner: str) -> dict[str, SecretStr]:
+        """The values that these names mean to an execution's owner, for a leg of it.
+
+        Without those that cannot be had.
+        """
         if not names:
             return {}
 
         def work(connection: Connection) -> Sequence[Row[Any]]:
-            return connection.execute(select(secrets).where(secrets.c.name.in_(names))).all()
+            caller = find_owner(connection, owner)
+            query = select(secrets).where(secrets.c.name.in_(names), caller.is_given(secrets))
+            # Its own come last, and so in the place of the shared ones.
+            return connection.execute(query.order_by(caller.own_first(secrets).desc())).all()
 
-        rows = await self._database.read(work)
+        rows = {row.name: row for row in await self._database.read(work)}
         try:
             keys = {key.key_id: key for key in self._key_file.read()}
-            return {row.name: SecretStr(_decrypt(row, keys)) for row in rows}
+            return {name: SecretStr(_decrypt(row, keys)) for name, row in rows.items()}
         except SecretsKeyUnusable as error:
             logger.error("%s; %s", error.detail, error.hint)
             return {}
@@ -132,8 +190,8 @@ class Secrets:
         by_id, current = {key.key_id: key for key in keys}, keys[0]
         rows = connection.execute(select(secrets).where(secrets.c.key_id != current.key_id)).all()
         for row in rows:
-            sealed = current.encrypt(row.name, _decrypt(row, by_id))
-            change = secrets.update().where(secrets.c.name == row.name)
+            sealed = current.encrypt(row.name, row.owner, _decrypt(row, by_id))
+            change = secrets.update().where(_is(row.name, row.owner))
             connection.execute(change.values(key_id=current.key_id, ciphertext=sealed))
         return len(rows)
 
@@ -155,12 +213,29 @@ class Secrets:
         return self._key_file.create()
 
 
-def find_missing_secrets(connection: Connection, names: Sequence[str]) -> list[str]:
-    """Those of the names under which nothing is kept, in their order."""
+def find_missing_secrets(connection: Connection, names: Sequence[str], caller: Caller) -> list[str]:
+    """Those of the names that mean nothing to the caller, in their order."""
     if not names:
         return []
-    known = set(connection.execute(select(secrets.c.name).where(secrets.c.name.in_(names))).scalars())
+    query = select(secrets.c.name).where(secrets.c.name.in_(names), caller.is_given(secrets))
+    known = set(connection.execute(query).scalars())
     return [name for name in names if name not in known]
+
+
+def _find(connection: Connection, name: str, caller: Caller, owner: str | None) -> Row[Any]:
+    query = select(secrets).where(secrets.c.name == name)
+    if owner is None:
+        query = query.where(caller.is_given(secrets)).order_by(caller.own_first(secrets))
+    else:
+        query = query.where(caller.may_see(secrets), secrets.c.owner == owner)
+    row = connection.execute(query.limit(1)).one_or_none()
+    if row is None:
+        raise NotFound("secret", name)
+    return row
+
+
+def _is(name: str, owner: str) -> Any:
+    return and_(secrets.c.name == name, secrets.c.owner == owner)
 
 
 def _lock(connection: Connection) -> None:
@@ -176,8 +251,14 @@ def _decrypt(row: Row[Any], keys: Mapping[str, SecretKey]) -> str:
             f"secret {row.name!r} cannot be decrypted: its key {row.key_id} is not in the key file",
             "restore the key file, or set the secret again",
         )
-    return key.decrypt(row.name, row.ciphertext)
+    return key.decrypt(row.name, row.owner, row.ciphertext)
 
 
 def _resource(row: Row[Any]) -> SecretResource:
-    return SecretResource(name=row.name, created_at=row.created_at, updated_at=row.updated_at)
+    return SecretResource(
+        name=row.name,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        owner=row.owner,
+        shared_with=SharedWith(row.shared_with),
+    )

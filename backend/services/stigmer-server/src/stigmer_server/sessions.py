@@ -5,12 +5,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from stigmer_contract.api import CreateSession, Page, SessionResource
+from stigmer_contract.api import CreateSession, Page, SessionResource, SetOwner, SharedWith
 from stigmer_contract.identifiers import SESSION_PREFIX, new_id
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_server.blob_grants import revoke_from_session
 from stigmer_server.database import Database
 from stigmer_server.errors import NotFound, SessionBusy
 from stigmer_server.idempotency import Answer, act_once
+from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.tables import blob_references, events, executions, sessions
 
@@ -23,7 +25,7 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, request: CreateSession, idempotency_key: str | None) -> Answer:
+    async def create(self, request: CreateSession, caller: Caller, idempotency_key: str | None) -> Answer:
         """Make a session.
 
         Raises:
@@ -33,26 +35,28 @@ class Sessions:
         def work(connection: Connection) -> Answer:
             answer, _ = act_once(
                 connection,
+                caller.owner,
                 "sessions",
                 idempotency_key,
                 request,
-                lambda: insert_session(connection, request.workspace),
+                lambda: insert_session(connection, caller.owner, request.workspace),
             )
             return answer
 
         return await self._database.write(work)
 
-    async def get(self, session_id: str) -> SessionResource:
+    async def get(self, session_id: str, caller: Caller) -> SessionResource:
         """The session of this id.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none that the caller sees.
         """
-        return await self._database.read(lambda connection: find_session(connection, session_id))
+        return await self._database.read(lambda connection: find_session(connection, session_id, caller))
 
-    async def list(self, limit: int, cursor: str | None) -> Page[SessionResource]:
+    async def list(self, caller: Caller, limit: int, cursor: str | None) -> Page[SessionResource]:
         """Sessions, newest first."""
-        query = select(sessions).order_by(sessions.c.session_id.desc()).limit(limit + 1)
+        query = select(sessions).where(caller.may_see(sessions))
+        query = query.order_by(sessions.c.session_id.desc()).limit(limit + 1)
         if cursor is not None:
             query = query.where(sessions.c.session_id < decode_cursor(cursor))
 
@@ -61,33 +65,57 @@ class Sessions:
 
         return page_of(await self._database.read(work), limit, lambda session: session.session_id)
 
-    async def delete(self, session_id: str) -> None:
-        """Forget the session with its executions and their logs.
+    async def set_owner(self, session_id: str, request: SetOwner) -> SessionResource:
+        """Give the session to somebody, with those of its executions that were its owner's.
 
         Raises:
             NotFound: there is none.
+        """
+
+        def work(connection: Connection) -> SessionResource:
+            before = find_session(connection, session_id, lock=True)
+            whose = request.owner or before.owner
+            changes = {"owner": whose, "shared_with": request.shared_with.value}
+            connection.execute(sessions.update().where(sessions.c.session_id == session_id).values(changes))
+            of_owner = (executions.c.session_id == session_id) & (executions.c.owner == before.owner)
+            connection.execute(executions.update().where(of_owner).values(owner=whose))
+            return find_session(connection, session_id)
+
+        return await self._database.write(work)
+
+    async def delete(self, session_id: str, caller: Caller) -> None:
+        """Forget the session with its executions and their logs.
+
+        Raises:
+            NotFound: there is none that the caller sees.
             SessionBusy: one of its executions has not ended.
         """
-        await self._database.write(lambda connection: _delete(connection, session_id))
+        await self._database.write(lambda connection: _delete(connection, session_id, caller))
 
 
-def find_session(connection: Connection, session_id: str, *, lock: bool = False) -> SessionResource:
+def find_session(
+    connection: Connection, session_id: str, caller: Caller | None = None, *, lock: bool = False
+) -> SessionResource:
     """The session of this id; locked, nobody else adds an execution to it or deletes it meanwhile.
 
+    Without a `caller` it is found for the server itself.
+
     Raises:
-        NotFound: there is none.
+        NotFound: there is none that the caller sees.
     """
     query = select(sessions).where(sessions.c.session_id == session_id)
+    if caller is not None:
+        query = query.where(caller.may_see(sessions))
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise NotFound("session", session_id)
     return _resource(row)
 
 
-def insert_session(connection: Connection, workspace: str | None) -> SessionResource:
+def insert_session(connection: Connection, owner: str, workspace: str | None) -> SessionResource:
     """Write a new session. Whether the caller may choose that workspace is seen before."""
     session = SessionResource(
-        session_id=new_id(SESSION_PREFIX), workspace=workspace, created_at=datetime.now(UTC)
+        session_id=new_id(SESSION_PREFIX), workspace=workspace, created_at=datetime.now(UTC), owner=owner
     )
     connection.execute(sessions.insert(), session.model_dump())
     return session
@@ -107,16 +135,23 @@ def next_place(connection: Connection, session_id: str) -> int:
     return (connection.execute(query).scalar() or 0) + 1
 
 
-def _delete(connection: Connection, session_id: str) -> None:
-    find_session(connection, session_id, lock=True)
+def _delete(connection: Connection, session_id: str, caller: Caller) -> None:
+    find_session(connection, session_id, caller, lock=True)
     if has_unended_execution(connection, session_id):
         raise SessionBusy(session_id)
     of_session = select(executions.c.execution_id).where(executions.c.session_id == session_id)
     connection.execute(events.delete().where(events.c.execution_id.in_(of_session)))
     connection.execute(blob_references.delete().where(blob_references.c.execution_id.in_(of_session)))
     connection.execute(executions.delete().where(executions.c.session_id == session_id))
+    revoke_from_session(connection, session_id)
     connection.execute(sessions.delete().where(sessions.c.session_id == session_id))
 
 
 def _resource(row: Row[Any]) -> SessionResource:
-    return SessionResource(session_id=row.session_id, workspace=row.workspace, created_at=row.created_at)
+    return SessionResource(
+        session_id=row.session_id,
+        workspace=row.workspace,
+        created_at=row.created_at,
+        owner=row.owner,
+        shared_with=SharedWith(row.shared_with),
+    )

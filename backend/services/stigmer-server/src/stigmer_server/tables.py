@@ -7,6 +7,7 @@ list or an append need not read a whole log.
 from datetime import UTC, datetime
 
 from sqlalchemy import (
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -23,9 +24,10 @@ from sqlalchemy import (
     text,
 )
 
+from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """The newest migration; a test holds it to the files."""
 
 
@@ -57,14 +59,26 @@ metadata = MetaData(
     }
 )
 
+SHARED_CONDITION = f"shared_with <> '{SharedWith.NOBODY}'"
+"""Names are an owner's own matter; of those that are shared, each is there once."""
+
 agents = Table(
     "agents",
     metadata,
+    Column("owner", String(63), primary_key=True),
     Column("name", String(63), primary_key=True),
+    Column("shared_with", String(16), nullable=False),
     Column("version", Integer, nullable=False),
     Column("manifest", Text, nullable=False, comment="JSON, camelCase"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+)
+Index(
+    "uq_agents_name_shared",
+    agents.c.name,
+    unique=True,
+    sqlite_where=text(SHARED_CONDITION),
+    postgresql_where=text(SHARED_CONDITION),
 )
 
 sessions = Table(
@@ -73,7 +87,11 @@ sessions = Table(
     Column("session_id", String(64), primary_key=True),
     Column("workspace", Text),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("owner", String(63), nullable=False),
+    Column("shared_with", String(16), nullable=False),
 )
+Index("ix_sessions_owner_session_id", sessions.c.owner, sessions.c.session_id)
+Index("ix_sessions_shared_with_session_id", sessions.c.shared_with, sessions.c.session_id)
 
 executions = Table(
     "executions",
@@ -104,6 +122,8 @@ executions = Table(
     Column("lost_legs", Text, comment="JSON: legs lost one after the other without a step between them"),
     Column("workflow_id", String(255), comment="NULL: the execution's id"),
     Column("task_queue", String(255), comment="of the workflow; NULL: the one that the server is set to"),
+    Column("owner", String(63), nullable=False),
+    Column("token_id", String(64)),
 )
 Index(
     "ix_executions_leg_runner",
@@ -158,6 +178,7 @@ Index("ix_blob_references_sha256", blob_references.c.sha256)
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
+    Column("owner", String(63), primary_key=True),
     Column("scope", String(64), primary_key=True),
     Column("key", String(255), primary_key=True),
     Column("request_digest", String(64), nullable=False),
@@ -179,7 +200,11 @@ tokens = Table(
     Column("expires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
+    Column("owner", String(63), nullable=False),
+    Column("sees_earlier", Boolean, nullable=False),
+    Column("policy", Text, comment="JSON of TokenPolicy"),
 )
+Index("ix_tokens_owner", tokens.c.owner)
 Index("uq_tokens_digest", tokens.c.digest, unique=True)
 Index(
     "uq_tokens_name_unrevoked",
@@ -217,12 +242,37 @@ audit_entries = Table(
     Column("peer", String(64)),
 )
 
+token_costs = Table(
+    "token_costs",
+    metadata,
+    Column("token_id", String(64), primary_key=True),
+    Column("day", String(10), primary_key=True, comment="UTC, YYYY-MM-DD"),
+    Column("cost_usd", Text, nullable=False, comment="decimal"),
+)
+
+blob_grants = Table(
+    "blob_grants",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("holder", String(80), primary_key=True, comment="a session's id, or `owner:` and an owner"),
+)
+Index("ix_blob_grants_holder", blob_grants.c.holder)
+
 secrets = Table(
     "secrets",
     metadata,
+    Column("owner", String(63), primary_key=True),
     Column("name", String(253), primary_key=True),
+    Column("shared_with", String(16), nullable=False),
     Column("key_id", String(16), nullable=False),
     Column("ciphertext", LargeBinary, nullable=False, comment="AES-256-GCM: nonce, value, tag"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+)
+Index(
+    "uq_secrets_name_shared",
+    secrets.c.name,
+    unique=True,
+    sqlite_where=text(SHARED_CONDITION),
+    postgresql_where=text(SHARED_CONDITION),
 )

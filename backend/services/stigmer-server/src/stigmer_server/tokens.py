@@ -11,14 +11,22 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, or_, select, true
 from sqlalchemy.exc import IntegrityError
 
-from stigmer_contract.api import CreatedToken, CreateToken, Page, TokenResource, TokenScope
+from stigmer_contract.api import (
+    ADMINISTRATOR,
+    CreatedToken,
+    CreateToken,
+    Page,
+    TokenResource,
+    TokenScope,
+)
 from stigmer_contract.identifiers import TOKEN_PREFIX, new_id
 from stigmer_server.credentials import Credential, Credentials, digest_of
 from stigmer_server.database import Database
-from stigmer_server.errors import Conflict, NotFound, Unavailable
+from stigmer_server.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from stigmer_server.owners import Caller, find_owner
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.tables import tokens
 
@@ -41,8 +49,14 @@ class Tokens:
         """Make a token. Nobody can ask for its text again.
 
         Raises:
+            InvalidRequest: it would stand for the administrator, and is none.
             Conflict: a token of this name is not revoked.
         """
+        owner = request.owner or request.name
+        if owner == ADMINISTRATOR and request.scope is TokenScope.USER:
+            raise InvalidRequest(
+                f"a token that stands for {ADMINISTRATOR!r} has the scope admin", "name another owner"
+            )
         # The prefix lets a scanner of secrets find it where it does not belong.
         text = f"stigmer_{request.scope}_{secrets.token_urlsafe(TOKEN_BYTES)}"
         now = datetime.now(UTC)
@@ -51,24 +65,34 @@ class Tokens:
             token_id=new_id(TOKEN_PREFIX),
             name=request.name,
             scope=request.scope,
+            owner=owner,
             created_at=now,
             created_by=created_by,
             expires_at=None if lifetime is None else now + timedelta(seconds=lifetime),
         )
         digest = digest_of(text)
-        row = resource.model_dump() | {"scope": request.scope.value, "digest": digest}
+
+        def work(connection: Connection) -> bool:
+            sees_earlier = find_owner(connection, owner).sees_earlier
+            row = resource.model_dump() | {"scope": request.scope.value, "digest": digest}
+            connection.execute(tokens.insert(), row | {"sees_earlier": sees_earlier})
+            return sees_earlier
+
         try:
-            await self._database.write(lambda connection: connection.execute(tokens.insert(), row))
+            sees_earlier = await self._database.write(work)
         except IntegrityError as error:
             raise Conflict(
                 f"there is a token {request.name!r} already", "revoke it, or take another name"
             ) from error
-        self._credentials.add(digest, _credential(resource))
+        self._credentials.add(digest, _credential(resource, sees_earlier))
         return CreatedToken(**resource.model_dump(), token=text)
 
-    async def list(self, limit: int, cursor: str | None, *, with_revoked: bool) -> Page[TokenResource]:
-        """Tokens, newest first."""
-        query = select(tokens).order_by(tokens.c.token_id.desc()).limit(limit + 1)
+    async def list(
+        self, caller: Caller, limit: int, cursor: str | None, *, with_revoked: bool
+    ) -> Page[TokenResource]:
+        """The caller's tokens, newest first; everybody's for an administrator."""
+        query = select(tokens).where(_is_seen_by(caller))
+        query = query.order_by(tokens.c.token_id.desc()).limit(limit + 1)
         if cursor is not None:
             query = query.where(tokens.c.token_id < decode_cursor(cursor))
         if not with_revoked:
@@ -79,15 +103,15 @@ class Tokens:
 
         return page_of(await self._database.read(work), limit, lambda token: token.token_id)
 
-    async def revoke(self, name: str) -> None:
+    async def revoke(self, name: str, caller: Caller) -> None:
         """Let the token hold no more: here at once, on other servers within seconds.
 
         Raises:
-            NotFound: no token of this name is not revoked.
+            NotFound: no token of this name that the caller sees is not revoked.
         """
 
         def work(connection: Connection) -> str:
-            mine = (tokens.c.name == name) & tokens.c.revoked_at.is_(None)
+            mine = (tokens.c.name == name) & tokens.c.revoked_at.is_(None) & _is_seen_by(caller)
             digest = connection.execute(select(tokens.c.digest).where(mine).with_for_update()).scalar()
             if digest is None:
                 raise NotFound("token", name)
@@ -108,7 +132,9 @@ class Tokens:
         )
 
         def work(connection: Connection) -> dict[str, Credential]:
-            return {row.digest: _credential(_resource(row)) for row in connection.execute(query)}
+            return {
+                row.digest: _credential(_resource(row), row.sees_earlier) for row in connection.execute(query)
+            }
 
         self._credentials.replace_stored(await self._database.read(work))
 
@@ -145,9 +171,19 @@ _update_last_used = (
 )
 
 
-def _credential(resource: TokenResource) -> Credential:
-    expires_at = None if resource.expires_at is None else resource.expires_at.timestamp()
-    return Credential(resource.token_id, resource.name, resource.scope, expires_at)
+def _is_seen_by(caller: Caller) -> ColumnElement[bool]:
+    return true() if caller.sees_all else tokens.c.owner == caller.owner
+
+
+def _credential(resource: TokenResource, sees_earlier: bool) -> Credential:
+    return Credential(
+        resource.token_id,
+        resource.name,
+        resource.scope,
+        resource.owner,
+        expires_at=None if resource.expires_at is None else resource.expires_at.timestamp(),
+        sees_earlier=sees_earlier,
+    )
 
 
 def _resource(row: Row[Any]) -> TokenResource:
@@ -155,6 +191,7 @@ def _resource(row: Row[Any]) -> TokenResource:
         token_id=row.token_id,
         name=row.name,
         scope=TokenScope(row.scope),
+        owner=row.owner,
         created_at=row.created_at,
         created_by=row.created_by,
         expires_at=row.expires_at,

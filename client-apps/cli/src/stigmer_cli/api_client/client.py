@@ -22,10 +22,12 @@ from stigmer_contract.api import (
     CreateExecution,
     CreateToken,
     ExecutionResource,
+    Owned,
     Page,
     SecretResource,
     SecretsKeyRotation,
     SessionResource,
+    SetOwner,
     TokenResource,
 )
 from stigmer_contract.error_codes import ErrorCode
@@ -83,6 +85,19 @@ class ApiClient:
         answer = self.transport.request("POST", "/v1/secrets/rotate-key")
         return SecretsKeyRotation.model_validate_json(answer.body)
 
+    # --- owners -------------------------------------------------------------------------------
+
+    def set_owner(self, collection: str, name: str, request: SetOwner, of: str | None) -> Owned:
+        """Gives an object of a collection to somebody; `of` says whose one of that name is meant."""
+        answer = self.transport.request(
+            "PUT",
+            f"/v1/{collection}/{quote(name, safe='')}/owner",
+            body=request.model_dump_json().encode(),
+            headers=_JSON,
+            query={"owner": of},
+        )
+        return Owned.model_validate_json(answer.body)
+
     # --- agents -------------------------------------------------------------------------------
 
     def apply_agent(self, manifest: AgentManifest) -> AgentChange:
@@ -94,7 +109,8 @@ class ApiClient:
             "PUT", f"/v1/agents/{quote(name, safe='')}", body=body, headers=_JSON
         )
         agent = AgentResource.model_validate_json(response.body)
-        if before is None:
+        # What was found before may have been a shared agent of that name.
+        if before is None or response.status == HTTPStatus.CREATED:
             return AgentChange(agent, "created")
         return AgentChange(agent, "unchanged" if agent.version == before.version else "updated")
 

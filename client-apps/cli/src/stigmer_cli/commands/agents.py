@@ -2,6 +2,8 @@
 
 import click
 
+from stigmer_cli.commands.assigning import add_assign_command
+
 _MODEL_WIDTH = 32
 
 
@@ -21,7 +23,7 @@ def list_agents(limit: int, as_json: bool) -> None:
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.quantities import format_age
     from stigmer_cli.rendering.screen import shorten
-    from stigmer_cli.rendering.tables import print_table
+    from stigmer_cli.rendering.tables import print_owned_table
 
     with open_client() as client:
         found = client.list_agents(limit)
@@ -39,9 +41,10 @@ def list_agents(limit: int, as_json: bool) -> None:
         ]
         for agent in found
     ]
-    print_table(
+    print_owned_table(
         ["NAME", "VERSION", "MODEL", "UPDATED", "DESCRIPTION"],
         rows,
+        [agent.owner for agent in found],
         empty="no agents; apply one with `stigmer apply -f agent.yaml`",
     )
 
@@ -76,3 +79,6 @@ def delete_agent(name: str, yes: bool) -> None:
         confirm_deletion(f"the agent {name!r}", yes)
         client.delete_agent(name)
     print_note(f"deleted the agent {name!r}")
+
+
+add_assign_command(agents, "agents", "report-writer --shared-with everybody")

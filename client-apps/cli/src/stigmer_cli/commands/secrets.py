@@ -5,6 +5,8 @@ import sys
 
 import click
 
+from stigmer_cli.commands.assigning import add_assign_command
+
 
 @click.group(epilog="Example: stigmer secrets set GITHUB_TOKEN < token.txt")
 def secrets() -> None:
@@ -49,7 +51,7 @@ def list_secrets(limit: int, as_json: bool) -> None:
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.quantities import format_age
-    from stigmer_cli.rendering.tables import print_table
+    from stigmer_cli.rendering.tables import print_owned_table
 
     with open_client() as client:
         found = client.list_secrets(limit)
@@ -57,12 +59,13 @@ def list_secrets(limit: int, as_json: bool) -> None:
         print_json([secret.model_dump(mode="json") for secret in found])
         return
     now = datetime.now(UTC)
-    print_table(
+    print_owned_table(
         ["NAME", "CREATED", "UPDATED"],
         [
             [secret.name, format_age(secret.created_at, now), format_age(secret.updated_at, now)]
             for secret in found
         ],
+        [secret.owner for secret in found],
         empty="no secrets; `stigmer secrets set NAME` makes one",
     )
 
@@ -102,6 +105,9 @@ def rotate_key(as_json: bool) -> None:
     print_note(f"encrypted {plural(rotation.reencrypted, 'secret')} with the new key")
     if not rotation.old_keys_removed:
         print_note("the server cannot write the key file: leave only its first line in it now")
+
+
+add_assign_command(secrets, "secrets", "GITHUB_TOKEN --to alice")
 
 
 def _check_name(name: str) -> None:

@@ -2,6 +2,8 @@
 
 import click
 
+from stigmer_cli.commands.assigning import add_assign_command
+
 
 @click.group()
 def sessions() -> None:
@@ -18,7 +20,7 @@ def list_sessions(limit: int, as_json: bool) -> None:
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.quantities import format_age
-    from stigmer_cli.rendering.tables import print_table
+    from stigmer_cli.rendering.tables import print_owned_table
 
     with open_client() as client:
         found = client.list_sessions(limit)
@@ -26,12 +28,13 @@ def list_sessions(limit: int, as_json: bool) -> None:
         print_json([session.model_dump(mode="json") for session in found])
         return
     now = datetime.now(UTC)
-    print_table(
+    print_owned_table(
         ["SESSION", "CREATED", "WORKSPACE"],
         [
             [session.session_id, format_age(session.created_at, now), session.workspace or "its own"]
             for session in found
         ],
+        [session.owner for session in found],
         empty="no sessions; `stigmer run` makes one",
     )
 
@@ -73,3 +76,6 @@ def delete_session(session_id: str, yes: bool) -> None:
         confirm_deletion(f"the session {session_id} with its executions", yes)
         client.delete_session(session_id)
     print_note(f"deleted the session {session_id}")
+
+
+add_assign_command(sessions, "sessions", "ses_01k9… --to alice")

@@ -1,6 +1,11 @@
 """`stigmer tokens`: who may call the server."""
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MOST_SECONDS = 10 * 366 * 86_400
@@ -38,22 +43,29 @@ def _parse_expiry(_context: click.Context, _parameter: click.Parameter, value: s
     callback=_parse_expiry,
     help="When it ends, such as 12h or 30d; by default when it is revoked.",
 )
+@click.option(
+    "--subject",
+    "owner",
+    metavar="OWNER",
+    help="Who it stands for, by default NAME; tokens of one owner see and make the same things.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with what the list shows.")
-def create_token(name: str, scope: str, expires_in_seconds: int | None, as_json: bool) -> None:
+def create_token(
+    name: str, scope: str, expires_in_seconds: int | None, owner: str | None, as_json: bool
+) -> None:
     """Make a token and print it, this once."""
     from pydantic import ValidationError
 
     from stigmer_cli.commands.connecting import open_client
-    from stigmer_cli.errors import UsageError
     from stigmer_cli.output import print_json, print_line, print_note
     from stigmer_contract.api import CreateToken, TokenScope
 
     try:
-        request = CreateToken(name=name, scope=TokenScope(scope), expires_in_seconds=expires_in_seconds)
+        request = CreateToken(
+            name=name, scope=TokenScope(scope), expires_in_seconds=expires_in_seconds, owner=owner
+        )
     except ValidationError as error:
-        raise UsageError(
-            f"{name!r} is no name for a token", "write lower-case letters, digits and dashes, at most 63"
-        ) from error
+        raise _usage_error(error, name, owner) from error
     with open_client() as client:
         created = client.create_token(request)
     if as_json:
@@ -61,7 +73,24 @@ def create_token(name: str, scope: str, expires_in_seconds: int | None, as_json:
         return
     print_line(created.token)
     until = f"until {created.expires_at:%Y-%m-%d %H:%M} UTC" if created.expires_at else "until it is revoked"
-    print_note(f"token {name!r} has the scope {created.scope} and holds {until}; it cannot be shown again")
+    stands_for = "" if created.owner == name else f", stands for {created.owner}"
+    print_note(
+        f"token {name!r} has the scope {created.scope}{stands_for} and holds {until}; "
+        "it cannot be shown again"
+    )
+
+
+def _usage_error(error: "ValidationError", name: str, owner: str | None) -> Exception:
+    from stigmer_cli.errors import UsageError
+
+    if any("owner" in found["loc"] for found in error.errors()):
+        return UsageError(
+            f"{owner!r} is no owner's name",
+            "write lower-case letters, digits, '.', '@', '_' and '-', at most 63",
+        )
+    return UsageError(
+        f"{name!r} is no name for a token", "write lower-case letters, digits and dashes, at most 63"
+    )
 
 
 @tokens.command("list", epilog="Example: stigmer tokens list")
@@ -93,9 +122,10 @@ def list_tokens(limit: int, with_revoked: bool, as_json: bool) -> None:
             is_over = token.expires_at <= now
             state = "expired" if is_over else f"until {token.expires_at:%Y-%m-%d %H:%M}"
         used = format_age(token.last_used_at, now) if token.last_used_at else "never"
-        rows.append([token.name, token.scope.value, format_age(token.created_at, now), used, state])
+        age = format_age(token.created_at, now)
+        rows.append([token.name, token.owner, token.scope.value, age, used, state])
     print_table(
-        ["NAME", "SCOPE", "CREATED", "LAST USED", "STATE"],
+        ["NAME", "OWNER", "SCOPE", "CREATED", "LAST USED", "STATE"],
         rows,
         empty="no tokens; make one with `stigmer tokens create NAME`",
     )

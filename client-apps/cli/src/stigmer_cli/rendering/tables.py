@@ -20,6 +20,16 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold_h
     return "\n".join(lines)
 
 
+def print_owned_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], owners: Sequence[str], *, empty: str
+) -> None:
+    """As `print_table`, with a column of the rows' owners where there is more than one."""
+    if len(set(owners)) > 1:
+        header = [*header, "OWNER"]
+        rows = [[*row, owner] for row, owner in zip(rows, owners, strict=True)]
+    print_table(header, rows, empty=empty)
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
     """Writes a table to stdout; of an empty one a word to stderr, so that a program reads nothing."""
     import sys

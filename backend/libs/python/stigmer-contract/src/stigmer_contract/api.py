@@ -27,6 +27,9 @@ LEASE_HEADER = "Stigmer-Lease"
 """Carries `LegGrant.lease` on every other call that a runner makes for the leg."""
 MAX_INPUT_CHARACTERS = 1_000_000
 MAX_APPEND_EVENTS = 100
+ADMINISTRATOR = "administrator"
+"""Owner of what the server's own token makes, and of all that was there before there were owners."""
+OWNER_PATTERN = r"^[a-z0-9]([a-z0-9.@_-]{0,61}[a-z0-9])?$"
 
 ItemT = TypeVar("ItemT")
 
@@ -38,6 +41,30 @@ class _Request(BaseModel):
 class _Resource(BaseModel):
     # A newer server may say more than this client knows.
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class SharedWith(StrEnum):
+    """Who sees and touches an object beside its owner; administrators always do."""
+
+    NOBODY = "nobody"
+    EVERYBODY = "everybody"
+    EARLIER = "earlier"
+    """Whoever had a token when owners came (the upgrade to them); the same people with later tokens, too."""
+
+
+class SetOwner(_Request):
+    """`PUT /v1/{agents,secrets,sessions}/{id}/owner`: whose the object is from now on."""
+
+    owner: str | None = Field(default=None, pattern=OWNER_PATTERN)
+    """None: it stays. A session's executions that were its owner's go along."""
+    shared_with: SharedWith = SharedWith.NOBODY
+
+
+class Owned(_Resource):
+    """What every object of somebody's says."""
+
+    owner: str = ADMINISTRATOR
+    shared_with: SharedWith = SharedWith.NOBODY
 
 
 class Problem(_Resource):
@@ -58,7 +85,7 @@ class Page(_Resource, Generic[ItemT]):
     next_cursor: str | None = None
 
 
-class AgentResource(_Resource):
+class AgentResource(Owned):
     """An applied agent."""
 
     name: str
@@ -76,7 +103,7 @@ class CreateSession(_Request):
     """Absolute directory to work in; None: a directory of the session's own."""
 
 
-class SessionResource(_Resource):
+class SessionResource(Owned):
     """A conversation: ordered executions that share history and a workspace."""
 
     session_id: str
@@ -88,7 +115,7 @@ class CreateExecution(_Request):
     """`POST /v1/executions`. Exactly one of `agent` and `manifest`."""
 
     agent: str | None = None
-    """Name of an applied agent."""
+    """Name of an applied agent: the caller's own, else the shared one of that name."""
     manifest: AgentManifest | None = None
     """An agent that is not applied."""
     input: str = Field(min_length=1, max_length=MAX_INPUT_CHARACTERS)
@@ -113,6 +140,8 @@ class ExecutionResource(_Resource):
 
     execution_id: str
     session_id: str
+    owner: str = ADMINISTRATOR
+    """Who started it, and whose secrets it is given. Whoever sees its session sees it, too."""
     agent_name: str
     model: str | None
     phase: ExecutionPhase
@@ -155,7 +184,7 @@ class MessageResource(_Resource):
     """Of its event `message.received`."""
 
 
-class SecretResource(_Resource):
+class SecretResource(Owned):
     """A secret, without its value: that is given to runners only."""
 
     name: str
@@ -349,9 +378,9 @@ class TokenScope(StrEnum):
     RUNNER = "runner"
     """Start legs, and work on the executions that they lease. Nothing else."""
     USER = "user"
-    """Apply agents, run executions and read them."""
+    """Apply agents, keep secrets, run executions and read them: one's own, and what is shared."""
     ADMIN = "admin"
-    """All of that, and give out and revoke tokens and read the audit trail."""
+    """All of that with everybody's, and give out tokens, assign owners and read the audit trail."""
 
 
 class CreateToken(_Request):
@@ -360,6 +389,8 @@ class CreateToken(_Request):
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     """DNS label; of the tokens that are not revoked, only one has it."""
     scope: TokenScope
+    owner: str | None = Field(default=None, pattern=OWNER_PATTERN)
+    """Who the token stands for; None: its name. Tokens of one owner see and make the same things."""
     expires_in_seconds: int | None = Field(default=None, ge=1, le=10 * 366 * 86_400)
     """None: until it is revoked."""
 
@@ -370,6 +401,7 @@ class TokenResource(_Resource):
     token_id: str
     name: str
     scope: TokenScope
+    owner: str = ADMINISTRATOR
     created_at: datetime
     created_by: str
     """Name of the token that made it."""
@@ -390,6 +422,7 @@ class CallerResource(_Resource):
 
     name: str
     scope: TokenScope
+    owner: str = ADMINISTRATOR
     expires_at: datetime | None = None
 
 

@@ -15,6 +15,7 @@ from stigmer_server.api.services import Services, services_of
 from stigmer_server.credentials import Credential
 from stigmer_server.errors import Forbidden
 from stigmer_server.leases import Lease
+from stigmer_server.owners import Caller
 
 CREDENTIAL_KEY: Final = "credential"
 """Of the request's state."""
@@ -81,6 +82,11 @@ def credential_of(request: Request) -> Credential:
     return credential
 
 
+async def caller_of(request: Request) -> Caller:
+    """Who makes the call, and what they see."""
+    return credential_of(request).caller
+
+
 def check_model(model: str | None, credential: Credential) -> None:
     """See that nobody but the administrator has a runner open files of its machine, which would tell of them.
 
@@ -100,14 +106,16 @@ def check_model(model: str | None, credential: Credential) -> None:
 async def lease_of(request: Request) -> Lease | None:
     """The lease that bounds what the caller reaches; None where its scope is bound to none.
 
+    An administrator's token that does a runner's work shows one too.
+
     Raises:
         Forbidden: a runner shows no lease that was issued to it.
     """
-    credential = credential_of(request)
-    if credential.scope is not TokenScope.RUNNER:
+    credential, text = credential_of(request), request.headers.get(LEASE_HEADER)
+    if credential.scope is TokenScope.USER or (credential.scope is TokenScope.ADMIN and text is None):
         return None
     services: Services = await services_of(request)
-    lease = services.leases.read(request.headers.get(LEASE_HEADER, ""), credential)
+    lease = services.leases.read(text or "", credential)
     if lease.runner:
         services.presence.hear(lease.runner)
     return lease
@@ -128,3 +136,4 @@ async def check_holds(request: Request, execution_id: str, attempt: int) -> None
 
 CredentialOf = Annotated[Credential, Depends(credential_of)]
 LeaseOf = Annotated[Lease | None, Depends(lease_of)]
+CallerOf = Annotated[Caller, Depends(caller_of)]

@@ -55,7 +55,9 @@ async def read_events(
     """The log. With `Accept: text/event-stream` it is followed to its end, live events among it."""
     if lease is not None:
         await services.leases.check_execution(lease, execution_id)
-    state = await services.executions.load(execution_id)
+    state = await services.executions.load(
+        execution_id, None if lease is not None else credential_of(request).caller
+    )
     if _STREAM not in request.headers.get("accept", ""):
         return await _page(services, execution_id, after, limit)
     if last_event_id:

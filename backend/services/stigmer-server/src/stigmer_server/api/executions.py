@@ -13,7 +13,7 @@ from stigmer_contract.api import (
     SendMessage,
 )
 from stigmer_contract.phases import ExecutionPhase
-from stigmer_server.api.access import NEEDS_USER, CredentialOf, GuardedRoute, check_model
+from stigmer_server.api.access import NEEDS_USER, CallerOf, CredentialOf, GuardedRoute, check_model
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
     Cursor,
@@ -47,12 +47,13 @@ async def create_execution(
         check_model(model, credential)
     workspace = await services.workspaces.check(request.workspace, credential)
     request = request.model_copy(update={"workspace": workspace})
-    answer = await services.executions.create(request, idempotency_key)
+    answer = await services.executions.create(request, credential.caller, idempotency_key)
     return created_response(answer, "/v1/executions", "execution_id")
 
 
 @router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
 async def list_executions(
+    caller: CallerOf,
     services: ServicesOf,
     limit: Limit = DEFAULT_PAGE_SIZE,
     cursor: Cursor = None,
@@ -60,14 +61,18 @@ async def list_executions(
     agent: Annotated[str | None, Query(max_length=63)] = None,
     phase: ExecutionPhase | None = None,
 ) -> Page[ExecutionResource]:
-    """Executions, newest first."""
-    return await services.executions.list(limit, cursor, session_id=session_id, agent_name=agent, phase=phase)
+    """The executions that the caller sees, newest first."""
+    return await services.executions.list(
+        caller, limit, cursor, session_id=session_id, agent_name=agent, phase=phase
+    )
 
 
 @router.get("/{execution_id}", responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
-async def get_execution(execution_id: ExecutionId, services: ServicesOf) -> ExecutionResource:
+async def get_execution(
+    execution_id: ExecutionId, caller: CallerOf, services: ServicesOf
+) -> ExecutionResource:
     """One execution."""
-    return await services.executions.get(execution_id)
+    return await services.executions.get(execution_id, caller)
 
 
 @router.post(
@@ -77,10 +82,14 @@ async def get_execution(execution_id: ExecutionId, services: ServicesOf) -> Exec
     openapi_extra=NEEDS_USER,
 )
 async def cancel_execution(
-    execution_id: ExecutionId, services: ServicesOf, request: CancelExecution | None = None
+    execution_id: ExecutionId,
+    caller: CallerOf,
+    services: ServicesOf,
+    request: CancelExecution | None = None,
 ) -> ExecutionResource:
     """Ask for an execution to stop. Cancelling it again changes nothing."""
-    return await services.executions.request_cancel(execution_id, None if request is None else request.reason)
+    reason = None if request is None else request.reason
+    return await services.executions.request_cancel(execution_id, caller, reason)
 
 
 @router.post(
@@ -93,6 +102,7 @@ async def cancel_execution(
 async def send_message(
     execution_id: ExecutionId,
     request: SendMessage,
+    caller: CallerOf,
     services: ServicesOf,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -100,5 +110,6 @@ async def send_message(
 
     The same key with the same message acts once, for as long as the log is kept.
     """
-    answer = await services.messages.send(execution_id, request, idempotency_key)
+    state = await services.executions.load(execution_id, caller)
+    answer = await services.messages.send(state, request, caller, idempotency_key)
     return Response(answer.body, answer.status, media_type="application/json")

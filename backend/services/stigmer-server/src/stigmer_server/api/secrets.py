@@ -5,11 +5,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from stigmer_contract.api import Page, SecretResource, SecretsKeyRotation, SetSecret
+from stigmer_contract.api import Page, SecretResource, SecretsKeyRotation, SetOwner, SetSecret
 from stigmer_contract.manifest import SECRET_NAME_PATTERN
-from stigmer_server.api.access import NEEDS_ADMIN, NEEDS_USER, GuardedRoute
+from stigmer_server.api.access import NEEDS_ADMIN, NEEDS_USER, CallerOf, GuardedRoute
 from stigmer_server.api.problems import problem_responses
-from stigmer_server.api.services import Cursor, Limit, ServicesOf
+from stigmer_server.api.services import Cursor, Limit, OwnerName, ServicesOf
 from stigmer_server.errors import Conflict, NotFound, SecretsKeyUnusable
 from stigmer_server.pages import DEFAULT_PAGE_SIZE
 
@@ -21,30 +21,47 @@ Name = Annotated[str, Path(pattern=SECRET_NAME_PATTERN)]
 @router.put(
     "/{name}",
     responses={201: {"model": SecretResource, "description": "The secret is new."}}
-    | problem_responses(SecretsKeyUnusable),
-    openapi_extra=NEEDS_ADMIN,
+    | problem_responses(NotFound, SecretsKeyUnusable),
+    openapi_extra=NEEDS_USER,
 )
 async def set_secret(
-    name: Name, request: SetSecret, response: Response, services: ServicesOf
+    name: Name,
+    request: SetSecret,
+    response: Response,
+    caller: CallerOf,
+    services: ServicesOf,
+    owner: OwnerName = None,
 ) -> SecretResource:
-    """Keep a value under a name, encrypted, in the place of the one before."""
-    secret, is_new = await services.secrets.set(name, request.value)
+    """Keep a value under a name of the caller's, encrypted, in the place of the one before."""
+    secret, is_new = await services.secrets.set(name, request.value, caller, owner)
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
     return secret
 
 
 @router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
 async def list_secrets(
-    services: ServicesOf, limit: Limit = DEFAULT_PAGE_SIZE, cursor: Cursor = None
+    caller: CallerOf, services: ServicesOf, limit: Limit = DEFAULT_PAGE_SIZE, cursor: Cursor = None
 ) -> Page[SecretResource]:
-    """Secrets by name, without their values."""
-    return await services.secrets.list(limit, cursor)
+    """The secrets that the caller sees, by name and owner, without their values."""
+    return await services.secrets.list(caller, limit, cursor)
 
 
-@router.delete("/{name}", status_code=204, responses=problem_responses(NotFound), openapi_extra=NEEDS_ADMIN)
-async def delete_secret(name: Name, services: ServicesOf) -> None:
+@router.put(
+    "/{name}/owner",
+    responses=problem_responses(NotFound, Conflict, SecretsKeyUnusable),
+    openapi_extra=NEEDS_ADMIN,
+)
+async def set_secret_owner(
+    name: Name, request: SetOwner, caller: CallerOf, services: ServicesOf, owner: OwnerName = None
+) -> SecretResource:
+    """Give a secret to somebody, or share it."""
+    return await services.secrets.set_owner(name, request, caller, owner)
+
+
+@router.delete("/{name}", status_code=204, responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
+async def delete_secret(name: Name, caller: CallerOf, services: ServicesOf, owner: OwnerName = None) -> None:
     """Forget a secret; executions that begin or go on afterwards fail where they need it."""
-    await services.secrets.delete(name)
+    await services.secrets.delete(name, caller, owner)
 
 
 @router.post(

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Header, Path, Query, Request, Response
 from pydantic_core import from_json
 
-from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER
+from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER, OWNER_PATTERN
 from stigmer_server.agents import Agents
 from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
@@ -85,6 +85,14 @@ ServicesOf = Annotated[Services, Depends(services_of)]
 IDENTIFIER: Final = r"^[!-~]{1,64}$"
 """What the id of an execution or a session may look like; every database can hold it."""
 ExecutionId = Annotated[str, Path(pattern=IDENTIFIER)]
+OwnerName = Annotated[
+    str | None,
+    Query(
+        alias="owner",
+        pattern=OWNER_PATTERN,
+        description="Whose it is; left out: the caller's own, else the shared one of that name.",
+    ),
+]
 SessionId = Annotated[str, Path(pattern=IDENTIFIER)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Most items of the page.")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]

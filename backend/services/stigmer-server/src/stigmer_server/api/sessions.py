@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from stigmer_contract.api import CreateSession, Page, SessionResource
-from stigmer_server.api.access import NEEDS_USER, CredentialOf, GuardedRoute
+from stigmer_contract.api import CreateSession, Page, SessionResource, SetOwner
+from stigmer_server.api.access import NEEDS_ADMIN, NEEDS_USER, CallerOf, CredentialOf, GuardedRoute
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
     Cursor,
@@ -32,25 +32,33 @@ async def create_session(
     credential: CredentialOf,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Make a session."""
+    """Make a session, which belongs to the caller."""
     workspace = await services.workspaces.check(request.workspace, credential)
     request = request.model_copy(update={"workspace": workspace})
-    answer = await services.sessions.create(request, idempotency_key)
+    answer = await services.sessions.create(request, credential.caller, idempotency_key)
     return created_response(answer, "/v1/sessions", "session_id")
 
 
 @router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
 async def list_sessions(
-    services: ServicesOf, limit: Limit = DEFAULT_PAGE_SIZE, cursor: Cursor = None
+    caller: CallerOf, services: ServicesOf, limit: Limit = DEFAULT_PAGE_SIZE, cursor: Cursor = None
 ) -> Page[SessionResource]:
-    """Sessions, newest first."""
-    return await services.sessions.list(limit, cursor)
+    """The sessions that the caller sees, newest first."""
+    return await services.sessions.list(caller, limit, cursor)
 
 
 @router.get("/{session_id}", responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
-async def get_session(session_id: SessionId, services: ServicesOf) -> SessionResource:
+async def get_session(session_id: SessionId, caller: CallerOf, services: ServicesOf) -> SessionResource:
     """One session."""
-    return await services.sessions.get(session_id)
+    return await services.sessions.get(session_id, caller)
+
+
+@router.put("/{session_id}/owner", responses=problem_responses(NotFound), openapi_extra=NEEDS_ADMIN)
+async def set_session_owner(
+    session_id: SessionId, request: SetOwner, services: ServicesOf
+) -> SessionResource:
+    """Give a session to somebody, or share it."""
+    return await services.sessions.set_owner(session_id, request)
 
 
 @router.delete(
@@ -59,6 +67,6 @@ async def get_session(session_id: SessionId, services: ServicesOf) -> SessionRes
     responses=problem_responses(NotFound, Conflict),
     openapi_extra=NEEDS_USER,
 )
-async def delete_session(session_id: SessionId, services: ServicesOf) -> None:
+async def delete_session(session_id: SessionId, caller: CallerOf, services: ServicesOf) -> None:
     """Forget a session, its executions and their logs. Its directory stays."""
-    await services.sessions.delete(session_id)
+    await services.sessions.delete(session_id, caller)

@@ -12,7 +12,7 @@ from stigmer_contract.api import (
     TokenResource,
     TokenScope,
 )
-from stigmer_server.api.access import NEEDS_ADMIN, GuardedRoute, credential_of, needs
+from stigmer_server.api.access import NEEDS_ADMIN, NEEDS_USER, CallerOf, GuardedRoute, credential_of, needs
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import Cursor, Limit, ServicesOf
 from stigmer_server.errors import Conflict, NotFound
@@ -36,25 +36,31 @@ async def create_token(
     return created
 
 
-@router.get("", responses=problem_responses(), openapi_extra=NEEDS_ADMIN)
+@router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
 async def list_tokens(
+    caller: CallerOf,
     services: ServicesOf,
     limit: Limit = DEFAULT_PAGE_SIZE,
     cursor: Cursor = None,
     revoked: Annotated[bool, Query(description="Whether revoked ones are listed too.")] = False,
 ) -> Page[TokenResource]:
-    """Tokens without their texts, newest first."""
-    return await services.tokens.list(limit, cursor, with_revoked=revoked)
+    """The caller's tokens without their texts, newest first; everybody's for an administrator."""
+    return await services.tokens.list(caller, limit, cursor, with_revoked=revoked)
 
 
 @router.get("/self", responses=problem_responses(), openapi_extra=needs(*TokenScope))
 async def get_own_token(request: Request) -> CallerResource:
     """Whose token the call carries."""
     credential = credential_of(request)
-    return CallerResource(name=credential.name, scope=credential.scope, expires_at=credential.expiry)
+    return CallerResource(
+        name=credential.name,
+        scope=credential.scope,
+        owner=credential.owner,
+        expires_at=credential.expiry,
+    )
 
 
-@router.delete("/{name}", status_code=204, responses=problem_responses(NotFound), openapi_extra=NEEDS_ADMIN)
-async def revoke_token(name: Name, services: ServicesOf) -> None:
+@router.delete("/{name}", status_code=204, responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
+async def revoke_token(name: Name, caller: CallerOf, services: ServicesOf) -> None:
     """Revoke a token: at once on this server, within seconds on others of the same database."""
-    await services.tokens.revoke(name)
+    await services.tokens.revoke(name, caller)

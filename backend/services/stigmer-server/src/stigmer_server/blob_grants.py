@@ -1,0 +1,51 @@
+"""Who may read which blob: sessions, for whoever sees them and for the runners at work in them, and owners.
+
+To be told a blob's name is not enough: it is granted to whoever brought the bytes.
+"""
+
+from sqlalchemy import Connection, or_, select
+
+from stigmer_server.database import insert_where_absent
+from stigmer_server.owners import Caller
+from stigmer_server.tables import blob_grants, executions
+
+
+def grant_to_session(connection: Connection, sha256: str, session_id: str) -> None:
+    """Let whoever sees a session, and runners at work in it, read a blob."""
+    insert_where_absent(connection, blob_grants, {"sha256": sha256, "holder": session_id})
+
+
+def grant_to_owner(connection: Connection, sha256: str, owner: str) -> None:
+    """Let an owner read a blob."""
+    insert_where_absent(connection, blob_grants, {"sha256": sha256, "holder": _owner(owner)})
+
+
+def session_holds(connection: Connection, sha256: str, session_id: str) -> bool:
+    """Whether a blob was granted to a session."""
+    mine = (blob_grants.c.sha256 == sha256) & (blob_grants.c.holder == session_id)
+    return connection.execute(select(blob_grants.c.sha256).where(mine)).first() is not None
+
+
+def session_of(connection: Connection, execution_id: str) -> str | None:
+    """The session whose blobs an execution may use; None where there is no such execution."""
+    query = select(executions.c.session_id).where(executions.c.execution_id == execution_id)
+    return connection.execute(query).scalar()
+
+
+def may_read(connection: Connection, sha256: str, caller: Caller) -> bool:
+    """Whether a blob was granted to a caller, or to a session that it sees."""
+    if caller.sees_all:
+        return True
+    holder = blob_grants.c.holder
+    mine = or_(holder == _owner(caller.owner), caller.may_see_session(holder))
+    query = select(blob_grants.c.sha256).where(blob_grants.c.sha256 == sha256, mine)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def revoke_from_session(connection: Connection, session_id: str) -> None:
+    """Forget what was granted to a session."""
+    connection.execute(blob_grants.delete().where(blob_grants.c.holder == session_id))
+
+
+def _owner(owner: str) -> str:
+    return f"owner:{owner}"

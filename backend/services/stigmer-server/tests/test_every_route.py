@@ -1,0 +1,302 @@
+"""Every route x every credential x every foreign object: what is another's is not there.
+
+The routes are the app's own, so that a new one without a rule fails here. Each is asked by whoever may not,
+with ids of things that belong to somebody else; then by their owner, so that a refusal is not that of a wrong
+call.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from fastapi.routing import iter_route_contexts
+
+from server_process import ServerApi, ServerProcess, manifest, responded
+from stigmer_server.app import StigmerServer
+from stigmer_server.settings import load_settings
+
+Reach = Literal["theirs", "own", "list", "nothing", "lease"]
+"""What a caller reaches of another's.
+
+`theirs`: the path names it, and to all but its owner it is not there. `own`: the call makes or changes what
+is the caller's under that name. `list`: what is seen is listed. `nothing`: the call is about no object.
+`lease`: bound by what a runner leases.
+"""
+STAMPS: Final = count()
+EVERYBODY: Final = frozenset({"user", "runner", "admin"})
+USERS: Final = frozenset({"user", "admin"})
+RUNNERS: Final = frozenset({"runner", "admin"})
+ADMINS: Final = frozenset({"admin"})
+APPEND: Final[dict[str, Any]] = {"attempt": 1, "append_id": "x", "events": [responded()]}
+LIVE: Final[dict[str, Any]] = {"attempt": 1, "events": [{"type": "model.delta", "turn": 1, "text": "x"}]}
+LEG: Final[dict[str, Any]] = {"runner": "1@test", "runner_version": "0"}
+ENDED: Final[dict[str, Any]] = {"runner": "1@test", "proof": "x", "how": "it was ended by signal 9"}
+MOVE: Final[dict[str, Any]] = {"owner": "thief", "shared_with": "everybody"}
+SECRET: Final[dict[str, Any]] = {"value": "another-value"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a route answers whom."""
+
+    scopes: frozenset[str] | None
+    """None: everybody, without a token too."""
+    reach: Reach
+    body: dict[str, Any] | bytes | None = None
+    is_done_by_owner: bool = True
+    """Whether the owner's own `user` token may do it."""
+
+
+RULES: Final[dict[tuple[str, str], Rule]] = {
+    ("GET", "/v1/agents"): Rule(USERS, "list"),
+    ("GET", "/v1/agents/{name}"): Rule(USERS, "theirs"),
+    ("PUT", "/v1/agents/{name}"): Rule(USERS, "own", manifest("theirs", description="changed")),
+    ("DELETE", "/v1/agents/{name}"): Rule(USERS, "theirs"),
+    ("PUT", "/v1/agents/{name}/owner"): Rule(ADMINS, "theirs", MOVE, is_done_by_owner=False),
+    ("GET", "/v1/secrets"): Rule(USERS, "list"),
+    ("PUT", "/v1/secrets/{name}"): Rule(USERS, "own", SECRET),
+    ("DELETE", "/v1/secrets/{name}"): Rule(USERS, "theirs"),
+    ("PUT", "/v1/secrets/{name}/owner"): Rule(ADMINS, "theirs", MOVE, is_done_by_owner=False),
+    ("POST", "/v1/secrets/rotate-key"): Rule(ADMINS, "nothing", is_done_by_owner=False),
+    ("GET", "/v1/sessions"): Rule(USERS, "list"),
+    ("POST", "/v1/sessions"): Rule(USERS, "own", {}),
+    ("GET", "/v1/sessions/{session_id}"): Rule(USERS, "theirs"),
+    ("DELETE", "/v1/sessions/{session_id}"): Rule(USERS, "theirs"),
+    ("PUT", "/v1/sessions/{session_id}/owner"): Rule(ADMINS, "theirs", MOVE, is_done_by_owner=False),
+    ("GET", "/v1/executions"): Rule(USERS, "list"),
+    ("POST", "/v1/executions"): Rule(USERS, "own", {"manifest": manifest(), "input": "x"}),
+    ("GET", "/v1/executions/{execution_id}"): Rule(USERS, "theirs"),
+    ("POST", "/v1/executions/{execution_id}/cancel"): Rule(USERS, "theirs"),
+    ("POST", "/v1/executions/{execution_id}/messages"): Rule(USERS, "theirs", {"text": "x"}),
+    ("GET", "/v1/executions/{execution_id}/events"): Rule(EVERYBODY, "theirs"),
+    ("POST", "/v1/executions/{execution_id}/events"): Rule(RUNNERS, "lease", APPEND),
+    ("POST", "/v1/executions/{execution_id}/live"): Rule(RUNNERS, "lease", LIVE),
+    # Whoever has a runner's token and an id that Temporal gave it may take the execution (docs/security.md).
+    ("POST", "/v1/executions/{execution_id}/legs"): Rule(RUNNERS, "nothing", LEG, is_done_by_owner=False),
+    # Bound by the proof that only who named the runner has.
+    ("POST", "/v1/runners/ended"): Rule(RUNNERS, "nothing", ENDED, is_done_by_owner=False),
+    ("GET", "/v1/blobs/{sha256}"): Rule(EVERYBODY, "theirs"),
+    ("PUT", "/v1/blobs/{sha256}"): Rule(EVERYBODY, "own", b"only who has the bytes can bring them"),
+    ("GET", "/v1/tokens"): Rule(USERS, "list"),
+    ("POST", "/v1/tokens"): Rule(
+        ADMINS, "nothing", {"name": "made-by-all", "scope": "admin"}, is_done_by_owner=False
+    ),
+    ("GET", "/v1/tokens/self"): Rule(EVERYBODY, "nothing"),
+    ("DELETE", "/v1/tokens/{name}"): Rule(USERS, "theirs"),
+    ("GET", "/v1/audit"): Rule(ADMINS, "nothing", is_done_by_owner=False),
+    ("GET", "/metrics"): Rule(USERS, "nothing"),
+    ("GET", "/healthz"): Rule(None, "nothing"),
+    ("GET", "/readyz"): Rule(None, "nothing"),
+    ("GET", "/v1/installation"): Rule(EVERYBODY, "nothing"),
+    # FastAPI's own; the Gate asks for a token.
+    ("GET", "/openapi.json"): Rule(EVERYBODY, "nothing"),
+}
+
+
+def routes_of_the_app() -> set[tuple[str, str]]:
+    """Method and path of every route that the app serves."""
+    server = StigmerServer(load_settings({"STIGMER_HOME": "/nonexistent", "STIGMER_TOKEN": "none"}))
+    return {
+        (method, str(route.path))
+        for route in iter_route_contexts(server.routes)
+        for method in route.methods or set()
+        if method != "HEAD"
+    }
+
+
+ROUTES: Final = sorted(routes_of_the_app())
+
+
+def test_every_route_of_the_app_has_a_rule() -> None:
+    assert set(ROUTES) == set(RULES)
+
+
+@dataclass
+class World:
+    """One of everything, all of one owner; and callers of every kind."""
+
+    server: ServerProcess
+    owner: ServerApi
+    clients: dict[str, ServerApi]
+    """By what they may: `user`, `runner` and `admin` of others, and one of the owner's that was `revoked`."""
+    ids: dict[str, str]
+    """By the name of a path's parameter; names of objects by their collection."""
+    strange_lease: str
+    """Of the runner, for an execution of somebody else than the owner."""
+    owner_name: str
+    content: bytes
+    """Of the blob."""
+
+    def path(self, template: str, *, missing: bool = False) -> str:
+        """The path to the owner's object, or to one like it that is not there."""
+        ids = self.ids if not missing else dict.fromkeys(self.ids, "missing") | {"sha256": "0" * 64}
+        collection = template.split("/")[2] if template.count("/") > 1 else ""
+        return template.format_map(ids | {"name": ids.get(collection, "")})
+
+    def seen_by_owner(self) -> dict[str, Any]:
+        """All that the owner sees of theirs, to find whether anything has changed."""
+        paths = [self.path(path) for method, path in ROUTES if method == "GET" and path.startswith("/v1")]
+        answers = {path: self.owner.http.get(path) for path in paths if path not in UNSTEADY}
+        return {path: (answer.status_code, answer.text) for path, answer in answers.items()}
+
+
+UNSTEADY: Final = {"/v1/audit", "/v1/tokens"}
+"""What the owner may not read, and what tells when a token was last used."""
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def server(
+    request: pytest.FixtureRequest,
+    make_database: Callable[[str], str | None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ServerProcess]:
+    """A server without Temporal, so that executions stay as they are."""
+    kind: str = request.param
+    home: Path = tmp_path_factory.mktemp(f"routes-{kind}")
+    with ServerProcess(home, database_url=make_database(kind)) as process:
+        yield process
+        assert "Traceback" not in process.log_file.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def world(server: ServerProcess) -> Iterator[World]:
+    """A world of its own for each test, since what may be done is done in it."""
+    stamp = next(STAMPS)
+    with ExitStack() as stack:
+        admin = stack.enter_context(server.client())
+
+        def client(name: str, scope: str, **request: Any) -> ServerApi:
+            body = {"name": f"{name}-{stamp}", "scope": scope, **request}
+            token: str = admin.http.post("/v1/tokens", json=body).raise_for_status().json()["token"]
+            return stack.enter_context(server.client(token))
+
+        name, content = f"alice-{stamp}", f"alice's bytes {stamp}".encode()
+        owner = client("alice", "user", owner=name)
+        clients = {scope: client(scope, scope) for scope in ("user", "runner", "admin")}
+        clients["revoked"] = client("revoked", "user", owner=name)
+        admin.http.delete(f"/v1/tokens/revoked-{stamp}").raise_for_status()
+        client("spare", "user", owner=name)
+        strange = clients["user"].create_execution()["execution_id"]
+        lease = clients["runner"].start_leg(strange)["lease"]
+        yield World(server, owner, clients, make_objects(owner, stamp, content), lease, name, content)
+
+
+def make_objects(owner: ServerApi, stamp: int, content: bytes) -> dict[str, str]:
+    """One of everything, and how it is named."""
+    secret = f"SECRET_{stamp}"
+    owner.http.put("/v1/agents/theirs", json=manifest("theirs")).raise_for_status()
+    owner.http.put(f"/v1/secrets/{secret}", json={"value": "a-value-of-alice"}).raise_for_status()
+    sha256 = hashlib.sha256(content).hexdigest()
+    owner.http.put(f"/v1/blobs/{sha256}", content=content).raise_for_status()
+    execution = owner.create_execution(agent="theirs")
+    return {
+        "session_id": execution["session_id"],
+        "execution_id": execution["execution_id"],
+        "sha256": sha256,
+        "agents": "theirs",
+        "secrets": secret,
+        "tokens": f"spare-{stamp}",
+    }
+
+
+def ask(
+    client: ServerApi | None, world: World, method: str, path: str, body: dict[str, Any] | bytes | None
+) -> httpx.Response:
+    """Make a call, without a token where there is no client."""
+    options: dict[str, Any] = {} if body is None else {"content" if isinstance(body, bytes) else "json": body}
+    if client is None:
+        return httpx.request(method, f"{world.server.url}{path}", trust_env=False, **options)
+    return client.http.request(method, path, **options)
+
+
+def without_id(answer: httpx.Response, *ids: str) -> str:
+    text = answer.text
+    for one in ids:
+        text = text.replace(one, "ID")
+    return text
+
+
+@pytest.mark.parametrize(("method", "template"), ROUTES)
+def test_a_route_tells_and_does_nothing_to_whom_it_is_not_for(
+    world: World, method: str, template: str
+) -> None:
+    rule = RULES[method, template]
+    path = world.path(template)
+    before = world.seen_by_owner()
+
+    for name in (None, "revoked"):
+        status = ask(world.clients[name] if name else None, world, method, path, rule.body).status_code
+        assert status == 401 or (rule.scopes is None and status in (200, 503))
+    for scope in EVERYBODY - (rule.scopes or EVERYBODY):
+        answer = ask(world.clients[scope], world, method, path, rule.body)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    if not rule.is_done_by_owner and "user" not in (rule.scopes or EVERYBODY):
+        assert ask(world.owner, world, method, path, rule.body).status_code == 403
+    if "runner" in (rule.scopes or ()) and rule.reach != "nothing":
+        check_runner(world, rule, method, path)
+    if "user" in (rule.scopes or ()):
+        check_stranger(world, rule, method, template)
+
+    assert world.seen_by_owner() == before
+
+
+def check_runner(world: World, rule: Rule, method: str, path: str) -> None:
+    """Without a lease nothing, and with one of another execution no more than that one is good for."""
+    runner = world.clients["runner"]
+    assert ask(runner, world, method, path, rule.body).status_code == 403
+    if rule.reach == "own":
+        return
+    runner.http.headers["Stigmer-Lease"] = world.strange_lease
+    try:
+        assert ask(runner, world, method, path, rule.body).status_code == 403
+    finally:
+        del runner.http.headers["Stigmer-Lease"]
+
+
+def check_stranger(world: World, rule: Rule, method: str, template: str) -> None:
+    """What is another's answers like what is not there, and is in no list."""
+    stranger = world.clients["user"]
+    path = world.path(template)
+    answer = ask(stranger, world, method, path, rule.body)
+    ids = [value for value in world.ids.values() if value != "theirs"]
+    if rule.reach == "theirs":
+        missing = ask(stranger, world, method, world.path(template, missing=True), rule.body)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert without_id(answer, *ids, "theirs") == without_id(missing, "missing", "0" * 64)
+    elif rule.reach == "list":
+        assert answer.status_code == 200
+        assert not [one for one in ids if one in answer.text]
+    elif rule.reach == "own":
+        # A blob's name is that of other bytes, which the stranger does not have.
+        assert answer.status_code in ({422} if "{sha256}" in template else {200, 201})
+    else:
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "template"), [route for route, rule in RULES.items() if rule.is_done_by_owner]
+)
+def test_whoever_it_is_for_is_let_in(world: World, method: str, template: str) -> None:
+    rule = RULES[method, template]
+    body = world.content if isinstance(rule.body, bytes) else rule.body
+    path, callers = world.path(template), [world.owner, world.clients["admin"]]
+    if (method, template) == ("DELETE", "/v1/sessions/{session_id}"):
+        world.owner.http.post(f"/v1/executions/{world.ids['execution_id']}/cancel").raise_for_status()
+    if rule.reach == "lease":
+        runner = world.clients["runner"]
+        runner.http.headers["Stigmer-Lease"] = runner.start_leg(world.ids["execution_id"])["lease"]
+        callers = [runner]
+    if method == "DELETE":
+        callers = callers[:1]
+
+    for caller in callers:
+        named = {"owner": world.owner_name} if "{name}" in template and "tokens" not in template else {}
+        answer = ask(caller, world, method, f"{path}?{urlencode(named)}", body)
+        assert answer.is_success or template == "/readyz", answer.text
