@@ -411,13 +411,12 @@ class Broken:
 async def test_an_execution_whose_workflow_cannot_get_on_says_why(
     start_server: ServerFactory, temporal: TemporalServer
 ) -> None:
-    task_queue = f"queue-{uuid4().hex}"
-    server = start_server(environment={"TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": task_queue})
+    server = start_server()
     with server.client() as api:
         execution_id = (await asyncio.to_thread(api.create_execution))["execution_id"]
         worker = Worker(
             await connect(temporal),
-            task_queue=task_queue,
+            task_queue=api.task_queue(),
             workflows=[Broken],
             workflow_runner=UnsandboxedWorkflowRunner(),
         )
