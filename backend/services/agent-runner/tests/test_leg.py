@@ -17,6 +17,7 @@ from agent_runner.errors import AttemptSuperseded, ServerRefused
 from agent_runner.leg import ActivityAttempt, LegParts, LegRunner, StopReason
 from agent_runner.models import BuiltModel
 from agent_runner.models.asking import Answers, Watcher
+from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.settings import load_settings
 from agent_runner.tracing import NO_TRACING
@@ -170,6 +171,7 @@ def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Callable[[Server, 
             models=models,
             secrets=SecretsInUse(settings),
             tracing=NO_TRACING,
+            locks=RunnerLocks(tmp_path, "1@host:a"),
         )
         return LegRunner(parts, identity="1@host:a")
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,17 +46,19 @@ class Commands:
 
 @asynccontextmanager
 async def open_commands(
-    settings: RunnerSettings, command_variables: Mapping[str, str]
+    settings: RunnerSettings, command_variables: Mapping[str, str], *, held: Sequence[int] = ()
 ) -> AsyncGenerator[Commands]:
     """Start the launcher and try how well it isolates; at the end everything it runs is killed.
 
-    Enter it first, while there is the least to inherit.
+    Enter it first, while there is the least to inherit. What watches over commands holds the descriptors of
+    `held`, until they have ended.
     """
     async with CommandLauncher(
         command_variables,
         policy=_policy(settings, command_variables.get("PATH", "")),
         quotas=DiskQuotas(settings.sandbox_disk_mb << 20 or None),
         web=WebAccess(settings.sandbox_web_ports, settings.sandbox_proxy),
+        held=held,
     ) as launcher:
         granted = _granted_processes(settings.sandbox_processes)
         await calibrate_process_limit(launcher, granted)

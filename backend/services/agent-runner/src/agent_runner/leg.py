@@ -33,6 +33,7 @@ from agent_runner.journal.waits import ServerClock, WaitSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
 from agent_runner.models import ModelPool, ShownAnswers
+from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import LegClient, ServerClient
 from agent_runner.settings import RunnerSettings
@@ -89,6 +90,7 @@ class LegParts:
     models: ModelPool
     secrets: SecretsInUse
     tracing: Tracing
+    locks: RunnerLocks
 
 
 @dataclass(frozen=True)
@@ -329,6 +331,8 @@ class Leg:
         """
         grant = self._grant
         await asyncio.sleep(grant.pause_seconds)
+        # What they started may still change files that this leg is about to look at.
+        await self._parts.locks.wait_for_ends(grant.lost_runners)
         variables = self._command_variables()
         workspace = await asyncio.to_thread(self._open_workspace)
         built = await self._parts.models.build(

@@ -32,6 +32,7 @@ from agent_runner.errors import ServerRefused
 from agent_runner.health import HealthServer
 from agent_runner.leg import RUNNER_VERSION, LegParts, LegRunner
 from agent_runner.models import ModelPool, preload_providers
+from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
@@ -76,7 +77,12 @@ async def run_worker(
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     async with contextlib.AsyncExitStack() as resources:
         # First, while there is the least to inherit.
-        commands = await resources.enter_async_context(open_commands(settings, command_variables))
+        # Containers on one host's network share the host's name and number their processes alike.
+        own_name = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
+        identity = settings.runner_name or own_name
+        locks = RunnerLocks(settings.sandbox_root_dir, identity)
+        held = _hold(locks)
+        commands = await resources.enter_async_context(open_commands(settings, command_variables, held=held))
         server = ServerClient(settings.backend_endpoint, settings.token.get_secret_value())
         resources.push_async_callback(server.close)
         models = ModelPool(settings)
@@ -85,9 +91,6 @@ async def run_worker(
             if not await _is_our_turn(stop):
                 return
             await asyncio.to_thread(remove_abandoned_roots)  # of whoever was the runner until now
-        # Containers on one host's network share the host's name and number their processes alike.
-        own_name = f"{os.getpid()}@{os.uname().nodename}:{secrets.token_hex(4)}"
-        identity = settings.runner_name or own_name
         tracing = open_tracing(settings, RUNNER_VERSION, secrets_in_use.mask)
         parts = LegParts(
             settings=settings,
@@ -96,6 +99,7 @@ async def run_worker(
             models=models,
             secrets=secrets_in_use,
             tracing=tracing,
+            locks=locks,
         )
         legs = LegRunner(parts, identity=identity)
         runner = _Runner(settings, server, legs, identity)
@@ -112,6 +116,14 @@ async def run_worker(
             await runner.run_until(stop)
         finally:
             await tracing.close(runner.drain_seconds_left())
+
+
+def _hold(locks: RunnerLocks) -> tuple[int, ...]:
+    try:
+        return (locks.hold(),)
+    except OSError as error:  # readiness says why the directory cannot be used
+        logger.warning("no lock for this runner's commands could be taken: %s", error)
+        return ()
 
 
 async def _is_our_turn(stop: asyncio.Event) -> bool:

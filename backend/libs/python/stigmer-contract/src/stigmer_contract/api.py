@@ -265,6 +265,8 @@ class LegGrant(_Resource):
     """Until `limits.duration` is over, by the server's clock; None where there is no such limit."""
     lease: str
     """Proves that this token was granted the leg; its other calls for it carry it in `LEASE_HEADER`."""
+    lost_runners: list[str] = []
+    """Runners of the legs right before this one that were lost: their commands have to end first."""
     pause_seconds: float = 0.0
     """To wait before the first step: legs before this one were lost without getting any further."""
 

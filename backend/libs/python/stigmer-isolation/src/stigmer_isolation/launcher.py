@@ -77,12 +77,14 @@ class CommandLauncher:
         policy: Policy | None = None,
         quotas: DiskQuotas | None = None,
         web: WebAccess | None = None,
+        held: Sequence[int] = (),
     ) -> None:
         """`base_environment` is what every command gets; default: where programs usually are, UTF-8.
 
         Each command gets a temporary directory of its own, removed with it, in `temporary_root`; default:
         the system's. `policy` holds every command; default: the strongest this machine allows. `quotas`
-        bound what they may write, default: nothing does; `web` is what `network: web` means.
+        bound what they may write, default: nothing does; `web` is what `network: web` means. What watches
+        over commands keeps the descriptors of `held` open until the last of them has ended; a lock, say.
         """
         self._base_environment = dict(
             command_environment({}) if base_environment is None else base_environment
@@ -100,7 +102,7 @@ class CommandLauncher:
         self._quotas = DiskQuotas(None) if quotas is None else quotas
         self.web = WebAccess() if web is None else web
         """What `network: web` opens; read before each command."""
-        self._zygotes = Zygotes(str(temporary_root or tempfile.gettempdir()))
+        self._zygotes = Zygotes(str(temporary_root or tempfile.gettempdir()), held)
         self._withheld = set[str]()
         self._is_closed = False
         self._removing = set[asyncio.Task[bool]]()

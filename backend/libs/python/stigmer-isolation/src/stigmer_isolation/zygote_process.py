@@ -28,8 +28,10 @@ _SCRIPT = Path(__file__).with_name("zygote") / "main.py"
 class ZygoteProcess:
     """A zygote, and the socket it takes commands from. `stop` and `sweep` block."""
 
-    def __init__(self, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, prefix: Sequence[str] = (), held: Sequence[int] = ()) -> None:
         """Start it, with the command line of `prefix`, bubblewrap's, before its own.
+
+        Descriptors of `held` it keeps open until its last command has ended; no command gets them.
 
         Raises:
             OSError: no process or descriptor is to be had.
@@ -52,7 +54,7 @@ class ZygoteProcess:
                     prefix = [prefix[0], "--info-fd", str(writer), *prefix[1:]]
                 self._process = subprocess.Popen(
                     [*prefix, sys.executable, "-I", "-S", "-E", str(_SCRIPT), str(theirs.fileno())],
-                    pass_fds=descriptors,
+                    pass_fds=[*descriptors, *held],
                     env={},
                     cwd="/",
                     stdin=subprocess.DEVNULL,

@@ -5,7 +5,7 @@ Starts them when they are needed, replaces those that died, and ends those of vi
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -24,12 +24,15 @@ MAX_IDLE: Final = 64
 class Zygote:
     """A zygote in use: its process, and where its commands have their temporary directories."""
 
-    def __init__(self, parent: str) -> None:
+    def __init__(self, parent: str, held: Sequence[int]) -> None:
         """Start it; its commands' temporary directories are in one that is made in `parent`.
+
+        Its process keeps the descriptors of `held` open.
 
         Raises:
             OSError: no process, descriptor or directory is to be had.
         """
+        self._held = held
         self.users = 0
         """How many commands are, or are about to be, in its hands."""
         self.temporary = TemporaryRoot(parent)
@@ -40,7 +43,7 @@ class Zygote:
             raise
 
     def _start(self) -> ZygoteProcess:
-        return ZygoteProcess()
+        return ZygoteProcess(held=self._held)
 
     def stop(self) -> None:
         """End it and all that it runs. Blocks."""
@@ -51,21 +54,22 @@ class Zygote:
 class ZygoteInBubblewrap(Zygote):
     """One that bubblewrap shows a view, to which its temporary directories belong."""
 
-    def __init__(self, parent: str, bubblewrap: Bubblewrap, view: View) -> None:
+    def __init__(self, parent: str, held: Sequence[int], bubblewrap: Bubblewrap, view: View) -> None:
         """As `Zygote`."""
         self._bubblewrap, self._view = bubblewrap, view
-        super().__init__(parent)
+        super().__init__(parent, held)
 
     def _start(self) -> ZygoteProcess:
-        return ZygoteProcess(self._bubblewrap.arguments(self._view, self.temporary.path))
+        return ZygoteProcess(self._bubblewrap.arguments(self._view, self.temporary.path), self._held)
 
 
 class Zygotes:
     """All of a launcher's. Belongs to one event loop."""
 
-    def __init__(self, temporary_root: str) -> None:
-        """Temporary directories are made in `temporary_root`."""
+    def __init__(self, temporary_root: str, held: Sequence[int] = ()) -> None:
+        """Temporary directories are made in `temporary_root`; the processes keep those of `held` open."""
         self._temporary_root = temporary_root
+        self._held = held
         self._living: dict[View | None, Zygote] = {}
         self._idle: dict[View, asyncio.TimerHandle] = {}
         """Those that wait for their end, the longest idle first."""
@@ -119,9 +123,9 @@ class Zygotes:
             zygote = None
         if zygote is None:
             if bubblewrap is None or view is None:
-                zygote = Zygote(self._temporary_root)
+                zygote = Zygote(self._temporary_root, self._held)
             else:
-                zygote = ZygoteInBubblewrap(self._temporary_root, bubblewrap, view)
+                zygote = ZygoteInBubblewrap(self._temporary_root, self._held, bubblewrap, view)
             self._living[view] = zygote
         return zygote
 
