@@ -7,8 +7,9 @@ import ast
 import inspect
 import logging
 import re
+import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,8 @@ from stigmer_server import settings as server_settings
 from stigmer_server.app import StigmerServer
 
 REFERENCE = Path(__file__).parent / "reference"
+ATTACK_LIST = Path(__file__).parents[1] / "backend/libs/python/stigmer-isolation/tests/attacks/attack_list.py"
+"""What the tests try; no package, and so run to be read."""
 SERVER_VARIABLE = re.compile(r"(?P<names>`[A-Z_]+`( or `[A-Z_]+`)?)[:;,]? ?(?P<meaning>.*)", re.DOTALL)
 """How the server's settings document a field: the variable, then what it means."""
 NOTE = "<!-- Written by docs/generate.py (`make schema`). Change the code it describes. -->"
@@ -281,6 +284,32 @@ def http_page() -> Iterator[str]:
     yield from _table(("method", "path", "what it does", "for"), rows)
 
 
+def attack_page() -> Iterator[str]:
+    """What gets through where, as the tests have it."""
+    tried = runpy.run_path(str(ATTACK_LIST))
+    environments: tuple[str, ...] = tried["ENVIRONMENTS"]
+    stays_open: Mapping[str, frozenset[str]] = tried["STAYS_OPEN"]
+    rows: list[tuple[str, ...]] = []
+    for title, program in tried["ATTACKS"].items():
+        cells = (_what_is_open(program, stays_open[environment]) for environment in environments)
+        rows.append((title.partition(" ")[2], *cells))
+    refused = ("refused",) * len(environments)
+    rows += [(title.lstrip("0123456789, "), *refused) for title in tried["ATTACKS_BY_MORE_THAN_A_COMMAND"]]
+    rows.append(("every known way past `network: none`, `web` and `all`", *refused))
+    yield "## What is tried"
+    yield ""
+    yield from _table(("attack", *environments), rows)
+    yield "## What goes on working"
+    yield ""
+    yield from (f"- {title}" for title in (*tried["MUST_WORK"], *tried["MUST_WORK_WHERE_INSTALLED"]))
+    yield "- `pip download` and `git clone` over HTTPS, directly and through a proxy (`network: web`)"
+
+
+def _what_is_open(program: str, stays_open: frozenset[str]) -> str:
+    names = sorted(name for name in stays_open if f'attempt("{name}"' in program)
+    return f"**open**: {', '.join(names)}" if names else "refused"
+
+
 PAGES: dict[str, tuple[str, str, Callable[[], Iterator[str]]]] = {
     "manifest.md": (
         "The manifest",
@@ -289,6 +318,14 @@ Unknown keys are errors. [agent.schema.json](agent.schema.json) says the same as
 editors. A duration is a number and a unit, such as `90s`, `10m`, `2h` or `1d`, or a sum of such,
 `1h30m`.""",
         manifest_page,
+    ),
+    "isolation.md": (
+        "What isolation stops, as the tests try it",
+        """Each attack is a command, or several, that the tests run in each of these environments; they fail
+where something else gets through than stands here, and where something that stays open does not any more.
+Native: as root and as an ordinary user. Linux 6.12 or newer; on older kernels commands can signal those of
+other sessions, except in bubblewrap. What it means: [isolation](../concepts/isolation.md).""",
+        attack_page,
     ),
     "commands.md": (
         "The command line",

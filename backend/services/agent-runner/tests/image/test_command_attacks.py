@@ -3,20 +3,22 @@
 import json
 from typing import Any
 
-import pytest
-
-from command_attacks import EXHAUSTION, GAPS, KEY, SECRET
+from attack_list import STAYS_OPEN
+from command_attacks import EXHAUSTION, KEY, SECRET
 from container_engine import LOCKED_DOWN, REPOSITORY, Engine
 from session_attacks import ATTACKS_ON_SESSIONS
 
 PYTHON = "/opt/agent-runner/bin/python"
-PROGRAMS = ("command_attacks.py", "session_attacks.py")
+PROGRAM = "command_attacks.py"
+ATTACKS = "backend/libs/python/stigmer-isolation/tests/attacks/attack_list.py"
+MOUNTED = (ATTACKS, "tests/support/command_attacks.py", "tests/support/session_attacks.py")
+ENVIRONMENTS = {"docker": "Docker", "podman": "Podman"}
 MIN_OPEN_WITHOUT_ISOLATION = 40
 """Of what the process-level suite tries; the container itself stops the rest."""
 
 
 def attack(
-    engine: Engine, image: str, *arguments: str, options: tuple[str, ...] = (), program: str = PROGRAMS[0]
+    engine: Engine, image: str, *arguments: str, options: tuple[str, ...] = (), program: str = PROGRAM
 ) -> Any:
     """Run a program of attacks in the container of a runner; what it printed."""
     said = engine.output(
@@ -26,7 +28,7 @@ def attack(
         *LOCKED_DOWN,
         *options,
         f"--env={KEY}={SECRET}",
-        *(f"--volume={REPOSITORY}/tests/support/{name}:/attacks/{name}:ro" for name in PROGRAMS),
+        *(f"--volume={REPOSITORY}/{path}:/attacks/{path.rpartition('/')[2]}:ro" for path in MOUNTED),
         f"--entrypoint={PYTHON}",
         image,
         f"/attacks/{program}",
@@ -36,16 +38,10 @@ def attack(
     return json.loads(said.splitlines()[-1])
 
 
-def test_no_attack_gets_through(engine: Engine, image: str) -> None:
+def test_what_gets_through_is_what_the_table_says(engine: Engine, image: str) -> None:
     outcome = attack(engine, image)
-    got_through = {title: parts for title, parts in outcome["results"].items() if parts and title not in GAPS}
-    assert (outcome["level"], got_through) == ("full", {})
-
-
-@pytest.mark.xfail(reason="known gap: Landlock does not confine metadata", strict=True)
-def test_known_gaps_are_closed(engine: Engine, image: str) -> None:
-    results = attack(engine, image)["results"]
-    assert not any(results[title] for title in GAPS)
+    got_through = {part for parts in outcome["results"].values() for part in parts}
+    assert (outcome["level"], got_through) == ("full", STAYS_OPEN[ENVIRONMENTS[engine.kind]])
 
 
 def test_no_attack_on_a_session_gets_through(engine: Engine, image: str) -> None:
@@ -62,7 +58,7 @@ def test_attacks_on_a_session_do_succeed_on_a_workspace_that_protects_nothing(
 
 def test_the_list_does_succeed_without_isolation(engine: Engine, image: str) -> None:
     outcome = attack(engine, image, "unprotected")
-    succeeded = [part for title, parts in outcome["results"].items() if title not in GAPS for part in parts]
+    succeeded = [part for parts in outcome["results"].values() for part in parts]
     assert outcome["level"] == "none"
     assert len(succeeded) >= MIN_OPEN_WITHOUT_ISOLATION
 

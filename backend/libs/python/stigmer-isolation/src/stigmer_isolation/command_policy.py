@@ -39,7 +39,7 @@ _SYSTEM_FILES: Final = (
 )  # fmt: skip
 _LINKED_FROM_ETC: Final = ("/etc/resolv.conf", "/etc/localtime", "/etc/ssl/certs", "/etc/pki")
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
-_SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - granted, not used
+_MARKS_OF_A_CONTAINER: Final = ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
 
 _PROGRAM_DIRECTORIES: Final = ("bin", "sbin", "shims")
 _PARTS_OF_AN_INSTALLATION: Final = (
@@ -80,7 +80,7 @@ def command_policy(
             *map(str, readable),
         ),
         devices=_DEVICES,
-        droppable=(_SHARED_MEMORY,),
+        may_share_memory=_has_a_containers_memory(),
     )
     return withhold(policy, closed)
 
@@ -211,6 +211,22 @@ def _without(grants: Iterable[str], closed: list[str]) -> list[str]:
 
 def _real(paths: Iterable[str]) -> list[str]:
     return sorted({os.path.realpath(path) for path in paths})
+
+
+def _has_a_containers_memory() -> bool:
+    """Whether /dev/shm is of the container that this runs in, and not of the machine (`--ipc=host`).
+
+    Engines mount it from `shm`, a machine's own comes from `tmpfs` with systemd (Docker 20.10, Podman 4.3,
+    containerd's runtime specification).
+    """
+    if not any(Path(mark).exists() for mark in _MARKS_OF_A_CONTAINER):
+        return False
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    here = [line.split()[0] for line in mounts.splitlines() if line.split()[1:2] == ["/dev/shm"]]  # noqa: S108 - not used
+    return here[-1:] == ["shm"]
 
 
 def _configuration() -> list[str]:

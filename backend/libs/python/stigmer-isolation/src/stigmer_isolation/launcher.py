@@ -177,7 +177,11 @@ class CommandLauncher:
             "argv": list(argv),
             "env": merged,
             "directory": None if view is None else view.directory,
-            "policy": policy._replace(protected=(1, *others)).to_request(),
+            "policy": policy._replace(
+                protected=(1, *others),
+                # In bubblewrap what is there is the view's own already.
+                may_share_memory=policy.may_share_memory or view is not None,
+            ).to_request(),
         }
         loop = asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds

@@ -18,8 +18,9 @@ from stigmer_isolation.bubblewrap import Bubblewrap
 from stigmer_isolation.errors import IsolationError
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.network_probe import NETWORK_PROBE
+from stigmer_isolation.zygote import shared_memory
 from stigmer_isolation.zygote.landlock import PORTS_ABI, SCOPE_ABI, TRUNCATE_ABI
-from stigmer_isolation.zygote.policy import Network
+from stigmer_isolation.zygote.policy import Network, Policy
 
 SELF_TEST_SECONDS: Final = 20.0
 
@@ -64,7 +65,7 @@ class SelfTest:
 
 _ATTACKS = """
 import json, os, socket, sys
-runner, other, victim, mine = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+runner, other, victim, mine, memory = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:6]
 def read_another_environment():
     return b"stigmer-canary" in open(f"/proc/{other}/environ", "rb").read()
 def read_environments():
@@ -78,6 +79,7 @@ attacks = {
     "read another session's file": lambda: open(victim).read(),
     "change another session's file": lambda: open(victim, "a").write("x"),
     "empty another session's file": lambda: os.close(os.open(victim, os.O_RDONLY | os.O_TRUNC)),
+    "use another program's shared memory": lambda: open(memory, "r+").close(),
     "read the runner's environment": read_environments,
     "read the environment of another process of the user": read_another_environment,
     "signal the runner": lambda: os.kill(runner, 0),
@@ -99,6 +101,7 @@ _FILES: Final = {
     "read another session's file",
     "change another session's file",
     "empty another session's file",
+    "use another program's shared memory",
 }
 _BEYOND_LANDLOCK: Final = {
     "see that another session's file exists",
@@ -171,9 +174,10 @@ async def _attack(launcher: CommandLauncher) -> list[str]:
         tempfile.TemporaryDirectory(prefix="stigmer-self-test-") as scene,
         _two_sessions(Path(scene)) as (attacker, victim),
         _another_process() as other,
+        _shared_memory(launcher.policy) as memory,
     ):
         succeeded, by_network = await asyncio.gather(
-            _run(launcher, attacker, _ATTACKS, str(os.getpid()), str(other), str(victim), "mine"),
+            _run(launcher, attacker, _ATTACKS, str(os.getpid()), str(other), str(victim), "mine", memory),
             probe_networks(launcher, _networks(launcher)),
         )
     for network, ways in by_network.items():
@@ -211,6 +215,16 @@ def _another_process() -> Generator[int]:
         ["/bin/cat"], env={"SECRET": "stigmer-canary"}, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as process:
         yield process.pid
+
+
+@contextmanager
+def _shared_memory(policy: Policy) -> Generator[str]:
+    """Path of some that is not a command's; of nothing, where all there is belongs to this container."""
+    if policy.may_share_memory or not Path(shared_memory.DIRECTORY).is_dir():
+        yield "/nowhere"
+        return
+    with tempfile.NamedTemporaryFile(prefix="stigmer-self-test-", dir=shared_memory.DIRECTORY) as file:
+        yield file.name
 
 
 @contextmanager

@@ -7,6 +7,7 @@ signal the command and all it started, and nothing else; the command can not sig
 import errno
 import os
 
+from stigmer_isolation.zygote import shared_memory
 from stigmer_isolation.zygote.capabilities import drop_capabilities
 from stigmer_isolation.zygote.kernel import IS_LINUX, MACHINE, forbid_new_privileges
 from stigmer_isolation.zygote.landlock import (
@@ -71,11 +72,15 @@ def isolate_command(policy: Policy, directory: int, supervisor: int, zygote: int
         set_oom_score(COMMAND_OOM_SCORE)
     give_way()
     limit_process(processes=policy.processes, memory_bytes=policy.memory_bytes, file_bytes=policy.file_bytes)
+    has_shared_memory = policy.may_share_memory
     if policy.landlock_abi or policy.has_seccomp:
+        if shared_memory.can_be_own():
+            shared_memory.mount_own(policy.memory_bytes)
+            has_shared_memory = True
         drop_capabilities()
         forbid_new_privileges()
     if policy.landlock_abi:
-        _enter_command_domain(policy, directory)
+        _enter_command_domain(policy, directory, has_shared_memory=has_shared_memory)
     if policy.has_seccomp:
         is_scoped = policy.landlock_abi >= SCOPE_ABI
         install(
@@ -89,13 +94,13 @@ def isolate_command(policy: Policy, directory: int, supervisor: int, zygote: int
         )
 
 
-def _enter_command_domain(policy: Policy, directory: int) -> None:
+def _enter_command_domain(policy: Policy, directory: int, *, has_shared_memory: bool) -> None:
     with Ruleset(policy.landlock_abi, files=True, ports=policy.network != "all") as ruleset:
         for paths, access in (
             (policy.readable, READ),
             (policy.executable, READ_AND_EXECUTE),
             (policy.devices, USE_FILE),
-            (policy.droppable, MAKE_AND_USE_FILES),
+            ((shared_memory.DIRECTORY,) if has_shared_memory else (), MAKE_AND_USE_FILES),
             (policy.writable, EVERYTHING_BUT_DEVICES),
         ):
             for path in paths:

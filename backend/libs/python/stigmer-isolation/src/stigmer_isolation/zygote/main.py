@@ -45,6 +45,7 @@ from stigmer_isolation.zygote.process_tree import (
     watch_children,
 )
 from stigmer_isolation.zygote.seccomp_rules import filter_for
+from stigmer_isolation.zygote.shared_memory import can_be_own
 from stigmer_isolation.zygote.tree_removal import remove_tree
 
 sys.path.pop()
@@ -67,6 +68,7 @@ def main() -> None:
     gc.disable()  # what is made here is little, and a collection would copy every page after a fork
     become_reaper(b"stigmer-zygote")
     prepare_filters()
+    can_be_own()  # tried once, before any fork that remembers it
     control = socket.socket(fileno=int(sys.argv[1]))
     children_ended = watch_children()
     poller = select.poll()

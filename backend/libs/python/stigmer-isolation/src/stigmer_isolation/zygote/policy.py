@@ -20,8 +20,9 @@ class Policy(NamedTuple):
     """Directory trees to read and execute from."""
     devices: tuple[str, ...] = ()
     """Files to read and write."""
-    droppable: tuple[str, ...] = ()
-    """Directories to make files in and use them by name, without seeing those of others."""
+    may_share_memory: bool = False
+    """Whether the /dev/shm that is there may be used where the command can have none of its own: it is nobody
+    else's, since it is a container's."""
     writable: tuple[str, ...] = ()
     """Directory trees for everything, besides the directory the command starts in."""
     protected: tuple[int, ...] = ()
