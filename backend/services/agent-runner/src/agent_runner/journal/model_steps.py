@@ -55,6 +55,11 @@ class ModelSteps:
         scope.take_answer(answer)
         return answer
 
+    def _show_nothing_of(self, scope: AgentScope) -> None:
+        """What was shown of a broken answer no longer holds. Of agents below the execution's nothing was."""
+        if not scope.path:
+            self._journal.parts.log.show(ModelPartial(turn=scope.turn, text=""))
+
     async def _recorded_answer(self, scope: AgentScope, key: StepKey, asked: Asked) -> JsonValue | None:
         parts = self._journal.parts
         known = parts.recorded.results.get(key)
@@ -90,9 +95,7 @@ class ModelSteps:
             # What this request builds on must not be lost while it is paid for.
             await parts.log.flush()
             started = time.monotonic()
-            answer, retries = await ask_until_answered(
-                ask, scope.turn, lambda: parts.log.show(ModelPartial(turn=scope.turn, text=""))
-            )
+            answer, retries = await ask_until_answered(ask, scope.turn, lambda: self._show_nothing_of(scope))
             mark_requests(retries + 1)
             answer = journal.clean(answer)
             usage = usage_of_answer(answer)
