@@ -81,13 +81,15 @@ def _first_wait(events: list[dict[str, Any]]) -> datetime | None:
 
 
 @asynccontextmanager
-async def working(address: str, task_queue: str, legs: WaitingLegs) -> AsyncGenerator[None]:
+async def working(
+    address: str, task_queue: str, legs: WaitingLegs, code: type[AgentExecution] = AgentExecution
+) -> AsyncGenerator[None]:
     """A worker on a queue."""
     client = await Client.connect(address, data_converter=pydantic_data_converter)
     async with Worker(
         client,
         task_queue=task_queue,
-        workflows=[AgentExecution],
+        workflows=[code],
         activities=[legs.run_leg],
         max_cached_workflows=0,
         workflow_runner=UnsandboxedWorkflowRunner(),

@@ -167,9 +167,9 @@ class ServerFactory(Protocol):
         ...
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, at most `WAIT_SECONDS`."""
-    deadline = time.monotonic() + WAIT_SECONDS
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = WAIT_SECONDS) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
         time.sleep(_POLL_SECONDS)

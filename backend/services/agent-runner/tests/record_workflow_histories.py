@@ -28,6 +28,7 @@ from stigmer_contract.temporal import (
     LOOK_SIGNAL,
     RUN_LEG_ACTIVITY,
     WORKFLOW_TYPE,
+    WORKFLOW_VERSION,
     AgentExecutionInput,
     LegInput,
     LegOutcome,
@@ -151,7 +152,9 @@ async def record(client: Client, name: str) -> str:
         handle: Handle = await client.start_workflow(
             WORKFLOW_TYPE,
             AgentExecutionInput(
-                execution_id="exe_recorded", heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS
+                execution_id="exe_recorded",
+                heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT_SECONDS,
+                workflow_version=WORKFLOW_VERSION,
             ),
             id=f"recorded-{name}-{uuid4().hex}",
             task_queue=worker.task_queue,

@@ -34,6 +34,7 @@ from stigmer_contract.events import (
     Payload,
     RecordedEvent,
 )
+from stigmer_contract.temporal import WORKFLOW_VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,9 @@ class ServerClient:
         Raises:
             ServerRefused: it is none of this runner's business, or the server is older than the route.
         """
-        return InstallationResource.model_validate_json(await self.request("GET", "/v1/installation"))
+        params = {"workflow_version": WORKFLOW_VERSION}
+        answer = await self.request("GET", "/v1/installation", params=params)
+        return InstallationResource.model_validate_json(answer)
 
     async def start_leg(self, execution_id: str, request: StartLeg) -> LegGrant:
         """Take the execution.

@@ -3,8 +3,10 @@
 The only deterministic Temporal code. It knows ids, outcomes and times, never what an agent says or does: the
 log has the answer to whatever is waited for, and a signal says only that there is something to look at.
 
-A change must go on with what earlier versions left in Temporal: `test_workflow_histories` replays that, and
-`workflow.patched` guards what would ask for other commands.
+A change must go on with what earlier versions left in Temporal (`test_workflow_histories` replays that), and
+leave nothing that their runners, which may work beside, could not go on with. So a workflow stays what it was
+started as (`workflow_version`), and a change asks for that. `workflow.patched` would not do: old code knows
+nothing of the marker that it writes.
 """
 
 import contextlib
@@ -27,6 +29,11 @@ with workflow.unsafe.imports_passed_through():
 
 LEG_TIMEOUT = timedelta(days=30)
 """A leg may take as long as the execution may; `limits.duration` is what bounds it."""
+LEG_RETRY_OF_0_1_0 = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    backoff_coefficient=2,
+    maximum_interval=timedelta(seconds=15),
+)
 LEG_RETRY = RetryPolicy(maximum_attempts=1)
 """None: after a failure the workflow starts the next leg itself, at once, where a retry of Temporal's would
 wait a second at least (dev server, 2026-11)."""
@@ -36,8 +43,6 @@ FIRST_PAUSE = timedelta(milliseconds=200)
 LONGEST_PAUSE = timedelta(seconds=15)
 SUPERSEDED_PAUSE = timedelta(seconds=2)
 """Two workflows of one execution would else supersede each other's legs without end."""
-PAUSE_AFTER_SUPERSEDED = "pause-after-superseded"
-"""Workflows of 0.1.0 made none."""
 
 
 @workflow.defn(name=WORKFLOW_TYPE)
@@ -63,17 +68,19 @@ class AgentExecution:
             try:
                 leg = await _run_leg(execution)
             except ActivityError:
+                if execution.workflow_version == 1:
+                    raise  # for Temporal has tried again for ever
                 await self._pause_after_failure(started_at)
             else:
                 if leg.outcome is LegOutcome.ENDED:
                     return
                 self._fruitless_legs = 0
-                await self._pause_after(leg)
+                await self._pause_after(leg, execution.workflow_version)
             if workflow.info().is_continue_as_new_suggested():
                 # A leg comes next in any case, so no signal can be lost with this history.
                 workflow.continue_as_new(execution)
 
-    async def _pause_after(self, leg: LegResult) -> None:
+    async def _pause_after(self, leg: LegResult, workflow_version: int) -> None:
         match leg.outcome:
             case LegOutcome.WAITING:
                 _stop_where_cancelled()
@@ -82,7 +89,7 @@ class AgentExecution:
             case LegOutcome.SUPERSEDED:
                 # It says nothing of the execution: what superseded it may have been a straggler of an earlier
                 # attempt that Temporal has written off. The next leg finds out from the log.
-                if workflow.patched(PAUSE_AFTER_SUPERSEDED):
+                if workflow_version > 1:
                     await self._wait(SUPERSEDED_PAUSE)
             case _:
                 pass
@@ -125,7 +132,7 @@ async def _run_leg(execution: AgentExecutionInput) -> LegResult:
         task_queue=execution.leg_task_queue,
         start_to_close_timeout=LEG_TIMEOUT,
         heartbeat_timeout=timedelta(seconds=execution.heartbeat_timeout_seconds),
-        retry_policy=LEG_RETRY,
+        retry_policy=LEG_RETRY_OF_0_1_0 if execution.workflow_version == 1 else LEG_RETRY,
         # The leg writes down that it was cancelled; until then the execution has not ended.
         cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     )

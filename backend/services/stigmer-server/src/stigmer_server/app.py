@@ -85,11 +85,16 @@ class StigmerServer:
         temporal = TemporalClient(settings.temporal, settings.heartbeat_timeout_seconds)
         self._audit = AuditTrail(self._database, settings.audit_retention)
         standing_still = StandingStill()
+        self._installation = Installation(self._database, settings.temporal.task_queue)
         self._reconciler = Reconciler(
-            self._database, temporal, self._audit, standing_still, settings.reconcile_interval_seconds
+            self._database,
+            temporal,
+            self._audit,
+            standing_still,
+            self._installation,
+            settings.reconcile_interval_seconds,
         )
         self._presence = RunnerPresence(self._database)
-        self._installation = Installation(self._database, settings.temporal.task_queue)
         self._temporal = temporal
         key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
         secrets_ = Secrets(self._database, key_file)
@@ -204,7 +209,7 @@ class StigmerServer:
         try:
             await self._leases.load_key()
             await self._installation.load()
-            self._temporal.serve(self._installation.task_queue)
+            self._temporal.serve(self._installation.task_queues)
             await self._tokens.load()
         except Unavailable as error:
             raise DatabaseUnusable(f"could not read the database: {error}") from error

@@ -56,6 +56,7 @@ CHANGING_COLUMNS: Final = (
     "started_at",
     "ended_at",
     "deadline_at",
+    "task_queue",
     "waiting_for",
     "waiting_since",
     "wake_at",

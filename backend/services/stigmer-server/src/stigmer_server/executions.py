@@ -291,6 +291,18 @@ class Executions:
             self._on_cancel(execution_id)
         return appended.state.to_resource()
 
+    async def move(self, execution_id: str, task_queue: str) -> ExecutionState:
+        """Note that the execution's workflow is to run on another task queue.
+
+        Raises:
+            NotFound: there is no such execution.
+        """
+
+        def decide(state: ExecutionState) -> Change:
+            return Change(state if state.phase.is_terminal else replace(state, task_queue=task_queue))
+
+        return (await self._log.append(execution_id, decide)).state
+
     async def end(self, seen: ExecutionState, event: Event) -> ExecutionState:
         """End an execution for which nobody else would, unless something happened since it was `seen`."""
 

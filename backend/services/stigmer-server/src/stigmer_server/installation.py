@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from stigmer_contract.api import InstallationResource
+from stigmer_contract.temporal import FIRST_NAMED_VERSION, WORKFLOW_VERSION, task_queue_of_version
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.sessions import UNENDED_PHASES
 from stigmer_server.tables import executions, server_keys
@@ -31,8 +32,20 @@ class Installation:
 
     @property
     def task_queue(self) -> str:
-        """Where new executions run."""
-        return f"{self._base_task_queue}-{self.installation_id}"
+        """Where new executions run: the queue of the newest version of the workflow."""
+        return self.task_queues[0]
+
+    @property
+    def task_queues(self) -> list[str]:
+        """Of each version of the workflow that has one of the installation's own, the newest first."""
+        named = f"{self._base_task_queue}-{self.installation_id}"
+        versions = range(WORKFLOW_VERSION, FIRST_NAMED_VERSION - 1, -1)
+        return [task_queue_of_version(named, version) for version in versions]
+
+    @property
+    def nameless_task_queue(self) -> str:
+        """That of 0.1.0, which all installations shared."""
+        return self._base_task_queue
 
     def workflow_id(self, execution_id: str) -> str:
         """What Temporal calls a new execution."""
@@ -59,8 +72,8 @@ class Installation:
 
         self.installation_id = await self._database.write(work)
 
-    async def describe(self) -> InstallationResource:
-        """What runners and `doctor` must know.
+    async def describe(self, workflow_version: int) -> InstallationResource:
+        """What runners of a version of the workflow, and `doctor`, must know.
 
         Raises:
             Unavailable: the database does not answer.
@@ -71,9 +84,11 @@ class Installation:
             return {queue or self._base_task_queue for queue in connection.execute(query).scalars()}
 
         in_use = await self._database.read(work)
+        too_new = max(0, WORKFLOW_VERSION - max(workflow_version, FIRST_NAMED_VERSION))
+        own, *_ = readable = self.task_queues[too_new:]
         return InstallationResource(
             installation_id=self.installation_id,
-            task_queue=self.task_queue,
-            older_task_queues=sorted(in_use - {self.task_queue}),
+            task_queue=own,
+            older_task_queues=sorted(in_use - {own} - set(self.task_queues) | in_use & set(readable[1:])),
             unknown_legs=self._unknown_legs,
         )

@@ -24,6 +24,7 @@ from stigmer_server.event_log import StoredEvent
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
 from stigmer_server.idempotency import delete_expired_keys
+from stigmer_server.installation import Installation
 from stigmer_server.standing_still import StandingStill
 from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient, WorkflowCondition, WorkflowView
@@ -59,9 +60,11 @@ class Reconciler:
         temporal: TemporalClient,
         audit: AuditTrail,
         standing_still: StandingStill,
+        installation: Installation,
         interval_seconds: float,
     ) -> None:
         self._standing_still = standing_still
+        self._installation = installation
         self._waiting_looked_at = ""
         self._database = database
         self._audit = audit
@@ -180,7 +183,7 @@ class Reconciler:
             case WorkflowCondition.QUEUED | WorkflowCondition.OPEN if state.cancel_requested_at is not None:
                 await self._end_abandoned_cancellation(state, state.cancel_requested_at)
             case WorkflowCondition.QUEUED:
-                pass
+                await self._move_to_runners(state, view)
             case WorkflowCondition.OPEN:
                 await self._wake_due(state)
             case WorkflowCondition.CANCELLED:
@@ -195,6 +198,30 @@ class Reconciler:
     async def _pass_cancellation_on(self, state: ExecutionState) -> None:
         if state.cancel_requested_at is not None:
             await self._temporal.cancel_workflow(state.workflow)
+
+    async def _move_to_runners(self, state: ExecutionState, view: WorkflowView) -> None:
+        """Start the workflow anew on a task queue that runners poll, where none polls its own any more.
+
+        Its history stays behind, and nothing is lost with it: the log tells the next leg how things stand. So
+        executions go on with older runners alone, and those of 0.1.0 with newer ones.
+        """
+        queues = self._installation.task_queues
+        nameless = self._installation.nameless_task_queue
+        own = state.task_queue or nameless
+        # Runners of 0.1.0 get no leg of this server.
+        wanted = await self._temporal.find_polled_queue(queues if own == nameless else [own, *queues])
+        if wanted is None or wanted == view.task_queue:
+            return
+        assert self._executions is not None
+        moved = await self._executions.move(state.execution_id, wanted)
+        if not moved.phase.is_terminal:
+            await self._temporal.start_workflow(moved.workflow, replacing=True)
+            logger.info(
+                "workflow moved from task queue %s to %s",
+                view.task_queue,
+                wanted,
+                extra={"execution_id": state.execution_id},
+            )
 
     async def _wake_due(self, state: ExecutionState) -> None:
         """Signal a workflow again that waits though the log says that the execution is to get on."""

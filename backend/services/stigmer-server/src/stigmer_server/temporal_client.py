@@ -7,7 +7,7 @@ bounded, and fails as `TemporalUnavailable`. Only ids cross.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -29,7 +29,13 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode, TLSConfig
 
-from stigmer_contract.temporal import LEG_LOST_FAILURE, LOOK_SIGNAL, WORKFLOW_TYPE, AgentExecutionInput
+from stigmer_contract.temporal import (
+    LEG_LOST_FAILURE,
+    LOOK_SIGNAL,
+    WORKFLOW_TYPE,
+    AgentExecutionInput,
+    version_of_task_queue,
+)
 from stigmer_server.errors import TemporalUnavailable
 from stigmer_server.execution_state import WorkflowName
 from stigmer_server.settings import TemporalSettings
@@ -40,6 +46,8 @@ LOOK_TIMEOUT: Final = timedelta(seconds=1)
 LOOK_LIFETIME_SECONDS: Final = 1.0
 POLLER_LIFETIME: Final = timedelta(seconds=70)
 """A worker renews its poll every 60 s (Temporal 1.32); Temporal goes on listing it for 5 minutes."""
+POLLER_LOOK_LIFETIME_SECONDS: Final = 5.0
+"""For what is looked at for each of many executions."""
 FAILING_TASK_ATTEMPTS: Final = 3
 """A workflow task may fail once by bad luck: a worker that was killed with it."""
 FAILURE_PAGE_SIZE: Final = 10
@@ -81,6 +89,8 @@ class WorkflowView:
     """How it ended, for a person, such as `terminated`."""
     problem: str | None = None
     """Why it does not get on, for a person: its tasks fail."""
+    task_queue: str | None = None
+    """Where it runs; None where it does not."""
 
 
 class TemporalClient:
@@ -90,21 +100,25 @@ class TemporalClient:
         self._settings = settings
         self._heartbeat_timeout_seconds = heartbeat_timeout_seconds
         self._client: Client | None = None
-        self._task_queue = settings.task_queue
+        self._task_queues = [settings.task_queue]
+        self._polled: dict[str, tuple[float, bool]] = {}
         self._look_lock = asyncio.Lock()
         self._look_at = -LOOK_LIFETIME_SECONDS
         self._look_reason: str | None = None
 
-    def serve(self, task_queue: str) -> None:
-        """Name the queue of new executions, whose runners are looked for."""
-        self._task_queue = task_queue
+    def serve(self, task_queues: Sequence[str]) -> None:
+        """Name the queues of the installation, whose runners are looked for."""
+        self._task_queues = list(task_queues)
 
-    async def start_workflow(self, workflow: WorkflowName, *, anew: bool = False) -> bool:
+    async def start_workflow(
+        self, workflow: WorkflowName, *, anew: bool = False, replacing: bool = False
+    ) -> bool:
         """Make sure that the execution's workflow exists. Never are two of one id open.
 
         Args:
             workflow: which one.
             anew: whether to start it again where it has ended.
+            replacing: whether to end the one that is open, in the same act; its place is another task queue.
 
         Returns:
             False where it existed and has already ended.
@@ -119,12 +133,15 @@ class TemporalClient:
                     AgentExecutionInput(
                         execution_id=workflow.execution_id,
                         heartbeat_timeout_seconds=self._heartbeat_timeout_seconds,
+                        workflow_version=version_of_task_queue(workflow.task_queue),
                     ),
                     id=workflow.workflow_id,
                     task_queue=workflow.task_queue or self._settings.task_queue,
-                    id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                    id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING
+                    if replacing
+                    else WorkflowIDConflictPolicy.USE_EXISTING,
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE
-                    if anew
+                    if anew or replacing
                     else WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     rpc_timeout=RPC_TIMEOUT,
                 )
@@ -148,7 +165,8 @@ class TemporalClient:
             status = description.status
             if status is None or status is WorkflowExecutionStatus.RUNNING:
                 problem = await self._find_failing_task(client, description)
-                return WorkflowView(_condition_of_open(description), "running", problem)
+                condition = _condition_of_open(description)
+                return WorkflowView(condition, "running", problem, description.task_queue)
         condition = _ENDED.get(status, WorkflowCondition.CLOSED)
         return WorkflowView(condition, status.name.lower().replace("_", " "))
 
@@ -245,10 +263,31 @@ class TemporalClient:
                 self._look_at = time.monotonic()
             return self._look_reason
 
+    async def find_polled_queue(self, task_queues: Sequence[str]) -> str | None:
+        """The first of the queues that a worker polls; at most some seconds old.
+
+        Raises:
+            TemporalUnavailable: Temporal does not answer, or refuses.
+        """
+        for queue in task_queues:
+            looked_at, is_polled = self._polled.get(queue, (-POLLER_LOOK_LIFETIME_SECONDS, False))
+            if time.monotonic() - looked_at >= POLLER_LOOK_LIFETIME_SECONDS:
+                is_polled = await self._is_polled(queue)
+                self._polled[queue] = (time.monotonic(), is_polled)
+            if is_polled:
+                return queue
+        return None
+
     async def _has_runner(self) -> bool:
+        for queue in self._task_queues:
+            if await self._is_polled(queue):
+                return True
+        return False
+
+    async def _is_polled(self, task_queue: str) -> bool:
         request = DescribeTaskQueueRequest(
             namespace=self._settings.namespace,
-            task_queue=TaskQueue(name=self._task_queue),
+            task_queue=TaskQueue(name=task_queue),
             # The plain mode shows the pollers of one partition of the queue only.
             api_mode=DescribeTaskQueueMode.DESCRIBE_TASK_QUEUE_MODE_ENHANCED,
             task_queue_types=[_WORKFLOWS],

@@ -277,9 +277,9 @@ class InstallationResource(_Resource):
     installation_id: str
     """All servers of one database share it."""
     task_queue: str
-    """Where new executions run."""
+    """Where new executions run, as far as the caller knows their workflow."""
     older_task_queues: list[str]
-    """Where executions run that were started under another name, and have not ended."""
+    """Where executions run that were started under another name, or by older code, and have not ended."""
     unknown_legs: int = 0
     """Legs of executions that are not kept here, which runners asked this server for since it started."""
 
