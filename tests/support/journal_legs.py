@@ -16,6 +16,7 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 from pydantic_ai.models import Model
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.toolsets import AbstractToolset
+from pydantic_core import from_json
 
 from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.budget import Budget
@@ -76,6 +77,9 @@ class MemoryLog:
     async def load_payload(self, payload: Payload) -> JsonValue:
         assert isinstance(payload, InlinePayload)
         return payload.value
+
+    async def store_text(self, text: bytes) -> Payload:
+        return InlinePayload(value=from_json(text))
 
 
 @dataclass

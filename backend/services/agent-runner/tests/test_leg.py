@@ -31,6 +31,7 @@ from stigmer_contract.events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    HistoryStored,
     InlinePayload,
     LegEnded,
     LegEndReason,
@@ -210,9 +211,10 @@ def last_failure(server: Server) -> ExecutionFailed:
 async def test_a_leg_writes_what_happened_and_how_it_ended(make_runner: Make) -> None:
     server = Server()
     assert await make_runner(server, say("Hello.")).run("exe_1", TRY) == ENDED
-    started, answered, ended, completed = server.events
+    started, answered, stored, ended, completed = server.events
     assert isinstance(started, LegStarted)
     assert isinstance(answered, ModelResponded)
+    assert isinstance(stored, HistoryStored)
     assert ended == LegEnded(attempt=1, reason=LegEndReason.COMPLETED)
     assert completed == ExecutionCompleted(output=InlinePayload(value="Hello."))
 
@@ -250,7 +252,7 @@ async def test_a_defect_before_the_work_is_in_the_log_too(
     server = Server()
     runner = make_runner(server, say("unused"))
 
-    def broken(events: object) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("agent_runner.leg.RecordedSteps.from_events", broken)

@@ -15,16 +15,15 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic_ai.exceptions import AgentRunError
-from pydantic_ai.messages import ModelMessage
 from pydantic_ai.usage import UsageLimits
 
 from agent_runner.agent_builder import build_agent
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused, stack_of
 from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.budget import Budget, duration_exceeded
-from agent_runner.journal.conversation import messages_of
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.journal.gate import StepGate
+from agent_runner.journal.history import load_history, without_pieces
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
 from agent_runner.journal.surrogates import mend
@@ -59,8 +58,6 @@ from stigmer_isolation.launcher import CommandLauncher
 logger = logging.getLogger(__name__)
 
 RUNNER_VERSION: Final = version("stigmer-agent-runner")
-HISTORY_READERS: Final = 8
-"""How many earlier executions of a session are read at once."""
 
 
 class StopReason(Enum):
@@ -197,7 +194,7 @@ class Leg:
         self._parts = parts
         self._client = LegClient(parts.client, grant)
         self._execution_id = grant.execution.execution_id
-        self._recorded = RecordedSteps.from_events(grant.events)
+        self._recorded = RecordedSteps.from_events(grant.events, grant.resumption)
         self._seen = self._recorded.sequence
         self._clock = ServerClock(grant.events[-1].recorded_at)
         self._gate = StepGate()
@@ -329,6 +326,7 @@ class Leg:
         Raises:
             ExecutionFailure: the execution cannot go on.
         """
+        await self._load_history(journal)
         grant = self._grant
         await asyncio.sleep(grant.pause_seconds)
         # What they started may still change files that this leg is about to look at.
@@ -349,17 +347,28 @@ class Leg:
             further=self._parts.tracing.capabilities,
         )
         waiter.set(waits)
+        prompt = None if grant.resumption else str(await self._client.load_payload(grant.input))
         try:
             result = await agent.run(
-                str(await self._client.load_payload(grant.input)),
-                message_history=await self._history(),
+                prompt,
+                message_history=journal.history.messages,
                 usage_limits=UsageLimits(request_limit=None),
             )
         except AgentRunError as error:
             reason = f"the model's answers could not be used: {' '.join(str(error).split())}"
             failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, reason)
             raise journal.failure or failure from error
+        await journal.store_whole_history(result.all_messages())
         return result.output
+
+    async def _load_history(self, journal: StepJournal) -> None:
+        history = await load_history(self._client, self._grant)
+        if history is None:
+            self._grant = await without_pieces(self._client, self._grant)
+            self._recorded.start_over(self._grant.events)
+            history = await load_history(self._client, self._grant)
+            assert history is not None
+        journal.go_on_from(history, self._grant.resumption)
 
     def _command_variables(self) -> dict[str, str]:
         """What the manifest puts into the environment of commands, secrets among it."""
@@ -388,18 +397,6 @@ class Leg:
         return SessionWorkspace(
             named.path, launcher=self._parts.launcher, home=own, network=network, identity=named.identity
         )
-
-    async def _history(self) -> list[ModelMessage]:
-        """The messages of the session's earlier executions."""
-        readers = asyncio.Semaphore(HISTORY_READERS)
-
-        async def read(execution_id: str) -> list[ModelMessage]:
-            async with readers:
-                events = await self._client.list_events(execution_id)
-                return await messages_of(events, self._client.load_payload)
-
-        parts = await asyncio.gather(*map(read, self._grant.previous_execution_ids))
-        return [message for part in parts for message in part]
 
     # --- the end ------------------------------------------------------------------------------
 

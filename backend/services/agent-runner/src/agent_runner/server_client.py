@@ -188,14 +188,14 @@ class LegClient:
         except (aiohttp.ClientError, TimeoutError) as error:
             logger.debug("live events dropped: %s", type(error).__name__, extra={"path": self._execution})
 
-    async def list_events(self, execution_id: str) -> list[RecordedEvent]:
-        """The whole log of an execution of the leg's session, ascending by sequence."""
+    async def list_events(self, execution_id: str, after: int = 0) -> list[RecordedEvent]:
+        """The log of an execution of the leg's session after a sequence, ascending."""
         events: list[RecordedEvent] = []
         while True:
             answer = await self._server.request(
                 "GET",
                 f"/v1/executions/{execution_id}/events",
-                params={"after": events[-1].sequence if events else 0, "limit": _EVENT_PAGE_SIZE},
+                params={"after": events[-1].sequence if events else after, "limit": _EVENT_PAGE_SIZE},
                 headers={"Accept": "application/json"} | self._lease,
             )
             page = _EVENT_PAGE.validate_json(answer)
@@ -216,6 +216,21 @@ class LegClient:
         text = _JSON.dump_json(value)
         if len(text) <= INLINE_PAYLOAD_MAX_BYTES:
             return InlinePayload(value=value)
+        return await self._store_blob(text)
+
+    async def store_text(self, text: bytes) -> Payload:
+        """Wrap the JSON text of a value, as `store_payload`."""
+        if len(text) <= INLINE_PAYLOAD_MAX_BYTES:
+            return InlinePayload(value=_JSON.validate_json(text))
+        return await self._store_blob(text)
+
+    async def load_text(self, payload: Payload) -> bytes:
+        """The JSON text of the value that was wrapped."""
+        if isinstance(payload, InlinePayload):
+            return _JSON.dump_json(payload.value)
+        return await self.load_blob(payload.sha256)
+
+    async def _store_blob(self, text: bytes) -> BlobPayload:
         sha256 = hashlib.sha256(text).hexdigest()
         await self._server.request("PUT", f"/v1/blobs/{sha256}", content=text, headers=self._lease)
         return BlobPayload(sha256=sha256, size_bytes=len(text))

@@ -264,6 +264,20 @@ def read_events(
     return [StoredEvent(*row[:-1], row[-1] or FIRST_LOG_FORMAT) for row in connection.execute(query)]
 
 
+def read_messages(connection: Connection, execution_id: str, until: int) -> list[StoredEvent]:
+    """What was said to the execution up to a sequence, ascending."""
+    query = (
+        select(*_STORED)
+        .where(
+            events.c.execution_id == execution_id,
+            events.c.sequence <= until,
+            events.c.type == "message.received",
+        )
+        .order_by(events.c.sequence)
+    )
+    return [StoredEvent(*row[:-1], row[-1] or FIRST_LOG_FORMAT) for row in connection.execute(query)]
+
+
 def insert_first_event(connection: Connection, state: ExecutionState, first: NewEvent) -> StoredEvent:
     """Write a new execution with the first event of its log."""
     stored = StoredEvent(1, state.created_at, None, first.event.type, first.body)

@@ -21,6 +21,7 @@ from stigmer_contract.events import (
     ExecutionFailed,
     ExecutionStarted,
     HistoryRepaired,
+    HistoryStored,
     LegEnded,
     LegEndReason,
     LegLost,
@@ -271,6 +272,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             | HistoryRepaired()
             | ToolStarted()
             | ToolFinished()
+            | HistoryStored()
             | RequestChanged()
             | ApprovalRequested()
             | ApprovalResolved()

@@ -52,7 +52,15 @@ from stigmer_server.errors import (
     SessionBusy,
 )
 from stigmer_server.event_broadcast import EventBroadcast
-from stigmer_server.event_log import Change, EventLog, NewEvent, StoredEvent, insert_first_event, read_events
+from stigmer_server.event_log import (
+    Change,
+    EventLog,
+    NewEvent,
+    StoredEvent,
+    insert_first_event,
+    read_events,
+    read_messages,
+)
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.installation import Installation
@@ -62,6 +70,7 @@ from stigmer_server.owners import Caller, find_owner
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets, find_missing_secrets
+from stigmer_server.session_history import SessionHistory, find_history
 from stigmer_server.sessions import find_session, has_unended_execution, insert_session, next_place
 from stigmer_server.standing_still import StandingStill
 from stigmer_server.tables import executions
@@ -77,9 +86,11 @@ class Grant:
     state: ExecutionState
     first: ExecutionStarted
     workspace: str | None
+    history: SessionHistory
     previous_execution_ids: Sequence[str]
     """The session's earlier executions, oldest first."""
     stored: Sequence[StoredEvent]
+    """After the newest piece of its own history."""
     seconds_left: float | None = None
     """Until `limits.duration` is over."""
     secrets: Mapping[str, SecretStr] = field(default_factory=dict[str, SecretStr])
@@ -440,11 +451,17 @@ def _attempt_at(stored: Sequence[StoredEvent], sequence: int) -> int:
 
 
 def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
-    # Without what came after this grant, which a newer attempt may have written meanwhile.
-    stored = read_events(connection, state.execution_id, limit=state.last_sequence)
-    first = EVENT_ADAPTER.validate_json(stored[0].body)
+    [opening] = read_events(connection, state.execution_id, limit=1)
+    first = EVENT_ADAPTER.validate_json(opening.body)
     assert isinstance(first, ExecutionStarted)
-    earlier = (
+    history = find_history(connection, state)
+    # Without what came after this grant, which a newer attempt may have written meanwhile.
+    left = state.last_sequence - history.after
+    stored = read_events(connection, state.execution_id, history.after, limit=left)
+    if history.after:
+        # No agent may have been given them yet, whatever it has been asked since.
+        stored = read_messages(connection, state.execution_id, history.after) + stored
+    previous = (
         select(executions.c.execution_id)
         .where(executions.c.session_id == state.session_id, executions.c.place < state.place)
         .order_by(executions.c.place)
@@ -453,7 +470,8 @@ def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
         state=state,
         first=first,
         workspace=find_session(connection, state.session_id).workspace,
-        previous_execution_ids=list(connection.execute(earlier).scalars()),
+        history=history,
+        previous_execution_ids=list(connection.execute(previous).scalars()),
         stored=stored,
         seconds_left=_seconds_left(state, stored[-1].recorded_at),
     )

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """The newest migration; a test holds it to the files."""
 
 
@@ -165,6 +165,15 @@ events = Table(
     Column("format", SmallInteger, comment="NULL: 1, of version 0.1.0"),
 )
 Index("ix_events_execution_id_append_id", events.c.execution_id, events.c.append_id)
+HISTORY_TYPE = "history.stored"
+_IS_HISTORY = text(f"type = '{HISTORY_TYPE}'")
+Index(
+    "ix_events_history",
+    events.c.execution_id,
+    events.c.sequence,
+    sqlite_where=_IS_HISTORY,
+    postgresql_where=_IS_HISTORY,
+)
 
 blob_references = Table(
     "blob_references",

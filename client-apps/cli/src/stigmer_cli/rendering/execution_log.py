@@ -83,7 +83,7 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return f"failed ({event.code}): {event.message}{hint}"
         case contract.ExecutionCancelled():
             return f"cancelled{f': {event.reason}' if event.reason else ''}"
-        case contract.UnknownEvent():
+        case contract.HistoryStored() | contract.UnknownEvent():
             return event.type
         case _ as unreachable:
             assert_never(unreachable)

@@ -246,6 +246,22 @@ class StartLeg(_Request):
     """The newest form of events that the runner reads; a runner that names none is of version 0.1.0."""
 
 
+class EarlierLog(_Resource):
+    """An earlier execution of the session that its stored history does not hold, or not wholly."""
+
+    execution_id: str
+    after: int = Field(ge=0)
+    """Events up to this sequence are held."""
+
+
+class Resumption(_Resource):
+    """How far an execution's stored history goes; as `HistoryStored`."""
+
+    turn: int
+    usage: Usage
+    counters: dict[str, int | str]
+
+
 class LegGrant(_Resource):
     """Everything a leg needs. `leg.started` is already the last of `events`."""
 
@@ -257,10 +273,17 @@ class LegGrant(_Resource):
     """Values of the secrets that the spec names, by name; without those that the server does not have."""
     workspace: str | None
     """The session's directory where the person named one; None: `SANDBOX_ROOT_DIR/<session_id>`."""
+    history: list[Payload] = []
+    """What the model was shown before, in pieces (each a `HistoryPiece`), in order."""
+    earlier: list[EarlierLog] = []
+    """Executions that come after these pieces, oldest first; what their logs tell comes behind the pieces."""
     previous_execution_ids: list[str]
-    """The session's earlier executions, oldest first."""
+    """All earlier executions of the session, oldest first, for a runner that cannot read the pieces."""
+    resumption: Resumption | None = None
+    """Where this execution's own newest piece ends; None where it has none yet."""
     events: list[RecordedEvent]
-    """The whole log so far, ascending by sequence."""
+    """The log after that piece, ascending by sequence, behind all `message.received` before it; without such
+    a piece the whole log."""
     seconds_left: float | None = None
     """Until `limits.duration` is over, by the server's clock; None where there is no such limit."""
     lease: str

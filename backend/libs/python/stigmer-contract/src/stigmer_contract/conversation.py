@@ -221,6 +221,22 @@ class ToolResult(_Words):
         return _without_empty(dumped, ("correctable", "problems", "beside"))
 
 
+# --- history ----------------------------------------------------------------------------------
+
+
+class HistoryPiece(_Words):
+    """Messages of a session, exactly as a model was shown them.
+
+    They say nothing that the log's other events don't say in our words; whoever cannot read them reads those.
+    """
+
+    version: Literal[1] = 1
+    by: str
+    """The library that the messages are of, and its version, as in `Exact.by`."""
+    messages: list[JsonValue]
+    """In order; opaque."""
+
+
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 

@@ -295,6 +295,25 @@ class RequestChanged(_Frozen):
     changed: list[Literal["tools", "instructions", "settings"]]
 
 
+class HistoryStored(_Frozen):
+    """A piece of the session's history: the exact messages that are new since the piece before.
+
+    Together the pieces hold all that the model was shown up to here, earlier executions included.
+    """
+
+    type: Literal["history.stored"] = "history.stored"
+    turn: int = Field(ge=0)
+    """The newest answer of this execution that it holds; a later leg begins with the next."""
+    messages: Payload
+    """A `HistoryPiece`."""
+    replaces: bool
+    """Whether the messages stand in the place of all before: the session's first piece, or a compaction."""
+    usage: Usage
+    """Of this execution so far."""
+    counters: dict[str, int | str] = {}
+    """What the runner had counted, so that a later leg counts on; opaque."""
+
+
 class ApprovalRequested(_Frozen):
     """A tool call waits for a person."""
 
@@ -361,6 +380,7 @@ Event = Annotated[
     | ToolFinished
     | StepFinished
     | RequestChanged
+    | HistoryStored
     | ApprovalRequested
     | ApprovalResolved
     | MessageReceived

@@ -40,6 +40,10 @@ class Payloads(Protocol):
         """The value again."""
         ...
 
+    async def store_text(self, text: bytes) -> Payload:
+        """Wrap a value that is JSON text already."""
+        ...
+
 
 class Bodies:
     """The bodies of one execution's answers and results."""
@@ -69,6 +73,10 @@ class Bodies:
     async def store_value(self, value: JsonValue) -> Payload:
         """Keep anything else."""
         return await self._payloads.store_payload(value)
+
+    async def store_text(self, text: bytes) -> Payload:
+        """Keep what is JSON text already."""
+        return await self._payloads.store_text(text)
 
     async def load_value(self, payload: Payload) -> JsonValue:
         """Anything else that is kept."""

@@ -60,7 +60,9 @@ class RequestChain:
         """A digest of a text that holds a secret could be used to guess it, so texts are masked first."""
         self._masker = masker
         self._seen: list[ModelMessage] = []
-        self._conversation = ""
+        self._resumed_at: int | None = None
+        self.conversation = ""
+        """Digest of all that was asked so far."""
         self._tools: tuple[list[ToolDefinition], str] = ([], "")
         self._settings: tuple[object, str] = (None, digest_of(None))
 
@@ -69,7 +71,9 @@ class RequestChain:
         messages = request.messages
         parts: list[AskedPart] = []
         new = messages[len(self._seen) :]
-        if not self._seen or not _begins_with(messages, self._seen):
+        if self._resumed_at is not None:
+            new = messages[self._resumed_at :]
+        elif not self.extends(messages):
             *history, last = messages
             new = [last]
             if history:
@@ -83,15 +87,32 @@ class RequestChain:
             if isinstance(message, ModelRequest)
             for words in self._words_of(message)
         ]
-        self._seen = list(messages)
-        self._conversation = digest_of([self._conversation, *(part.digest for part in parts)])
+        self._seen, self._resumed_at = list(messages), None
+        self.conversation = digest_of([self.conversation, *(part.digest for part in parts)])
         return Asked(
             parts=parts,
-            conversation=self._conversation,
+            conversation=self.conversation,
             tools=self._digest_of_tools(request.parameters),
             instructions=digest_of(_instructions_of(messages)),
             settings=self._digest_of_settings(request.settings),
         )
+
+    def extends(self, messages: Sequence[ModelMessage]) -> bool:
+        """Whether the messages are those of the last request, and more."""
+        return self._resumed_at is not None or (bool(self._seen) and _begins_with(messages, self._seen))
+
+    @property
+    def asked_before(self) -> int:
+        """How many messages the last request had."""
+        return len(self._seen) if self._resumed_at is None else self._resumed_at
+
+    def resume(self, conversation: str, asked_before: int | None) -> None:
+        """Go on from where another leg stood: it had asked what `conversation` is the digest of.
+
+        Args:
+            asked_before: how many messages of the next request that holds; None where they were replaced.
+        """
+        self.conversation, self._resumed_at = conversation, asked_before
 
     def _words_of(self, message: ModelMessage) -> list[dict[str, JsonValue]]:
         dumped = cast("dict[str, JsonValue]", _MESSAGE.dump_python(message, mode="json", warnings=False))
@@ -165,7 +186,12 @@ def _without_circumstances(value: object) -> object:
 
 
 def _begins_with(messages: Sequence[ModelMessage], seen: Sequence[ModelMessage]) -> bool:
-    return len(messages) >= len(seen) and all(map(_is, messages, seen))
+    return len(messages) >= len(seen) and all(map(_is_same, messages, seen))
+
+
+def _is_same(one: ModelMessage, other: ModelMessage) -> bool:
+    # A run makes copies of some messages: where it repairs a history, or goes on from one.
+    return one is other or (type(one) is type(other) and one.parts == other.parts)
 
 
 def _is(one: object, other: object) -> bool:

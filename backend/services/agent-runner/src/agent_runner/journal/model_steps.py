@@ -31,11 +31,12 @@ class ModelSteps:
         self._unexecuted = UnexecutedCalls(journal)
 
     async def answer(
-        self, scope: AgentScope, turn: int, request: Request, ask: Callable[[], Awaitable[JsonValue]]
+        self, scope: AgentScope, run_step: int, request: Request, ask: Callable[[], Awaitable[JsonValue]]
     ) -> JsonValue:
         """The answer to the request. Shape: pydantic-ai's `ModelResponse` as JSON.
 
         Args:
+            run_step: which turn of its run it is.
             ask: makes the request once.
 
         Raises:
@@ -44,7 +45,10 @@ class ModelSteps:
         """
         try:
             await self._unexecuted.note(scope, request.messages)
-            key = scope.begin_request(turn)
+            first = scope.begins_turn(run_step)
+            if first is not None and not scope.path and first not in self._journal.parts.recorded.results:
+                await self._journal.store_history(scope, request.messages)
+            key = scope.begin_request(run_step)
             asked = scope.chain.extend(request)
             answer = await self._recorded_answer(scope, key, asked)
             if answer is None:

@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple, cast
 
-from agent_runner.journal.kinds import StepKey, key_of
+from agent_runner.journal.kinds import WAIT, StepKey, key_of
+from stigmer_contract.api import Resumption
 from stigmer_contract.events import (
     AnyEvent,
+    InlinePayload,
     MessageReceived,
     ModelResponded,
     Payload,
@@ -17,6 +19,9 @@ from stigmer_contract.events import (
     ToolStarted,
     Usage,
 )
+
+MESSAGES_GIVEN: Final = "messages"
+"""The counter of `history.stored` that says which messages the agent was given by then."""
 
 StepResult = ModelResponded | ToolFinished | StepFinished
 
@@ -41,6 +46,8 @@ class RecordedSteps:
     """When earlier legs wrote those down, by the server's clock."""
     messages: dict[int, MessageReceived] = field(default_factory=dict[int, MessageReceived])
     """What was said to the execution, by sequence, as far as the log was found."""
+    messages_given: int = 0
+    """The newest of those that the agent was given; they are given in their order."""
     answers: dict[str, ModelResponded] = field(default_factory=dict[str, ModelResponded])
     """The last answer, by agent path."""
     usage: Usage = field(default_factory=Usage)
@@ -50,17 +57,43 @@ class RecordedSteps:
     _results_by_digest: dict[_Repeated, Payload] = field(default_factory=dict[_Repeated, Payload])
 
     @classmethod
-    def from_events(cls, events: Iterable[RecordedEvent]) -> "RecordedSteps":
-        """Arrange a whole log, ascending by sequence."""
+    def from_events(
+        cls, events: Iterable[RecordedEvent], resumption: Resumption | None = None
+    ) -> "RecordedSteps":
+        """Arrange a whole log, or what comes after a stored piece of history; ascending by sequence."""
         recorded = cls()
-        for event in events:
-            recorded.sequence = event.sequence
-            recorded.add(event.event)
-            if isinstance(event.event, ToolStarted) and (key := key_of(event.event)) is not None:
-                recorded.started_at[key] = event.recorded_at
-            elif isinstance(event.event, MessageReceived):
-                recorded.messages[event.sequence] = event.event
+        if resumption is not None:
+            recorded.usage = resumption.usage
+            given = resumption.counters.get(MESSAGES_GIVEN, 0)
+            recorded.messages_given = given if isinstance(given, int) else 0
+        recorded.take(events)
         return recorded
+
+    def take(self, events: Iterable[RecordedEvent]) -> None:
+        """Take in further events of the log."""
+        given_before = self.messages_given
+        for event in events:
+            self.sequence = event.sequence
+            self.add(event.event)
+            if isinstance(event.event, ToolStarted) and (key := key_of(event.event)) is not None:
+                self.started_at[key] = event.recorded_at
+            elif isinstance(event.event, MessageReceived) and event.sequence > given_before:
+                self.messages[event.sequence] = event.event
+
+    def start_over(self, events: Iterable[RecordedEvent]) -> None:
+        """Forget everything, and take in a whole log instead."""
+        self.results.clear()
+        self.started.clear()
+        self.started_at.clear()
+        self.messages.clear()
+        self.answers.clear()
+        self._results_by_digest.clear()
+        self.usage, self.messages_given = Usage(), 0
+        self.take(events)
+
+    def forget_repeated(self) -> None:
+        """Write further results down whole: a leg that goes on from here does not see earlier ones."""
+        self._results_by_digest.clear()
 
     def add(self, event: AnyEvent) -> None:
         """Take in the next event."""
@@ -76,6 +109,8 @@ class RecordedSteps:
             self.usage += event.usage
         elif isinstance(event, StepFinished):
             self.results[key] = event
+            if key.kind == WAIT:
+                self.messages_given = max(self.messages_given, message_in(event) or 0)
             if event.result is not None:
                 self._results_by_digest[_Repeated(*key[:3], event.digest)] = event.result
             if event.usage is not None:
@@ -88,3 +123,15 @@ class RecordedSteps:
     def same_result(self, agent_path: str, kind: str, key: str, digest: str | None) -> Payload | None:
         """The result of an earlier step of that digest; None where there is none, or no digest."""
         return self._results_by_digest.get(_Repeated(agent_path, kind, key, digest)) if digest else None
+
+
+MESSAGE_SEQUENCE: Final = "message_sequence"
+"""In the result of a wait: which message ended it."""
+
+
+def message_in(step: object) -> int | None:
+    """The sequence of the message that ended a wait; None where the time did."""
+    if not isinstance(step, StepFinished) or not isinstance(step.result, InlinePayload):
+        return None
+    value = step.result.value
+    return cast("int", value[MESSAGE_SEQUENCE]) if isinstance(value, dict) else None

@@ -1,6 +1,7 @@
 """Which agent of an execution a step belongs to, and what is counted for each agent by itself."""
 
 from collections import Counter
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from agent_runner.journal.bodies import AskedCall, calls_in, is_cut_off
 from agent_runner.journal.fingerprints import RequestChain
 from agent_runner.journal.kinds import MODEL, TOOL, StepKey, call_key
 from agent_runner.masking import Masker
+from stigmer_contract.api import Resumption
 
 
 @dataclass
@@ -20,6 +22,8 @@ class AgentScope:
     path: str
     """Empty for the execution's own agent, else call and name of each agent on the way."""
     chain: RequestChain
+    turns_before: int = 0
+    """Turns that the run does not know of, because it went on from a stored history."""
     turn: int = 0
     """The agent's requests so far, those of one turn as one."""
     is_uncertain: bool = False
@@ -35,8 +39,27 @@ class AgentScope:
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     _agents: Counter[str] = field(default_factory=Counter[str])
 
-    def begin_request(self, turn: int) -> StepKey:
+    def counters(self) -> dict[str, int]:
+        """What is counted over turns, for a leg that goes on behind this one."""
+        own = (MODEL, TOOL)  # the turn stands in their keys
+        return {f"{kind} {key}": n for (kind, key), n in self._counts.items() if kind not in own}
+
+    def resume(self, turn: int, counters: Mapping[str, int | str]) -> None:
+        """Count on from where another leg stood after a turn."""
+        self.turns_before = self.turn = turn
+        for name, n in counters.items():
+            kind, separator, key = name.partition(" ")
+            if separator and kind != "agent" and isinstance(n, int):
+                self._counts[kind, key] = n
+
+    def begins_turn(self, run_step: int) -> StepKey | None:
+        """The key of the turn's first request; None where it is asked again in the same turn."""
+        turn = self.turns_before + run_step
+        return None if turn == self.turn else StepKey(self.path, MODEL, str(turn), 1)
+
+    def begin_request(self, run_step: int) -> StepKey:
         """The key of the next request of a turn."""
+        turn = self.turns_before + run_step
         if turn != self.turn:
             self.turn = turn
             self.is_uncertain = False
@@ -80,6 +103,8 @@ class AgentScopes:
     """The runs of agents of one leg."""
 
     def __init__(self, masker: Masker) -> None:
+        self.resumption: Resumption | None = None
+        """Where the execution's own agent goes on from; None: from its beginning."""
         self._masker = masker
         self._by_run: dict[str, AgentScope] = {}
         self._others: Counter[str] = Counter()
@@ -93,12 +118,30 @@ class AgentScopes:
         if scope is None:
             scope = AgentScope(self._path_of(agent_name), RequestChain(self._masker))
             self._by_run[run_id or ""] = scope
+            if not scope.path and self.resumption is not None:
+                self._resume(scope, self.resumption)
         return scope
 
     @property
     def of_execution(self) -> AgentScope | None:
         """That of the execution's own agent; None before its run."""
         return next(iter(self._by_run.values()), None)
+
+    def counters(self, scope: AgentScope) -> dict[str, int | str]:
+        """What a leg needs that goes on with the execution's own agent, before its next request."""
+        others = {f"agent {name}": n for name, n in self._others.items()}
+        return {"conversation": scope.chain.conversation, **scope.counters(), **others}
+
+    def _resume(self, scope: AgentScope, resumption: Resumption) -> None:
+        counters = resumption.counters
+        scope.resume(resumption.turn, counters)
+        asked_before = counters.get("asked")
+        scope.chain.resume(
+            str(counters.get("conversation", "")), asked_before if isinstance(asked_before, int) else None
+        )
+        for name, n in counters.items():
+            if name.startswith("agent ") and isinstance(n, int):
+                self._others[name.removeprefix("agent ")] = n
 
     def _path_of(self, agent_name: str) -> str:
         call = running_call.get()

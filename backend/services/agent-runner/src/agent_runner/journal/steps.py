@@ -13,23 +13,26 @@ Here is what all kinds of steps share, and every kind that has no rules of its o
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pydantic import JsonValue
+from pydantic_ai.messages import ModelMessage, repair_messages
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.bodies import Bodies, usage_of_operation
 from agent_runner.journal.budget import Budget
 from agent_runner.journal.fingerprints import digest_of
 from agent_runner.journal.gate import StepGate
+from agent_runner.journal.history import History
 from agent_runner.journal.kinds import SUBMITTED, TOOLS_LISTED, StepKey, kind_named
-from agent_runner.journal.recorded import RecordedSteps
+from agent_runner.journal.recorded import MESSAGES_GIVEN, RecordedSteps
 from agent_runner.journal.scopes import AgentScope, AgentScopes, running_call
 from agent_runner.journal.surrogates import mend_json
 from agent_runner.masking import Masker
 from agent_runner.tracing import mark_replayed
+from stigmer_contract.api import Resumption
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import Event, HistoryRepaired, LiveEvent, ModelDelta, StepFinished
 from stigmer_contract.manifest import Limits
@@ -77,8 +80,33 @@ class StepJournal:
     def __init__(self, parts: JournalParts) -> None:
         self.parts = parts
         self.scopes = AgentScopes(parts.masker)
+        self.history = History([], 0, 0)
         self.failure: ExecutionFailure | None = None
         """Why the execution must end as failed, once a step has found out."""
+
+    def go_on_from(self, history: History, resumption: Resumption | None) -> None:
+        """Let the execution's own agent go on behind these messages."""
+        self.history, self.scopes.resumption = history, resumption
+
+    async def store_history(self, scope: AgentScope, messages: Sequence[ModelMessage]) -> None:
+        """Store what the execution's own agent is about to be asked, where a piece of it is due."""
+        counters = self.scopes.counters(scope)
+        if scope.chain.extends(messages):
+            counters["asked"] = scope.chain.asked_before
+        counters[MESSAGES_GIVEN] = self.parts.recorded.messages_given
+        usage = self.parts.recorded.usage
+        piece = await self.history.store_if_due(self.parts.bodies, messages, scope.turn, usage, counters)
+        if piece is not None:
+            self.write(piece, more_follows=True)
+            self.parts.recorded.forget_repeated()
+
+    async def store_whole_history(self, messages: Sequence[ModelMessage]) -> None:
+        """Store all that the session's next execution is to begin with."""
+        scope = self.scopes.of_execution
+        turn, usage = 0 if scope is None else scope.turn, self.parts.recorded.usage
+        piece = await self.history.store(self.parts.bodies, repair_messages(messages), turn, usage, {})
+        if piece is not None:
+            self.write(piece, more_follows=True)
 
     def write(self, *events: Event, more_follows: bool = False) -> None:
         """Append events; from then on they can be looked up.

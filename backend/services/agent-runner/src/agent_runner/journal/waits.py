@@ -9,18 +9,16 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import cast
 
 from pydantic import JsonValue
 
 from agent_runner.journal.kinds import TOOL, WAIT, StepKey, call_key
+from agent_runner.journal.recorded import MESSAGE_SEQUENCE, message_in
 from agent_runner.journal.scopes import running_call
 from agent_runner.journal.steps import StepJournal
 from agent_runner.toolsets import Waited
-from stigmer_contract.events import InlinePayload, StepFinished
+from stigmer_contract.events import StepFinished
 from stigmer_contract.waits import WaitKind, WaitReason
-
-_SEQUENCE = "message_sequence"
 
 
 class ServerClock:
@@ -43,11 +41,7 @@ class WaitSteps:
         self._journal = journal
         self._clock = clock
         self._waiting: dict[StepKey, Sequence[WaitReason]] = {}
-        self._given = {
-            sequence
-            for key, step in journal.parts.recorded.results.items()
-            if key.kind == WAIT and (sequence := _sequence_in(step)) is not None
-        }
+        self._given: set[int] | None = None
 
     @property
     def reasons(self) -> list[WaitReason]:
@@ -63,7 +57,7 @@ class WaitSteps:
         place = call.scope.next_key(WAIT, of_call)
         known = recorded.results.get(place)
         if known is not None:
-            return await self._waited(_sequence_in(known))
+            return await self._waited(message_in(known))
         # Without the event's time this leg is the first: the event is about to be written, or just was.
         began_at = recorded.started_at.get(StepKey(place.agent_path, TOOL, of_call, 1), self._clock.now())
         until = None if seconds is None else began_at + timedelta(seconds=seconds)
@@ -75,6 +69,11 @@ class WaitSteps:
 
     def _take_message(self) -> int | None:
         """The oldest message that no wait was given yet; this one now has it."""
+        if self._given is None:
+            # Not before: where the stored history cannot be read, the log is taken in once more.
+            steps = self._journal.parts.recorded.results.items()
+            given = (message_in(step) for key, step in steps if key.kind == WAIT)
+            self._given = {sequence for sequence in given if sequence is not None}
         for sequence in sorted(self._journal.parts.recorded.messages):
             if sequence not in self._given:
                 self._given.add(sequence)
@@ -96,7 +95,7 @@ class WaitSteps:
             del self._waiting[place]
 
     async def _finish(self, place: StepKey, sequence: int | None, seconds: float) -> None:
-        result: JsonValue = None if sequence is None else {_SEQUENCE: sequence}
+        result: JsonValue = None if sequence is None else {MESSAGE_SEQUENCE: sequence}
         event = StepFinished(
             agent_path=place.agent_path,
             kind=place.kind,
@@ -119,11 +118,3 @@ class WaitSteps:
 def _reasons(key: str, *, message: bool, until: datetime | None) -> list[WaitReason]:
     reasons = [WaitReason(kind=WaitKind.MESSAGE)] if message else []
     return reasons if until is None else [*reasons, WaitReason(kind=WaitKind.TIME, key=key, until=until)]
-
-
-def _sequence_in(step: object) -> int | None:
-    """Of the message that ended the wait; None where the time did."""
-    if not isinstance(step, StepFinished) or not isinstance(step.result, InlinePayload):
-        return None
-    value = step.result.value
-    return cast("int", value[_SEQUENCE]) if isinstance(value, dict) else None

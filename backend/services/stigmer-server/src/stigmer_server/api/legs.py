@@ -14,7 +14,15 @@ from pydantic_core import from_json
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from stigmer_contract.api import AppendEvents, AppendResult, LegGrant, PublishLiveEvents, StartLeg
+from stigmer_contract.api import (
+    AppendEvents,
+    AppendResult,
+    EarlierLog,
+    LegGrant,
+    PublishLiveEvents,
+    Resumption,
+    StartLeg,
+)
 from stigmer_contract.events import LOG_FORMAT, Payload
 from stigmer_server.api.access import (
     NEEDS_RUNNER,
@@ -39,6 +47,9 @@ _JSON: Final = "application/json"
 _PAYLOAD: Final[TypeAdapter[Payload]] = TypeAdapter(Payload)
 _INTEGER: Final = TypeAdapter(int)
 _NAMES: Final = TypeAdapter(list[str])
+_PAYLOADS: Final = TypeAdapter(list[Payload])
+_EARLIER: Final = TypeAdapter(list[EarlierLog])
+_RESUMPTION: Final = TypeAdapter(Resumption | None)
 _NEWEST: Final = f'"log_format":{LOG_FORMAT},'.encode()
 _RUNNERS: Final = allowed_scopes(NEEDS_RUNNER)
 _SECRETS: Final = TypeAdapter(dict[str, str])
@@ -192,7 +203,10 @@ def _grant_json(grant: Grant, lease: str) -> str:
             {name: value.get_secret_value() for name, value in grant.secrets.items()}
         ).decode(),
         "workspace": TypeAdapter(str | None).dump_json(grant.workspace).decode(),
+        "history": _PAYLOADS.dump_json(list(grant.history.pieces)).decode(),
+        "earlier": _EARLIER.dump_json(list(grant.history.earlier)).decode(),
         "previous_execution_ids": _NAMES.dump_json(list(grant.previous_execution_ids)).decode(),
+        "resumption": _RESUMPTION.dump_json(grant.history.resumption).decode(),
         "events": f"[{','.join(event.to_json() for event in grant.stored)}]",
         "seconds_left": TypeAdapter(float | None).dump_json(grant.seconds_left).decode(),
         "lease": TypeAdapter(str).dump_json(lease).decode(),

@@ -1,0 +1,212 @@
+"""What the model was shown: loaded from the session's stored pieces, and stored on, piece by piece.
+
+A piece holds the exact messages that are new since the piece before, so a session's next execution, and a
+later leg, go on from the very same ones. A leg stores one every so many turns or bytes, where messages were
+replaced (a compaction), and at the end.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_ai.messages import (
+    BinaryContent,
+    ModelMessage,
+    ModelRequest,
+    RetryFeedbackPart,
+    ToolReturnPart,
+)
+
+from agent_runner.journal.bodies import WRITTEN_BY, Bodies
+from agent_runner.journal.conversation import messages_of
+from agent_runner.server_client import LegClient
+from stigmer_contract.api import EarlierLog, LegGrant
+from stigmer_contract.events import HistoryStored, Payload, Usage
+
+TURNS_A_PIECE: Final = 20
+"""A later leg runs the agent through at most so many recorded turns, some 15 ms each (2026-11)."""
+BYTES_A_PIECE: Final = 1024 * 1024
+READERS: Final = 8
+"""How many pieces or logs are read at once."""
+
+_MESSAGES: Final[TypeAdapter[list[ModelMessage]]] = TypeAdapter(list[ModelMessage])
+_SAME_INSTRUCTIONS: Final = "\0"
+"""Stands in a piece for the instructions of the request before, which mostly never change."""
+_OTHER_PART_BYTES: Final = 200
+
+
+class _Piece(BaseModel):
+    """A `HistoryPiece`, its messages read at once."""
+
+    by: str
+    messages: list[ModelMessage]
+
+
+class History:
+    """The messages before an execution's next request, and how many of them are stored."""
+
+    def __init__(self, messages: list[ModelMessage], stored: int, turn: int) -> None:
+        """Of `messages` the first `stored` are in pieces, and all answers up to `turn` among those."""
+        self.messages = messages
+        self._stored = messages[:stored]
+        self._turn = turn
+        self._sized = len(messages)
+        self._bytes = 0
+
+    async def store_if_due(
+        self,
+        bodies: Bodies,
+        messages: Sequence[ModelMessage],
+        turn: int,
+        usage: Usage,
+        counters: dict[str, int | str],
+    ) -> HistoryStored | None:
+        """The next piece before the request that `messages` are, if there is to be one.
+
+        Args:
+            bodies: where the piece is kept.
+            messages: the whole request; the newest answer in it is that of `turn`.
+            turn: of this execution.
+            usage: of this execution so far.
+            counters: what a later leg needs to count on.
+        """
+        if len(messages) >= len(self._stored) and not self._is_due(messages, turn):
+            return None
+        return await self.store(bodies, messages, turn, usage, counters)
+
+    async def store(
+        self,
+        bodies: Bodies,
+        messages: Sequence[ModelMessage],
+        turn: int,
+        usage: Usage,
+        counters: dict[str, int | str],
+    ) -> HistoryStored | None:
+        """The next piece, as `store_if_due`; None where nothing is new."""
+        begins = _begins_with(messages, self._stored)
+        new = messages[len(self._stored) :] if begins else messages
+        if not new:
+            return None
+        payload = await bodies.store_text(_dump(new))
+        replaces = not begins or not self._stored
+        self._stored, self._turn, self._bytes = list(messages), turn, 0
+        return HistoryStored(turn=turn, messages=payload, replaces=replaces, usage=usage, counters=counters)
+
+    def _is_due(self, messages: Sequence[ModelMessage], turn: int) -> bool:
+        self._bytes += sum(map(_size_of, messages[self._sized :]))
+        self._sized = len(messages)
+        if turn - self._turn < TURNS_A_PIECE and self._bytes < BYTES_A_PIECE:
+            return False
+        # How often in a row a call was to be corrected is counted by pydantic-ai, in this run only.
+        return not _is_correction(messages[-1])
+
+
+async def load_history(client: LegClient, grant: LegGrant) -> History | None:
+    """The messages before the execution's next request; None where this version cannot read the pieces."""
+    readers = asyncio.Semaphore(READERS)
+
+    async def load_piece(payload: Payload) -> list[ModelMessage]:
+        async with readers:
+            return _load(await client.load_text(payload))
+
+    async def load_log(log: EarlierLog) -> list[ModelMessage]:
+        async with readers:
+            events = await client.list_events(log.execution_id, after=log.after)
+            return await messages_of(events, client.load_payload)
+
+    try:
+        pieces = await asyncio.gather(*map(load_piece, grant.history))
+    except ValidationError:
+        return None
+    stored = [message for piece in pieces for message in piece]
+    told = await asyncio.gather(*map(load_log, grant.earlier))
+    turn = 0 if grant.resumption is None else grant.resumption.turn
+    return History([*stored, *(message for log in told for message in log)], len(stored), turn)
+
+
+async def without_pieces(client: LegClient, grant: LegGrant) -> LegGrant:
+    """The same grant for a runner that reads what the logs tell in our words instead."""
+    own = await client.list_events(grant.execution.execution_id)
+    last = grant.events[-1].sequence
+    return grant.model_copy(
+        update={
+            "history": [],
+            "earlier": [EarlierLog(execution_id=each, after=0) for each in grant.previous_execution_ids],
+            "resumption": None,
+            "events": [event for event in own if event.sequence <= last],
+        }
+    )
+
+
+def _dump(messages: Sequence[ModelMessage]) -> bytes:
+    """The JSON text of a `HistoryPiece`."""
+    plain: list[ModelMessage] = []
+    before: str | None = None
+    for message in messages:
+        if isinstance(message, ModelRequest) and message.instructions is not None:
+            if message.instructions == before:
+                message = replace(message, instructions=_SAME_INSTRUCTIONS)
+            else:
+                before = message.instructions
+        plain.append(message)
+    # A None is the default wherever a message has one, but for what a tool returned.
+    has_none = any(
+        isinstance(part, ToolReturnPart) and part.content is None
+        for message in plain
+        for part in message.parts
+    )
+    text = _MESSAGES.dump_json(plain, exclude_none=not has_none, warnings=False)
+    return b'{"version":1,"by":"%s","messages":%s}' % (WRITTEN_BY.encode(), text)
+
+
+def _load(text: bytes) -> list[ModelMessage]:
+    """The messages of a piece.
+
+    Raises:
+        ValidationError: they are of a version of pydantic-ai that this one does not read.
+    """
+    messages = _Piece.model_validate_json(text).messages
+    before: str | None = None
+    for message in messages:
+        if isinstance(message, ModelRequest) and message.instructions is not None:
+            if message.instructions == _SAME_INSTRUCTIONS:
+                message.instructions = before
+            else:
+                before = message.instructions
+    return messages
+
+
+def _begins_with(messages: Sequence[ModelMessage], stored: Sequence[ModelMessage]) -> bool:
+    """Whether the messages are the stored ones and more; a run makes copies of some, with other times."""
+    return len(messages) >= len(stored) and all(map(_is_same, messages, stored))
+
+
+def _is_same(one: ModelMessage, other: ModelMessage) -> bool:
+    return one is other or (type(one) is type(other) and one.parts == other.parts)
+
+
+def _is_correction(message: ModelMessage) -> bool:
+    return any(
+        isinstance(part, RetryFeedbackPart)
+        or (isinstance(part, ToolReturnPart) and part.outcome == "retried")
+        for part in message.parts
+    )
+
+
+def _size_of(message: ModelMessage) -> int:
+    """About how many bytes a message takes."""
+    return sum(map(_size_of_part, (getattr(part, "content", None) for part in message.parts)))
+
+
+def _size_of_part(content: object) -> int:
+    match content:
+        case str():
+            return len(content)
+        case BinaryContent():
+            return len(content.data) * 4 // 3
+        case list():
+            return sum(map(_size_of_part, content))  # pyright: ignore[reportUnknownArgumentType]
+        case _:
+            return _OTHER_PART_BYTES
