@@ -80,7 +80,8 @@ def command_policy(
             *map(str, readable),
         ),
         devices=_DEVICES,
-        may_share_memory=_has_a_containers_memory(),
+        # What engines give a container is nobody else's, but its sessions share it.
+        shared_memory="either" if _has_a_containers_memory() else "own",
     )
     return withhold(policy, closed)
 

@@ -180,7 +180,7 @@ class CommandLauncher:
             "policy": policy._replace(
                 protected=(1, *others),
                 # In bubblewrap what is there is the view's own already.
-                may_share_memory=policy.may_share_memory or view is not None,
+                shared_memory=policy.shared_memory if view is None else "given",
             ).to_request(),
         }
         loop = asyncio.get_running_loop()

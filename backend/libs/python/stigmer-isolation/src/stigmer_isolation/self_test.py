@@ -220,7 +220,7 @@ def _another_process() -> Generator[int]:
 @contextmanager
 def _shared_memory(policy: Policy) -> Generator[str]:
     """Path of some that is not a command's; of nothing, where all there is belongs to this container."""
-    if policy.may_share_memory or not Path(shared_memory.DIRECTORY).is_dir():
+    if policy.shared_memory != "own" or not Path(shared_memory.DIRECTORY).is_dir():
         yield "/nowhere"
         return
     with tempfile.NamedTemporaryFile(prefix="stigmer-self-test-", dir=shared_memory.DIRECTORY) as file:

@@ -72,9 +72,9 @@ def isolate_command(policy: Policy, directory: int, supervisor: int, zygote: int
         set_oom_score(COMMAND_OOM_SCORE)
     give_way()
     limit_process(processes=policy.processes, memory_bytes=policy.memory_bytes, file_bytes=policy.file_bytes)
-    has_shared_memory = policy.may_share_memory
+    has_shared_memory = policy.shared_memory != "own"
     if policy.landlock_abi or policy.has_seccomp:
-        if shared_memory.can_be_own():
+        if policy.shared_memory != "given" and shared_memory.can_be_own():
             shared_memory.mount_own(policy.memory_bytes)
             has_shared_memory = True
         drop_capabilities()

@@ -3,6 +3,7 @@
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Network: TypeAlias = Literal["none", "web", "all"]
+SharedMemory: TypeAlias = Literal["own", "given", "either"]
 
 
 class Policy(NamedTuple):
@@ -20,9 +21,9 @@ class Policy(NamedTuple):
     """Directory trees to read and execute from."""
     devices: tuple[str, ...] = ()
     """Files to read and write."""
-    may_share_memory: bool = False
-    """Whether the /dev/shm that is there may be used where the command can have none of its own: it is nobody
-    else's, since it is a container's."""
+    shared_memory: SharedMemory = "own"
+    """What a command finds as /dev/shm: `own`, which nobody else has, or none where that cannot be mounted;
+    `given`, what is there; `either`: its own, else what is there."""
     writable: tuple[str, ...] = ()
     """Directory trees for everything, besides the directory the command starts in."""
     protected: tuple[int, ...] = ()
