@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import AbstractCapability, durable_operation
 from pydantic_ai.exceptions import ModelRetry
+from pydantic_ai.mcp import MCPToolset
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -200,6 +203,44 @@ async def test_a_list_of_tools_that_stayed_the_same_is_kept_once() -> None:
     again = Leg(MemoryLog(first.events))
     scope = again.journal.scopes.of("run", "main")
     assert [await again.journal.step(scope, "tools.listed", "server", do) for _ in range(3)] == lists
+
+
+MCP_SERVER = """
+from pathlib import Path
+from mcp.server import MCPServer
+
+with Path(__file__).with_name("starts").open("a") as starts:
+    starts.write("started;")
+server = MCPServer("echoes")
+
+@server.tool()
+def echo(text: str) -> str:
+    return text
+
+server.run()
+"""
+
+
+async def test_an_mcp_server_whose_list_and_results_are_in_the_log_is_not_started(tmp_path: Path) -> None:
+    program = tmp_path / "server.py"
+    program.write_text(MCP_SERVER, encoding="utf-8")
+    starts = tmp_path / "starts"
+    script = ScriptedModel(calls(("c1", "echo", {"text": "hi"})), "done")
+
+    async def run(log: MemoryLog) -> str:
+        server = {"command": sys.executable, "args": [str(program)]}
+        toolset = MCPToolset[None]({"mcpServers": {"echoes": server}}, id="echoes")
+        return (await Leg(log).agent(script.model, toolset).run("Go.")).output
+
+    first = MemoryLog()
+    assert await run(first) == "done"
+    [listed] = of_kind(first, StepFinished)
+    assert (listed.kind, listed.key, listed.digest is None) == ("tools.listed", "echoes", False)
+    [begun] = of_kind(first, ToolStarted)
+    assert (begun.toolset, begun.side_effects) == ("echoes", True)  # whatever the server says of itself
+    again = MemoryLog(first.events)
+    assert await run(again) == "done"
+    assert (again.new, script.asked, starts.read_text(encoding="utf-8")) == ([], {1: 1, 2: 1}, "started;")
 
 
 async def test_an_operation_with_other_arguments_is_not_given_the_recorded_result() -> None:
