@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyte
+
 from stigmer_cli.api_client import ApiClient
 from stigmer_cli.config import Connection
 from stigmer_contract import api, events
@@ -239,12 +241,18 @@ class Command:
         process = self.start(*arguments, stdin=subprocess.PIPE if text is not None else subprocess.DEVNULL)
         return finish(process, text)
 
-    def start_in_terminal(self, *arguments: str) -> "Terminal":
+    def start_in_terminal(self, *arguments: str, columns: int = 100, lines: int = 40) -> "Terminal":
         """Starts it as a person would see it."""
         controller, terminal = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-m", "stigmer_cli", *arguments],
-            env={**self.environment, "COLUMNS": "100", "LINES": "40", "TERM": "xterm", "NO_COLOR": "1"},
+            env={
+                **self.environment,
+                "COLUMNS": f"{columns}",
+                "LINES": f"{lines}",
+                "TERM": "xterm",
+                "NO_COLOR": "1",
+            },
             cwd=self.folder,
             stdin=terminal,
             stdout=terminal,
@@ -252,7 +260,7 @@ class Command:
             preexec_fn=lambda: os.login_tty(terminal),  # the controlling terminal: Ctrl-C and /dev/tty work
         )
         os.close(terminal)
-        return Terminal(process, controller)
+        return Terminal(process, controller, columns, lines)
 
 
 def finish(process: subprocess.Popen[str], text: str | None = None) -> Result:
@@ -261,40 +269,56 @@ def finish(process: subprocess.Popen[str], text: str | None = None) -> Result:
     return Result(process.returncode, stdout, stderr)
 
 
-@dataclass
 class Terminal:
-    """A command in a pseudo-terminal."""
+    """A command in a pseudo-terminal, and what a person sees there."""
 
-    process: subprocess.Popen[bytes]
-    controller: int
-    screen: str = ""
-    raw: str = ""
-    """All that was written, as the terminal got it."""
+    def __init__(self, process: subprocess.Popen[bytes], controller: int, columns: int, lines: int) -> None:
+        self.process = process
+        self.raw = ""
+        """All that was written, as the terminal got it."""
+        self._controller = controller
+        self._emulator = pyte.HistoryScreen(columns, lines, history=10_000)
+        self._stream = pyte.ByteStream(self._emulator)
+
+    @property
+    def screen(self) -> str:
+        """The lines that a person sees, those that were scrolled away before them."""
+        above = [
+            "".join(line[column].data for column in range(self._emulator.columns))
+            for line in self._emulator.history.top
+        ]
+        return "\n".join(line.rstrip() for line in [*above, *self._emulator.display]).rstrip("\n")
 
     def wait_for(self, text: str) -> None:
         """Returns once the text stands on the screen."""
-        wait_for(lambda: self._read() and text in self.screen, f"{text!r}; the screen is {self.screen!r}")
+        try:
+            wait_for(lambda: self._read() and text in self.screen, repr(text))
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the screen is {self.screen!r}") from error
 
     def type(self, keys: str) -> None:
         """Presses keys; `\\x03` is Ctrl-C."""
-        os.write(self.controller, keys.encode())
+        os.write(self._controller, keys.encode())
+
+    def hang_up(self) -> None:
+        """Closes the window."""
+        os.close(self._controller)
 
     def finish(self) -> int:
         """Waits for the end; answers the exit code."""
         wait_for(lambda: self._read() and self.process.poll() is not None, "the end of the command")
         self._read()
-        os.close(self.controller)
-        self.raw = self.screen
-        self.screen = self.screen.replace("\r\n", "\n")
+        os.close(self._controller)
         return self.process.returncode
 
     def _read(self) -> bool:
-        while select.select([self.controller], [], [], 0)[0]:
+        while select.select([self._controller], [], [], 0)[0]:
             try:
-                chunk = os.read(self.controller, 65536)
+                chunk = os.read(self._controller, 65536)
             except OSError:  # EIO: nobody has the terminal open any more
                 break
             if not chunk:
                 break
-            self.screen += chunk.decode()
+            self.raw += chunk.decode()
+            self._stream.feed(chunk)
         return True

@@ -11,8 +11,8 @@ import click
 from click.exceptions import NoSuchCommand, NoSuchOption
 
 from stigmer_cli.cli import DEBUG_VARIABLE, root
-from stigmer_cli.errors import StigmerError, UsageError
-from stigmer_cli.output import print_error, print_note
+from stigmer_cli.errors import OutputFailed, StigmerError, UsageError
+from stigmer_cli.output import forget_stdout, forget_unwritable_streams, open_streams, print_error, print_note
 
 INTERRUPTED = 130
 """128 and the number of SIGINT, as shells count."""
@@ -21,16 +21,21 @@ DEFECT = 1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and ends the process with its exit code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    exit_code = run(sys.argv[1:] if arguments is None else arguments)
+    forget_unwritable_streams()
+    sys.exit(exit_code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the command line; answers its exit code."""
+    open_streams()
     try:
         # Where a reader of stdout goes away, click itself ends the process without a word.
         answer: object = root.main(list(arguments), prog_name="stigmer", standalone_mode=False)
         return answer if isinstance(answer, int) else 0
     except StigmerError as error:
+        if isinstance(error, OutputFailed):
+            forget_stdout()
         print_error(error)
         return error.exit_code
     except click.ClickException as error:
@@ -39,7 +44,13 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        _forget_stdout()
+        forget_stdout()
+        return DEFECT
+    except UnicodeEncodeError as error:
+        if (invalid := _invalid_argument(arguments)) is not None:
+            print_error(invalid)
+            return invalid.exit_code
+        _report_defect(error, arguments)
         return DEFECT
     except Exception as error:
         _report_defect(error, arguments)
@@ -69,9 +80,16 @@ def _unknown(kind: str, name: str, known: Sequence[str], path: str) -> UsageErro
     return UsageError(f"no such {kind} {name!r}", hint)
 
 
-def _forget_stdout() -> None:
-    """What is left in the buffer must not fail again when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _invalid_argument(arguments: Sequence[str]) -> UsageError | None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            return UsageError(
+                f"the argument {argument!r} is not valid UTF-8",
+                "write it in UTF-8, the encoding of all texts",
+            )
+    return None
 
 
 def _report_defect(error: Exception, arguments: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ StigmerError                    exit 1: what was asked for failed
 ├── CallRefused                 the server answered with a problem; carries its stable code
 ├── ManifestInvalid             a manifest has problems, which have been printed
 ├── ExecutionFailed             the execution that was followed failed, or somebody cancelled it
+├── OutputFailed                what was to be printed could not be written
 ├── Interrupted                 exit 130: the person pressed Ctrl-C
 ├── UsageError                  exit 2: the command was called wrongly
 │   └── ConfigurationError      a setting of the environment or of config.yaml is wrong
@@ -52,6 +53,10 @@ class CallRefused(StigmerError):
         super().__init__(message, hint)
         self.code = code
         self.status = status
+
+
+class OutputFailed(StigmerError):
+    """Standard output took no more: its disk is full, say."""
 
 
 class ManifestInvalid(StigmerError):

@@ -129,7 +129,7 @@ def test_help_imports_nothing_heavy(command: Command) -> None:
         (
             ["run", "agent", "Hi", "--model", "gpt-5"],
             "--model: 'gpt-5' is not a model; write provider:name, where provider is one of openai, "
-            "anthropic, ollama, openai-compatible, replay",
+            "anthropic, ollama, openai-compatible, replay, or an endpoint of `llm.endpoints`",
             None,
         ),
         (

@@ -53,12 +53,12 @@ def test_a_person_is_asked_before_something_is_deleted(command: Command) -> None
     command.run("apply", "-f", ".")
 
     terminal = command.start_in_terminal("agents", "delete", "greeter")
-    terminal.wait_for("Delete the agent 'greeter'? [y/N]: ")
+    terminal.wait_for("Delete the agent 'greeter'? [y/N]:")
     terminal.type("n\n")
     assert terminal.finish() == 130
 
     terminal = command.start_in_terminal("agents", "delete", "greeter")
-    terminal.wait_for("[y/N]: ")
+    terminal.wait_for("[y/N]:")
     terminal.type("y\n")
     assert terminal.finish() == 0
 
@@ -118,8 +118,8 @@ def test_an_execution_is_listed_and_its_log_can_be_read(command: Command, server
     execution_id = _finished_execution(command, server)
 
     listed = command.run("executions", "list", "--agent", "greeter", "--phase", "completed")
-    row = next(line for line in listed.stdout.splitlines() if line.startswith(execution_id))
-    assert re.fullmatch(rf"{execution_id} +greeter +completed +\d+ (s|min) ago +[\d.]+ s +2 +2\.5k", row)
+    row = next(line for line in listed.stdout.splitlines() if line.startswith(execution_id[-6:]))
+    assert re.fullmatch(rf"{execution_id[-6:]} +greeter +completed +\d+ (s|min) ago +[\d.]+ s +2 +2\.5k", row)
     shown = command.run("executions", "get", execution_id)
     text = re.sub(r"\d\d:\d\d:\d\d", "00:00:00", shown.stdout.replace(execution_id, "exe_1"))
     text = re.sub(r"ses_\w+", "ses_1", re.sub(r"\d{4}-\d\d-\d\d", "2026-01-01", text))
@@ -142,7 +142,7 @@ usage      2 turns · 2.4k tokens in · 60 out
 00:00:00   ↻ run_command in 1.2 s: no such tool
 00:00:00   turn 2: openai:gpt-5 in 0.5 s
            Hello.
-00:00:00   completed: Hello.
+00:00:00   completed
 """
     )
     as_json = json.loads(command.run("executions", "get", execution_id, "--json").stdout)
@@ -153,8 +153,8 @@ def test_a_session_shows_its_executions_and_is_deleted_with_them(command: Comman
     execution_id = _finished_execution(command, server)
     session_id = server.client.get_execution(execution_id).session_id
 
-    assert session_id in command.run("sessions", "list").stdout
-    assert execution_id in command.run("sessions", "get", session_id).stdout
+    assert session_id[-6:] in command.run("sessions", "list").stdout
+    assert execution_id[-6:] in command.run("sessions", "get", session_id).stdout
     deleted = command.run("sessions", "delete", session_id, "--yes")
     assert (deleted.exit_code, deleted.stderr) == (0, f"deleted the session {session_id}\n")
     assert command.run("executions", "get", execution_id).exit_code == 1
@@ -180,7 +180,6 @@ def test_cancelling_asks_the_runner_to_stop(command: Command, server: Server) ->
     [
         (["executions", "approve", "exe_1"], "could not approve a call of exe_1"),
         (["executions", "deny", "exe_1"], "could not deny a call of exe_1"),
-        (["executions", "send", "exe_1", "x"], "could not send a message to exe_1"),
     ],
 )
 def test_what_comes_later_says_so(command: Command, arguments: list[str], message: str) -> None:

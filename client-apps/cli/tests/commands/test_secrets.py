@@ -30,7 +30,7 @@ def test_a_secret_comes_from_standard_input_and_is_listed_without_its_value(comm
 
 def test_a_secret_that_is_typed_is_not_shown(command: Command, server: Server) -> None:
     terminal = command.start_in_terminal("secrets", "set", "TYPED_TOKEN")
-    terminal.wait_for("Value of TYPED_TOKEN: ")
+    terminal.wait_for("Value of TYPED_TOKEN:")
     terminal.type(f"{VALUE}\n")
     terminal.wait_for("Repeat for confirmation: ")
     terminal.type(f"{VALUE}\n")

@@ -16,6 +16,9 @@ HOSTILE = "\x1b[2J\x1b]0;title\x07\x1b[31mred\x9b2J\r\u202elanoitcerid\x08\u2028
 STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028]|\r(?!\n)")
 """A terminal's line discipline makes `\\r\\n` of our `\\n`; a lone `\\r` would overwrite the line."""
 
+OWN_STEERING = re.compile(r"\r(?:\x1b\[\d+A)?\x1b\[J")
+"""How the live lines are taken away: to their first line, and all from there on."""
+
 
 def play_hostile_execution(leg: Leg) -> None:
     """An execution in which everything that can carry text carries hostile text."""
@@ -34,9 +37,10 @@ def play_hostile_execution(leg: Leg) -> None:
 
 def assert_harmless(terminal: Terminal) -> None:
     """Nothing came through that steers the terminal, and what is harmless did."""
-    found = STEERING.search(terminal.raw)
+    others = OWN_STEERING.sub("", terminal.raw)
+    found = STEERING.search(others)
     assert found is None, (found, terminal.raw)
-    assert "red" in terminal.raw
+    assert "red" in others
 
 
 def test_hostile_text_of_an_execution_does_not_steer_the_terminal_of_whoever_runs_it(

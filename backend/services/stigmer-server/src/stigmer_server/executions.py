@@ -253,7 +253,7 @@ class Executions:
         def decide(state: ExecutionState) -> Change:
             _check_open(state)
             _check_attempt(state, request.attempt)
-            return Change(state, new_events, request.attempt)
+            return Change(state, [_with_reason(event, state) for event in new_events], request.attempt)
 
         appended = await self._log.append(execution_id, decide, request.append_id)
         return AppendResult(
@@ -364,6 +364,13 @@ def _check_event(event: Event, attempt: int) -> NewEvent:
     if len(new_event.body) > INLINE_PAYLOAD_MAX_BYTES:
         _check_payloads(event)
     return new_event
+
+
+def _with_reason(event: NewEvent, state: ExecutionState) -> NewEvent:
+    """The runner that ends a cancelled execution is not told why it was cancelled; the log says it."""
+    if event.event == ExecutionCancelled() and state.cancel_reason is not None:
+        return NewEvent.of(ExecutionCancelled(reason=state.cancel_reason))
+    return event
 
 
 def _check_payloads(event: BaseModel) -> None:

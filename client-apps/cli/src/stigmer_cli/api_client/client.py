@@ -22,10 +22,12 @@ from stigmer_contract.api import (
     CreateExecution,
     CreateToken,
     ExecutionResource,
+    MessageResource,
     Owned,
     Page,
     SecretResource,
     SecretsKeyRotation,
+    SendMessage,
     SessionResource,
     SetOwner,
     TokenResource,
@@ -176,6 +178,15 @@ class ApiClient:
         """Asks an execution to stop; its log says when it has."""
         body = CancelExecution(reason=reason).model_dump_json().encode()
         self.transport.request("POST", f"{_execution_path(execution_id)}/cancel", body=body, headers=_JSON)
+
+    def send_message(self, execution_id: str, text: str) -> MessageResource:
+        """Says something to an execution; sent again after a broken connection it is still said once."""
+        body = SendMessage(text=text).model_dump_json().encode()
+        headers = {**_JSON, IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)}
+        answer = self.transport.request(
+            "POST", f"{_execution_path(execution_id)}/messages", body=body, headers=headers
+        )
+        return MessageResource.model_validate_json(answer.body)
 
     def read_events(self, execution_id: str) -> Iterator[RecordedEvent]:
         """The log so far, ascending by sequence."""

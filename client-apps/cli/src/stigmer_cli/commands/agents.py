@@ -21,8 +21,8 @@ def list_agents(limit: int, as_json: bool) -> None:
 
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_json
+    from stigmer_cli.rendering.cells import shorten
     from stigmer_cli.rendering.quantities import format_age
-    from stigmer_cli.rendering.screen import shorten
     from stigmer_cli.rendering.tables import print_owned_table
 
     with open_client() as client:

@@ -7,10 +7,16 @@ import click
 
 @click.command(epilog="Example: stigmer apply -f agent.yaml")
 @click.option(
-    "-f", "--file", "path", metavar="FILE|DIR", required=True, help="Manifests; - is standard input."
+    "-f",
+    "--file",
+    "paths",
+    metavar="FILE|DIR",
+    required=True,
+    multiple=True,
+    help="Manifests; - is standard input. Can be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the applied agents as JSON.")
-def apply(path: str, as_json: bool) -> None:
+def apply(paths: tuple[str, ...], as_json: bool) -> None:
     """Create or update the agents of manifests.
 
     A folder means every agent.yaml in it and below. Nothing is applied where one of them has a problem.
@@ -19,7 +25,8 @@ def apply(path: str, as_json: bool) -> None:
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.manifest_files import (
         check_cassette,
-        find_manifest_files,
+        check_supported,
+        find_all_manifest_files,
         read_manifest_files,
         with_model,
     )
@@ -27,7 +34,9 @@ def apply(path: str, as_json: bool) -> None:
     from stigmer_cli.output import print_json, print_line, print_note
     from stigmer_cli.stack import ensure_running
 
-    files = read_manifest_files(find_manifest_files(path))
+    files = read_manifest_files(find_all_manifest_files(paths))
+    for file in files:
+        check_supported(file, "apply")
     cassettes = [check_cassette(file) for file in files]
     changes: list[dict[str, object]] = []
     with ApiClient(ensure_running(load_configuration(os.environ), report=print_note)) as client:

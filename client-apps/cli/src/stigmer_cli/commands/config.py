@@ -68,6 +68,38 @@ def set_(key: str, value: str) -> None:
     print_note(f"set {key} in {path}; a running stack uses it after `stigmer server restart`")
 
 
+@config_group.command("get", epilog="Example: stigmer config get llm.model")
+@click.argument("key")
+def get(key: str) -> None:
+    """Print the value of KEY that is in force, wherever it comes from; a secret is masked."""
+    from stigmer_cli.config import load_configuration, settings_by_field
+    from stigmer_cli.config.config_file import unknown_key_hint
+    from stigmer_cli.errors import StigmerError, UsageError
+    from stigmer_cli.output import print_line
+
+    fields = {setting.key: name for name, setting in settings_by_field().items()}
+    if key not in fields:
+        raise UsageError(f"unknown key `{key}`", unknown_key_hint(key, fields))
+    value = _shown(getattr(load_configuration(os.environ), fields[key]))
+    if value is None:
+        raise StigmerError(f"`{key}` is not set", f"run `stigmer config set {key} VALUE`")
+    print_line(str(value))
+
+
+@config_group.command("unset", epilog="Example: stigmer config unset llm.model")
+@click.argument("key")
+def unset(key: str) -> None:
+    """Take KEY out of config.yaml, so that its default holds again."""
+    from stigmer_cli.config import load_configuration, unset_value
+    from stigmer_cli.output import print_note
+
+    path = unset_value(load_configuration(os.environ), key)
+    if path is None:
+        print_note(f"{key} is not set in config.yaml")
+    else:
+        print_note(f"took {key} out of {path}; a running stack follows after `stigmer server restart`")
+
+
 def _read_stdin(key: str) -> str:
     import sys
 

@@ -25,12 +25,18 @@ def executions() -> None:
 def list_executions(
     session_id: str | None, agent: str | None, phase: str | None, limit: int, as_json: bool
 ) -> None:
-    """List executions, newest first."""
+    """List executions, newest first.
+
+    An id is shown by its last characters, which every command takes for it.
+    """
     from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_session_id
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.execution_table import print_executions
 
     with open_client() as client:
+        if session_id is not None:
+            session_id = find_session_id(client, session_id, last=False)
         found = client.list_executions(limit, session_id=session_id, agent=agent, phase=phase)
     if as_json:
         print_json([execution.model_dump(mode="json") for execution in found])
@@ -39,56 +45,70 @@ def list_executions(
 
 
 @executions.command("get", epilog="Example: stigmer executions get exe_01k9…")
-@click.argument("execution_id")
+@click.argument("given", metavar="ID", required=False)
+@click.option("--last", is_flag=True, help="The newest one.")
+@click.option("--full", is_flag=True, help="Show what each tool call gave, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every event.")
-def get_execution(execution_id: str, as_json: bool) -> None:
-    """Show an execution and its log."""
+def get_execution(given: str | None, last: bool, full: bool, as_json: bool) -> None:
+    """Show an execution and its log.
+
+    ID may be the last characters of an id, as lists show them, or any beginning that fits one only.
+    """
     from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_execution_id
     from stigmer_cli.output import print_json, print_line
     from stigmer_cli.rendering.execution_log import format_execution
 
     with open_client() as client:
+        execution_id = find_execution_id(client, given, last=last)
         execution = client.get_execution(execution_id)
         events = list(client.read_events(execution_id))
         if as_json:
             listed = [event.model_dump(mode="json") for event in events]
             print_json({**execution.model_dump(mode="json"), "events": listed})
         else:
-            print_line(format_execution(execution, events, client.load_payload))
+            print_line(format_execution(execution, events, client.load_payload, full=full))
 
 
 @executions.command("follow", epilog="Example: stigmer executions follow exe_01k9…")
-@click.argument("execution_id")
+@click.argument("given", metavar="ID", required=False)
+@click.option("--last", is_flag=True, help="The newest one.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
+@click.option("--plain", is_flag=True, help="Show the answer as the model wrote it, not rendered.")
 @click.option("--after", type=click.IntRange(0), default=0, help="Only events after this sequence.")
-def follow(execution_id: str, as_json: bool, after: int) -> None:
+def follow(given: str | None, last: bool, as_json: bool, plain: bool, after: int) -> None:
     """Watch an execution from its beginning to its end.
 
     Ctrl-C ends the watch, not the execution. The exit code is that of `stigmer run`.
     """
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.commands.following import Following
+    from stigmer_cli.commands.references import find_execution_id
     from stigmer_cli.rendering.execution_view import ExecutionView
     from stigmer_cli.rendering.json_view import JsonView
     from stigmer_cli.rendering.screen import Screen
 
     with open_client() as client:
+        execution_id = find_execution_id(client, given, last=last)
         if as_json:
             view = JsonView(sys.stdout, execution_id)
         else:
-            view = ExecutionView(Screen(sys.stdout, sys.stderr), client.load_payload)
+            view = ExecutionView(Screen(sys.stdout, sys.stderr, plain=plain), client.load_payload)
         Following(client, execution_id, view, cancels=False).follow(after)
 
 
 @executions.command("cancel", epilog="Example: stigmer executions cancel exe_01k9… --reason 'wrong file'")
-@click.argument("execution_id")
+@click.argument("given", metavar="ID", required=False)
+@click.option("--last", is_flag=True, help="The newest one.")
 @click.option("--reason", help="Why, for whoever reads the log.")
-def cancel(execution_id: str, reason: str | None) -> None:
+def cancel(given: str | None, last: bool, reason: str | None) -> None:
     """Ask an execution to stop."""
     from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_execution_id
     from stigmer_cli.output import print_note
 
     with open_client() as client:
+        execution_id = find_execution_id(client, given, last=last)
         client.cancel_execution(execution_id, reason)
     print_note(f"asked {execution_id} to stop; `stigmer executions follow {execution_id}` shows when it has")
 
@@ -109,12 +129,24 @@ def deny(execution_id: str, call_id: str | None) -> None:
     raise _not_yet(f"deny a call of {execution_id}", call_id)
 
 
-@executions.command("send", epilog="Example: stigmer executions send exe_01k9… 'Use the other file.'")
-@click.argument("execution_id")
+@executions.command("send", epilog="Example: stigmer executions send 4k2x9q 'Use the other file.'")
+@click.argument("given", metavar="ID")
 @click.argument("message")
-def send(execution_id: str, message: str) -> None:
-    """Say something to a running execution (not yet)."""
-    raise _not_yet(f"send a message to {execution_id}", message)
+def send(given: str, message: str) -> None:
+    """Say something to an execution, which reads it where it waits for a message.
+
+    - as MESSAGE reads standard input.
+    """
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_execution_id
+    from stigmer_cli.commands.run import read_prompt
+    from stigmer_cli.output import print_note
+
+    text = read_prompt(message, None)
+    with open_client() as client:
+        execution_id = find_execution_id(client, given, last=False)
+        sent = client.send_message(execution_id, text)
+    print_note(f"the message is number {sent.sequence} in the log of {execution_id}")
 
 
 def _not_yet(what: str, _argument: str | None) -> Exception:

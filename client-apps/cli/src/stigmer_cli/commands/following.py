@@ -4,6 +4,7 @@ A thread reads the events; the main thread shows them. A signal only leaves a wo
 two, so it never tears a line or an event apart.
 """
 
+import contextlib
 import queue
 import signal
 import sys
@@ -23,6 +24,9 @@ from stigmer_contract import events
 from stigmer_contract.phases import ExecutionPhase
 
 PENDING_NOTE_AFTER_SECONDS = 2.0
+TICK_SECONDS = 0.25
+TERMINATION_SECONDS = 5.0
+"""How long SIGTERM waits for the execution to say that it has stopped."""
 CANCEL_TIMEOUT_SECONDS = 15.0
 """How long a cancelled execution may take to say so."""
 
@@ -36,6 +40,14 @@ class View(Protocol):
 
     def show_note(self, text: str) -> None:
         """Shows a remark that is none of the execution's events."""
+        ...
+
+    def tick(self) -> None:
+        """Called several times a second, for a sign of life."""
+        ...
+
+    def clear(self) -> None:
+        """Takes away what stands on the screen for the moment only."""
         ...
 
     def show_summary(self) -> None:
@@ -58,7 +70,15 @@ class _Interrupt:
     """The person pressed Ctrl-C."""
 
 
-_Item = events.RecordedEvent | events.LiveEvent | _Note | _Interrupt | BaseException
+class _HangUp:
+    """The terminal went away: SIGHUP."""
+
+
+class _Terminate:
+    """The process is to end: SIGTERM."""
+
+
+_Item = events.RecordedEvent | events.LiveEvent | _Note | _Interrupt | _HangUp | _Terminate | BaseException
 
 
 class Following:
@@ -74,6 +94,9 @@ class Following:
         self._has_started = False
         self._pending_reason: str | None = None
         self._cancelled_at: float | None = None
+        self._cancel_timeout_seconds = CANCEL_TIMEOUT_SECONDS
+        self._heard_at = time.monotonic()
+        self._looked_at = 0.0
 
     def follow(self, after: int = 0) -> None:
         """Shows the events after the sequence `after` until the execution has completed.
@@ -84,16 +107,23 @@ class Following:
             CallRefused, ServerUnreachable: the events cannot be read.
         """
         threading.Thread(target=self._read, args=(after,), daemon=True, name="events").start()
-        with self._interrupts_in_queue():
+        with self._interrupts_in_queue(), contextlib.ExitStack() as ending:
+            ending.callback(self._view.clear)
             while True:
                 try:
-                    item = self._queue.get(timeout=PENDING_NOTE_AFTER_SECONDS)
+                    item = self._queue.get(timeout=TICK_SECONDS)
                 except queue.Empty:
+                    self._view.tick()
                     self._look_after_silence()
                     continue
+                self._heard_at = time.monotonic()
                 match item:
                     case _Interrupt():
                         self._handle_interrupt()
+                    case _HangUp():
+                        raise self._no_longer_watching()
+                    case _Terminate():
+                        self._handle_termination()
                     case _Note():
                         self._view.show_note(item.text)
                     case BaseException():
@@ -138,12 +168,16 @@ class Following:
 
     def _look_after_silence(self) -> None:
         if self._cancelled_at is not None:
-            if time.monotonic() - self._cancelled_at > CANCEL_TIMEOUT_SECONDS:
+            if time.monotonic() - self._cancelled_at > self._cancel_timeout_seconds:
                 raise Interrupted(
                     "the execution was asked to stop, and has not said yet that it has",
                     f"run `stigmer executions get {self._execution_id}` to see how it stands",
                 )
         elif not self._has_started:
+            now = time.monotonic()
+            if now - max(self._heard_at, self._looked_at) < PENDING_NOTE_AFTER_SECONDS:
+                return
+            self._looked_at = now
             try:
                 execution = self._client.get_execution(self._execution_id)
             except StigmerError:
@@ -157,31 +191,48 @@ class Following:
 
     @contextmanager
     def _interrupts_in_queue(self) -> Generator[None]:
-        def take_note(_number: int, _frame: FrameType | None) -> None:
-            self._queue.put(_Interrupt())
+        def take_note(number: int, _frame: FrameType | None) -> None:
+            self._queue.put(words[signal.Signals(number)]())
 
-        before = signal.signal(signal.SIGINT, take_note)
+        words = {signal.SIGINT: _Interrupt, signal.SIGHUP: _HangUp, signal.SIGTERM: _Terminate}
+
+        before = {number: signal.signal(number, take_note) for number in words}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _no_longer_watching(self) -> Interrupted:
+        return Interrupted(
+            "no longer watching; the execution goes on",
+            f"run `stigmer executions follow {self._execution_id}` to watch it again",
+        )
+
+    def _handle_termination(self) -> None:
+        if not self._cancels:
+            raise self._no_longer_watching()
+        if self._cancelled_at is None:
+            self._cancel("the process that ran it was ended by SIGTERM")
+        self._cancel_timeout_seconds = TERMINATION_SECONDS
+
+    def _cancel(self, reason: str) -> None:
+        self._view.show_note("cancelling …")
+        self._cancelled_at = time.monotonic()
+        self._client.cancel_execution(self._execution_id, reason)
 
     def _handle_interrupt(self) -> None:
         if self._cancelled_at is not None:
             raise Interrupted("interrupted; the execution was asked to stop")
+        self._view.clear()
         choice = _ask() if self._cancels else _Choice.DETACH
         match choice:
             case _Choice.GO_ON:
                 return
             case _Choice.DETACH:
-                raise Interrupted(
-                    "no longer watching; the execution goes on",
-                    f"run `stigmer executions follow {self._execution_id}` to watch it again",
-                )
+                raise self._no_longer_watching()
             case _Choice.CANCEL:
-                self._view.show_note("cancelling …")
-                self._cancelled_at = time.monotonic()
-                self._client.cancel_execution(self._execution_id, "interrupted by the person who ran it")
+                self._cancel("interrupted by the person who ran it")
 
 
 def _ask() -> _Choice:

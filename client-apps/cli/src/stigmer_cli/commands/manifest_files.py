@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stigmer_cli.commands.shared_files import read_file
-from stigmer_cli.errors import ManifestInvalid, UsageError
+from stigmer_cli.errors import ManifestInvalid, NotYet, UsageError
 from stigmer_cli.output import print_note
 from stigmer_cli.rendering.quantities import plural
 from stigmer_contract.errors import CassetteError, ManifestError, ManifestProblem
-from stigmer_contract.manifest import AgentManifest
+from stigmer_contract.manifest import AgentManifest, unsupported_fields
 from stigmer_contract.manifest_reader import read_manifests
 
 MANIFEST_NAME = "agent.yaml"
+MANIFEST_NAMES = (MANIFEST_NAME, "agent.yml")
 STDIN = "-"
 _FILE_MODEL = "replay:"
 _BLOB_MODEL = "replay:sha256:"
@@ -42,7 +43,10 @@ def names_a_path(agent: str) -> bool:
     """Whether the AGENT of `run` means a file or a folder, not an applied agent."""
     path = Path(agent)
     return (
-        agent == STDIN or "/" in agent or path.suffix in {".yaml", ".yml"} or (path / MANIFEST_NAME).is_file()
+        agent in (STDIN, ".", "..")
+        or "/" in agent
+        or path.suffix in {".yaml", ".yml"}
+        or _manifest_of_folder(path) is not None
     )
 
 
@@ -53,7 +57,15 @@ def read_agent(path: str) -> ManifestFile:
         UsageError: there is no such file, or it holds several agents.
         ManifestInvalid: it has problems, which have been printed.
     """
-    file = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
+    file = Path(path)
+    if path != STDIN and file.is_dir():
+        found_file = _manifest_of_folder(file)
+        if found_file is None:
+            raise UsageError(
+                f"could not run {path!r}: the folder has no {MANIFEST_NAME}",
+                "name a manifest's file, or run `stigmer init` to write a first one",
+            )
+        file = found_file
     found = read_manifest_files([str(file) if path != STDIN else STDIN])
     if len(found) > 1:
         names = ", ".join(one.manifest.metadata.name for one in found)
@@ -62,6 +74,28 @@ def read_agent(path: str) -> ManifestFile:
             f"run `stigmer apply -f {path}`, then `stigmer run NAME`",
         )
     return found[0]
+
+
+def find_all_manifest_files(paths: Sequence[str]) -> list[str]:
+    """The files that all `-f` mean, each once, in the order given.
+
+    Raises:
+        UsageError: a folder has none.
+    """
+    if list(paths).count(STDIN) > 1:
+        raise UsageError("could not read standard input twice")
+    return list(dict.fromkeys(file for path in paths for file in find_manifest_files(path)))
+
+
+def check_supported(file: ManifestFile, verb: str) -> None:
+    """Refuse what this version cannot run.
+
+    Raises:
+        NotYet: the manifest uses a field of a later version.
+    """
+    unsupported = unsupported_fields(file.manifest.spec)
+    if unsupported:
+        raise NotYet(f"could not {verb} {file.source!r}: {unsupported[0]} is not supported yet")
 
 
 def find_manifest_files(path: str) -> list[str]:
@@ -77,7 +111,8 @@ def find_manifest_files(path: str) -> list[str]:
         return [path]
     named = [
         file
-        for file in folder.rglob(MANIFEST_NAME)
+        for name in MANIFEST_NAMES
+        for file in folder.rglob(name)
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]
     found = named or [
@@ -149,6 +184,10 @@ def check_cassette(file: ManifestFile) -> CassetteFile | None:
     except CassetteError as error:
         raise UsageError(f"{cassette.path}: {error}") from error
     return cassette
+
+
+def _manifest_of_folder(folder: Path) -> Path | None:
+    return next((folder / name for name in MANIFEST_NAMES if (folder / name).is_file()), None)
 
 
 def _read_content(source: str) -> bytes:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -36,10 +36,12 @@ class _Order:
 
 @click.command(epilog="Example: stigmer run ./report-writer 'Summarise sales.csv' --workspace .")
 @click.argument("agent")
-@click.argument("prompt")
+@click.argument("prompt", required=False)
+@click.option("--prompt-file", metavar="FILE", help="Read the prompt from a file; - is standard input.")
 @click.option("--session", "session_id", metavar="ID", help="Go on with this conversation.")
 @click.option("--model", metavar="PROVIDER:NAME", help="Use this model, whatever the manifest says.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
+@click.option("--plain", is_flag=True, help="Show the answer as the model wrote it, not rendered.")
 @click.option("--detach", is_flag=True, help="Print the execution's id and do not wait.")
 @click.option(
     "--approve",
@@ -52,10 +54,12 @@ class _Order:
 @click.option("--record", metavar="FILE", help="Write a cassette that plays this execution again.")
 def run(
     agent: str,
-    prompt: str,
+    prompt: str | None,
+    prompt_file: str | None,
     session_id: str | None,
     model: str | None,
     as_json: bool,
+    plain: bool,
     detach: bool,
     approve: Literal["ask", "never", "always"],
     workspace: str | None,
@@ -64,15 +68,16 @@ def run(
     """Run an agent on a task and watch it work.
 
     AGENT is a manifest, a folder with an agent.yaml, or the name of an applied agent. PROMPT is the task;
-    - reads it from standard input. The answer goes to stdout, everything else to stderr. Ctrl-C asks
-    whether to cancel the execution or to let it go on without you.
+    - reads it from standard input, and --prompt-file from a file. The answer goes to stdout, everything
+    else to stderr. Ctrl-C asks whether to cancel the execution or to let it go on without you; a closed
+    window lets it go on, and SIGTERM cancels it.
     """
     if approve != "never":
         raise NotYet(f"could not use `--approve {approve}`: asking before a tool runs is not supported yet")
     if detach and record:
         raise UsageError("could not record an execution that is not waited for", "leave out --detach")
     record_file = _check_record_file(record)
-    order = _read_order(agent, prompt, model, session_id, workspace)
+    order = _read_order(agent, prompt, prompt_file, model, session_id, workspace)
 
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.config import load_configuration
@@ -89,6 +94,10 @@ def run(
     if order.workspace:
         _show_workspace_to_runner(configuration, order.workspace)
     with ApiClient(connection) as client:
+        if order.session_id is not None:
+            from stigmer_cli.commands.references import find_session_id
+
+            order = replace(order, session_id=find_session_id(client, order.session_id, last=False))
         execution = _create_execution(order, model, client, configuration)
         if detach:
             if as_json:
@@ -96,19 +105,29 @@ def run(
             else:
                 print_line(execution.execution_id)
             return
-        _follow(client, execution, as_json=as_json)
+        _follow(client, execution, as_json=as_json, plain=plain)
         if record_file:
             _record(client, execution.execution_id, record_file)
 
 
 def _read_order(
-    agent: str, prompt: str, model: str | None, session_id: str | None, workspace: str | None
+    agent: str,
+    prompt: str | None,
+    prompt_file: str | None,
+    model: str | None,
+    session_id: str | None,
+    workspace: str | None,
 ) -> _Order:
-    from stigmer_cli.commands.manifest_files import STDIN, names_a_path, read_agent, read_cassette
-    from stigmer_contract.manifest import unsupported_fields
+    from stigmer_cli.commands.manifest_files import (
+        STDIN,
+        check_supported,
+        names_a_path,
+        read_agent,
+        read_cassette,
+    )
     from stigmer_contract.model_names import split_model
 
-    if agent == prompt == STDIN:
+    if agent == STDIN and STDIN in (prompt, prompt_file):
         raise UsageError("could not read both the manifest and the prompt from standard input")
     if model is not None:
         try:
@@ -121,15 +140,50 @@ def _read_order(
     if names_a_path(agent):
         file = read_agent(agent)
         manifest = file.manifest
-        unsupported = unsupported_fields(manifest.spec)
-        if unsupported:
-            raise NotYet(f"could not run {file.source!r}: {unsupported[0]} is not supported yet")
+        check_supported(file, "run")
         if model is None:
             cassette = read_cassette(manifest.spec.model, file.folder)
-    text = sys.stdin.read() if prompt == STDIN else prompt
+    text = read_prompt(prompt, prompt_file)
+    return _Order(None if manifest else agent, manifest, text, model, cassette, session_id, directory)
+
+
+def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
+    """The prompt, from wherever it comes.
+
+    Raises:
+        UsageError: there is none or there are two, it cannot be read, is no UTF-8, is empty or too long.
+    """
+    from stigmer_cli.commands.manifest_files import STDIN
+    from stigmer_cli.commands.shared_files import read_file
+    from stigmer_contract.api import MAX_INPUT_CHARACTERS
+
+    if (prompt is None) == (prompt_file is None):
+        what = "there is no prompt" if prompt is None else "there is a prompt, and --prompt-file too"
+        raise UsageError(what, "say what the agent shall do, or name a file with --prompt-file")
+    try:
+        if STDIN in (prompt, prompt_file):
+            content = sys.stdin.buffer.read()
+        elif prompt_file is not None:
+            content = read_file(Path(prompt_file).expanduser())
+        else:
+            # Python marks bytes that are not the locale's; what it could read is text, whatever the locale.
+            content = (prompt or "").encode("utf-8", errors="surrogateescape")
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"could not read the prompt {prompt_file!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"the prompt is not valid UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}",
+            "convert it, for example with `iconv -t UTF-8`",
+        ) from error
     if not text.strip():
         raise UsageError("the prompt is empty", "say what the agent shall do")
-    return _Order(None if manifest else agent, manifest, text, model, cassette, session_id, directory)
+    if len(text) > MAX_INPUT_CHARACTERS:
+        raise UsageError(
+            f"the prompt has {len(text)} characters, and may have {MAX_INPUT_CHARACTERS}",
+            "put long texts into files of the workspace, and name them in the prompt",
+        )
+    return text
 
 
 def _check_workspace(workspace: str | None) -> Path | None:
@@ -202,7 +256,7 @@ def _create_execution(
     )
 
 
-def _follow(client: "ApiClient", execution: "ExecutionResource", *, as_json: bool) -> None:
+def _follow(client: "ApiClient", execution: "ExecutionResource", *, as_json: bool, plain: bool) -> None:
     from stigmer_cli.commands.following import Following
     from stigmer_cli.rendering.execution_view import ExecutionView
     from stigmer_cli.rendering.json_view import JsonView
@@ -211,7 +265,7 @@ def _follow(client: "ApiClient", execution: "ExecutionResource", *, as_json: boo
     if as_json:
         view = JsonView(sys.stdout, execution.execution_id)
     else:
-        view = ExecutionView(Screen(sys.stdout, sys.stderr), client.load_payload)
+        view = ExecutionView(Screen(sys.stdout, sys.stderr, plain=plain), client.load_payload)
     Following(client, execution.execution_id, view, cancels=True).follow()
 
 

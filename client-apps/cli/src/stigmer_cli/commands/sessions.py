@@ -18,6 +18,7 @@ def list_sessions(limit: int, as_json: bool) -> None:
     from datetime import UTC, datetime
 
     from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import short_id
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.quantities import format_age
     from stigmer_cli.rendering.tables import print_owned_table
@@ -31,7 +32,11 @@ def list_sessions(limit: int, as_json: bool) -> None:
     print_owned_table(
         ["SESSION", "CREATED", "WORKSPACE"],
         [
-            [session.session_id, format_age(session.created_at, now), session.workspace or "its own"]
+            [
+                short_id(session.session_id),
+                format_age(session.created_at, now),
+                session.workspace or "its own",
+            ]
             for session in found
         ],
         [session.owner for session in found],
@@ -40,15 +45,22 @@ def list_sessions(limit: int, as_json: bool) -> None:
 
 
 @sessions.command("get", epilog="Example: stigmer sessions get ses_01k9…")
-@click.argument("session_id")
+@click.argument("given", metavar="ID", required=False)
+@click.option("--last", is_flag=True, help="The newest one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def get_session(session_id: str, as_json: bool) -> None:
-    """Show a session and its executions."""
+def get_session(given: str | None, last: bool, as_json: bool) -> None:
+    """Show a session and its executions.
+
+    ID may be the last characters of an id, as lists show them, or any beginning that fits one only.
+    """
     from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_session_id
+    from stigmer_cli.commands.session_files import session_directory
     from stigmer_cli.output import print_json, print_line
     from stigmer_cli.rendering.execution_table import print_executions
 
     with open_client() as client:
+        session_id = find_session_id(client, given, last=last)
         session = client.get_session(session_id)
         executions = client.list_executions(1000, session_id=session_id)
     executions.reverse()  # as the conversation went
@@ -58,24 +70,61 @@ def get_session(session_id: str, as_json: bool) -> None:
         return
     print_line(f"session    {session.session_id}")
     print_line(f"created    {session.created_at:%Y-%m-%d %H:%M:%S} UTC")
+    directory = session_directory(session)
     print_line(f"workspace  {session.workspace or 'its own'}")
+    if session.workspace is None and directory is not None:
+        print_line(f"files      {directory}")
     print_line()
     print_executions(executions)
 
 
 @sessions.command("delete", epilog="Example: stigmer sessions delete ses_01k9… --yes")
-@click.argument("session_id")
+@click.argument("given", metavar="ID", required=False)
+@click.option("--last", is_flag=True, help="The newest one.")
+@click.option("--keep-files", is_flag=True, help="Leave the files of the session's own directory.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def delete_session(session_id: str, yes: bool) -> None:
-    """Delete a session with the logs of its executions; the files of its workspace stay."""
+def delete_session(given: str | None, last: bool, keep_files: bool, yes: bool) -> None:
+    """Delete a session with the logs of its executions, and the files of its own directory.
+
+    A directory that was named with --workspace is never touched.
+    """
     from stigmer_cli.commands.connecting import confirm_deletion, open_client
+    from stigmer_cli.commands.references import find_session_id
+    from stigmer_cli.commands.session_files import remove_directory, session_directory
     from stigmer_cli.output import print_note
 
     with open_client() as client:
-        client.get_session(session_id)
-        confirm_deletion(f"the session {session_id} with its executions", yes)
+        session_id = find_session_id(client, given, last=last)
+        session = client.get_session(session_id)
+        directory = None if session.workspace or keep_files else session_directory(session)
+        files = "" if directory is None else f" and the files in {directory}"
+        confirm_deletion(f"the session {session_id} with its executions{files}", yes)
         client.delete_session(session_id)
-    print_note(f"deleted the session {session_id}")
+    if directory is not None:
+        remove_directory(directory)
+    print_note(f"deleted the session {session_id}{files}")
+
+
+@sessions.command("path", epilog="Example: stigmer sessions path --last")
+@click.argument("given", metavar="ID", required=False)
+@click.option("--last", is_flag=True, help="The newest one.")
+def session_path(given: str | None, last: bool) -> None:
+    """Print the directory that a session works in."""
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_session_id
+    from stigmer_cli.commands.session_files import session_directory
+    from stigmer_cli.errors import StigmerError
+    from stigmer_cli.output import print_line
+
+    with open_client() as client:
+        session = client.get_session(find_session_id(client, given, last=last))
+    directory = session_directory(session)
+    if directory is None:
+        raise StigmerError(
+            f"could not find the directory of session {session.session_id}: it is on the machine of the "
+            "runner, or was removed"
+        )
+    print_line(str(directory))
 
 
 add_assign_command(sessions, "sessions", "ses_01k9… --to alice")

@@ -5,10 +5,16 @@ import click
 
 @click.command(epilog="Example: stigmer validate -f agent.yaml")
 @click.option(
-    "-f", "--file", "path", metavar="FILE|DIR", required=True, help="Manifests; - is standard input."
+    "-f",
+    "--file",
+    "paths",
+    metavar="FILE|DIR",
+    required=True,
+    multiple=True,
+    help="Manifests; - is standard input. Can be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the agents as JSON.")
-def validate(path: str, as_json: bool) -> None:
+def validate(paths: tuple[str, ...], as_json: bool) -> None:
     """Check manifests without applying them.
 
     A folder means every agent.yaml in it and below. Each problem is told with file, line and column, and
@@ -16,13 +22,13 @@ def validate(path: str, as_json: bool) -> None:
     """
     from stigmer_cli.commands.manifest_files import (
         check_cassette,
-        find_manifest_files,
+        find_all_manifest_files,
         read_manifest_files,
     )
     from stigmer_cli.output import print_json, print_line, print_note
     from stigmer_contract.manifest import unsupported_fields
 
-    files = read_manifest_files(find_manifest_files(path))
+    files = read_manifest_files(find_all_manifest_files(paths))
     for file in files:
         check_cassette(file)
         for field in unsupported_fields(file.manifest.spec):

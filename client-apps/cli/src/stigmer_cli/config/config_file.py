@@ -79,6 +79,19 @@ class ConfigFile:
         text = self.text if self.text.endswith("\n") or not self.text else self.text + "\n"
         return text + (f"{section_name}:\n  {leaf}: {written}\n" if section_name else f"{leaf}: {written}\n")
 
+    def without_value(self, key: str) -> str:
+        """The file's text without one value, which is in it; comments and order of the others stay."""
+        value = self.values[key]
+        start = self.text.rfind("\n", 0, value.start) + 1
+        end = self.text.find("\n", value.end) + 1 or len(self.text)
+        leaf = key.rpartition(".")[2]
+        if (
+            self.text[start : value.start].strip() == f"{leaf}:"
+            and "\n" not in self.text[value.start : value.end]
+        ):
+            return self.text[:start] + self.text[end:]
+        return f"{self.text[: value.start]}null{self.text[value.end :]}"
+
     def _with_entry(self, section: _Section, leaf: str, written: str) -> str:
         if section.is_flow:
             comma = "" if section.is_empty else ", "

@@ -44,11 +44,9 @@ def set_value(configuration: Configuration, key: str, text: str) -> Path:
         ConfigurationError: the value is wrong, or config.yaml is.
         HomeUnusable: the file cannot be written.
     """
-    from stigmer_cli.config.config_file import parse_config_text, unknown_key_hint
+    from stigmer_cli.config.config_file import parse_config_text
 
-    settings = {setting.key: setting for setting in settings_by_field().values()}
-    if key not in settings:
-        raise UsageError(f"unknown key `{key}`", unknown_key_hint(key, settings))
+    settings = _known_settings(key)
     _parse(settings[key], text, f"`{key}`")
     path = configuration.config_file
     new_text = _read_file(path).with_value(key, text)
@@ -63,6 +61,37 @@ def set_value(configuration: Configuration, key: str, text: str) -> Path:
     prepare_home(configuration)
     replace_file(path.resolve(), new_text)  # a link to the file stays a link
     return path
+
+
+def unset_value(configuration: Configuration, key: str) -> Path | None:
+    """Takes one value out of config.yaml; answers the file's path, or None where it was not there.
+
+    Raises:
+        UsageError: the key is unknown.
+        ConfigurationError: config.yaml is wrong.
+        HomeUnusable: the file cannot be written.
+    """
+    from stigmer_cli.config.config_file import parse_config_text
+
+    settings = _known_settings(key)
+    path = configuration.config_file
+    file = _read_file(path)
+    if key not in file.values:
+        return None
+    new_text = file.without_value(key)
+    if key in parse_config_text(path, new_text, settings).values:
+        raise ConfigurationError(str(path), f"could not take `{key}` out of the file", "edit it by hand")
+    replace_file(path.resolve(), new_text)
+    return path
+
+
+def _known_settings(key: str) -> dict[str, Setting]:
+    from stigmer_cli.config.config_file import unknown_key_hint
+
+    settings = {setting.key: setting for setting in settings_by_field().values()}
+    if key not in settings:
+        raise UsageError(f"unknown key `{key}`", unknown_key_hint(key, settings))
+    return settings
 
 
 def prepare_home(configuration: Configuration) -> None:

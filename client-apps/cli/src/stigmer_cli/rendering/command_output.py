@@ -1,10 +1,13 @@
-"""Which lines of a command's output are shown: the first as they come, and the last when it ends."""
+"""The last lines of what running commands write, for a window that scrolls, and what is left of it after."""
 
 from collections import deque
+from typing import Final
 
-FIRST_LINES = 8
-LAST_LINES = 4
-MAX_PENDING_CHARACTERS = 4000
+WINDOW_LINES: Final = 6
+"""Lines that are seen while the command runs."""
+FIRST_LINES: Final = 4
+LAST_LINES: Final = 4
+MAX_PENDING_CHARACTERS: Final = 4000
 
 
 class CommandOutput:
@@ -13,24 +16,41 @@ class CommandOutput:
     def __init__(self) -> None:
         self._pending = ""
         self._count = 0
-        self._last: deque[str] = deque(maxlen=LAST_LINES)
+        self._first = list[str]()
+        self._last: deque[str] = deque(maxlen=max(WINDOW_LINES, LAST_LINES))
 
-    def take(self, text: str) -> list[str]:
-        """The lines to show now."""
-        *lines, self._pending = (self._pending + text).split("\n")
-        self._pending = self._pending[-MAX_PENDING_CHARACTERS:]
-        return [line for line in lines if self._shows(line)]
+    def take(self, text: str) -> None:
+        """Add what was written. What a carriage return lets write over does not count."""
+        *lines, pending = (self._pending + text).split("\n")
+        for line in lines:
+            self._add(_last_writing(line))
+        # A carriage return at the end may be the first half of a line end.
+        self._pending = pending[-MAX_PENDING_CHARACTERS:]
+
+    def window(self) -> list[str]:
+        """The last lines so far, the unfinished one among them."""
+        unfinished = _last_writing(self._pending)
+        lines = [*self._last, *([unfinished] if unfinished else [])]
+        return lines[-WINDOW_LINES:]
 
     def finish(self) -> list[str]:
-        """The lines to show at the end: how many were left out, then the last ones."""
-        shown = [self._pending] if self._pending and self._shows(self._pending) else []
-        left_out = self._count - FIRST_LINES - len(self._last)
-        note = [f"… {left_out} more lines …"] if left_out > 0 else []
-        return shown + note + list(self._last)
+        """What stays on the screen: the first lines, how many were left out, and the last ones."""
+        if self._pending:
+            self._add(_last_writing(self._pending))
+            self._pending = ""
+        left_out = self._count - len(self._first) - LAST_LINES
+        if left_out <= 0:
+            rest = self._count - len(self._first)
+            return self._first + (list(self._last)[-rest:] if rest else [])
+        return [*self._first, f"… {left_out} more lines …", *list(self._last)[-LAST_LINES:]]
 
-    def _shows(self, line: str) -> bool:
+    def _add(self, line: str) -> None:
         self._count += 1
-        if self._count <= FIRST_LINES:
-            return True
+        if len(self._first) < FIRST_LINES:
+            self._first.append(line)
         self._last.append(line)
-        return False
+
+
+def _last_writing(line: str) -> str:
+    body = line.rstrip("\r")
+    return body[body.rfind("\r") + 1 :]

@@ -10,16 +10,20 @@ from stigmer_cli.rendering.quantities import format_seconds, format_usage, plura
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
 from stigmer_contract import events as contract
 from stigmer_contract.api import ExecutionResource
-from stigmer_contract.conversation import ModelAnswer
+from stigmer_contract.conversation import ModelAnswer, ToolResult
 
 LoadPayload = Callable[[contract.Payload], object]
 _INDENT = " " * 11
 
 
 def format_execution(
-    execution: ExecutionResource, events: Sequence[contract.RecordedEvent], load_payload: LoadPayload
+    execution: ExecutionResource,
+    events: Sequence[contract.RecordedEvent],
+    load_payload: LoadPayload,
+    *,
+    full: bool = False,
 ) -> str:
-    """What it is, how it stands, and each event with its time (UTC)."""
+    """What it is, how it stands, and each event with its time (UTC); `full`: with what tool calls gave."""
     facts = [
         ("execution", execution.execution_id),
         ("session", execution.session_id),
@@ -32,8 +36,19 @@ def format_execution(
         facts.append(("time", format_seconds((execution.ended_at - execution.created_at).total_seconds())))
     facts.append(("usage", format_usage(execution.usage)))
     lines = [f"{name:<9}  {value}" for name, value in facts] + [""]
+    answer = ""
     for recorded in events:
-        first, *rest = describe_event(recorded.event, load_payload).splitlines() or [""]
+        description = describe_event(recorded.event, load_payload)
+        match recorded.event:
+            case contract.ToolFinished() as event if full:
+                description += f"\n{ToolResult.model_validate(load_payload(event.result)).text}"
+            case contract.ModelResponded() as event:
+                answer = description.partition("\n")[2]
+            case contract.ExecutionCompleted() if description == f"completed: {answer}":
+                description = "completed"
+            case _:
+                pass
+        first, *rest = description.splitlines() or [""]
         lines.append(f"{recorded.recorded_at:%H:%M:%S}   {first}")
         lines += [_INDENT + line for line in rest]
     return sanitize("\n".join(lines))

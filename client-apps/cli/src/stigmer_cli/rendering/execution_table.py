@@ -8,6 +8,9 @@ from stigmer_cli.rendering.tables import print_table
 from stigmer_contract.api import ExecutionResource
 from stigmer_contract.waits import WaitKind, WaitReason
 
+SHOWN_ID_CHARACTERS = 6
+"""Of an id's end: the beginnings of one day's ids are alike."""
+
 
 def print_executions(executions: Sequence[ExecutionResource]) -> None:
     """Writes the table to stdout."""
@@ -58,7 +61,7 @@ def _row(execution: ExecutionResource, now: datetime) -> list[str]:
     usage = execution.usage
     seconds = ((execution.ended_at or now) - execution.created_at).total_seconds()
     return [
-        execution.execution_id,
+        execution.execution_id[-SHOWN_ID_CHARACTERS:],
         execution.agent_name,
         describe_phase(execution),
         format_age(execution.created_at, now),

@@ -1,17 +1,22 @@
 """Shows a running execution to a person: the answer as it is written, tool calls, what it cost.
 
-On a terminal the text of every turn is shown as it comes; a program that reads stdout gets the final answer
-alone. Where nobody watches, notes are a plain log.
+On a terminal the text of every turn is shown as it comes, piece by piece of its Markdown, above one line that
+says what is happening; a program that reads stdout gets the final answer alone. Where nobody watches, notes
+are a plain log.
 """
 
 import json
+import time
 from collections.abc import Callable
 
 from stigmer_cli.output import sanitize
+from stigmer_cli.rendering.cells import shorten, wrap
 from stigmer_cli.rendering.command_output import CommandOutput
 from stigmer_cli.rendering.execution_table import describe_waits
+from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
 from stigmer_cli.rendering.quantities import format_seconds, format_usage
-from stigmer_cli.rendering.screen import BOLD, DIM, GREEN, RED, YELLOW, Screen, shorten
+from stigmer_cli.rendering.screen import BOLD, DIM, GREEN, MAX_RENDERED_WIDTH, RED, YELLOW, Screen
+from stigmer_cli.rendering.status_line import Activity, status_line
 from stigmer_cli.rendering.tool_calls import describe_call, describe_calls, describe_ending
 from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.events import (
@@ -37,19 +42,33 @@ from stigmer_contract.events import (
 
 _ENDING_COLUMNS = 24
 """Room that a call's line leaves for its ending."""
+_LOG_COLUMNS = 200
+_STATUS_CALL_COLUMNS = 40
+_SHOWN_CALLS = 4
+UNFINISHED_LINES = 8
+"""Of an answer's piece that is not complete yet."""
 
 
 class ExecutionView:
     """Takes the events of one execution in order."""
 
-    def __init__(self, screen: Screen, load_payload: Callable[[Payload], object]) -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        load_payload: Callable[[Payload], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._screen = screen
         self._load_payload = load_payload
+        self._clock = clock
+        self._began_at = clock()
+        self._activity = Activity("starting", self._began_at)
+        self._is_over = False
+        self._blocks = MarkdownBlocks()
         self._turn = 0
         self._shown = ""  # text of this turn that stands on the screen
-        self._is_thinking = False
         self._calls: dict[str, str] = {}
-        self._open_call: str | None = None  # the call whose line waits for its ending
+        self._running: dict[str, str] = {}
         self._outputs: dict[str, CommandOutput] = {}
         self._usage = Usage()
         self._session_id: str | None = None
@@ -71,14 +90,27 @@ class ExecutionView:
                 self._first = self._first or event
                 self._last = event
                 self._show_recorded(event)
+        self.tick()
+
+    def tick(self) -> None:
+        """Draws the sign of life anew; to be called a few times a second."""
+        if self._is_over:
+            return
+        status = status_line(self._activity, now=self._clock(), began_at=self._began_at, usage=self._usage)
+        self._screen.show_live([*self._unfinished_answer(), *self._windows(), status])
+
+    def clear(self) -> None:
+        """Takes the sign of life away until the next tick."""
+        self._screen.show_live([])
 
     def show_note(self, text: str) -> None:
         """Shows a remark that is none of the execution's events."""
-        self._open_call = None
         self._screen.write_note(text, DIM)
 
     def show_summary(self) -> None:
         """The last line: turns, tokens, cost, time, and the session that `--session` goes on with."""
+        self._is_over = True
+        self._screen.show_live([])
         parts = [format_usage(self._usage)]
         if self._first and self._last:
             seconds = (self._last.recorded_at - self._first.recorded_at).total_seconds()
@@ -94,7 +126,12 @@ class ExecutionView:
             return
         self._begin_turn(turn)
         self._shown += text
-        self._screen.write_answer(text)
+        self._do("writing the answer")
+        if not self._screen.renders_answer:
+            self._screen.write_answer(text)
+            return
+        for piece in self._blocks.take(text):
+            self._screen.render_answer(piece)
 
     def _show_partial(self, turn: int, text: str) -> None:
         """The text so far: the screen holds its beginning, or an answer that broke off."""
@@ -103,33 +140,35 @@ class ExecutionView:
         self._begin_turn(turn)
         if not text.startswith(self._shown):
             self._screen.write_note("(the answer broke off and is asked for again)", YELLOW)
-            self._shown = ""
+            self._shown, self._blocks = "", MarkdownBlocks()
+            self._do("asking the model again")
         self._show_text(turn, text[len(self._shown) :])
 
     def _begin_turn(self, turn: int) -> None:
         if turn > self._turn:
             self._turn, self._shown = turn, ""
-        self._is_thinking = False
-        self._open_call = None
+            self._blocks = MarkdownBlocks()
 
     def _show_thinking(self) -> None:
-        if self._screen.shows_notes and not self._is_thinking:
-            self._screen.write_note("thinking …", DIM)
-            self._is_thinking = True
+        self._do("thinking")
 
     def _finish_turn(self, event: ModelResponded) -> None:
         answer = ModelAnswer.model_validate(self._load_payload(event.response))
         self._calls |= describe_calls(answer)
         self._usage += event.usage
         self._show_partial(event.turn, answer.text)
+        if self._screen.renders_answer and (rest := self._blocks.finish()):
+            self._screen.render_answer(rest)
         self._screen.end_line()
-        self._is_thinking = False
 
     def _show_answer(self, answer: object) -> None:
         text = answer if isinstance(answer, str) else json.dumps(answer, indent=2, ensure_ascii=False)
         if self._screen.shows_answer and text.strip() == self._shown.strip():
             return
-        self._screen.write_answer(text if text.endswith("\n") else text + "\n")
+        if self._screen.renders_answer and isinstance(answer, str):
+            self._screen.render_answer(text)
+        else:
+            self._screen.write_answer(text if text.endswith("\n") else text + "\n")
 
     # --- everything else ----------------------------------------------------------------------
 
@@ -145,10 +184,14 @@ class ExecutionView:
                 self._finish_call(event)
             case HistoryRepaired() as event:
                 self.show_note(f"the conversation was changed for the provider: {event.message}")
-            case LegStarted() as event if event.attempt > 1:
-                self.show_note(f"taken up again by {event.runner}")
+            case LegStarted() as event:
+                self._do("asking the model")
+                if event.attempt > 1:
+                    self.show_note(f"taken up again by {event.runner}")
             case LegEnded(reason=LegEndReason.WAITING) as event:
-                self._screen.write_note(f"waiting for {describe_waits(event.waiting_for)}", BOLD, YELLOW)
+                what = describe_waits(event.waiting_for)
+                self._do(f"waiting for {what}")
+                self._screen.write_note(f"waiting for {what}", BOLD, YELLOW)
             case MessageReceived() as event:
                 message = sanitize(str(self._load_payload(event.message)))
                 self._screen.write_note(f"message: {shorten(message, self._screen.width)}", DIM)
@@ -163,35 +206,59 @@ class ExecutionView:
     def _begin_call(self, event: ToolStarted) -> None:
         call = describe_call(event.tool, self._load_payload(event.arguments))
         self._calls[event.call_id] = call
-        if self._screen.shows_notes:
-            self._screen.begin_note(f"→ {shorten(call, self._screen.width - _ENDING_COLUMNS)}")
-            self._open_call = event.call_id
+        self._running[event.call_id] = call
+        self._do(self._running_text())
+        if not self._screen.shows_notes:
+            self._screen.write_note(f"→ {shorten(sanitize(call), _LOG_COLUMNS)}")
 
     def _show_output(self, event: ToolOutput) -> None:
         if self._screen.shows_notes:
-            output = self._outputs.setdefault(event.call_id, CommandOutput())
-            self._write_output(output.take(event.text))
+            self._outputs.setdefault(event.call_id, CommandOutput()).take(event.text)
+
+    def _unfinished_answer(self) -> list[str]:
+        """The end of what is being written and cannot be rendered yet."""
+        width = max(20, min(self._screen.width - 1, MAX_RENDERED_WIDTH))
+        lines = list[str]()
+        for line in self._blocks.pending[-UNFINISHED_LINES * width :].split("\n"):
+            lines += wrap(line, width) or [""]
+        return lines[-UNFINISHED_LINES:] if any(lines) else []
+
+    def _windows(self) -> list[str]:
+        """The calls that run, each with the last lines of what it writes."""
+        lines = list[str]()
+        for call_id, call in list(self._running.items())[-_SHOWN_CALLS:]:
+            lines.append(f"→ {call}")
+            if call_id in self._outputs:
+                lines += [f"  │ {line}" for line in self._outputs[call_id].window()]
+        return lines
 
     def _write_output(self, lines: list[str]) -> None:
         for line in lines:
-            self._open_call = None
             self._screen.write_note(shorten(f"  │ {sanitize(line)}", self._screen.width), DIM)
 
+    def _running_text(self) -> str:
+        if len(self._running) == 1:
+            [call] = self._running.values()
+            return f"running {shorten(call, _STATUS_CALL_COLUMNS)}"
+        return f"running {len(self._running)} calls" if self._running else "asking the model"
+
+    def _do(self, text: str) -> None:
+        """Something else is happening from now on."""
+        if text != self._activity.text:
+            self._activity = Activity(text, self._clock())
+
     def _finish_call(self, event: ToolFinished) -> None:
-        if event.call_id in self._outputs:
-            self._write_output(self._outputs.pop(event.call_id).finish())
+        self._running.pop(event.call_id, None)
+        self._do(self._running_text())
         ending = describe_ending(event, self._load_payload(event.result))
         mark = self._screen.paint(ending.mark, GREEN if ending.is_good else _STYLES.get(ending.mark, RED))
         duration = self._screen.paint(format_seconds(event.duration_seconds), DIM)
         detail = f" {shorten(sanitize(ending.detail), 100)}" if ending.detail else ""
         call = self._calls.pop(event.call_id, event.tool)
-        if self._open_call == event.call_id:
-            self._screen.extend_note(f" {mark} {duration}{detail}")
-        else:
-            self._screen.end_line()
-            width = self._screen.width - _ENDING_COLUMNS if self._screen.shows_notes else 200
-            self._screen.extend_note(f"{mark} {shorten(sanitize(call), width)} {duration}{detail}")
-        self._open_call = None
+        width = self._screen.width - _ENDING_COLUMNS if self._screen.shows_notes else _LOG_COLUMNS
+        self._screen.write_painted_note(f"{mark} {shorten(sanitize(call), width)} {duration}{detail}")
+        if event.call_id in self._outputs:
+            self._write_output(self._outputs.pop(event.call_id).finish())
 
 
 _STYLES = {"↻": YELLOW, "?": YELLOW}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stigmer_cli.output import has_colour, sanitize
+from stigmer_cli.rendering.cells import cell_width, pad
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold_header: bool) -> str:
@@ -10,10 +11,9 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold_h
     cells = [
         [sanitize(cell).replace("\n", " ").replace("\t", " ") for cell in row] for row in [header, *rows]
     ]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    widths = [max(cell_width(row[column]) for row in cells) for column in range(len(header))]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
+        "  ".join(pad(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
     ]
     if bold_header:
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
@@ -34,9 +34,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, empty: 
     """Writes a table to stdout; of an empty one a word to stderr, so that a program reads nothing."""
     import sys
 
-    from stigmer_cli.output import print_note
+    from stigmer_cli.output import print_note, write_stdout
 
     if not rows:
         print_note(empty)
         return
-    sys.stdout.write(format_table(header, rows, bold_header=has_colour(sys.stdout)) + "\n")
+    write_stdout(format_table(header, rows, bold_header=has_colour(sys.stdout)) + "\n")

@@ -1,0 +1,110 @@
+"""Pieces of what a person sees: the sign of life, Markdown as it is written, widths, output of commands."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stigmer_cli.rendering.cells import cell_width, shorten, wrap
+from stigmer_cli.rendering.command_output import CommandOutput
+from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
+from stigmer_cli.rendering.status_line import Activity, status_line
+from stigmer_contract.events import Usage
+
+
+def test_the_status_line_says_what_happens_for_how_long_and_what_it_cost() -> None:
+    used = Usage(requests=3, input_tokens=12_000, output_tokens=300, cost_usd=Decimal("0.02"))
+    lines = [
+        status_line(Activity("starting", 100.0), now=100.2, began_at=100.0, usage=Usage()),
+        status_line(Activity("starting", 100.0), now=103.0, began_at=100.0, usage=Usage()),
+        status_line(Activity("asking the model", 165.0), now=169.1, began_at=100.0, usage=used),
+        status_line(Activity("running run_command make test", 170.0), now=400.0, began_at=100.0, usage=used),
+    ]
+    assert lines == [
+        "⠋ starting",
+        "⠹ starting 3 s",
+        "⠦ asking the model 4 s · 1 min 9 s · 3 turns · 12.3k tokens · $0.0200",
+        "⠋ running run_command make test 3 min 50 s · 5 min · 3 turns · 12.3k tokens · $0.0200",
+    ]
+
+
+MARKDOWN = """# Title
+
+A paragraph
+of two lines.
+
+- one
+
+- two
+  more
+
+```python
+a = 1
+
+b = 2
+```
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+The end."""
+
+
+@given(st.lists(st.integers(min_value=1, max_value=12), min_size=1))
+def test_markdown_is_cut_at_the_same_places_however_it_comes(sizes: list[int]) -> None:
+    whole = MarkdownBlocks()
+    expected = [*whole.take(MARKDOWN), whole.finish()]
+    blocks, pieces, place = MarkdownBlocks(), list[str](), 0
+    while place < len(MARKDOWN):
+        size = sizes[place % len(sizes)]
+        pieces += blocks.take(MARKDOWN[place : place + size])
+        place += size
+    assert [*pieces, blocks.finish()] == expected
+    assert [piece.split("\n")[0] for piece in expected] == [
+        "# Title", "A paragraph", "- one", "```python", "| a | b |", "The end.",
+    ]  # fmt: skip
+
+
+@given(st.text(alphabet="a\n`~- 1.|#", max_size=200), st.integers(min_value=1, max_value=9))
+def test_no_markdown_is_lost(text: str, size: int) -> None:
+    blocks, pieces = MarkdownBlocks(), list[str]()
+    for place in range(0, len(text), size):
+        pieces += blocks.take(text[place : place + size])
+    pieces.append(blocks.finish())
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "width"), [("abc", 3), ("日本語", 6), ("e\u0301", 1), ("a\u200bb", 2), ("👍", 2), ("", 0)]
+)
+def test_columns_are_counted_as_terminals_do(text: str, width: int) -> None:
+    assert cell_width(text) == width
+
+
+@given(st.text(alphabet="ab日 é", max_size=80), st.integers(min_value=4, max_value=30))
+def test_wrapped_and_shortened_text_fits(text: str, width: int) -> None:
+    assert all(cell_width(line) <= width for line in wrap(text, width))
+    assert cell_width(shorten(text, width)) <= width
+    assert "".join(wrap(text, width)).replace(" ", "") == text.replace(" ", "")
+
+
+def test_a_progress_bar_is_one_line() -> None:
+    output = CommandOutput()
+    output.take("10%\r20%\r3")
+    assert output.window() == ["3"]
+    output.take("0%\r\nnext\n")
+    assert output.window() == ["30%", "next"]
+    assert output.finish() == ["30%", "next"]
+
+
+@given(st.integers(min_value=0, max_value=40), st.integers(min_value=1, max_value=7))
+def test_of_long_output_the_first_and_last_lines_stay(count: int, size: int) -> None:
+    text = "".join(f"line {number}\n" for number in range(count))
+    output = CommandOutput()
+    for place in range(0, len(text), size):
+        output.take(text[place : place + size])
+    shown = output.finish()
+    lines = text.splitlines()
+    assert shown == (lines if count <= 8 else [*lines[:4], f"… {count - 8} more lines …", *lines[-4:]])
