@@ -47,6 +47,11 @@ class PostgresServer:
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def port(self) -> int:
+        """Where it listens, on loopback."""
+        return self._port
+
     def __enter__(self) -> "PostgresServer":
         # Not below pytest's own directory, which the unprivileged user may not enter.
         directory = self._directory = Path(tempfile.mkdtemp(prefix="stigmer-postgres-"))

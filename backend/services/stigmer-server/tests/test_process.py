@@ -12,7 +12,10 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 
+from needed import skip_outside_ci
+from postgres_server import USER, PostgresServer, find_postgres_binaries
 from server_process import TOKEN, ServerApi, ServerFactory, ServerProcess, completed, responded, wait_until
 
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -68,18 +71,32 @@ def test_a_file_that_is_no_database_is_one_line_and_exit_code_3(tmp_path: Path) 
     assert "Traceback" not in ended.stderr
 
 
-def test_an_unreachable_database_is_one_line_without_its_password(tmp_path: Path) -> None:
-    ended = run_server(
-        STIGMER_HOME=str(tmp_path),
-        STIGMER_TOKEN="t",
-        STIGMER_PORT="0",
-        STIGMER_DATABASE_URL="postgresql://me:hunter2@127.0.0.1:9/none",
-    )
+@pytest.mark.postgres
+def test_a_server_waits_for_a_database_that_is_away_and_says_so(tmp_path: Path) -> None:
+    binaries = find_postgres_binaries()
+    if binaries is None:
+        skip_outside_ci("the binaries of PostgreSQL are not installed")
+    postgres = PostgresServer(binaries)
+    url = f"postgresql://{USER}:hunter2@127.0.0.1:{postgres.port}/postgres"
+    with ServerProcess(tmp_path, database_url=url) as server:
+        wait_until(lambda: " times, last reason: " in database_check(server), "it has tried twice")
 
-    assert ended.returncode == 3
-    assert ended.stderr.splitlines()[-1].startswith("error: could not open the database: ")
-    assert "hunter2" not in ended.stderr
-    assert "Traceback" not in ended.stderr
+        assert database_check(server).startswith("waiting for the database, tried ")
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        refused = httpx.get(f"{server.url}/v1/agents", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+
+        with postgres, server.client() as api:
+            wait_until(lambda: api.http.get("/v1/agents").status_code == 200, "it serves")
+            execution_id = api.create_execution()["execution_id"]
+            assert api.get_execution(execution_id)["phase"] == "pending"
+    assert "hunter2" not in server.log_file.read_text(encoding="utf-8")
+
+
+def database_check(server: ServerProcess) -> str:
+    """What readiness says of the database."""
+    checks = httpx.get(f"{server.url}/readyz").json()["checks"]
+    return next(check["detail"] or "" for check in checks if check["name"] == "database")
 
 
 def test_sigterm_ends_streams_and_the_process_in_good_order(start_server: ServerFactory) -> None:

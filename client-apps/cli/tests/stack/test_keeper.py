@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.stack.component import Component, LineSink
 from stigmer_cli.stack.health import Health
@@ -88,19 +86,21 @@ class Keeping:
             self._launcher.seen_ready.set()
 
 
-async def test_short_lives_end_in_failure_with_the_last_words(tmp_path: Path) -> None:
-    launcher = ScriptedLauncher([1, 1, 1, 1, -11], becomes_ready=False)
+async def test_short_lives_are_followed_by_another_without_end(tmp_path: Path) -> None:
+    launcher = ScriptedLauncher([1] * 30 + [-11, None], becomes_ready=False)
     keeping = Keeping(launcher, tmp_path, QUICK, ready=False)
-    await asyncio.wait_for(keeping.keeper.keep(), 5)
+    task = asyncio.create_task(keeping.keeper.keep())
+    await keeping.reaches(ComponentPhase.STARTING, lives=32)
     last = keeping.states[-1]
-    assert (last.phase, last.restarts, last.last_lines) == (ComponentPhase.FAILED, 4, ("life 5",))
-    assert last.reason == "it was ended by signal 11, 5 times within 60 s"
+    assert (last.restarts, last.failures, last.last_lines[-1]) == (31, 31, "life 31")
+    assert last.reason == "it was ended by signal 11, 31 times in a row"
+    keeping.keeper.request_stop()
+    await asyncio.wait_for(task, 5)
+    assert keeping.states[-1].phase is ComponentPhase.STOPPED
 
 
 async def test_long_lives_are_followed_by_another_without_end(tmp_path: Path) -> None:
-    policy = RestartPolicy(
-        first_delay_seconds=0.001, short_life_seconds=0, short_lives=2, probe_interval_seconds=0.001
-    )
+    policy = RestartPolicy(first_delay_seconds=0.001, short_life_seconds=0, probe_interval_seconds=0.001)
     launcher = ScriptedLauncher([-9] * 20 + [None], becomes_ready=True)
     keeping = Keeping(launcher, tmp_path, policy, ready=True)
     task = asyncio.create_task(keeping.keeper.keep())
@@ -121,15 +121,20 @@ async def test_a_stop_during_the_pause_before_a_restart_is_heard(tmp_path: Path)
     assert (keeping.states[-1].phase, launcher.lives) == (ComponentPhase.STOPPED, 1)
 
 
-@pytest.mark.parametrize(("ready", "lives"), [(False, 1), (True, 2)])
-async def test_refused_settings_are_final_only_before_the_component_was_ready(
-    tmp_path: Path, ready: bool, lives: int
-) -> None:
-    policy = RestartPolicy(first_delay_seconds=0.001, short_lives=2, probe_interval_seconds=0.001)
-    launcher = ScriptedLauncher([2, 2], becomes_ready=ready)
-    keeping = Keeping(launcher, tmp_path, policy, ready=ready)
+async def test_refused_settings_are_final_before_the_component_was_ready(tmp_path: Path) -> None:
+    launcher = ScriptedLauncher([2], becomes_ready=False)
+    keeping = Keeping(launcher, tmp_path, QUICK, ready=False)
     await asyncio.wait_for(keeping.keeper.keep(), 5)
-    assert (keeping.states[-1].phase, launcher.lives) == (ComponentPhase.FAILED, lives)
+    assert (keeping.states[-1].phase, launcher.lives) == (ComponentPhase.FAILED, 1)
+
+
+async def test_the_same_exit_code_later_is_an_end_like_others(tmp_path: Path) -> None:
+    launcher = ScriptedLauncher([2, None], becomes_ready=True)
+    keeping = Keeping(launcher, tmp_path, QUICK, ready=True)
+    task = asyncio.create_task(keeping.keeper.keep())
+    await keeping.reaches(ComponentPhase.READY, lives=2)
+    keeping.keeper.request_stop()
+    await asyncio.wait_for(task, 5)
 
 
 async def test_a_program_that_cannot_be_run_has_failed(tmp_path: Path) -> None:

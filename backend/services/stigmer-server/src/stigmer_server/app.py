@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
 from stigmer_server.credentials import Credentials
 from stigmer_server.database import open_database
-from stigmer_server.errors import DatabaseUnusable, Unavailable
+from stigmer_server.errors import DatabaseAway, DatabaseUnusable, Unavailable
 from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_feed import EventFeed
 from stigmer_server.event_log import EventLog, StoredEvent
@@ -66,6 +66,8 @@ from stigmer_server.workspace_choice import WorkspaceChoice
 logger = logging.getLogger(__name__)
 
 VERSION: Final = version("stigmer-server")
+FIRST_DATABASE_DELAY_SECONDS: Final = 0.25
+MAX_DATABASE_DELAY_SECONDS: Final = 30.0
 OTHER_WRITERS_INTERVAL_SECONDS: Final = 2.0
 """How often readers are looked after whose events another server process may have written."""
 STRANGERS_CALLS_PER_SECOND: Final = 50
@@ -77,6 +79,8 @@ class StigmerServer:
     """One server: `app` answers HTTP while `running` is entered."""
 
     def __init__(self, settings: Settings) -> None:
+        self.waits_because = "waiting for the database"
+        """What `running` waits for, while that is being entered."""
         self._database = open_database(settings.database_url)
         self._broadcast = EventBroadcast()
         self._metrics = Metrics()
@@ -157,8 +161,13 @@ class StigmerServer:
         )
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncGenerator[None]:
+    async def running(
+        self,
+        while_waiting: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext,
+    ) -> AsyncGenerator[None]:
         """Migrate, then keep the background work going; leave in good order.
+
+        `while_waiting` is entered where the database is away, until it is there.
 
         Raises:
             DatabaseUnusable: the database or the blobs' directory cannot be used.
@@ -168,8 +177,8 @@ class StigmerServer:
                 self._blobs.prepare()
             except OSError as error:
                 raise DatabaseUnusable(f"could not make the blobs' directory: {error}") from error
-            await migrate(self._database)
-            await self._load()
+            async with contextlib.AsyncExitStack() as meanwhile:
+                await self._wait_for_database(lambda: meanwhile.enter_async_context(while_waiting()))
             writer = asyncio.create_task(self._log.run(), name="event log")
             others = [
                 asyncio.create_task(self._reconciler.run(), name="reconciler"),
@@ -205,6 +214,25 @@ class StigmerServer:
         self._broadcast.publish_recorded(state, stored)
         self._reconciler.observe(state, stored)
 
+    async def _wait_for_database(self, begin_waiting: Callable[[], Awaitable[None]]) -> None:
+        """Bring the database to this version's tables and read what it keeps, however long that takes."""
+        tries, delay = 0, FIRST_DATABASE_DELAY_SECONDS
+        while True:
+            try:
+                await migrate(self._database)
+                await self._load()
+            except DatabaseAway as error:
+                tries += 1
+                times = "once" if tries == 1 else f"{tries} times"
+                self.waits_because = f"waiting for the database, tried {times}, last reason: {error}"
+                logger.warning("%s; trying again in %.2g s", self.waits_because, delay)
+                if tries == 1:
+                    await begin_waiting()
+            else:
+                return
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, MAX_DATABASE_DELAY_SECONDS)
+
     async def _load(self) -> None:
         try:
             await self._leases.load_key()
@@ -212,7 +240,7 @@ class StigmerServer:
             self._temporal.serve(self._installation.task_queues)
             await self._tokens.load()
         except Unavailable as error:
-            raise DatabaseUnusable(f"could not read the database: {error}") from error
+            raise DatabaseAway(str(error)) from error
 
     async def _watch_other_writers(self) -> None:
         while True:

@@ -6,6 +6,7 @@ ServerError
 │   ├── ArgumentsWrong          the command line is not as it should be (exit code 2)
 │   ├── AddressTaken            another program holds the address (exit code 3)
 │   └── DatabaseUnusable        the database cannot be opened or migrated (exit code 3)
+│       └── DatabaseAway        it does not answer now; trying again can help
 ├── CallRefused                 a call is answered with a problem document; trying again cannot help
 │   ├── InvalidRequest          the request makes no sense
 │   │   └── FeatureNotYet       a manifest's field whose feature does not exist yet
@@ -77,6 +78,10 @@ class AddressTaken(StartFailed):
 
 class DatabaseUnusable(StartFailed):
     """The database cannot be opened or brought to this version's tables."""
+
+
+class DatabaseAway(DatabaseUnusable):
+    """The database does not answer now: its server has not started, or the way to it is cut."""
 
 
 class CallRefused(ServerError):

@@ -14,6 +14,7 @@ from stigmer_server.app import VERSION, StigmerServer
 from stigmer_server.errors import SettingsError
 from stigmer_server.http_protocol import BoundedHttpProtocol
 from stigmer_server.settings import Settings, TlsFiles
+from stigmer_server.waiting_page import waiting_page
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ async def _serve(settings: Settings, listener: socket.socket, tls: ssl.SSLContex
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_SECONDS,
     )
-    async with server.running():
+    async with server.running(lambda: waiting_page(listener, tls, VERSION, lambda: server.waits_because)):
         host, port = listener.getsockname()[:2]
         logger.info(
             "stigmer-server %s listens on %s port %d%s", VERSION, host, port, " with TLS" if tls else ""

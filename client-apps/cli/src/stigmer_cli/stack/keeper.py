@@ -1,12 +1,12 @@
 """Keeps one component running: starts it, sees when it is ready, starts it again when it ends.
 
-Ends with the component stopped on request, or failed: it refused its settings, or lived too short too often.
+Ends with the component stopped on request, or failed: it refused its settings, or cannot be run at all. What
+lives too short is started again for ever, after a longer and longer pause.
 """
 
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,6 +17,8 @@ from stigmer_cli.stack.state import ComponentPhase, ComponentState
 
 logger = logging.getLogger(__name__)
 
+MAX_DOUBLINGS = 16
+"""Of the pause; far beyond the longest one."""
 _SETTINGS_REFUSED = 2
 """Exit code by which our programs say that their environment is wrong: starting them again cannot help."""
 
@@ -26,12 +28,9 @@ class RestartPolicy:
     """When a component that ended is started again."""
 
     first_delay_seconds: float = 0.1
-    max_delay_seconds: float = 5.0
+    max_delay_seconds: float = 30.0
     short_life_seconds: float = 2.0
     """A life that was ready for less than this is short. Only short lives slow restarts down."""
-    short_lives: int = 5
-    """After so many short lives within the window the component has failed."""
-    window_seconds: float = 60.0
     probe_interval_seconds: float = 0.05
 
 
@@ -55,7 +54,8 @@ class ComponentKeeper:
         self._on_process = on_process
         self._policy = policy
         self._state = ComponentState(component.name, component.address, version=component.version)
-        self._short_deaths: deque[float] = deque()
+        self._short_lives = 0
+        """One after the other, up to the newest."""
         self._stop_requested = asyncio.Event()
 
     async def keep(self) -> None:
@@ -78,7 +78,10 @@ class ComponentKeeper:
     async def _live_once(self) -> float | None:
         """One life. Answers after how many seconds the next may begin; None: never."""
         self._log.forget_last_lines()
-        self._change(phase=ComponentPhase.STARTING, reason=None)
+        # Why it ended so often stays to be seen while it is tried again.
+        self._change(
+            phase=ComponentPhase.STARTING, reason=self._state.reason if self._short_lives > 1 else None
+        )
         try:
             running = await self._launcher.launch(self._log.write_line)
         except OSError as error:
@@ -112,13 +115,18 @@ class ComponentKeeper:
             health = await asyncio.to_thread(self._component.probe)
             if health.ready and not self._stop_requested.is_set():
                 self._change(
-                    phase=ComponentPhase.READY, reason=None, version=health.version or self._state.version
+                    phase=ComponentPhase.READY,
+                    reason=None,
+                    failures=0,
+                    last_lines=(),
+                    version=health.version or self._state.version,
                 )
                 logger.info("ready component=%s", self._component.name)
                 ready_at = time.monotonic()
                 await self._launcher.prepare(self._log.write_line)
                 return ready_at
-            self._change(reason=health.reason)
+            if self._short_lives <= 1:
+                self._change(reason=health.reason)
             await asyncio.sleep(self._policy.probe_interval_seconds)
 
     async def _end(self, running: RunningComponent, ended: "asyncio.Task[int]") -> None:
@@ -142,16 +150,16 @@ class ComponentKeeper:
         if exit_code == _SETTINGS_REFUSED and ready_at is None:
             self._fail(how)
             return None
-        if ready_at is None or now - ready_at < self._policy.short_life_seconds:
-            self._short_deaths.append(now)
-        while self._short_deaths and now - self._short_deaths[0] > self._policy.window_seconds:
-            self._short_deaths.popleft()
-        if len(self._short_deaths) >= self._policy.short_lives:
-            self._fail(f"{how}, {len(self._short_deaths)} times within {self._policy.window_seconds:.0f} s")
-            return None
-        self._change(reason=how)
-        doublings = max(0, len(self._short_deaths) - 1)
-        return min(self._policy.first_delay_seconds * 2**doublings, self._policy.max_delay_seconds)
+        is_short = ready_at is None or now - ready_at < self._policy.short_life_seconds
+        self._short_lives = self._short_lives + 1 if is_short else 0
+        if self._short_lives <= 1:
+            self._change(reason=how, failures=self._short_lives, last_lines=())
+            return self._policy.first_delay_seconds * self._short_lives
+        doublings = min(self._short_lives - 1, MAX_DOUBLINGS)
+        delay = min(self._policy.first_delay_seconds * 2**doublings, self._policy.max_delay_seconds)
+        reason = f"{how}, {self._short_lives} times in a row"
+        self._change(reason=reason, failures=self._short_lives, last_lines=self._log.last_lines)
+        return delay
 
     def _fail(self, reason: str) -> None:
         logger.error("failed component=%s reason=%s", self._component.name, reason)

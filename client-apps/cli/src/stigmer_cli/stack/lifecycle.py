@@ -50,6 +50,8 @@ START_TIMEOUT_SECONDS = 120.0
 SUPERVISOR_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 9.5
 CHANGE_TIMEOUT_SECONDS = 45.0
+FAILURES_TO_REPORT = 5
+"""After so many short lives in a row a start does not wait for another one, though the supervisor goes on."""
 _POLL_SECONDS = 0.02
 _SETTLED = (ComponentPhase.READY, ComponentPhase.EXTERNAL)
 
@@ -331,7 +333,7 @@ def wait_until_ready(
 
 def _raise_if_failed(components: tuple[ComponentState, ...]) -> None:
     for component in components:
-        if component.phase is ComponentPhase.FAILED:
+        if component.phase is ComponentPhase.FAILED or component.failures >= FAILURES_TO_REPORT:
             reason = component.reason or "it failed"
             raise ComponentFailed(component.name, reason, component.last_lines[-3:])
 

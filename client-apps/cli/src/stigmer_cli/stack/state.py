@@ -30,7 +30,7 @@ class ComponentPhase(StrEnum):
     RESTARTING = "restarting"
     """It ended, and will be started again after a pause."""
     FAILED = "failed"
-    """It ended too often; nobody starts it again."""
+    """It refused its settings, or cannot be run; nobody starts it again."""
     STOPPING = "stopping"
     STOPPED = "stopped"
     EXTERNAL = "external"
@@ -51,7 +51,9 @@ class ComponentState:
     reason: str | None = None
     """Why it is not ready."""
     last_lines: tuple[str, ...] = ()
-    """What it said last, where it failed."""
+    """What it said last, where it failed, or lives too short again and again."""
+    failures: int = 0
+    """How often it lived too short, one time after the other, up to now."""
 
 
 @dataclass(frozen=True)
@@ -128,4 +130,5 @@ def _read_component(entry: dict[str, Any]) -> ComponentState:
         restarts=entry["restarts"],
         reason=entry["reason"],
         last_lines=tuple(entry["last_lines"]),
+        failures=entry.get("failures", 0),
     )

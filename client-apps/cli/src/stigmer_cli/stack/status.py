@@ -106,11 +106,16 @@ def _ask(recorded: ComponentState) -> ComponentStatus:
         version=health.version or recorded.version,
         uptime_seconds=uptime_seconds(process) if process is not None else None,
         restarts=recorded.restarts,
-        reason=None if health.ready else health.reason or recorded.reason,
+        reason=None if health.ready else _why_not(recorded, health),
         isolation=health.isolation,
         enclosure=health.enclosure,
         isolation_findings=health.isolation_findings,
     )
+
+
+def _why_not(recorded: ComponentState, health: Health) -> str | None:
+    """Of what ends again and again, how it does says more than that it does not answer just now."""
+    return recorded.reason if recorded.failures > 1 else health.reason or recorded.reason
 
 
 def _phase_now(recorded: ComponentPhase, is_alive: bool, health: Health) -> ComponentPhase:

@@ -9,11 +9,13 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from stigmer_server.database.transactions import Database, ResultT, Work, translated_errors
-from stigmer_server.errors import DatabaseUnusable, Unavailable
+from stigmer_server.errors import DatabaseAway, DatabaseUnusable, Unavailable
 
 CONNECTIONS: Final = 10
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 COMMAND_TIMEOUT_SECONDS: Final = 30.0
+_REFUSALS: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+"""Wrong user, password or database: waiting cannot help."""
 MIGRATION_LOCK_KEY: Final = 5_784_306_121
 """Any number, the same for all servers of one database."""
 
@@ -54,13 +56,25 @@ class PostgresDatabase(Database):
 
         try:
             await self.write(locked)
-        except (Unavailable, DatabaseError) as error:
-            reason = error.orig if isinstance(error, DatabaseError) else error
-            raise DatabaseUnusable(f"could not open the database: {reason}") from error
+        except Unavailable as error:
+            if isinstance(
+                _first_cause(error),
+                asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError,
+            ):
+                raise DatabaseUnusable(f"could not open the database: {error}") from error
+            raise DatabaseAway(str(error)) from error
+        except DatabaseError as error:
+            raise DatabaseUnusable(f"could not open the database: {error.orig}") from error
 
     async def close(self) -> None:
         """Close the pool."""
         await self._engine.dispose()
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _drop_stuck_connection(context: ExceptionContext) -> None:
