@@ -16,7 +16,7 @@ from pydantic_ai.messages import (
 )
 
 from agent_runner.journal.bodies import Bodies
-from agent_runner.journal.history import TURNS_A_PIECE, History, load_history, without_pieces
+from agent_runner.journal.history import BYTES_A_PART, TURNS_A_PIECE, History, load_history, without_pieces
 from stigmer_contract.api import LegGrant
 from stigmer_contract.events import HistoryStored, InlinePayload, Payload, Usage
 
@@ -51,7 +51,9 @@ def turn(number: int, content: Any = "done", outcome: Any = "success") -> list[M
 
 
 async def store_if_due(history: History, messages: list[ModelMessage], turn: int) -> HistoryStored | None:
-    return await history.store_if_due(Bodies(Memory()), messages, turn, Usage(), {})
+    parts = await history.store_if_due(Bodies(Memory()), messages, turn, Usage(), {})
+    assert len(parts) <= 1
+    return parts[0] if parts else None
 
 
 def grant_with(pieces: list[HistoryStored]) -> LegGrant:
@@ -83,8 +85,7 @@ async def test_each_piece_holds_only_what_is_new_and_all_together_what_was_shown
 async def test_pictures_and_nothing_at_all_come_back_as_they_were() -> None:
     messages = [prompt(), *turn(1, ["Here:", PICTURE]), *turn(2, None)]
 
-    piece = await History([], 0, 0).store(Bodies(Memory()), messages, 2, Usage(), {})
-    assert piece is not None
+    [piece] = await History([], 0, 0).store(Bodies(Memory()), messages, 2, Usage(), {})
     loaded = await load([piece])
 
     assert loaded is not None
@@ -116,17 +117,31 @@ async def test_a_piece_waits_until_no_call_is_to_be_corrected() -> None:
 async def test_replaced_messages_begin_the_history_anew() -> None:
     history = History([], 0, 0)
     messages = [prompt(), *turn(1), *turn(2)]
-    first = await history.store(Bodies(Memory()), messages, 2, Usage(), {})
+    [first] = await history.store(Bodies(Memory()), messages, 2, Usage(), {})
     compacted = [prompt("What was done so far: two things."), *turn(3)]
 
     second = await store_if_due(history, compacted, 3)
 
-    assert first is not None
+    assert first.replaces
     assert second is not None
     assert second.replaces
     loaded = await load([second])
     assert loaded is not None
     assert loaded.messages == compacted
+
+
+async def test_a_piece_that_is_too_large_for_one_event_is_stored_in_parts() -> None:
+    messages = [prompt(), *turn(1, "x" * BYTES_A_PART), *turn(2, "y" * BYTES_A_PART), *turn(3)]
+
+    parts = await History([], 0, 0).store(Bodies(Memory()), messages, 3, Usage(), {})
+
+    first, *middle, last = parts
+    assert (first.replaces, first.more_follows) == (True, True)
+    assert {(part.replaces, part.more_follows) for part in middle} == {(False, True)}
+    assert (last.replaces, last.more_follows) == (False, False)
+    loaded = await load(parts)
+    assert loaded is not None
+    assert loaded.messages == messages
 
 
 async def test_nothing_new_makes_no_piece() -> None:
@@ -135,7 +150,7 @@ async def test_nothing_new_makes_no_piece() -> None:
 
     await history.store(Bodies(Memory()), messages, 1, Usage(), {})
 
-    assert await history.store(Bodies(Memory()), messages, 1, Usage(), {}) is None
+    assert await history.store(Bodies(Memory()), messages, 1, Usage(), {}) == []
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,20 @@ def test_what_was_before_replaced_messages_is_not_granted(api: ServerApi) -> Non
     assert messages_in(grant) == [["b"], ["c"]]
 
 
+def test_a_part_of_a_piece_counts_only_with_its_rest(api: ServerApi) -> None:
+    execution_id = api.create_execution()["execution_id"]
+    api.start_leg(execution_id)
+    begun = piece(2, "b1") | {"more_follows": True}
+    api.append(execution_id, [responded(1), piece(1, "a", replaces=True), begun]).raise_for_status()
+
+    cut = api.start_leg(execution_id)
+    api.append(execution_id, [begun, piece(2, "b2")], attempt=2).raise_for_status()
+    whole = api.start_leg(execution_id)
+
+    assert (messages_in(cut), cut["resumption"]["turn"]) == ([["a"]], 1)
+    assert (messages_in(whole), whole["resumption"]["turn"]) == ([["a"], ["b1"], ["b2"]], 2)
+
+
 def test_messages_to_the_execution_are_granted_though_a_piece_came_after_them(api: ServerApi) -> None:
     execution_id = api.create_execution()["execution_id"]
     api.start_leg(execution_id)

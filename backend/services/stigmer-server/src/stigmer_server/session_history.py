@@ -37,9 +37,13 @@ def find_history(connection: Connection, state: ExecutionState) -> SessionHistor
     """The history of an execution and those before it in its session, as the log stood at `state`."""
     pieces: list[HistoryStored] = []
     place, sequence, is_own = 0, 0, False
+    newer = (0, 0)
     for row in connection.execute(_pieces_of(state)):
         stored = EVENT_ADAPTER.validate_json(row.body)
         assert isinstance(stored, HistoryStored)
+        if stored.more_follows and newer != (row.place, row.sequence + 1):
+            continue  # a part whose rest was never written
+        newer = (row.place, row.sequence)
         if not pieces:
             place, sequence, is_own = row.place, row.sequence, row.place == state.place
         pieces.append(stored)

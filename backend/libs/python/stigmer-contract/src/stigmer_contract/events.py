@@ -308,6 +308,9 @@ class HistoryStored(_Frozen):
     """A `HistoryPiece`."""
     replaces: bool
     """Whether the messages stand in the place of all before: the session's first piece, or a compaction."""
+    more_follows: bool = False
+    """Whether the next event holds more of the same piece, which was too large for one; only with that one
+    does it count."""
     usage: Usage
     """Of this execution so far."""
     counters: dict[str, int | str] = {}

@@ -28,6 +28,8 @@ from stigmer_contract.events import HistoryStored, Payload, Usage
 TURNS_A_PIECE: Final = 20
 """A later leg runs the agent through at most so many recorded turns, some 15 ms each (2026-11)."""
 BYTES_A_PIECE: Final = 1024 * 1024
+BYTES_A_PART: Final = 16 * 1024 * 1024
+"""A piece that is larger is kept in parts: the server takes no blob over 64 MiB."""
 READERS: Final = 8
 """How many pieces or logs are read at once."""
 
@@ -62,8 +64,8 @@ class History:
         turn: int,
         usage: Usage,
         counters: dict[str, int | str],
-    ) -> HistoryStored | None:
-        """The next piece before the request that `messages` are, if there is to be one.
+    ) -> list[HistoryStored]:
+        """The next piece before the request that `messages` are, if there is to be one, in one part or more.
 
         Args:
             bodies: where the piece is kept.
@@ -73,7 +75,7 @@ class History:
             counters: what a later leg needs to count on.
         """
         if len(messages) >= len(self._stored) and not self._is_due(messages, turn):
-            return None
+            return []
         return await self.store(bodies, messages, turn, usage, counters)
 
     async def store(
@@ -83,16 +85,25 @@ class History:
         turn: int,
         usage: Usage,
         counters: dict[str, int | str],
-    ) -> HistoryStored | None:
-        """The next piece, as `store_if_due`; None where nothing is new."""
+    ) -> list[HistoryStored]:
+        """The next piece, as `store_if_due`, whether it is due or not."""
         begins = _begins_with(messages, self._stored)
         new = messages[len(self._stored) :] if begins else messages
-        if not new:
-            return None
-        payload = await bodies.store_text(_dump(new))
+        parts = _parts_of(new)
         replaces = not begins or not self._stored
+        stored = [
+            HistoryStored(
+                turn=turn,
+                messages=await bodies.store_text(_dump(part)),
+                replaces=replaces and part is parts[0],
+                more_follows=part is not parts[-1],
+                usage=usage,
+                counters=counters,
+            )
+            for part in parts
+        ]
         self._stored, self._turn, self._bytes = list(messages), turn, 0
-        return HistoryStored(turn=turn, messages=payload, replaces=replaces, usage=usage, counters=counters)
+        return stored
 
     def _is_due(self, messages: Sequence[ModelMessage], turn: int) -> bool:
         self._bytes += sum(map(_size_of, messages[self._sized :]))
@@ -138,6 +149,19 @@ async def without_pieces(client: LegClient, grant: LegGrant) -> LegGrant:
             "events": [event for event in own if event.sequence <= last],
         }
     )
+
+
+def _parts_of(messages: Sequence[ModelMessage]) -> list[list[ModelMessage]]:
+    """The messages in parts of at most about `BYTES_A_PART`; no message is divided."""
+    parts: list[list[ModelMessage]] = []
+    size = BYTES_A_PART
+    for message in messages:
+        size += _size_of(message)
+        if size > BYTES_A_PART:
+            parts.append([])
+            size = _size_of(message)
+        parts[-1].append(message)
+    return parts
 
 
 def _dump(messages: Sequence[ModelMessage]) -> bytes:

@@ -95,18 +95,18 @@ class StepJournal:
             counters["asked"] = scope.chain.asked_before
         counters[MESSAGES_GIVEN] = self.parts.recorded.messages_given
         usage = self.parts.recorded.usage
-        piece = await self.history.store_if_due(self.parts.bodies, messages, scope.turn, usage, counters)
-        if piece is not None:
-            self.write(piece, more_follows=True)
+        parts = await self.history.store_if_due(self.parts.bodies, messages, scope.turn, usage, counters)
+        if parts:
+            self.write(*parts, more_follows=True)
             self.parts.recorded.forget_repeated()
 
     async def store_whole_history(self, messages: Sequence[ModelMessage]) -> None:
         """Store all that the session's next execution is to begin with."""
         scope = self.scopes.of_execution
         turn, usage = 0 if scope is None else scope.turn, self.parts.recorded.usage
-        piece = await self.history.store(self.parts.bodies, repair_messages(messages), turn, usage, {})
-        if piece is not None:
-            self.write(piece, more_follows=True)
+        parts = await self.history.store(self.parts.bodies, repair_messages(messages), turn, usage, {})
+        if parts:
+            self.write(*parts, more_follows=True)
 
     def write(self, *events: Event, more_follows: bool = False) -> None:
         """Append events; from then on they can be looked up.
