@@ -223,7 +223,7 @@ ATTACKS: Mapping[str, str] = {
         attempt("mq_open", mq)
         """,
     "29 shared memory by name": """
-        attempt("read shared memory", lambda: read(E["MEMORY"]))
+        attempt("read shared memory", lambda: len(read(E["MEMORY"])))
         attempt("change shared memory", lambda: open(E["MEMORY"], "r+").write("x"))
         attempt("delete shared memory", lambda: os.unlink(E["MEMORY"]))
         """,
