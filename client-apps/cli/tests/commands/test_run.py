@@ -235,3 +235,27 @@ def test_a_recorded_execution_can_be_played_again(command: Command, server: Serv
     assert leg.grant.execution.model is not None
     digest = leg.grant.execution.model.removeprefix("replay:sha256:")
     assert leg.client.fetch_blob(digest) == (command.folder / "hello.cassette.yaml").read_bytes()
+
+
+def test_files_that_other_programs_will_execute_are_named_on_the_last_line(
+    command: Command, server: Server
+) -> None:
+    process = command.start("run", ".", "Hello")
+
+    leg = server.take_execution()
+    leg.append(
+        events.WorkspaceWarned(
+            files=[".git/hooks/pre-commit", "a\x1b[2K/.envrc"], moved_aside=["x.pth"], further=2
+        )
+    )
+    leg.complete("Done.")
+
+    result = finish(process)
+    assert (result.exit_code, result.stdout) == (0, "Done.\n")
+    assert result.stderr.splitlines()[-1] == (
+        "warning: the agent changed files that other programs execute: .git/hooks/pre-commit, a/.envrc; "
+        "moved aside, as other programs would execute them: x.pth; and 2 more. "
+        "Look at them before you work in that directory"
+    )
+    shown = command.run("executions", "get", leg.execution_id)
+    assert "warning: the agent changed files that other programs execute: .git/hooks" in shown.stdout

@@ -126,6 +126,7 @@ EVENTS: list[events.Event] = [
     ),
     events.ApprovalResolved(call_id="c", approved=False, resolved_by="a person"),
     events.MessageReceived(message=PAYLOAD),
+    events.WorkspaceWarned(files=[".git/hooks/pre-commit"], moved_aside=[".envrc"], further=3),
     events.ExecutionCompleted(output=PAYLOAD),
     events.ExecutionFailed(code=ErrorCode.LIMIT_TURNS, message="m", hint="h"),
     events.ExecutionCancelled(reason="r"),

@@ -37,8 +37,15 @@ from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import LegClient, ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.toolsets import waiter
+from agent_runner.toolsets.shown_names import shown_name
 from agent_runner.tracing import Tracing, mark_leg_end
-from agent_runner.workspace import SessionWorkspace, open_named_directory, open_session_directory
+from agent_runner.workspace import (
+    WATCHED,
+    RunnableWatch,
+    SessionWorkspace,
+    open_named_directory,
+    open_session_directory,
+)
 from stigmer_contract.api import LegGrant, StartLeg
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
@@ -50,6 +57,7 @@ from stigmer_contract.events import (
     LegEnded,
     LegEndReason,
     TerminalEvent,
+    WorkspaceWarned,
 )
 from stigmer_contract.temporal import LegOutcome, LegResult
 from stigmer_contract.waits import WaitReason, first_time
@@ -58,6 +66,8 @@ from stigmer_isolation.launcher import CommandLauncher
 logger = logging.getLogger(__name__)
 
 RUNNER_VERSION: Final = version("stigmer-agent-runner")
+MAX_WARNED_FILES: Final = 50
+"""Most files that are named in one warning."""
 
 
 class StopReason(Enum):
@@ -202,6 +212,7 @@ class Leg:
         self._stop_reason: StopReason | None = None
         self._stopped = asyncio.Event()
         self._refusal: Exception | None = None
+        self._watch: RunnableWatch | None = None
 
     def drain(self) -> None:
         """Finish the steps in hand, begin no other, and hand back."""
@@ -259,7 +270,7 @@ class Leg:
             mark_leg_end(reason, terminal)
             if isinstance(terminal, ExecutionFailed | ExecutionCancelled):
                 await unexecuted.settle(terminal)
-            writer.append(LegEnded(attempt=self._grant.attempt, reason=reason))
+            writer.append(*await self._changed_files(), LegEnded(attempt=self._grant.attempt, reason=reason))
             if terminal is not None:
                 writer.append(terminal)
             await writer.flush()
@@ -386,17 +397,48 @@ class Leg:
         }
 
     def _open_workspace(self) -> SessionWorkspace:
-        own = open_session_directory(self._parts.settings.sandbox_root_dir, self._grant.execution.session_id)
+        root, session_id = self._parts.settings.sandbox_root_dir, self._grant.execution.session_id
+        own = open_session_directory(root, session_id)
         network = self._grant.spec.network
         if self._grant.workspace is None:
-            return SessionWorkspace(own, launcher=self._parts.launcher, network=network)
-        # A person's own directory; dotfiles and caches of commands do not belong into it.
-        session_id = self._grant.execution.session_id
-        named = open_named_directory(self._grant.workspace, session_id, self._parts.settings)
-        self._parts.launcher.withhold(str(named.path))
-        return SessionWorkspace(
-            named.path, launcher=self._parts.launcher, home=own, network=network, identity=named.identity
+            workspace = SessionWorkspace(own, launcher=self._parts.launcher, network=network)
+        else:
+            # A person's own directory; dotfiles and caches of commands do not belong into it.
+            named = open_named_directory(self._grant.workspace, session_id, self._parts.settings)
+            self._parts.launcher.withhold(str(named.path))
+            workspace = SessionWorkspace(
+                named.path, launcher=self._parts.launcher, home=own, network=network, identity=named.identity
+            )
+        self._watch = workspace.watch = RunnableWatch(
+            workspace.directory,
+            workspace.open_directory,
+            root / WATCHED / self._execution_id,
+            self._parts.settings.protect_git,
         )
+        self._watch.begin()
+        return workspace
+
+    async def _changed_files(self) -> list[WorkspaceWarned]:
+        """What is to be said of files that other programs execute later, if anything."""
+        if self._watch is None:
+            return []
+        changed, is_whole = await asyncio.to_thread(self._watch.finish)
+        if not (changed or self._watch.moved_aside):
+            return []
+        logger.warning(
+            "the agent changed files that other programs execute: %s",
+            ", ".join([*changed, *self._watch.moved_aside][:MAX_WARNED_FILES]),
+            extra={"execution_id": self._execution_id},
+        )
+        moved = list(dict.fromkeys(self._watch.moved_aside))
+        return [
+            WorkspaceWarned(
+                files=[shown_name(path) for path in changed[:MAX_WARNED_FILES]],
+                moved_aside=[shown_name(path) for path in moved[:MAX_WARNED_FILES]],
+                further=max(0, len(changed) - MAX_WARNED_FILES) + max(0, len(moved) - MAX_WARNED_FILES),
+                is_whole=is_whole,
+            )
+        ]
 
     # --- the end ------------------------------------------------------------------------------
 

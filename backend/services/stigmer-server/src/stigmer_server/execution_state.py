@@ -34,6 +34,7 @@ from stigmer_contract.events import (
     ToolFinished,
     ToolStarted,
     Usage,
+    WorkspaceWarned,
 )
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
 from stigmer_contract.waits import WAKING_EVENT_TYPES, WaitReason, can_end, ends_wait, first_time
@@ -277,6 +278,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             | ApprovalRequested()
             | ApprovalResolved()
             | MessageReceived()
+            | WorkspaceWarned()
         ):
             return state
         case _:

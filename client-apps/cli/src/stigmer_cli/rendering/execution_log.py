@@ -8,6 +8,7 @@ from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.execution_table import describe_phase, describe_waits
 from stigmer_cli.rendering.quantities import format_seconds, format_usage, plural
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
+from stigmer_cli.rendering.warned_files import describe_warning
 from stigmer_contract import events as contract
 from stigmer_contract.api import ExecutionResource
 from stigmer_contract.conversation import ModelAnswer, ToolResult
@@ -91,6 +92,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return f"{'approved' if event.approved else 'denied'} by {event.resolved_by}"
         case contract.MessageReceived():
             return f"message: {_text(load_payload(event.message))}"
+        case contract.WorkspaceWarned():
+            return f"warning: {describe_warning(event)}"
         case contract.ExecutionCompleted():
             return f"completed: {_text(load_payload(event.output))}"
         case contract.ExecutionFailed():

@@ -18,6 +18,7 @@ from stigmer_cli.rendering.quantities import format_seconds, format_usage
 from stigmer_cli.rendering.screen import BOLD, DIM, GREEN, MAX_RENDERED_WIDTH, RED, YELLOW, Screen
 from stigmer_cli.rendering.status_line import Activity, status_line
 from stigmer_cli.rendering.tool_calls import describe_call, describe_calls, describe_ending
+from stigmer_cli.rendering.warned_files import describe_warning
 from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.events import (
     ApprovalRequested,
@@ -38,6 +39,7 @@ from stigmer_contract.events import (
     ToolOutput,
     ToolStarted,
     Usage,
+    WorkspaceWarned,
 )
 
 _ENDING_COLUMNS = 24
@@ -71,6 +73,7 @@ class ExecutionView:
         self._running: dict[str, str] = {}
         self._outputs: dict[str, CommandOutput] = {}
         self._usage = Usage()
+        self._warnings: list[str] = []
         self._session_id: str | None = None
         self._first: RecordedEvent | None = None
         self._last: RecordedEvent | None = None
@@ -118,6 +121,8 @@ class ExecutionView:
         if self._session_id:
             parts.append(f"session {self._session_id}")
         self._screen.write_note(" · ".join(parts), DIM)
+        for warning in self._warnings:  # last, where it is seen
+            self._screen.write_note(f"warning: {warning}", BOLD, YELLOW)
 
     # --- the answer ---------------------------------------------------------------------------
 
@@ -198,6 +203,8 @@ class ExecutionView:
             case ApprovalRequested() as event:
                 call = describe_call(event.tool, self._load_payload(event.arguments))
                 self._screen.write_note(f"waiting for approval: {call}", BOLD, YELLOW)
+            case WorkspaceWarned() as event:
+                self._warnings.append(sanitize(describe_warning(event)))
             case ExecutionCompleted() as event:
                 self._show_answer(self._load_payload(event.output))
             case _:

@@ -346,6 +346,20 @@ class MessageReceived(_Frozen):
     """A JSON string."""
 
 
+class WorkspaceWarned(_Frozen):
+    """The agent changed files of its workspace that other programs execute later, on a person's machine."""
+
+    type: Literal["workspace.warned"] = "workspace.warned"
+    files: list[str] = []
+    """Paths in the workspace, such as `.git/hooks/pre-commit`, sorted."""
+    moved_aside: list[str] = []
+    """Those that got another name, by which nothing executes them (`STIGMER_PROTECT_GIT=refuse`)."""
+    further: int = Field(default=0, ge=0)
+    """How many more there are."""
+    is_whole: bool = True
+    """Whether all of the workspace was looked at."""
+
+
 class ExecutionCompleted(_Frozen):
     """The agent is done."""
 
@@ -387,6 +401,7 @@ Event = Annotated[
     | ApprovalRequested
     | ApprovalResolved
     | MessageReceived
+    | WorkspaceWarned
     | ExecutionCompleted
     | ExecutionFailed
     | ExecutionCancelled,

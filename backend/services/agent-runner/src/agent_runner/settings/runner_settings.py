@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 SandboxSetting = Literal["require", "warn", "off"]
+ProtectGit = Literal["warn", "refuse", "off"]
 Mode = Literal["local", "cloud"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -190,6 +191,16 @@ class RunnerSettings:
             "Directories, separated by colons, in which the workspace of a session must lie that is given "
             "one, whoever chose it. Unset: anywhere that an agent may work in.",
             parse_absolute_paths,
+        ),
+    ]
+    protect_git: Annotated[
+        ProtectGit,
+        Variable(
+            "STIGMER_PROTECT_GIT",
+            "What happens when an agent changes files that other programs execute later, as hooks of Git: "
+            "`warn`: they are named, `refuse`: what commands change is moved aside, too, `off`: nothing.",
+            choice_of(get_args(ProtectGit)),
+            "warn",
         ),
     ]
     sandbox: Annotated[

@@ -9,14 +9,17 @@ from agent_runner.workspace.directories import (
 from agent_runner.workspace.errors import FileOperationFailed
 from agent_runner.workspace.isolation import Isolation
 from agent_runner.workspace.programs import find_ripgrep, find_shell
+from agent_runner.workspace.runnable_watch import WATCHED, RunnableWatch
 from agent_runner.workspace.session_workspace import SessionWorkspace
 
 __all__ = [
+    "WATCHED",
     "ConfinedFiles",
     "DirectoryEntry",
     "EntryKind",
     "FileOperationFailed",
     "Isolation",
+    "RunnableWatch",
     "SessionWorkspace",
     "find_ripgrep",
     "find_shell",

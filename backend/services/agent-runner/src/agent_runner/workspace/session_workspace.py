@@ -29,6 +29,7 @@ from pydantic_ai.workspaces import (
 from agent_runner.workspace.command_errors import as_workspace_errors
 from agent_runner.workspace.confined_files import ConfinedFiles, NotAtOnce, open_root
 from agent_runner.workspace.local_disks import is_on_local_disk
+from agent_runner.workspace.runnable_watch import RunnableWatch
 from stigmer_contract.workspace_directories import Identity
 from stigmer_isolation.launcher import CommandLauncher, Undecodable
 from stigmer_isolation.zygote.policy import Network
@@ -72,7 +73,10 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         `home` is what commands find as `HOME`. Default: the directory itself; give another where the
         directory is a person's own, which caches and dotfiles do not belong into.
         """
-        self._given = directory
+        self.directory = directory
+        """As it was given."""
+        self.watch: RunnableWatch | None = None
+        """Is told of each command; set before the first."""
         self._identity = identity
         self._home = home
         self._network: Network = network
@@ -168,15 +172,16 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         directory = await asyncio.to_thread(self.open_directory)
         try:
             with as_workspace_errors():
-                result = await self._launcher.run(
-                    argv,
-                    directory=directory,
-                    environment={**self._environment(), **(env or {})},
-                    timeout_seconds=timeout,
-                    writable=[] if self._home is None else [self._home],
-                    network=self._network,
-                    undecodable=undecodable,
-                )
+                async with contextlib.nullcontext() if self.watch is None else self.watch.over_command():
+                    result = await self._launcher.run(
+                        argv,
+                        directory=directory,
+                        environment={**self._environment(), **(env or {})},
+                        timeout_seconds=timeout,
+                        writable=[] if self._home is None else [self._home],
+                        network=self._network,
+                        undecodable=undecodable,
+                    )
         finally:
             os.close(directory)
         await self.working_dir()  # a command that ended because the directory went did not end well
@@ -185,10 +190,10 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
     def _ensure_there(self) -> str:
         if self._directory is None:
             try:
-                self._directory = os.path.realpath(self._given, strict=True)
+                self._directory = os.path.realpath(self.directory, strict=True)
             except OSError as error:
                 raise WorkspaceUnavailableError(
-                    f"the workspace directory {self._given} does not exist"
+                    f"the workspace directory {self.directory} does not exist"
                 ) from error
         os.close(open_root(self._directory, self._identity))
         return self._directory
