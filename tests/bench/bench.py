@@ -25,6 +25,7 @@ import yaml
 from baselines import TOOL_CALLS, plain_activities_loop, run_bare
 from figures import Bound, ProcessorTime, Table, milliseconds, percentile
 from isolation import bench_isolation
+from model_path import bench_model_path
 from pydantic import TypeAdapter
 from temporalio.client import Client
 
@@ -177,7 +178,11 @@ class HttpModel:
     @property
     def runner_environment(self) -> dict[str, str]:
         """What makes a runner ask it."""
-        return {"STIGMER_LLM_BASE_URL": self._url, "OPENAI_API_KEY": VALID_KEY}
+        return {
+            "STIGMER_LLM_BASE_URL": self._url,
+            "OPENAI_BASE_URL": self._url,
+            "OPENAI_API_KEY": VALID_KEY,
+        }
 
 
 def bench_baselines(table: Table, stack: RunningStack, directory: Path) -> None:
@@ -364,6 +369,7 @@ def main() -> None:
             bench_executions(table, stack, f"replay:{cassette}")
             bench_baselines(table, stack, home)
         bench_executions_over_http(table, home / "http")
+        bench_model_path(table)
         bench_isolation(table)
         bench_memory(table, home / "memory")
         bench_first_token(table, home / "first-token")

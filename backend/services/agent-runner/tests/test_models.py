@@ -48,6 +48,7 @@ from agent_runner.models import (
 from agent_runner.models.anthropic_models import MessagesModel
 from agent_runner.models.asking import Answers, AsksDirectly
 from agent_runner.models.openai_models import CompatibleProvider, ResponsesModel
+from agent_runner.models.provider_errors import error_in, retry_after_of
 from agent_runner.settings import load_settings
 from model_server import VALID_KEY, Fault, FaultKind, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from stigmer_contract.error_codes import ErrorCode
@@ -704,3 +705,53 @@ def test_importing_the_models_imports_no_providers_sdk() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == "set()"
+
+
+NOW = datetime(2026, 11, 26, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": " 2s "}, 2.0),
+        ({"retry-after": "1m30s"}, 90.0),
+        ({"retry-after": "250ms"}, 0.25),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "Thu, 26 Nov 2026 12:00:30 GMT"}, 30.0),
+        ({"retry-after": "Thursday, 26-Nov-26 12:00:30 GMT"}, 30.0),
+        ({"retry-after": "Thu Nov 26 12:00:30 2026"}, 30.0),
+        ({"retry-after": "Thu, 26 Nov 2026 13:00:30 +0100"}, 30.0),
+        ({"retry-after": "2026-11-26T12:00:30Z"}, 30.0),
+        ({"retry-after": "Thu, 26 Nov 2026 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_wait_is_read_in_every_form_that_servers_write(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert retry_after_of(headers, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ({"error": {"code": 429, "details": [{"@type": "RetryInfo", "retryDelay": "34.07s"}]}}, 34.07),
+        ({"error": {"message": "Rate limit reached. Please try again in 6.5s."}}, 6.5),
+        ({"error": {"message": "Rate limit reached. Please try again in 20ms."}}, 0.02),
+        ({"error": {"message": "Please retry after 10 seconds."}}, 10.0),
+        ({"error": {"message": "slow", "retry_after": 3}}, 3.0),
+        ({"error": {"message": "slow"}}, None),
+    ],
+)
+def test_a_wait_that_stands_in_the_body_is_read(body: object, seconds: float | None) -> None:
+    error = error_in(body)
+
+    assert error is not None
+    assert error.retry_after_seconds == seconds

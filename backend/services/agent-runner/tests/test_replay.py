@@ -428,7 +428,8 @@ async def test_a_cassette_recorded_from_a_run_replays_the_run(reference: str) ->
             ScriptedTurn("Line one,\nline two."),
         ]
     )
-    environ = {"STIGMER_TOKEN": "t", "STIGMER_LLM_API_KEY": VALID_KEY}
+    provider = reference.partition(":")[0]
+    environ = {"STIGMER_TOKEN": "t", "STIGMER_LLM_PROVIDER": provider, "STIGMER_LLM_API_KEY": VALID_KEY}
     with ModelServer(script) as server:
         pool = ModelPool(load_settings({**environ, "STIGMER_LLM_BASE_URL": server.url}))
 

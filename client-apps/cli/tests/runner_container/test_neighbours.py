@@ -66,7 +66,7 @@ def test_a_model_of_an_unknown_authority_is_trusted_only_with_a_bundle_that_hold
     agent = _agent(tmp_path, "openai:gpt-5")
     with ModelServer(SAYING_DONE) as model, TlsFront(model.port, authority) as front:
         contained_home.environment |= {
-            "STIGMER_LLM_BASE_URL": f"https://localhost:{front.port}/v1",
+            "OPENAI_BASE_URL": f"https://localhost:{front.port}/v1",
             "OPENAI_API_KEY": VALID_KEY,
         }
         doubting = contained_home.stigmer("run", agent, "Do it.")

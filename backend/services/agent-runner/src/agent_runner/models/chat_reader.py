@@ -116,7 +116,7 @@ class ChatReader(AnswerReader):
             str(call_id) if isinstance(call_id, str | int) and not isinstance(call_id, bool) else "",
             name if isinstance(name, str) else "",
             arguments,
-            cast("JsonObject", extra) if isinstance(extra, dict) else None,
+            {"extra_content": cast("JsonObject", extra)} if isinstance(extra, dict) else None,
         )
 
 

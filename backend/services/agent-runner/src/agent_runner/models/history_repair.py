@@ -29,6 +29,8 @@ UNREADABLE_ARGUMENTS: Final = "unreadable_arguments"
 """Where the text stands that a model wrote for a call's arguments, when it was no JSON object."""
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_ID: Final = re.compile(r"[a-zA-Z0-9_|-]{1,128}")
+"""pydantic-ai splits ids at `|` for the Responses API."""
 
 
 class Repair(IntEnum):
@@ -53,12 +55,7 @@ _DESCRIPTIONS: Final = {
 
 def as_taken_back(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
     """The conversation without what providers refuse: names and arguments that are none, empty text."""
-    return [
-        _put_all_right(message)
-        if isinstance(message, ModelResponse) and not all(map(_is_right, message.parts))
-        else message
-        for message in messages
-    ]
+    return [message if _is_all_right(message) else _put_all_right(message) for message in messages]
 
 
 def repaired(messages: list[ModelMessage], repair: Repair) -> list[ModelMessage]:
@@ -84,7 +81,8 @@ def is_same(one: Sequence[ModelMessage], other: Sequence[ModelMessage]) -> bool:
 
 def _is_right(part: ModelResponsePart) -> bool:
     if isinstance(part, ToolCallPart):
-        return _NAME.fullmatch(part.tool_name) is not None and _is_object(part.args)
+        named = _NAME.fullmatch(part.tool_name) is not None and _ID.fullmatch(part.tool_call_id) is not None
+        return named and _is_object(part.args)
     if isinstance(part, TextPart):
         return not part.content or not part.content.isspace()
     return True
@@ -113,9 +111,30 @@ def _parses(arguments: str) -> bool:
         return False
 
 
-def _put_all_right(message: ModelResponse) -> ModelResponse:
-    parts = [part for each in message.parts if (part := _put_right(each)) is not None]
+def _is_all_right(message: ModelMessage) -> bool:
+    if isinstance(message, ModelResponse):
+        return all(map(_is_right, message.parts))
+    returns = [part for part in message.parts if isinstance(part, ToolReturnPart)]
+    return all(_ID.fullmatch(part.tool_call_id) for part in returns)
+
+
+def _put_all_right(message: ModelMessage) -> ModelMessage:
+    if isinstance(message, ModelResponse):
+        right = map(_put_right, message.parts)
+        return replace(message, parts=[part for part in right if part is not None])
+    parts = [
+        replace(part, tool_call_id=_plain_id(part.tool_call_id)) if isinstance(part, ToolReturnPart) else part
+        for part in message.parts
+    ]
     return replace(message, parts=parts)
+
+
+def _plain_id(call_id: str) -> str:
+    """The id in letters that every provider takes; the same for a call and its result."""
+    if _ID.fullmatch(call_id):
+        return call_id
+    digest = sha256(call_id.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{re.sub('[^a-zA-Z0-9_-]+', '_', call_id)[:40]}_{digest}"
 
 
 def _put_right(part: ModelResponsePart) -> ModelResponsePart | None:
@@ -131,7 +150,8 @@ def _put_right(part: ModelResponsePart) -> ModelResponsePart | None:
             if _parses(first)
             else cast("dict[str, object]", {UNREADABLE_ARGUMENTS: whole_text(arguments)})
         )
-    return replace(part, tool_name=tool_name(part.tool_name, ()), args=arguments)
+    name, call_id = tool_name(part.tool_name, ()), _plain_id(part.tool_call_id)
+    return replace(part, tool_name=name, args=arguments, tool_call_id=call_id)
 
 
 # --- what some do not ---------------------------------------------------------------------------
