@@ -105,6 +105,7 @@ EVENTS: list[events.Event] = [
     events.LegEnded(attempt=1, reason=events.LegEndReason.DRAINED),
     events.LegLost(attempt=1, runner="1@host", cause=next(iter(events.LegLossCause))),
     events.HistoryRepaired(turn=2, message="thinking was left out"),
+    events.HistoryStored(turn=1, messages=PAYLOAD, replaces=True, usage=events.Usage(requests=1)),
     events.ModelResponded(
         turn=1, model="openai:gpt-5", response=BLOB, usage=events.Usage(requests=1), duration_seconds=0.1
     ),
