@@ -161,14 +161,14 @@ def test_the_text_of_an_answer_whose_runner_died_is_taken_back(api: ServerApi) -
         api.publish(execution_id, [delta(1, "Half an ans")])
         assert next(frames).event == "model.delta"
         api.start_leg(execution_id)
-        after = [next(frames), next(frames)]
-    with open_stream(api, execution_id, last_event_id=2) as frames:
-        assert next(frames).id == 3
+        after = [next(frames), next(frames), next(frames)]
+    with open_stream(api, execution_id, last_event_id=3) as frames:
+        assert next(frames).id == 4
         api.publish(execution_id, [delta(1, "Whole")], attempt=2)
         assert next(frames).event == "model.delta"
 
-    assert [frame.event for frame in after] == ["leg.started", "model.partial"]
-    assert httpx.Response(200, text=after[1].data).json()["text"] == ""
+    assert [frame.event for frame in after] == ["leg.lost", "leg.started", "model.partial"]
+    assert httpx.Response(200, text=after[2].data).json()["text"] == ""
 
 
 def test_a_late_piece_of_an_answer_that_is_in_the_log_is_no_new_answer(api: ServerApi) -> None:
