@@ -4,9 +4,11 @@
 wrong environment or command line, 3 where it cannot start.
 """
 
+import contextlib
 import errno
 import gc
 import os
+import resource
 import socket
 import sys
 from typing import Final
@@ -18,6 +20,7 @@ from stigmer_server.logs import configure_logging
 from stigmer_server.settings import load_settings
 
 BACKLOG: Final = 2048
+MAX_OPEN_FILES: Final = 65_536
 OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
 """Python's default is 700, and each collection looks at all that the requests in hand hold."""
 
@@ -28,6 +31,7 @@ def main() -> None:
     try:
         settings = load_settings(os.environ | _read_arguments(sys.argv[1:]))
         configure_logging(settings.log_level, settings.log_format)
+        _raise_open_files_limit()
         os.umask(0o077)  # logs of executions are nobody else's business
         with _listen(settings.host, settings.port) as listener:
             # What can go wrong above is known before this import, which takes most of the start's time; a
@@ -42,6 +46,16 @@ def main() -> None:
     except StartFailed as error:
         print(f"error: {escape_controls(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _raise_open_files_limit() -> None:
+    """Let the process hold as many connections as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # macOS names a hard limit that it does not grant.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _read_arguments(arguments: list[str]) -> dict[str, str]:

@@ -155,6 +155,7 @@ class StigmerServer:
             limits=GateLimits(
                 RateLimits(settings.calls_per_second, settings.calls_at_once),
                 RateLimits(STRANGERS_CALLS_PER_SECOND, STRANGERS_CALLS_AT_ONCE),
+                RateLimits(STRANGERS_CALLS_PER_SECOND, STRANGERS_CALLS_AT_ONCE),
             ),
             auditor=Auditor(self._audit),
             metrics=self._metrics,

@@ -17,6 +17,18 @@ MAX_HEADER_BYTES: Final = 32 * 1024
 """Of all headers of a request, with its URL."""
 HEADER_TIMEOUT_SECONDS: Final = 15.0
 """From a connection's beginning, or a request's first bytes, to the end of its headers."""
+BODY_GRACE_SECONDS: Final = 30.0
+"""A body may take so long, and the time that it takes at `BODY_BYTES_PER_SECOND`."""
+BODY_BYTES_PER_SECOND: Final = 16 * 1024
+BODY_LOOK_SECONDS: Final = 5.0
+MAX_IDLE_CONNECTIONS: Final = 1000
+"""Connections without a request in hand; of more, the one that has been so the longest is closed."""
+_ONCE: Final = frozenset({b"host", b"authorization", b"stigmer-lease", b"idempotency-key", b"last-event-id"})
+"""Headers of which two would mean two things (for `Host`: RFC 9112, section 3.2)."""
+
+
+_idle: Final[dict["BoundedHttpProtocol", None]] = {}
+"""Connections without a request in hand, the longest so first."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -26,15 +38,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _awaits_headers = False
     _awaited_bytes = 0
     _timer: asyncio.TimerHandle | None = None
+    _body_timer: asyncio.TimerHandle | None = None
+    _body_allowance = 0.0
+    """Seconds that the body in hand may still take."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Wait for the first request, not for ever."""
         super().connection_made(transport)
         self._start_timer()
+        self._begin_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is waited for any more."""
         self._stop_timer()
+        self._stop_body_timer()
+        _idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -58,6 +76,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Start the application, unless the request is too large for it."""
         self._awaits_headers = False
         self._stop_timer()
+        _idle.pop(self, None)
         url_bytes = len(self.url)
         if self._is_refused:
             return
@@ -65,18 +84,48 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._refuse(414, "URI Too Long", f"the URL is longer than {MAX_URL_BYTES} bytes")
         elif url_bytes + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEADER_BYTES:
             self._refuse_headers()
+        elif twice := _find_twice([name for name, _ in self.headers]):
+            self._refuse(400, "Bad Request", f"there are two headers {twice.decode('ascii')!r}")
         else:
+            self._body_allowance = BODY_GRACE_SECONDS
+            self._body_timer = self.loop.call_later(BODY_LOOK_SECONDS, self._look_at_body)
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         if not self._is_refused:
+            self._body_allowance += len(body) / BODY_BYTES_PER_SECOND
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._stop_body_timer()
         if not self._is_refused:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is out; until the next request the connection is idle."""
+        super().on_response_complete()
+        if not self.transport.is_closing() and not self.pipeline:
+            self._begin_idle()
+
+    def _begin_idle(self) -> None:
+        _idle[self] = None
+        if len(_idle) > MAX_IDLE_CONNECTIONS:
+            longest = next(iter(_idle))
+            del _idle[longest]
+            longest.transport.close()
+
+    def _look_at_body(self) -> None:
+        """End a request whose body comes too slowly; that we are slow to take it is not held against it."""
+        if not self.flow.read_paused:
+            self._body_allowance -= BODY_LOOK_SECONDS
+        if self._body_allowance > 0:
+            self._body_timer = self.loop.call_later(BODY_LOOK_SECONDS, self._look_at_body)
+        elif self.cycle is None or self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._refuse(408, "Request Timeout", "the body did not come in time")
 
     def _refuse_headers(self) -> None:
         detail = f"the headers are larger than {MAX_HEADER_BYTES} bytes"
@@ -105,7 +154,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(HEADER_TIMEOUT_SECONDS, self._give_up)
 
+    def _stop_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _find_twice(names: list[bytes]) -> bytes | None:
+    """A header that stands there twice, and may not."""
+    for name in _ONCE:
+        if names.count(name) > 1:
+            return name
+    return None

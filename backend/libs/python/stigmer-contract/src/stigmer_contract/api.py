@@ -27,6 +27,7 @@ LEASE_HEADER = "Stigmer-Lease"
 """Carries `LegGrant.lease` on every other call that a runner makes for the leg."""
 MAX_INPUT_CHARACTERS = 1_000_000
 MAX_APPEND_EVENTS = 100
+MAX_PATH_CHARACTERS = 4096
 ADMINISTRATOR = "administrator"
 """Owner of what the server's own token makes, and of all that was there before there were owners."""
 OWNER_PATTERN = r"^[a-z0-9]([a-z0-9.@_-]{0,61}[a-z0-9])?$"
@@ -99,7 +100,7 @@ class AgentResource(Owned):
 class CreateSession(_Request):
     """`POST /v1/sessions`."""
 
-    workspace: str | None = None
+    workspace: str | None = Field(default=None, max_length=MAX_PATH_CHARACTERS)
     """Absolute directory to work in; None: a directory of the session's own."""
 
 
@@ -114,16 +115,16 @@ class SessionResource(Owned):
 class CreateExecution(_Request):
     """`POST /v1/executions`. Exactly one of `agent` and `manifest`."""
 
-    agent: str | None = None
+    agent: str | None = Field(default=None, max_length=63)
     """Name of an applied agent: the caller's own, else the shared one of that name."""
     manifest: AgentManifest | None = None
     """An agent that is not applied."""
     input: str = Field(min_length=1, max_length=MAX_INPUT_CHARACTERS)
-    session_id: str | None = None
+    session_id: str | None = Field(default=None, max_length=64)
     """None: a new session is made."""
-    workspace: str | None = None
+    workspace: str | None = Field(default=None, max_length=MAX_PATH_CHARACTERS)
     """For a new session only, as in `CreateSession`."""
-    model: str | None = None
+    model: str | None = Field(default=None, max_length=MAX_PATH_CHARACTERS)
     """`provider:name` that overrides the manifest's."""
 
 

@@ -3,14 +3,15 @@
 The declaration stands in the route's OpenAPI too. Who a token belongs to is found by `gate`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from stigmer_contract.api import LEASE_HEADER, TokenScope
+from stigmer_server.api.json_bodies import reading_bounded
 from stigmer_server.api.services import Services, services_of
 from stigmer_server.credentials import Credential
 from stigmer_server.errors import Forbidden
@@ -43,6 +44,10 @@ class GuardedRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.allowed_scopes = allowed_scopes(self.openapi_extra)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As FastAPI's, with bodies read within bounds."""
+        return reading_bounded(super().get_route_handler())
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the call, or refuse it."""
@@ -121,17 +126,26 @@ async def lease_of(request: Request) -> Lease | None:
     return lease
 
 
-async def check_holds(request: Request, execution_id: str, attempt: int) -> None:
-    """See that a runner that writes to an execution was granted this attempt at it.
+async def leased(request: Request, execution_id: str) -> Lease | None:
+    """The lease of a runner that is about to write to an execution, seen before its body is read.
 
-    Whether that is still the newest is seen where it is written.
+    Raises:
+        Forbidden: it has none for this execution.
+    """
+    lease = await lease_of(request)
+    if lease is not None and lease.execution_id != execution_id:
+        raise Forbidden(f"the call's lease is not for execution {execution_id!r}")
+    return lease
+
+
+def check_attempt(lease: Lease | None, attempt: int) -> None:
+    """See that a runner was granted this attempt. Whether it is still the newest is seen where it is written.
 
     Raises:
         Forbidden: it was not.
     """
-    lease = await lease_of(request)
-    if lease is not None and (lease.execution_id, lease.attempt) != (execution_id, attempt):
-        raise Forbidden(f"the call's lease is not for attempt {attempt} at execution {execution_id!r}")
+    if lease is not None and lease.attempt != attempt:
+        raise Forbidden(f"the call's lease is not for attempt {attempt}")
 
 
 CredentialOf = Annotated[Credential, Depends(credential_of)]

@@ -23,7 +23,8 @@ OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """For everything but blobs; the largest legal input (1,000,000 characters, escaped) is below."""
 _BLOB_PREFIX: Final = "/v1/blobs/"
-_BEARER: Final = b"Bearer "
+_BEARER: Final = b"bearer"
+"""In whatever case: RFC 9110, section 11.1."""
 _SECURITY_HEADERS: Final = (
     # An answer is data, whatever a browser thinks that it sees in it.
     (b"x-content-type-options", b"nosniff"),
@@ -37,10 +38,12 @@ _ONLY_TLS: Final = (b"strict-transport-security", b"max-age=31536000")
 
 @dataclass(frozen=True, slots=True)
 class GateLimits:
-    """What is counted for each token, and for strangers by their address."""
+    """What is counted for each token, and for strangers and for probes by their address."""
 
     tokens: RateLimits
     strangers: RateLimits
+    probes: RateLimits
+    """Of the open paths, so that a flood of guesses does not make the server look dead."""
 
 
 class Gate:
@@ -104,11 +107,14 @@ class Gate:
     ) -> tuple[Credential | None, RateLimits, str]:
         """Whose call it is, and by which limits and name it is counted."""
         authorization = headers.get(b"authorization", b"")
+        scheme, _, token = authorization.partition(b" ")
         credential = None
-        if authorization.startswith(_BEARER):
-            credential = self._credentials.find(authorization[len(_BEARER) :].decode("latin-1"))
+        if scheme.lower() == _BEARER:
+            credential = self._credentials.find(token.strip(b" ").decode("latin-1"))
         if credential is None:
-            return None, self._limits.strangers, _peer(scope) or ""
+            is_probe = scope["path"] in OPEN_PATHS and not authorization
+            limits = self._limits.probes if is_probe else self._limits.strangers
+            return None, limits, _peer(scope) or ""
         scope.setdefault("state", {})[CREDENTIAL_KEY] = credential
         return credential, self._limits.tokens, credential.token_id
 

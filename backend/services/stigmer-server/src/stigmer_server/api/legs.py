@@ -28,14 +28,17 @@ from stigmer_server.api.access import (
     NEEDS_RUNNER,
     GuardedRoute,
     allowed_scopes,
-    check_holds,
+    check_attempt,
     check_scope,
     credential_of,
+    leased,
 )
+from stigmer_server.api.json_bodies import check_members
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import IDENTIFIER, ExecutionId, ServicesOf, execution_id_of, services_of
 from stigmer_server.errors import Conflict, NotFound, PayloadTooLarge
 from stigmer_server.executions import Grant
+from stigmer_server.leases import Lease
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.lost_legs import pause_seconds
 
@@ -93,8 +96,9 @@ async def append_events(request: Request) -> Response:
     """Append to the log: all or nothing, and once only for each `append_id`."""
     services = await services_of(request)
     execution_id = execution_id_of(request)
-    append = await _read_append(request, execution_id, services.formats)
-    await check_holds(request, execution_id, append.attempt)
+    lease = await leased(request, execution_id)
+    append = await _read_append(request, execution_id, services.formats, lease)
+    check_attempt(lease, append.attempt)
     result = await services.executions.append(execution_id, append)
     return Response(result.model_dump_json(), media_type=_JSON)
 
@@ -102,30 +106,36 @@ async def append_events(request: Request) -> Response:
 async def publish_live_events(request: Request) -> Response:
     """Show events to whoever watches; they are stored nowhere."""
     services = await services_of(request)
-    live = await _read(request, PublishLiveEvents)
     execution_id = execution_id_of(request)
-    await check_holds(request, execution_id, live.attempt)
+    lease = await leased(request, execution_id)
+    live = await _read(request, PublishLiveEvents)
+    check_attempt(lease, live.attempt)
     await services.executions.publish_live(execution_id, live)
     return Response(status_code=204)
 
 
 async def _read(request: Request, model: type[ModelT]) -> ModelT:
+    body = await request.body()
+    await check_members(body)
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from error
 
 
-async def _read_append(request: Request, execution_id: str, formats: LogFormats) -> AppendEvents:
+async def _read_append(
+    request: Request, execution_id: str, formats: LogFormats, lease: Lease | None
+) -> AppendEvents:
     """What is to be appended, in the newest words.
 
     A runner of version 0.1.0 may hold a leg from before this server's start.
     """
+    await check_members(await request.body())
     fields = _fields_of_first_format(await request.body())
     if fields is None:
         return await _read(request, AppendEvents)
     # Before anything of it is looked at: what it names is read, and stored in another form.
-    await check_holds(request, execution_id, _attempt_of(fields))
+    check_attempt(lease, _attempt_of(fields))
     events = await formats.newest_events(execution_id, fields["events"])
     try:
         return AppendEvents.model_validate(fields | {"events": events, "log_format": LOG_FORMAT})
