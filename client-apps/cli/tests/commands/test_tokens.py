@@ -1,5 +1,7 @@
 """`stigmer tokens`: a token is printed once, used, listed without its text, and revoked."""
 
+import json
+
 import pytest
 
 from cli_harness import Command
@@ -101,3 +103,28 @@ def test_who_is_no_owner_is_given_nothing(command: Command, arguments: list[str]
 
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr
+
+
+def test_a_token_gets_the_policy_that_it_is_told(command: Command) -> None:
+    options = ["--allow-network", "none,web", "--allow-workspaces", "/srv/a", "--allow-workspaces", "/srv/b"]
+    options += ["--allow-secrets", "CI_*", "--max-cost-per-day", "2.50", "--json"]
+    made = command.run("tokens", "create", "bound", *options)
+    command.run("tokens", "revoke", "bound", "--yes")
+
+    assert json.loads(made.stdout)["policy"] == {
+        "allow_network": ["none", "web"],
+        "allow_workspaces": ["/srv/a", "/srv/b"],
+        "allow_secrets": ["CI_*"],
+        "max_cost_per_day_usd": "2.50",
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--allow-network", "some"), ("--max-cost-per-day", "-1"), ("--max-cost-per-day", "much")],
+)
+def test_a_policy_that_makes_no_sense_is_refused(command: Command, option: str, value: str) -> None:
+    done = command.run("tokens", "create", "bound", option, value)
+
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {option}: {value!r}: ")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from stigmer_contract.api import ADMINISTRATOR, TokenScope
+from stigmer_contract.api import ADMINISTRATOR, NO_POLICY, TokenPolicy, TokenScope
 from stigmer_server.owners import Caller
 
 ADMIN_TOKEN_NAME: Final = "STIGMER_TOKEN"  # noqa: S105 - a variable's name
@@ -35,6 +35,7 @@ class Credential:
     """When a call carried it, where that has not been written down yet."""
     sees_earlier: bool = False
     """Whether what was there before owners came is shared with its owner."""
+    policy: TokenPolicy = NO_POLICY
 
     @property
     def holds(self) -> bool:
@@ -44,7 +45,8 @@ class Credential:
     @property
     def caller(self) -> Caller:
         """What calls with it see."""
-        return Caller(self.owner, self.scope is TokenScope.ADMIN, self.sees_earlier, self.token_id)
+        is_admin = self.scope is TokenScope.ADMIN
+        return Caller(self.owner, is_admin, self.sees_earlier, self.token_id, self.policy)
 
     @property
     def expiry(self) -> datetime | None:

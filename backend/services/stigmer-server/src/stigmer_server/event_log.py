@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,6 +20,7 @@ from stigmer_contract.events import EVENT_ADAPTER, LOG_FORMAT, BlobPayload, Even
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import CallRefused, NotFound, Unavailable
 from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
+from stigmer_server.policies import DailyCosts
 from stigmer_server.tables import blob_references, events, executions
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class _Group:
     blobs: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """Execution id and SHA-256."""
     changed: set[str] = field(default_factory=set[str])
+    costs: DailyCosts = field(default_factory=lambda: DailyCosts(""))
 
 
 Listener = Callable[[ExecutionState, Sequence[StoredEvent]], None]
@@ -293,8 +295,8 @@ def _insert_references(connection: Connection, found: set[tuple[str, str]]) -> N
 
 
 def _write_group(connection: Connection, group: list[_Append]) -> None:
-    tables = _load_group(connection, group)
     now = datetime.now(UTC)
+    tables = _load_group(connection, group, now)
     for append in group:
         try:
             append.outcome = _decide(append, tables, now)
@@ -305,9 +307,10 @@ def _write_group(connection: Connection, group: list[_Append]) -> None:
         _insert_references(connection, tables.blobs)
     if tables.changed:
         connection.execute(_update_state, [_update_row(tables.states[key]) for key in sorted(tables.changed)])
+    tables.costs.write(connection)
 
 
-def _load_group(connection: Connection, group: list[_Append]) -> _Group:
+def _load_group(connection: Connection, group: list[_Append], now: datetime) -> _Group:
     execution_ids = sorted({append.execution_id for append in group})
     rows = connection.execute(_select_states, {"execution_ids": execution_ids})
     states = {row.execution_id: ExecutionState.from_row(row) for row in rows}
@@ -316,7 +319,8 @@ def _load_group(connection: Connection, group: list[_Append]) -> _Group:
     if append_ids:
         found = connection.execute(_select_seen, {"execution_ids": execution_ids, "append_ids": append_ids})
         seen = {(execution_id, append_id): sequence for execution_id, append_id, sequence in found}
-    return _Group(states, seen)
+    limited = [state.token_id for state in states.values() if state.token_id is not None]
+    return _Group(states, seen, costs=DailyCosts.load(connection, limited, now))
 
 
 def _decide(append: _Append, group: _Group, now: datetime) -> Appended:
@@ -329,6 +333,12 @@ def _decide(append: _Append, group: _Group, now: datetime) -> Appended:
             return Appended(state, (), repeated)
     change = append.decide(state)
     following = advance(change.state, [new.event for new in change.new_events], now)
+    if state.token_id is not None:
+        excess = group.costs.charge(state.token_id, [new.event for new in change.new_events])
+        if excess is not None and not following.phase.is_terminal:
+            ending = replace(NewEvent.of(excess), is_servers=True)
+            change = replace(change, new_events=[*change.new_events, ending])
+            following = advance(change.state, [new.event for new in change.new_events], now)
     stored = [
         StoredEvent(sequence, now, None if new.is_servers else change.attempt, new.event.type, new.body)
         for sequence, new in enumerate(change.new_events, start=state.last_sequence + 1)

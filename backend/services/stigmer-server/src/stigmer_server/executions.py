@@ -68,6 +68,7 @@ from stigmer_server.leg_starts import PresenceNeeded, leg_append_id, start_leg
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.owners import Caller, find_owner
 from stigmer_server.pages import decode_cursor, page_of
+from stigmer_server.policies import check_costs, check_policy
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets, find_missing_secrets
 from stigmer_server.session_history import SessionHistory, find_history
@@ -422,6 +423,9 @@ def _insert_execution(
         if has_unended_execution(connection, session.session_id):
             raise SessionBusy(session.session_id)
     now = datetime.now(UTC)
+    check_policy(caller.policy, manifest.spec, session.workspace)
+    if caller.policy.max_cost_per_day_usd is not None and caller.token_id is not None:
+        check_costs(connection, caller.token_id, now)
     duration: timedelta | None = manifest.spec.limits.duration
     execution_id = new_id(EXECUTION_PREFIX)
     state = ExecutionState(
@@ -435,7 +439,8 @@ def _insert_execution(
         workflow_id=installation.workflow_id(execution_id),
         task_queue=installation.task_queue,
         owner=caller.owner,
-        token_id=caller.token_id,
+        # Only where there is something to count; every answer looks then.
+        token_id=caller.token_id if caller.policy.max_cost_per_day_usd is not None else None,
     )
     first = ExecutionStarted(
         session_id=state.session_id,

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, or_, select, true
 
-from stigmer_contract.api import ADMINISTRATOR, SharedWith
+from stigmer_contract.api import ADMINISTRATOR, NO_POLICY, SharedWith, TokenPolicy
 from stigmer_server.errors import NotFound
 from stigmer_server.tables import sessions, tokens
 
@@ -24,6 +24,7 @@ class Caller:
     sees_earlier: bool = False
     """Whether what was there before owners came is shared with it."""
     token_id: str | None = None
+    policy: TokenPolicy = NO_POLICY
 
     def may_see(self, table: Table) -> ColumnElement[bool]:
         """The condition on a table's rows, which have `owner` and `shared_with`."""

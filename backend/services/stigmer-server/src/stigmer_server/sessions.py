@@ -14,6 +14,7 @@ from stigmer_server.errors import NotFound, SessionBusy
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
+from stigmer_server.policies import check_workspace
 from stigmer_server.tables import blob_references, events, executions, sessions
 
 UNENDED_PHASES = [phase.value for phase in ExecutionPhase if not phase.is_terminal]
@@ -29,8 +30,11 @@ class Sessions:
         """Make a session.
 
         Raises:
+            Forbidden: the policy of the caller's token excludes the workspace.
             IdempotencyKeyReused: the key came with another request.
         """
+
+        check_workspace(caller.policy, request.workspace)
 
         def work(connection: Connection) -> Answer:
             answer, _ = act_once(

@@ -19,6 +19,7 @@ from stigmer_contract.api import (
     CreatedToken,
     CreateToken,
     Page,
+    TokenPolicy,
     TokenResource,
     TokenScope,
 )
@@ -69,13 +70,15 @@ class Tokens:
             created_at=now,
             created_by=created_by,
             expires_at=None if lifetime is None else now + timedelta(seconds=lifetime),
+            policy=request.policy,
         )
         digest = digest_of(text)
 
         def work(connection: Connection) -> bool:
             sees_earlier = find_owner(connection, owner).sees_earlier
-            row = resource.model_dump() | {"scope": request.scope.value, "digest": digest}
-            connection.execute(tokens.insert(), row | {"sees_earlier": sees_earlier})
+            stored = {"scope": request.scope.value, "policy": request.policy.model_dump_json()}
+            row = resource.model_dump() | stored | {"digest": digest, "sees_earlier": sees_earlier}
+            connection.execute(tokens.insert(), row)
             return sees_earlier
 
         try:
@@ -183,6 +186,7 @@ def _credential(resource: TokenResource, sees_earlier: bool) -> Credential:
         resource.owner,
         expires_at=None if resource.expires_at is None else resource.expires_at.timestamp(),
         sees_earlier=sees_earlier,
+        policy=resource.policy,
     )
 
 
@@ -197,4 +201,5 @@ def _resource(row: Row[Any]) -> TokenResource:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        policy=TokenPolicy() if row.policy is None else TokenPolicy.model_validate_json(row.policy),
     )

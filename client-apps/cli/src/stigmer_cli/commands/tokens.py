@@ -49,20 +49,50 @@ def _parse_expiry(_context: click.Context, _parameter: click.Parameter, value: s
     metavar="OWNER",
     help="Who it stands for, by default NAME; tokens of one owner see and make the same things.",
 )
+@click.option(
+    "--allow-network", metavar="none,web,all", help="Which spec.network its executions may have, by commas."
+)
+@click.option("--allow-workspaces", metavar="ROOT", multiple=True, help="Where their workspaces may lie.")
+@click.option("--allow-secrets", metavar="PATTERN", multiple=True, help="Which secrets they may name.")
+@click.option(
+    "--max-cost-per-day",
+    metavar="USD",
+    help="What they may cost a day (UTC); models need a known price then.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with what the list shows.")
 def create_token(
-    name: str, scope: str, expires_in_seconds: int | None, owner: str | None, as_json: bool
+    name: str,
+    scope: str,
+    expires_in_seconds: int | None,
+    owner: str | None,
+    as_json: bool,
+    allow_network: str | None,
+    allow_workspaces: tuple[str, ...],
+    allow_secrets: tuple[str, ...],
+    max_cost_per_day: str | None,
 ) -> None:
     """Make a token and print it, this once."""
     from pydantic import ValidationError
 
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.output import print_json, print_line, print_note
-    from stigmer_contract.api import CreateToken, TokenScope
+    from stigmer_contract.api import CreateToken, TokenPolicy, TokenScope
 
     try:
+        policy = TokenPolicy.model_validate(
+            {
+                "allow_network": None if allow_network is None else allow_network.split(","),
+                "allow_workspaces": list(allow_workspaces) or None,
+                "allow_secrets": list(allow_secrets) or None,
+                "max_cost_per_day_usd": max_cost_per_day,
+            }
+        )
         request = CreateToken(
-            name=name, scope=TokenScope(scope), expires_in_seconds=expires_in_seconds, owner=owner
+            name=name,
+            scope=TokenScope(scope),
+            expires_in_seconds=expires_in_seconds,
+            owner=owner,
+            policy=policy,
         )
     except ValidationError as error:
         raise _usage_error(error, name, owner) from error
@@ -88,6 +118,11 @@ def _usage_error(error: "ValidationError", name: str, owner: str | None) -> Exce
             f"{owner!r} is no owner's name",
             "write lower-case letters, digits, '.', '@', '_' and '-', at most 63",
         )
+    options = {"allow_network": "--allow-network", "max_cost_per_day_usd": "--max-cost-per-day"}
+    for found in error.errors():
+        option = options.get(str(found["loc"][0]))
+        if option is not None:
+            return UsageError(f"{option}: {found['input']!r}: {found['msg']}")
     return UsageError(
         f"{name!r} is no name for a token", "write lower-case letters, digits and dashes, at most 63"
     )

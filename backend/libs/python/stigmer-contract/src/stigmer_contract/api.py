@@ -4,6 +4,7 @@ Resources are what the server answers; requests what it accepts. Errors are `Pro
 """
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -409,6 +410,22 @@ class TokenScope(StrEnum):
     """All of that with everybody's, and give out tokens, assign owners and read the audit trail."""
 
 
+class TokenPolicy(_Request):
+    """What executions that a token starts may be; a field that is left out excludes nothing."""
+
+    allow_network: list[Literal["none", "web", "all"]] | None = Field(default=None, max_length=3)
+    """Values of `spec.network`."""
+    allow_workspaces: list[str] | None = Field(default=None, max_length=50)
+    """Directories in which the workspace of a session lies; the session's own directory always may be."""
+    allow_secrets: list[str] | None = Field(default=None, max_length=50)
+    """Patterns (`*`, `?`) of names of secrets."""
+    max_cost_per_day_usd: Decimal | None = Field(default=None, gt=0)
+    """Of all that was started with the token, from midnight to midnight UTC."""
+
+
+NO_POLICY = TokenPolicy()
+
+
 class CreateToken(_Request):
     """`POST /v1/tokens`."""
 
@@ -419,6 +436,7 @@ class CreateToken(_Request):
     """Who the token stands for; None: its name. Tokens of one owner see and make the same things."""
     expires_in_seconds: int | None = Field(default=None, ge=1, le=10 * 366 * 86_400)
     """None: until it is revoked."""
+    policy: TokenPolicy = NO_POLICY
 
 
 class TokenResource(_Resource):
@@ -435,6 +453,7 @@ class TokenResource(_Resource):
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
     """Up to a minute behind."""
+    policy: TokenPolicy = NO_POLICY
 
 
 class CreatedToken(TokenResource):

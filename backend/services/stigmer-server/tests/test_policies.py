@@ -1,0 +1,109 @@
+"""Policies of tokens: what they exclude is refused, and what a day may cost is looked at with each answer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from server_process import RUNNER_TOKEN, ServerApi, ServerProcess, manifest, responded
+
+
+@pytest.fixture
+def limited(server: ServerProcess, api: ServerApi, request: pytest.FixtureRequest) -> Iterator[ServerApi]:
+    """Somebody whose token has the policy that the test names."""
+    body = {"name": f"limited-{uuid4().hex[:12]}", "scope": "user", "policy": request.param}
+    created = api.http.post("/v1/tokens", json=body).raise_for_status().json()
+    with server.client(created["token"]) as client:
+        yield client
+
+
+def start(client: ServerApi, **request: Any) -> tuple[int, str | None]:
+    """How a start is answered."""
+    answer = client.http.post("/v1/executions", json={"input": "x", "manifest": manifest(), **request})
+    return answer.status_code, answer.json().get("detail")
+
+
+@pytest.mark.parametrize("limited", [{"allow_network": ["none", "web"]}], indirect=True)
+def test_a_network_that_the_policy_excludes_is_refused_in_manifests_and_agents(limited: ServerApi) -> None:
+    limited.http.put("/v1/agents/open", json=manifest("open", network="all")).raise_for_status()
+
+    statuses = [start(limited, manifest=manifest(network=one))[0] for one in ("none", "web", "all")]
+
+    assert statuses == [201, 201, 403]
+    refused = limited.http.post("/v1/executions", json={"agent": "open", "input": "x"})
+    assert refused.json()["detail"] == "the token's policy does not allow spec.network 'all'"
+
+
+@pytest.mark.parametrize("limited", [{"allow_secrets": ["CI_*"]}], indirect=True)
+def test_secrets_that_the_policy_excludes_are_refused(limited: ServerApi) -> None:
+    for name in ("CI_KEY", "KEY"):
+        limited.http.put(f"/v1/secrets/{name}", json={"value": "12345678"}).raise_for_status()
+
+    def using(name: str) -> int:
+        return start(limited, manifest=manifest(tools=["shell"], env={"K": {"secret": name}}))[0]
+
+    assert [using(name) for name in ("CI_KEY", "KEY")] == [201, 403]
+
+
+@pytest.fixture
+def folder() -> Iterator[str]:
+    """A directory that anybody may choose who is let."""
+    path = Path.home() / f"policy-{uuid4().hex[:8]}"
+    (path / "inside").mkdir(parents=True)
+    yield str(path)
+    (path / "inside").rmdir()
+    path.rmdir()
+
+
+def test_workspaces_that_the_policy_excludes_are_refused_also_those_of_sessions(
+    server: ServerProcess, api: ServerApi, folder: str
+) -> None:
+    owner = f"somebody-{uuid4().hex[:8]}"
+
+    def client(**policy: Any) -> ServerApi:
+        body = {"name": f"t-{uuid4().hex[:12]}", "scope": "user", "owner": owner, "policy": policy}
+        token: str = api.http.post("/v1/tokens", json=body).raise_for_status().json()["token"]
+        return server.client(token)
+
+    with client() as free, client(allow_workspaces=[f"{folder}/inside"]) as bound:
+        elsewhere = free.http.post("/v1/sessions", json={"workspace": folder}).raise_for_status().json()
+
+        assert start(bound)[0] == 201
+        assert start(bound, workspace=f"{folder}/inside")[0] == 201
+        assert start(bound, workspace=folder)[0] == 403
+        assert bound.http.post("/v1/sessions", json={"workspace": folder}).status_code == 403
+        assert start(bound, session_id=elsewhere["session_id"])[0] == 403
+
+
+@pytest.mark.parametrize("limited", [{"max_cost_per_day_usd": "1.00"}], indirect=True)
+def test_the_answer_that_reaches_the_limit_of_the_day_is_kept_and_is_the_last(
+    server: ServerProcess, limited: ServerApi
+) -> None:
+    first, second = (limited.create_execution()["execution_id"] for _ in range(2))
+    with server.client(RUNNER_TOKEN) as runner:
+        runner.http.headers["Stigmer-Lease"] = runner.start_leg(first)["lease"]
+        runner.append(first, [responded(cost_usd="0.60")]).raise_for_status()
+        runner.http.headers["Stigmer-Lease"] = runner.start_leg(second)["lease"]
+        runner.append(second, [responded(cost_usd="0.50")]).raise_for_status()
+        refused = runner.append(second, [responded(2, cost_usd="0.50")])
+
+    ended = limited.get_execution(second)
+    assert (ended["phase"], ended["error"]["code"]) == ("failed", "limit_cost")
+    assert ended["error"]["message"].startswith("the token's limit of 1.00 USD a day is reached: 1.10 USD")
+    assert ended["usage"]["cost_usd"] == "0.50"
+    assert refused.status_code == 409
+    assert start(limited)[0] == 403
+
+
+@pytest.mark.parametrize("limited", [{"max_cost_per_day_usd": "1.00"}], indirect=True)
+def test_under_a_limit_a_model_without_a_price_is_refused(server: ServerProcess, limited: ServerApi) -> None:
+    execution_id = limited.create_execution()["execution_id"]
+    with server.client(RUNNER_TOKEN) as runner:
+        runner.http.headers["Stigmer-Lease"] = runner.start_leg(execution_id)["lease"]
+        runner.append(execution_id, [responded()]).raise_for_status()
+
+    ended = limited.get_execution(execution_id)
+    assert (ended["phase"], ended["error"]["code"]) == ("failed", "limit_cost")
+    assert ended["error"]["message"].endswith("no price is known for the model")
