@@ -122,7 +122,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._body_allowance -= BODY_LOOK_SECONDS
         if self._body_allowance > 0:
             self._body_timer = self.loop.call_later(BODY_LOOK_SECONDS, self._look_at_body)
-        elif self.cycle is None or self.cycle.response_started:
+        elif self.cycle.response_started:
             self.transport.close()
         else:
             self._refuse(408, "Request Timeout", "the body did not come in time")
