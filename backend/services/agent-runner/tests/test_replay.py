@@ -278,6 +278,15 @@ async def test_a_turn_that_answers_a_prompt_does_not_answer_tools() -> None:
     )
 
 
+async def test_a_pattern_of_a_cassette_cannot_hold_the_runner_up() -> None:
+    model = replay("version: 1\nturns: [{expect: {promptMatches: '^(a+)+$'}, text: Hello.}]")
+    assert "does not match" in await mismatch(model, [asked("a" * 100_000 + "!")])
+
+    model = replay("version: 1\nturns: [{expect: {promptMatches: '(?=a)a'}, text: Hello.}]")
+    with pytest.raises(ExecutionFailure, match=r"the pattern '\(\?=a\)a' cannot be used"):
+        await model.request([asked("a")], None, ModelRequestParameters())
+
+
 async def test_a_long_difference_is_cut() -> None:
     expected = json.dumps("\n".join(f"old {number} " + "x" * 500 for number in range(100)))
     text = f"version: 1\nturns: [{{expect: {{prompt: {expected}}}, text: a}}]"

@@ -7,7 +7,6 @@ several covers a session, so its second execution is the session's second.
 
 import difflib
 import json
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, cast
@@ -24,6 +23,7 @@ from pydantic_ai.messages import (
 from pydantic_core import to_jsonable_python
 
 from agent_runner.errors import ExecutionFailure
+from agent_runner.linear_patterns import InvalidPattern, compile_pattern
 from stigmer_contract.cassette import Cassette, ExpectedResult
 from stigmer_contract.error_codes import ErrorCode
 
@@ -150,7 +150,16 @@ def _check_equal(name: str, what: str, expected: JsonValue, got: JsonValue) -> N
 
 
 def _check_pattern(name: str, what: str, pattern: str, text: str) -> None:
-    if re.search(pattern, text, re.DOTALL) is None:
+    try:
+        compiled = compile_pattern(pattern, dot_is_any=True)
+    except InvalidPattern as error:
+        raise ExecutionFailure(
+            ErrorCode.REPLAY_MISMATCH,
+            f"cassette {shorten_name(name)!r}: {what}: the pattern {pattern!r} cannot be used: {error}",
+            "write it without look-around and back-references: patterns run in linear time",
+        ) from error
+    # A lone surrogate is no text that RE2 could read.
+    if compiled.search(text.encode("utf-8", errors="replace")) is None:
         raise _mismatch(name, f"{what} does not match {pattern!r}", _bounded(text.splitlines()))
 
 

@@ -16,7 +16,8 @@ def _check_pattern(pattern: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
-"""Python regular expression, searched for anywhere in the text; `.` matches line ends too."""
+"""Regular expression of what Python and RE2 have in common, searched for anywhere in the text; `.` matches
+line ends too. It runs in linear time: without look-around and back-references."""
 
 
 class _CassettePart(BaseModel):
