@@ -3,6 +3,7 @@
 Server and runner are stand-ins that misbehave on order, or the real programs; Temporal is the real one.
 """
 
+import functools
 import json
 import os
 import pty
@@ -20,6 +21,7 @@ from typing import Any, cast
 import psutil
 
 from stigmer_cli.config import load_configuration
+from stigmer_cli.errors import ConfigurationError
 from stigmer_cli.stack.status import stack_status
 
 STAND_INS = Path(__file__).parent / "stack_stand_ins"
@@ -121,23 +123,30 @@ class StackHome:
         """Every process of this stack, found without its help where possible: each has the home among its
         variables. Into those that hold secrets only root can look; others are told of them by the stack."""
         found: list[psutil.Process] = []
+        told = functools.cache(self._told)
         for process in psutil.process_iter():
             try:
                 is_running = process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid()
-                if is_running and self._is_own(process):
+                if is_running and self._is_own(process, told):
                     found.append(process)
             except psutil.NoSuchProcess:
                 continue
         return found
 
-    def _is_own(self, process: psutil.Process) -> bool:
+    def _is_own(self, process: psutil.Process, told: Callable[[], set[int]]) -> bool:
         try:
             mentions = [*process.cmdline(), *process.environ().values(), process.cwd()]
         except psutil.AccessDenied:
-            status = self.status()
-            told = {status["supervisor_pid"], *(component["pid"] for component in status["components"])}
-            return process.pid in told or process.ppid() in told
+            return process.pid in told() or process.ppid() in told()
         return any(str(self.path) in text for text in mentions)
+
+    def _told(self) -> set[int]:
+        """The processes that the stack says are its own; none where its configuration cannot be read."""
+        try:
+            status = self.status()
+        except ConfigurationError:
+            return set()
+        return {status["supervisor_pid"], *(component["pid"] for component in status["components"])} - {None}
 
 
 def make_stack_home(path: Path, *, own_temporal: bool, real_programs: bool = False) -> StackHome:

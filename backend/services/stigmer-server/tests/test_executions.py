@@ -209,6 +209,7 @@ def test_an_execution_tells_its_usage_output_and_times(api: ServerApi) -> None:
         "cache_read_tokens": 0,
         "cache_write_tokens": 0,
         "cost_usd": "0.03",
+        "estimated": False,
     }
     assert execution["created_at"] <= execution["started_at"] <= execution["ended_at"]
     assert execution["pending_reason"] is None

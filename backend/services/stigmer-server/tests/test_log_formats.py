@@ -39,7 +39,7 @@ def to_0_1_0(connection: Connection) -> None:
             values = {name: _moment(name, value) for name, value in row.items()}
             columns = ", ".join(values)
             places = ", ".join(f":{name}" for name in values)
-            connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({places})"), values)  # noqa: S608
+            connection.execute(text(f"INSERT INTO {table} ({columns}) VALUES ({places})"), values)  # noqa: S608 - names of the sample's own tables
 
 
 def _moment(name: str, value: Any) -> Any:
