@@ -129,7 +129,7 @@ def test_a_collector_gets_no_text_and_no_secret(
     # A model's name is text of the manifest too, and it stands in spans.
     manifest = agent_manifest(model=f"openai:{CANARIES['manifest']}", env={"TOKEN": {"secret": SECRET_NAME}})
     message = f"your key {CANARIES['manifest']} and your prompt {CANARIES['prompt']} are wrong"
-    model.script.faults = {REFUSED_TURN: [Fault("status", 400, message)]}
+    model.script.faults = {REFUSED_TURN: [Fault("status", 400, message)] * 3}
     execution = Execution.start(stack, manifest, f"{CANARIES['prompt']} [conversation holder]")
     execution.wait_until_ended()
     model.script.faults = {}

@@ -238,7 +238,7 @@ async def test_one_that_hides_nothing_is_found_out(programs: Path, monkeypatch: 
     commands, is_enclosed = await opened(programs)
     assert not is_enclosed
     assert commands.isolation.found.no_bubblewrap_because == (
-        "commands could change the times of another session's file and see that another session's file exists"
+        "a command could use another program's shared memory"
     )
     assert commands.isolation.level is IsolationLevel.FULL
 

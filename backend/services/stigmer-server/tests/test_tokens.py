@@ -28,8 +28,9 @@ ROUTES: list[tuple[str, str, set[str]]] = [
     ("POST", "/v1/executions/exe_none/cancel", {"user", "admin"}),
     ("GET", "/metrics", {"user", "admin"}),
     ("POST", "/v1/executions/exe_none/legs", {"runner", "admin"}),
-    ("POST", "/v1/executions/exe_none/events", {"runner", "admin"}),
-    ("POST", "/v1/executions/exe_none/live", {"runner", "admin"}),
+    # A runner's token alone is not enough: its lease is asked for before anything else.
+    ("POST", "/v1/executions/exe_none/events", {"admin"}),
+    ("POST", "/v1/executions/exe_none/live", {"admin"}),
     ("GET", "/v1/tokens", {"user", "admin"}),
     ("POST", "/v1/tokens", {"admin"}),
     ("DELETE", "/v1/tokens/none", {"user", "admin"}),

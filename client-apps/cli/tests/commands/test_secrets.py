@@ -32,7 +32,7 @@ def test_a_secret_that_is_typed_is_not_shown(command: Command, server: Server) -
     terminal = command.start_in_terminal("secrets", "set", "TYPED_TOKEN")
     terminal.wait_for("Value of TYPED_TOKEN:")
     terminal.type(f"{VALUE}\n")
-    terminal.wait_for("Repeat for confirmation: ")
+    terminal.wait_for("Repeat for confirmation:")
     terminal.type(f"{VALUE}\n")
     assert terminal.finish() == 0
     assert VALUE not in terminal.raw

@@ -3,7 +3,8 @@
 import json
 import os
 import re
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,14 +142,24 @@ def test_a_device_without_end_in_place_of_a_manifest_is_refused(command: Command
     result = command.run("validate", "-f", "agent.yaml")
     assert (result.exit_code, result.stderr) == (
         2,
-        "error: could not read the manifest 'agent.yaml': it is larger than 64 MiB\n",
+        "error: could not read the manifest 'agent.yaml': it is not a file\n",
     )
 
 
-def test_a_manifest_may_come_from_a_pipe(command: Command, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe.yaml"
-    os.mkfifo(pipe)
-    manifest = (command.folder / "agent.yaml").read_text(encoding="utf-8")
-    writer = threading.Thread(target=pipe.write_text, args=(manifest,), daemon=True)
-    writer.start()
-    assert command.run("validate", "-f", str(pipe)).stdout == f"{pipe}: agent greeter is valid\n"
+def test_a_manifest_may_come_from_a_pipe_of_the_shell_s_and_from_no_other(
+    command: Command, tmp_path: Path
+) -> None:
+    script = '"$@" validate -f <(cat agent.yaml)'
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", sys.executable, "-m", "stigmer_cli"],
+        env=command.environment,
+        cwd=command.folder,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout.endswith(": agent greeter is valid\n"), done.stderr
+    os.mkfifo(tmp_path / "pipe.yaml")  # nobody writes, so nothing may wait for it
+    result = command.run("validate", "-f", str(tmp_path / "pipe.yaml"))
+    assert (result.exit_code, "it is not a file" in result.stderr) == (2, True)

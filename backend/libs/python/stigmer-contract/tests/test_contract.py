@@ -216,3 +216,14 @@ def test_an_outdated_schema_is_told(tmp_path: Path) -> None:
 
     assert checked.returncode == 1
     assert checked.stderr == "error: old.json is outdated\n\nhint: run `make schema`\n"
+
+
+def test_long_texts_of_a_manifest_are_read_in_one_pass() -> None:
+    """Each took time with the square of its length: seconds to hours, in the server's event loop."""
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration("1" * 10_000_000)
+    many = [f"./skill-{number}" for number in range(200_000)]
+    spec = AgentSpec.model_validate({"instructions": "Work.", "skills": many})
+    assert spec.skills is not None and len(spec.skills) == len(many)
+    with pytest.raises(ValueError, match="twice"):
+        AgentSpec.model_validate({"instructions": "Work.", "skills": [*many, "./skill-7"]})

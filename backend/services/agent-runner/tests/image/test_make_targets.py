@@ -196,9 +196,12 @@ def test_run_local_passes_on_every_variable_of_the_runner() -> None:
     script = (SERVICE / "image/run_local.sh").read_text(encoding="utf-8")
     lists = re.findall(r"^readonly (?:variables|secrets|files)=\(([^)]*)\)", script, re.MULTILINE)
     named = {name for names in lists for name in names.split()}
-    # The workspace is where the volume is mounted, and no command line starts this one; the authorities are
-    # read by the TLS libraries themselves.
-    others = {"SANDBOX_ROOT_DIR", "STIGMER_CLI_VERSION"}
+    # The workspace is where the volume is mounted, and no command line starts this one or has a state folder
+    # that it could see; the authorities are read by the TLS libraries themselves.
+    others = {
+        "SANDBOX_ROOT_DIR", "STIGMER_CLI_VERSION", "STIGMER_HOME", "STIGMER_RUNNER_NAME",
+        "STIGMER_WORKSPACE_ROOTS",
+    }  # fmt: skip
     assert named == {variable.name for variable in variables()} - others | {"SSL_CERT_FILE"}
 
 

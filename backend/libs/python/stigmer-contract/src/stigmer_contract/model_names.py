@@ -15,6 +15,7 @@ Provider: TypeAlias = Literal["openai", "anthropic", "ollama", "openai-compatibl
 PROVIDERS: Final[tuple[Provider, ...]] = ("openai", "anthropic", "ollama", "openai-compatible", "replay")
 
 ENDPOINT_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_BLOB: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 _HEADER: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 """RFC 9110, section 5.1."""
@@ -48,6 +49,8 @@ def split_model(model: str) -> tuple[str, str]:
         ValueError: a part is missing, or the first cannot name a provider or an endpoint.
     """
     provider, colon, name = model.partition(":")
+    if provider == "replay" and name.startswith("sha256:") and not _BLOB.fullmatch(name):
+        raise ValueError(f"{model!r} names no cassette; a SHA-256 has 64 hexadecimal digits")
     if colon and name and ENDPOINT_NAME.fullmatch(provider):
         return provider, name
     raise ValueError(
