@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from typing import Final
 
 ENVIRONMENTS: Final = ("native", "native, in bubblewrap", "Docker", "Podman")
-"""Native: as root and as an ordinary user, which makes no difference."""
+"""Native: as root and as an ordinary user, which makes a difference for `OPEN_TO_ROOT` only."""
 
 _METADATA: Final = frozenset({"chmod", "utime", "stat"})
 _SHARED_MEMORY: Final = frozenset({"read shared memory", "change shared memory", "delete shared memory"})
+OPEN_TO_ROOT: Final = frozenset({"chmod a device, as root", "chmod in /proc, as root"})
+"""Of what stays open: what the machine refuses to ordinary users by itself."""
 STAYS_OPEN: Final[Mapping[str, frozenset[str]]] = {
-    "native": _METADATA,
-    "native, in bubblewrap": frozenset(),
+    "native": _METADATA | OPEN_TO_ROOT,
+    # A mount that bubblewrap makes read-only has no devices any more; commands set their OOM score in /proc.
+    "native, in bubblewrap": OPEN_TO_ROOT,
     # Its profile forbids namespaces: the container's /dev/shm is all that there is.
     "Docker": _METADATA | _SHARED_MEMORY,
     "Podman": _METADATA,
@@ -163,6 +166,12 @@ ATTACKS: Mapping[str, str] = {
         attempt("utime", lambda: os.utime(f"{OTHER}/secret.txt", (1, 1)))
         attempt("stat", lambda: os.stat(f"{OTHER}/secret.txt"))
         """,
+    "16 modes of the machine's own": """
+        def keep_mode(path):
+            os.chmod(path, os.stat(path).st_mode & 0o7777)
+        attempt("chmod a device, as root", lambda: keep_mode("/dev/full"))
+        attempt("chmod in /proc, as root", lambda: keep_mode("/proc/version"))
+        """,
     "17 watching": """
         def watch():
             descriptor = libc.inotify_init1(0)
@@ -227,6 +236,20 @@ ATTACKS: Mapping[str, str] = {
         attempt("change shared memory", lambda: open(E["MEMORY"], "r+").write("x"))
         attempt("delete shared memory", lambda: os.unlink(E["MEMORY"]))
         """,
+    "30 files that run as their owner": """
+        open("file", "w").close()
+        how = (ctypes.c_uint64 * 3)(os.O_CREAT | os.O_WRONLY, 0o4755, 0)
+        attempt("chmod u+s", lambda: os.chmod("file", 0o4755))
+        attempt("chmod g+s", lambda: os.chmod("file", 0o2755))
+        attempt("fchmod u+s", lambda: os.chmod(os.open("file", os.O_RDONLY), 0o4755))
+        attempt("fchmodat2 u+s", lambda: call(452, -100, b"file", 0o4755, 0))
+        attempt("mkdir u+s", lambda: run("mkdir", "-m", "7777", "directory"))
+        attempt("open u+s", lambda: os.open("opened", os.O_CREAT | os.O_WRONLY, 0o4755))
+        attempt("openat2 u+s", lambda: call(437, -100, b"opened2", how, 24))
+        attempt("unnamed u+s", lambda: os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o4755))
+        attempt("mknod u+s", lambda: os.mknod("node", 0o104755))
+        attempt("install u+s", lambda: run("install", "-m", "4755", "/bin/true", "installed"))
+        """,
     "27 planting": """
         attempt("next to the code", lambda: open(f"{os.path.dirname(CODE)}/planted", "x"))
         attempt("in the code", lambda: os.open(CODE, os.O_WRONLY))
@@ -240,6 +263,7 @@ MUST_WORK: Mapping[str, str] = {
     "git": "git init -q r && cd r && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x",
     "archives": "mkdir a && touch a/x && tar cf a.tar a && mkdir e && tar xf a.tar -C e",
     "metadata": "mkdir f && touch f/x && cp -a f b && touch -d 2001-01-01 b/x && chmod 700 b",
+    "modes": "mkdir o && touch o/x && chmod 755 o/x && chmod 1777 o && cp -a o p && install -m 755 o/x p/y",
     "temporary files": "f=$(mktemp) && echo x >$f && test -s $f && rm $f",
     "process substitution": "bash -c 'cat <(echo yes)' | grep yes",
     "its own link in /proc": "readlink /proc/self/exe",

@@ -63,6 +63,11 @@ def only_where_equal(argument: int, value: int, check: Check) -> Check:
     return [_load(argument), (_IF_EQUAL, 0, len(check), value), *check]
 
 
+def only_where_any_bit(argument: int, mask: int, check: Check) -> Check:
+    """Apply the check where the argument has any of these bits."""
+    return [_load(argument), (_IF_ANY_BIT, 0, len(check), mask), *check]
+
+
 def assemble(machine: str, checks: Mapping[int, list[Check]], last_known: int, unknown_error: int) -> bytes:
     """The program that applies to each call, by number, all of its checks; other calls are allowed.
 

@@ -13,6 +13,7 @@ from stigmer_isolation.zygote.landlock import SCOPE_ABI, TRUNCATE_ABI
 from stigmer_isolation.zygote.seccomp import (
     Check,
     assemble,
+    only_where_any_bit,
     only_where_equal,
     refuse,
     refuse_if_any_bit,
@@ -38,8 +39,9 @@ _FORBIDDEN: Final = {
     # A watch on a directory tells the names that others make in it, which Landlock does not prevent.
     "watching files": "inotify_add_watch",
 }
-_NOT_THERE: Final = "clone3 inotify_init inotify_init1"
-"""Reported as missing: libc then uses clone, whose flags can be seen, and programs look by themselves."""
+_NOT_THERE: Final = "clone3 openat2 inotify_init inotify_init1"
+"""Reported as missing: libc then uses clone and openat, whose flags can be seen, and programs look by
+themselves."""
 _NOT_SUPPORTED: Final = "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"
 """Reported as on a file system without extended attributes: Landlock does not confine them."""
 
@@ -54,6 +56,10 @@ _HOLDING_UP: Final = (1024, 1026)
 """F_SETLEASE lets who opens the file wait until the holder gives way; F_NOTIFY watches a directory."""
 _OWNING_SIGNALS: Final = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
+_O_MAKING: Final = 0o100 | 0o20000000
+"""O_CREAT and the bit of O_TMPFILE that is its own: without them the mode is whatever the register held."""
+_OF_ITS_OWNER: Final = 0o6000
+"""S_ISUID and S_ISGID: who starts the file has the rights of its owner or group."""
 
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_TYPE_MASK = 1, 2, 0xF
@@ -100,8 +106,10 @@ def filter_for(
     if landlock_abi < SCOPE_ABI:
         checks.update(_signals(supervisor, protected))
         checks["fcntl"] += [refuse_if_equal(1, command, errno.EPERM) for command in _OWNING_SIGNALS]
+    checks.update(_modes())
     if 0 < landlock_abi < TRUNCATE_ABI:
-        checks.update(_truncation())
+        for name, check in _truncation().items():
+            checks[name] = [*checks.get(name, []), *check]
     by_number = {numbers[name]: value for name, value in checks.items() if name in numbers}
     return assemble(machine, by_number, LAST_KNOWN, errno.ENOSYS)
 
@@ -197,5 +205,18 @@ def _truncation() -> dict[str, list[Check]]:
         "truncate": [refuse(errno.EPERM)],
         "open": [refuse_if_equal(1, **read_and_empty)],
         "openat": [refuse_if_equal(2, **read_and_empty)],
-        "openat2": [refuse(errno.ENOSYS)],  # its flags are out of sight
     }
+
+
+def _modes() -> dict[str, list[Check]]:
+    """No file gets set-user-id or set-group-id: who may enter the directory would start it as its owner.
+
+    Not of mkdir(2), which leaves both bits out by itself, and to which `cp -r` gives those of what it copies.
+    A directory goes on getting its parent's set-group-id, which no call carries.
+    """
+    modes = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "creat": 1, "mknod": 1, "mknodat": 2}
+    checks = {name: [refuse_if_any_bit(at, _OF_ITS_OWNER, errno.EPERM)] for name, at in modes.items()}
+    for name, flags in (("open", 1), ("openat", 2)):
+        check = refuse_if_any_bit(flags + 1, _OF_ITS_OWNER, errno.EPERM)
+        checks[name] = [only_where_any_bit(flags, _O_MAKING, check)]
+    return checks

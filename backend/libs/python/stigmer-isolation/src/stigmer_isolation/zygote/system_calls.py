@@ -112,6 +112,13 @@ truncate 76 45
 open 2 -
 openat 257 56
 openat2 437 437
+creat 85 -
+chmod 90 -
+fchmod 91 52
+fchmodat 268 53
+fchmodat2 452 452
+mknod 133 -
+mknodat 259 33
 """
 
 LAST_KNOWN: Final = 462
