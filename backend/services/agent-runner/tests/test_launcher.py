@@ -17,6 +17,8 @@ from pydantic_ai.workspaces import (
 )
 
 from agent_runner.workspace import SessionWorkspace
+from stigmer_contract.workspace_directories import judge, surroundings_here
+from stigmer_contract.workspace_rules import Kind
 from stigmer_isolation import running_command
 from stigmer_isolation.command_environment import command_environment
 from stigmer_isolation.launcher import CommandLauncher
@@ -227,3 +229,26 @@ async def test_closing_the_launcher_kills_what_runs_and_refuses_more(
             await running
     with pytest.raises(WorkspaceError, match="the runner is stopping"):
         await workspace.run(["true"])
+
+
+async def test_no_session_is_given_the_temporary_directory_of_a_running_command(tmp_path: Path) -> None:
+    directory = tmp_path / "session"
+    directory.mkdir()
+    around = surroundings_here(state=[], sessions=[])
+    async with CommandLauncher() as launcher:  # where the product has them
+        workspace = SessionWorkspace(directory, launcher=launcher)
+        printed = asyncio.get_running_loop().create_future()
+
+        def note(stream: StreamName, text: str) -> None:
+            if not printed.done():
+                printed.set_result(os.path.realpath(text.strip()))
+
+        token = command_output_listener.set(note)
+        running = asyncio.create_task(shell(workspace, 'echo "$TMPDIR"; sleep 60'))
+        command_output_listener.reset(token)
+        temporary = Path(await asyncio.wait_for(printed, BOUND_SECONDS))
+        (temporary / "deep").mkdir()
+        for path in (temporary.parent, temporary, temporary / "deep"):
+            assert getattr(judge(str(path), around), "kind", None) is Kind.COMMAND, path
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

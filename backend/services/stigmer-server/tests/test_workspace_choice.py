@@ -59,7 +59,7 @@ def test_the_administrator_may_choose_any_other_directory_and_a_user_what_lies_i
     assert choose(user, project) == (201, project)
 
 
-def test_roots_bind_all_but_the_administrator_and_a_link_leads_out_of_none(
+def test_roots_bind_all_but_the_administrator_and_links_are_not_taken(
     start_server: ServerFactory, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     roots = tmp_path_factory.mktemp("roots")
@@ -73,10 +73,25 @@ def test_roots_bind_all_but_the_administrator_and_a_link_leads_out_of_none(
         with server.client(token) as user:
             for name in ("one", "one/project", "two", "two/later"):
                 assert choose(user, roots / name) == (201, str(roots / name))
-            assert choose(user, roots / "one" / "in") == (201, str(roots / "one" / "project"))
+            assert choose(user, roots / "one" / "in") == REFUSED
             for name in ("one-more", "one/out", "one/../one-more", "."):
                 assert choose(user, f"{roots}/{name}")[0] in (403, 422), name
         assert choose(api, roots / "one-more") == (201, str(roots / "one-more"))
+
+
+@pytest.mark.parametrize("below", ["", "/below", "/missing"])
+def test_a_path_through_a_link_is_refused_with_the_one_to_name_instead(
+    below: str, api: ServerApi, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = tmp_path_factory.mktemp("own")
+    (own / "project" / "below").mkdir(parents=True)
+    (own / "link").symlink_to("project")
+    problem = api.http.post("/v1/sessions", json={"workspace": f"{own}/link{below}"})
+    assert problem.status_code == 422
+    assert problem.json()["detail"] == (
+        f"could not use the workspace '{own}/link{below}': '{own}/link' is a symbolic link"
+    )
+    assert problem.json()["hint"] == f"name '{own}/project{below}' instead"
 
 
 def test_in_the_cloud_users_choose_none_unless_roots_are_set(start_server: ServerFactory) -> None:

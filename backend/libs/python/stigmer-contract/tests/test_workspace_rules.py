@@ -14,6 +14,7 @@ from stigmer_contract.workspace_directories import (
     LinkOnTheWay,
     judge,
     look_at,
+    look_through_no_link,
     opened,
     surroundings_here,
     surroundings_in_text,
@@ -42,6 +43,8 @@ MACHINE = Surroundings(
     homes=places("/home/ann", "/root", "/var/lib/build"),
     home_parents=places("/home"),
     temporary=places("/tmp", "/var/tmp", "/dev/shm"),
+    searched=places("/srv/tools/bin"),
+    activated=places("/srv/site/.venv/bin"),
 )
 
 REFUSED = {
@@ -80,6 +83,13 @@ REFUSED = {
     f"/tmp/stigmer-{'0a' * 16}": Kind.COMMAND,
     f"/tmp/stigmer-enclosure-{'0a' * 16}/x": Kind.COMMAND,
     "/tmp/stigmer-temporary-0a0a0a0a/0b0b": Kind.COMMAND,
+    "/srv/project/.git": Kind.GIT,
+    "/srv/project/.GIT/hooks": Kind.GIT,
+    "/srv/tools/bin": Kind.SEARCHED,
+    "/srv/tools/bin/x": Kind.SEARCHED,
+    "/srv/tools": Kind.SEARCHED,
+    "/srv/site/.venv/bin": Kind.SEARCHED,
+    "/srv/site/.venv/bin/x": Kind.SEARCHED,
 }
 ALLOWED = (
     "/home/ann/notes",
@@ -88,7 +98,10 @@ ALLOWED = (
     "/home/ann/code/site/.github",
     "/home/bob/shared",
     "/srv/project",
-    "/srv",
+    "/srv/project/refs",
+    "/srv/project/.github",
+    "/srv/tools/docs",
+    "/srv/site",
     "/mnt/usb/photos",
     "/tmp/tmp4x_8a",
     "/tmp/stigmer-notes",
@@ -303,3 +316,45 @@ def test_a_server_elsewhere_judges_by_text_alone() -> None:
         assert refuse(Place.of_text(path), around) is not None, path
     for path in ("/home/ann/notes", "/srv/project", "/tmp/scratch", "/w"):
         assert refuse(Place.of_text(path), around) is None, path
+
+
+def test_a_folder_on_path_is_nobodys_to_write_nor_where_a_link_to_it_stands(tmp_path: Path) -> None:
+    for folder in ("tools/bin", "links", "later", "site/.venv/bin", "beside"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "links" / "bin").symlink_to(tmp_path / "tools" / "bin")
+    (tmp_path / "site" / ".venv" / "pyvenv.cfg").touch()
+    folders = [tmp_path / "links" / "bin", tmp_path / "later" / "bin", tmp_path / "site" / ".venv" / "bin"]
+    path = ":".join([*map(str, folders), "", ".", "beside", "/"])
+
+    around = surroundings_here(state=[], sessions=[], environment={"PATH": path})
+
+    for folder in ("tools/bin", "tools", "links", "later", "site/.venv/bin"):
+        assert getattr(judge(str(tmp_path / folder), around), "kind", None) is Kind.SEARCHED, folder
+    for folder in ("site", "beside"):
+        assert judge(str(tmp_path / folder), around) is None, folder
+
+
+def test_a_git_directory_is_known_by_what_it_holds_and_not_by_its_name(tmp_path: Path) -> None:
+    around = surroundings_here(state=[], sessions=[], environment={})
+    for name, entries in {
+        "bare": ("objects", "refs", "hooks"),
+        "worktree": ("commondir",),
+        "plain": ("refs",),
+    }.items():
+        for entry in entries:
+            (tmp_path / name / entry).mkdir(parents=True)
+        (tmp_path / name / "HEAD").symlink_to("refs/heads/unborn")
+    for name in ("bare", "bare/hooks", "worktree"):
+        assert getattr(judge(str(tmp_path / name), around), "kind", None) is Kind.GIT, name
+    for name in ("", "plain", "plain/refs"):
+        assert judge(str(tmp_path / name), around) is None, name
+
+
+def test_what_is_missing_of_a_path_is_taken_by_its_text_and_a_link_on_it_is_not(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("gone")
+    later = look_through_no_link(str(tmp_path / "real" / "later" / "on"))
+    assert later.path == str(tmp_path / "real" / "later" / "on")
+    assert later.height_of(look_at(str(tmp_path / "real"))) == 2
+    with pytest.raises(LinkOnTheWay):
+        look_through_no_link(str(tmp_path / "link" / "later"))

@@ -200,6 +200,62 @@ async def test_git_s_own_files_are_not_written_through_a_link(
     assert list((tmp_path / "session/.git").rglob("*")) == [tmp_path / "session/.git/hooks"]
 
 
+async def test_what_git_would_take_for_a_repository_is_neither_written_nor_completed(
+    workspace: SessionWorkspace, tmp_path: Path
+) -> None:
+    session = tmp_path / "session"
+    for folder in (
+        "bare/objects",
+        "bare/refs",
+        "bare/hooks",
+        "no-head/objects",
+        "no-head/refs",
+        "no-refs/objects",
+    ):
+        (session / folder).mkdir(parents=True)
+    for name in ("bare/HEAD", "bare/config", "no-refs/HEAD", "tree/HEAD"):
+        (session / name).parent.mkdir(exist_ok=True)
+        (session / name).write_text("ref: refs/heads/main\n", encoding="utf-8")
+    (session / "hooks").symlink_to("bare/hooks")
+    (session / "head").symlink_to("no-head/HEAD")
+    (session / "odd-\udcff").symlink_to("bare")
+    before = sorted(session.rglob("*"))
+
+    results = await call_tools(
+        workspace,
+        ("write_file", {"path": "bare/config", "content": "[core]\n"}),
+        ("edit_file", {"path": "bare/config", "old_text": "ref", "new_text": "[core]"}),
+        ("write_file", {"path": "bare/any/thing", "content": ""}),
+        ("write_file", {"path": "hooks/pre-push", "content": ""}),
+        ("write_file", {"path": "odd-\\xff/config", "content": ""}),
+        ("write_file", {"path": "no-head/HEAD", "content": ""}),
+        ("write_file", {"path": "head", "content": ""}),
+        ("create_directory", {"path": "no-refs/refs"}),
+        ("write_file", {"path": "no-refs/refs/heads/main", "content": ""}),
+        ("write_file", {"path": "tree/commondir", "content": "../no-head\n"}),
+        ("create_directory", {"path": "project/.Git"}),
+    )
+
+    assert [result.outcome for result in results] == ["failed"] * 11
+    assert all("git" in str(result.content) for result in results)
+    assert sorted(session.rglob("*")) == before
+
+
+async def test_ordinary_files_that_are_called_as_git_s_are_written(
+    workspace: SessionWorkspace, tmp_path: Path
+) -> None:
+    (tmp_path / "session/no-head/objects").mkdir(parents=True)
+    results = await call_tools(
+        workspace,
+        ("write_file", {"path": "HEAD", "content": ""}),
+        ("write_file", {"path": "refs/notes.md", "content": ""}),
+        ("create_directory", {"path": "no-head/refs"}),
+        ("write_file", {"path": "no-head/config", "content": ""}),
+        ("write_file", {"path": ".github/config", "content": ""}),
+    )
+    assert [result.outcome for result in results] == ["success"] * 5
+
+
 @pytest.mark.parametrize(
     ("text", "old", "new", "edited"),
     [

@@ -6,10 +6,15 @@ other judges the path's text. Whoever mounts or uses the directory looks again, 
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
 from stigmer_contract.api import TokenScope
-from stigmer_contract.workspace_directories import look_at, surroundings_here, surroundings_in_text
+from stigmer_contract.workspace_directories import (
+    LinkOnTheWay,
+    look_at,
+    look_through_no_link,
+    surroundings_here,
+    surroundings_in_text,
+)
 from stigmer_contract.workspace_rules import Place, is_within, refuse
 from stigmer_server.credentials import Credential
 from stigmer_server.errors import Forbidden, InvalidRequest
@@ -25,7 +30,7 @@ class WorkspaceChoice:
         self._is_local = settings.mode == "local"
 
     async def check(self, workspace: str | None, credential: Credential) -> str | None:
-        """The directory as the session shall keep it: without links where it can be seen here.
+        """The directory as the session shall keep it, to which no link leads where it can be seen here.
 
         Raises:
             InvalidRequest: the path is no directory's, or that directory is nobody's to choose.
@@ -42,22 +47,29 @@ class WorkspaceChoice:
     def _check(self, place: Place, credential: Credential) -> str:
         look: Callable[[str], Place] = Place.of_text
         around = surroundings_in_text(state=[str(self._home)])
-        if self._is_local and Path(place.path).is_dir():
+        named, link = place.path, None
+        if self._is_local:
             look = look_at
-            place = look(place.path)
+            try:
+                place = look_through_no_link(named)
+            except LinkOnTheWay as error:
+                link, place = error.link, look_at(named)
             around = surroundings_here(state=[self._home], sessions=[self._home / "data" / "workspace"])
         refusal = refuse(place, around)
         if refusal is not None:
-            raise InvalidRequest(
-                f"could not use the workspace {place.path!r}: {refusal.reason}", refusal.remedy
-            )
+            raise InvalidRequest(f"could not use the workspace {named!r}: {refusal.reason}", refusal.remedy)
         is_bound = credential.scope is not TokenScope.ADMIN
         if is_bound and not is_within(place, [look(str(root)) for root in self._roots]):
             raise Forbidden(
-                f"token {credential.name!r} may not choose the workspace {place.path!r}",
+                f"token {credential.name!r} may not choose the workspace {named!r}",
                 f"name a directory in {' or '.join(map(str, self._roots))}"
                 if self._roots
                 else "leave `workspace` out, or ask the administrator to set STIGMER_WORKSPACE_ROOTS",
+            )
+        if link is not None:
+            raise InvalidRequest(
+                f"could not use the workspace {named!r}: {link!r} is a symbolic link",
+                f"name {place.path!r} instead",
             )
         return place.path
 

@@ -15,13 +15,21 @@ import site
 import stat
 import sys
 import tempfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from stigmer_contract.workspace_rules import Owner, Place, Refusal, Step, Surroundings, refuse
+from stigmer_contract.workspace_rules import (
+    Owner,
+    Place,
+    Refusal,
+    Step,
+    Surroundings,
+    is_git_directory,
+    refuse,
+)
 
 PROGRAMS: Final = ("stigmer_cli", "stigmer_server", "agent_runner", "stigmer_contract", "stigmer_isolation")
 """The packages of the stack, which a checkout has in folders of their own."""
@@ -135,11 +143,23 @@ def look_at(path: str) -> Place:
         real, name = os.path.split(real)
         missing.append(name)
     with opened(real) as directory:
-        place = directory.place
-    for name in reversed(missing):
-        below = f"{place.path.rstrip('/')}/{name}"
-        place = Place(below, (Step(below), *place.steps))
-    return place
+        return _below(directory.place, reversed(missing))
+
+
+def look_through_no_link(path: str) -> Place:
+    """A directory as it stands now; what is missing of the path is taken by its text.
+
+    Raises:
+        ValueError, LinkOnTheWay, OSError: as `opened`, but for what is missing.
+    """
+    present, missing = Place.of_text(path).path, list[str]()
+    while True:
+        try:
+            with opened(present) as directory:
+                return _below(directory.place, reversed(missing))
+        except FileNotFoundError:
+            present, name = os.path.split(present)
+            missing.append(name)
 
 
 def judge(path: str, surroundings: Surroundings) -> Refusal | None:
@@ -152,18 +172,32 @@ def judge(path: str, surroundings: Surroundings) -> Refusal | None:
         return refuse(directory.place, surroundings)
 
 
-def surroundings_here(*, state: Iterable[Path], sessions: Iterable[Path]) -> Surroundings:
+def holds_name(directory: int, name: str) -> bool:
+    """Whether the open directory has an entry of that name, be it a link that leads nowhere."""
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def surroundings_here(
+    *, state: Iterable[Path], sessions: Iterable[Path], environment: Mapping[str, str] = os.environ
+) -> Surroundings:
     """What this machine holds that no agent may be given.
 
     Args:
         state: directories of Stigmer's own.
         sessions: where sessions have directories of their own.
+        environment: of the program that judges, for its `PATH`.
     """
     homes = [os.path.expanduser("~"), *HOMES]  # noqa: PTH111
     with suppress(KeyError):  # a container's user often has no entry
         homes.append(pwd.getpwuid(os.getuid()).pw_dir)
     temporary = [tempfile.gettempdir(), *TEMPORARY_DIRECTORIES]
     sessions = list(sessions)
+    folders = [path for path in environment.get("PATH", "").split(os.pathsep) if path.startswith("/")]
+    activated = {path for path in folders if os.path.isfile(f"{path}/../pyvenv.cfg")}  # noqa: PTH113
     return Surroundings(
         state=_places(str(path) for path in (*state, *sessions)),
         sessions=_places(map(str, sessions)),
@@ -172,6 +206,8 @@ def surroundings_here(*, state: Iterable[Path], sessions: Iterable[Path]) -> Sur
         homes=_places(_existing(homes)),
         home_parents=_places(_existing(HOME_PARENTS)),
         temporary=_places(_existing(temporary)),
+        searched=_as_named_and_meant(path for path in folders if path not in activated),
+        activated=_as_named_and_meant(activated),
     )
 
 
@@ -215,6 +251,25 @@ def _places(paths: Iterable[str]) -> tuple[Place, ...]:
     return tuple(found.values())
 
 
+def _as_named_and_meant(paths: Iterable[str]) -> tuple[Place, ...]:
+    """Where the paths lead, and where their last links stand, which others could be put in the place of."""
+    found = list[Place]()
+    for path in map(os.path.normpath, paths):
+        if os.path.islink(path):  # noqa: PTH114
+            above, name = os.path.split(path)
+            found += (_below(place, [name]) for place in _places([above]))
+        found += (place for place in _places([path]) if place.path != "/")
+    return tuple(found)
+
+
+def _below(place: Place, names: Iterable[str]) -> Place:
+    """What is called so there, by its text."""
+    for name in names:
+        path = f"{place.path.rstrip('/')}/{name}"
+        place = Place(path, (Step(path), *place.steps))
+    return place
+
+
 def _texts(paths: Iterable[str]) -> tuple[Place, ...]:
     return tuple(Place.of_text(path) for path in paths)
 
@@ -242,7 +297,8 @@ def _step(descriptor: int) -> Step:
     others = bool(status.st_mode & stat.S_IWOTH) or (
         bool(status.st_mode & stat.S_IWGRP) and not _is_ones_own_group(status.st_gid)
     )
-    return Step((status.st_dev, status.st_ino), owner, others)
+    is_git = is_git_directory(lambda name: holds_name(descriptor, name))
+    return Step((status.st_dev, status.st_ino), owner, others, is_git)
 
 
 def _is_ones_own_group(group_id: int) -> bool:

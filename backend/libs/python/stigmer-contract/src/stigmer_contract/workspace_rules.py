@@ -6,7 +6,7 @@ judges what it has opened, by the same table.
 """
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from pathlib import PurePosixPath
@@ -35,6 +35,8 @@ class Step:
     """None: not known."""
     others_may_write: bool = False
     """Whether another user than its owner and root may put something in its place or into it."""
+    is_git: bool = False
+    """Whether Git would take it for a repository's own, whatever its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,10 @@ class Surroundings:
     """Directories in which each one is a home."""
     temporary: tuple[Place, ...] = ()
     """Where everybody may make files."""
+    searched: tuple[Place, ...] = ()
+    """Where programs are looked for: the folders on `PATH`."""
+    activated: tuple[Place, ...] = ()
+    """Such folders of virtual environments, each of which the project that holds it may change."""
 
 
 class Kind(StrEnum):
@@ -108,6 +114,8 @@ class Kind(StrEnum):
     HIDDEN = "hidden"
     COMMAND = "command"
     TEMPORARY = "temporary"
+    GIT = "git"
+    SEARCHED = "searched"
     FOREIGN = "foreign"
 
 
@@ -175,6 +183,16 @@ RULES: Final[dict[Kind, Rule]] = {
         "a directory for everybody's temporary files",
         "make a directory of your own in it, as by `mktemp -d`",
     ),
+    Kind.GIT: Rule(
+        _NOT_ABOVE,
+        "a git directory, whose hooks and settings are run by whoever uses the repository",
+        "name the directory that the repository's files are checked out in",
+    ),
+    Kind.SEARCHED: Rule(
+        _ALL,
+        "a folder on PATH, whose programs your next command would run",
+        "name a directory beside it, which holds only what the agent needs",
+    ),
     Kind.FOREIGN: Rule(
         frozenset({Relation.LIES_IN}),
         "a directory for everybody's temporary files, and is not yours alone",
@@ -185,6 +203,19 @@ RULES: Final[dict[Kind, Rule]] = {
 
 COMMAND_NAME: Final = re.compile(r"stigmer-([0-9a-f]{32}|(calibration|enclosure|self-test|temporary)-.*)")
 """What commands and self-tests of agents' runners are given among everybody's temporary files."""
+
+
+def is_git_directory(holds: Callable[[str], bool]) -> bool:
+    """Whether Git would take what holds these names for a repository's own directory, or a work tree's.
+
+    As `is_git_directory` of Git 2.47 (setup.c), which looks closer at each of them.
+    """
+    return holds("HEAD") and (holds("commondir") or (holds("objects") and holds("refs")))
+
+
+def is_git_name(name: str) -> bool:
+    """Whether a repository's own directory is called so; many file systems do not tell cases apart."""
+    return name.casefold() == ".git"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +250,15 @@ def _relations(directory: Place, around: Surroundings) -> Iterator[tuple[Kind, R
         (Kind.SESSION, around.sessions),
         (Kind.STATE, around.state),
         (Kind.PROGRAM, around.programs),
+        (Kind.SEARCHED, around.searched),
     ):
         yield from _stands(kind, directory, places)
+    for kind, relation in _stands(Kind.SEARCHED, directory, around.activated):
+        if relation is not Relation.HOLDS:
+            yield kind, relation
+    for height, step in enumerate(directory.steps):
+        if step.is_git or is_git_name(directory.name_at(height)):
+            yield Kind.GIT, Relation.LIES_IN if height else Relation.IS
     homes = _homes_above(directory, around)
     shared = [height for place in around.temporary if (height := directory.height_of(place)) is not None]
     own_ground = min([*homes, *shared], default=None)

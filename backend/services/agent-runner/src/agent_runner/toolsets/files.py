@@ -36,6 +36,7 @@ from agent_runner.workspace import (
     FileOperationFailed,
     SessionWorkspace,
 )
+from stigmer_contract.workspace_rules import is_git_name
 
 READING_TOOLS: Final = frozenset({"read_file", "list_directory", "search_files", "find_files", "file_info"})
 """Those that change nothing, and so may run again."""
@@ -334,18 +335,27 @@ async def _on_file(
 
         def there(files: ConfinedFiles) -> _T:
             meant = meant_name(place)
+            if meant is None or files.exists(place):
+                meant = place
             if writes:
-                # A hook planted there runs when the directory's owner next uses git.
-                for reached in (place, files.realpath(os.path.dirname(place)), files.realpath(place)):
-                    if ".git" in reached.removeprefix(root).split("/"):
-                        raise ToolFailed(
-                            f"{path} lies in .git, which the file tools do not write; use git's own commands"
-                        )
-            if meant is not None and not files.exists(place):
-                return operation(files, meant)
-            return operation(files, place)
+                _refuse_git(files, path, meant)
+            return operation(files, meant)
 
         return await workspace.soon(there)
+
+
+def _refuse_git(files: ConfinedFiles, path: str, place: str) -> None:
+    """A hook planted there runs when the directory's owner next uses git."""
+    for reached in (place, files.realpath(os.path.dirname(place)), files.realpath(place)):
+        if any(is_git_name(name) for name in reached.removeprefix(files.root).split("/")):
+            raise ToolFailed(
+                f"{path} lies in .git, which the file tools do not write; use git's own commands"
+            )
+    if files.is_in_git_directory(place):
+        raise ToolFailed(
+            f"{path} lies in a git directory or would complete one, which the file tools do not write; use "
+            "git's own commands"
+        )
 
 
 def workspace_of(ctx: RunContext[None]) -> SessionWorkspace:

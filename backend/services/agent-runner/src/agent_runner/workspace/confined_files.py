@@ -9,6 +9,7 @@ block; those of the view `at_once` only for as long as a disk of this machine ta
 import contextlib
 import copy
 import errno
+import functools
 import os
 import stat
 import threading
@@ -20,7 +21,8 @@ from typing import BinaryIO, Final, TypeVar
 from pydantic_ai.workspaces import FileEntry, WorkspaceUnavailableError
 
 from agent_runner.workspace.errors import FileOperationFailed
-from stigmer_contract.workspace_directories import Identity
+from stigmer_contract.workspace_directories import Identity, holds_name
+from stigmer_contract.workspace_rules import is_git_directory
 from stigmer_isolation.beneath import OPEN_DIRECTORY, open_beneath
 
 RESOLUTION_TRIES: Final = 5
@@ -233,6 +235,30 @@ class ConfinedFiles:
             os.close(_make_directories(root, relative))
 
         self._beneath(path, make)
+
+    def is_in_git_directory(self, path: str) -> bool:
+        """Whether a directory above the path is one of Git's by what it holds, or will be with the path made.
+
+        A directory's name does not matter: Git takes any for a repository that looks like one.
+        """
+
+        def look(root: int, relative: str) -> bool:
+            current = os.dup(root)
+            try:
+                for name in () if relative == "." else relative.split("/"):
+                    if is_git_directory(functools.partial(_will_hold, current, name)):
+                        return True
+                    try:
+                        following = open_beneath(current, name, OPEN_DIRECTORY)
+                    except (FileNotFoundError, NotADirectoryError):
+                        return False
+                    os.close(current)
+                    current = following
+            finally:
+                os.close(current)
+            return False
+
+        return self._beneath(self.realpath(path), look, named=path)
 
     def remove(self, path: str) -> None:
         """Remove a file, a link itself, or a directory with all that is in it.
@@ -449,6 +475,11 @@ def _is_file(directory: int, name: str, path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _will_hold(directory: int, made: str, name: str) -> bool:
+    """Whether the directory has an entry `name`, once there is one called `made`."""
+    return made.casefold() == name.casefold() or holds_name(directory, name)
 
 
 def _make_directories(root: int, relative: str) -> int:
