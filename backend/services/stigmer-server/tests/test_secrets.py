@@ -61,6 +61,37 @@ def test_a_value_that_could_not_be_masked_is_refused_and_not_repeated(api: Serve
     assert "short-1" not in answer.text
 
 
+def test_a_value_with_half_a_character_is_refused_and_not_repeated(api: ServerApi, name: str) -> None:
+    body = b'{"value": "\\ud800aaaaaaaaaa"}'
+    answer = api.http.put(f"/v1/secrets/{name}", content=body, headers={"content-type": "application/json"})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert "aaaaaaaaaa" not in answer.text
+
+
+def test_an_execution_has_at_most_64_secrets_and_64_kib_of_them(api: ServerApi, name: str) -> None:
+    names = [f"{name}_{number}" for number in range(65)]
+    for one in names:
+        set_secret(api, one)
+    large = [f"{name}_LARGE_{number}" for number in range(3)]
+    for one, size in zip(large, (32_768, 32_760, 9), strict=True):
+        set_secret(api, one, "x" * size)
+
+    def create(*chosen: str) -> httpx.Response:
+        return api.http.post("/v1/executions", json={"manifest": using(*chosen), "input": "x"})
+
+    refused = [create(*names), create(*large)]
+    assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [
+        (422, "invalid_request")
+    ] * 2
+    assert [answer.json()["detail"] for answer in refused] == [
+        "the agent names 65 secrets; an execution has at most 64",
+        "the agent's secrets have 65537 bytes in all; those of an execution have at most 65536",
+    ]
+    assert create(*names[:64]).status_code == 201
+    assert create(*large[:2]).status_code == 201
+
+
 def test_a_leg_gets_the_secrets_that_its_agent_names_and_no_other(api: ServerApi, name: str) -> None:
     set_secret(api, name)
     set_secret(api, f"{name}_OTHER", "another-value")

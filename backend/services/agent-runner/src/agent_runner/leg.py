@@ -8,12 +8,13 @@ import asyncio
 import base64
 import contextlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib.metadata import version
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.usage import UsageLimits
 
@@ -59,6 +60,7 @@ from stigmer_contract.events import (
     TerminalEvent,
     WorkspaceWarned,
 )
+from stigmer_contract.manifest import secrets_excess
 from stigmer_contract.temporal import LegOutcome, LegResult
 from stigmer_contract.waits import WaitReason, first_time
 from stigmer_isolation.launcher import CommandLauncher
@@ -228,7 +230,9 @@ class Leg:
         """Work to the end, and write down how it came."""
         log_context = {"execution_id": self._execution_id, "attempt": self._grant.attempt}
         logger.info("leg started", extra=log_context)
-        with self._parts.secrets.held(self._grant.secrets) as masker, self._parts.tracing.leg(self._grant):
+        # With too many no command is run that could show one.
+        secrets = self._grant.secrets if _excess_of(self._grant.secrets) is None else {}
+        with self._parts.secrets.held(secrets) as masker, self._parts.tracing.leg(self._grant):
             async with LogWriter(
                 self._client,
                 masker,
@@ -391,6 +395,13 @@ class Leg:
                 f"the server has no readable secret {missing[0]!r}, which the agent needs",
                 f"run `stigmer secrets set {missing[0]}`, then start the execution again",
             )
+        excess = _excess_of(secrets)
+        if excess is not None:
+            raise ExecutionFailure(
+                ErrorCode.INVALID_REQUEST,
+                excess,
+                "set smaller values, or name fewer secrets in `spec.env`, then start the execution again",
+            )
         return {
             name: value if isinstance(value, str) else secrets[value.secret].get_secret_value()
             for name, value in spec.env.items()
@@ -489,6 +500,12 @@ def defect(error: BaseException, last_sequence: int) -> ExecutionFailed:
         message=f"the runner failed unexpectedly after event {last_sequence}: {type(error).__name__}",
         hint="look for the execution's id in the runner's log",
     )
+
+
+def _excess_of(secrets: Mapping[str, SecretStr]) -> str | None:
+    """Why so much cannot be masked; the values may have grown since the execution was created."""
+    size = sum(len(value.get_secret_value().encode("utf-8", "surrogatepass")) for value in secrets.values())
+    return secrets_excess(len(secrets), size)
 
 
 async def _sleep(seconds: float | None) -> None:

@@ -70,6 +70,9 @@ class Masker:
             for character in spelling.first_characters:
                 self._by_first_character[character].append(spelling)
 
+        self.size = sum(spelling.longest for spelling in self._masks)
+        """Characters of all that is looked for: the effort for a text grows with it."""
+
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to mask."""
@@ -131,6 +134,11 @@ class Masker:
             shown += [text[shown_to:place], self._masks[spelling]]
             place = shown_to = end
         return "".join((*shown, text[shown_to:place])), text[place:]
+
+
+def length_of(value: JsonValue) -> int:
+    """How many characters the texts of a JSON value have."""
+    return sum(map(len, _texts_in(value)))
 
 
 def _texts_in(value: JsonValue) -> list[str]:

@@ -1,5 +1,6 @@
 """The way of events to the server: in order, few calls, nothing secret, no error passed over."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from stigmer_contract.events import (
     ModelDelta,
     StepFinished,
     ToolFinished,
+    ToolOutput,
     ToolStarted,
 )
 
@@ -173,3 +175,31 @@ async def test_without_secrets_an_event_is_written_as_it_is(event: Event) -> Non
         writer.append(event)
         await writer.flush()
     assert server.texts == [event.model_dump_json()]
+
+
+async def test_the_loop_turns_while_much_output_is_masked_for_many_long_secrets() -> None:
+    server = Server()
+    secrets = ["a" * (1_000 + number) + f"b{number}" for number in range(61)]
+    turns, ended = 0, False
+
+    async def turn() -> None:
+        nonlocal turns
+        while not ended:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with writing(server, *secrets) as (writer, failures):
+        for _ in range(9):
+            writer.show(ToolOutput(call_id="c1", stream="stdout", text="a" * 1_000_000))
+        writer.append(finished("c1"))
+        before = len(server.calls)
+        turning = asyncio.create_task(turn())
+        await writer.flush()
+        ended = True
+        await turning
+    assert before == 0
+    assert failures == []
+    assert "".join(server.shown) == "a" * 9_000_000
+    assert server.calls == [["tool.finished"]]
+    # On the loop it were one turn for each thing that is sent.
+    assert turns > 100

@@ -34,7 +34,7 @@ from stigmer_contract.events import (
     Payload,
 )
 from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
-from stigmer_contract.manifest import AgentManifest, unsupported_fields
+from stigmer_contract.manifest import AgentManifest, secrets_excess, unsupported_fields
 from stigmer_contract.model_names import split_model
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.agents import find_agent
@@ -70,7 +70,7 @@ from stigmer_server.owners import Caller, find_owner
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.policies import check_costs, check_policy
 from stigmer_server.runner_presence import RunnerPresence
-from stigmer_server.secrets_store import Secrets, find_missing_secrets
+from stigmer_server.secrets_store import Secrets, find_missing_secrets, size_of_secrets
 from stigmer_server.session_history import SessionHistory, find_history
 from stigmer_server.sessions import find_session, has_unended_execution, insert_session, next_place
 from stigmer_server.standing_still import StandingStill
@@ -78,6 +78,7 @@ from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient
 
 _JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
+_EXCESS_HINT: Final = "name fewer or smaller secrets in `spec.env`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,9 +403,16 @@ def _resolve_manifest(
     unsupported = unsupported_fields(manifest.spec)
     if unsupported:
         raise FeatureNotYet(unsupported)
-    missing = find_missing_secrets(connection, manifest.spec.secret_names, caller)
+    names = manifest.spec.secret_names
+    excess = secrets_excess(len(names), 0)
+    if excess is not None:
+        raise InvalidRequest(excess, _EXCESS_HINT)
+    missing = find_missing_secrets(connection, names, caller)
     if missing:
         raise SecretMissing(missing[0])
+    excess = secrets_excess(len(names), size_of_secrets(connection, names, caller))
+    if excess is not None:
+        raise InvalidRequest(excess, _EXCESS_HINT)
     return manifest, author
 
 

@@ -21,6 +21,8 @@ from stigmer_server.errors import SecretsKeyUnusable
 KEY_BYTES: Final = 32
 """AES-256."""
 _NONCE_BYTES: Final = 12
+SEALING_BYTES: Final = _NONCE_BYTES + 16
+"""By how much a ciphertext is longer than the value: nonce and tag."""
 """NIST SP 800-38D, section 8.2: random ones are safe for 2^32 encryptions with a key."""
 
 

@@ -24,7 +24,7 @@ from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import Conflict, Forbidden, NotFound, SecretsKeyUnusable
 from stigmer_server.owners import Caller, find_owner
 from stigmer_server.pages import decode_name_cursor, name_cursor_key, page_of
-from stigmer_server.secret_keys import SecretKey, SecretKeyFile, new_key
+from stigmer_server.secret_keys import SEALING_BYTES, SecretKey, SecretKeyFile, new_key
 from stigmer_server.tables import secrets
 
 logger = logging.getLogger(__name__)
@@ -220,6 +220,18 @@ def find_missing_secrets(connection: Connection, names: Sequence[str], caller: C
     query = select(secrets.c.name).where(secrets.c.name.in_(names), caller.is_given(secrets))
     known = set(connection.execute(query).scalars())
     return [name for name in names if name not in known]
+
+
+def size_of_secrets(connection: Connection, names: Sequence[str], caller: Caller) -> int:
+    """How many bytes the values that these names mean to the caller have in all; no key is needed."""
+    if not names:
+        return 0
+    query = select(secrets.c.name, func.length(secrets.c.ciphertext))
+    query = query.where(secrets.c.name.in_(names), caller.is_given(secrets))
+    # One's own come last, and so in the place of the shared ones.
+    rows = connection.execute(query.order_by(caller.own_first(secrets).desc())).all()
+    sizes: dict[str, int] = {row[0]: row[1] for row in rows}
+    return sum(sizes.values()) - SEALING_BYTES * len(sizes)
 
 
 def _find(connection: Connection, name: str, caller: Caller, owner: str | None) -> Row[Any]:

@@ -208,6 +208,11 @@ def check_secret_value(value: str) -> None:
         raise ValueError(f"a secret has at most {MAX_SECRET_CHARACTERS} characters")
     if "\0" in value:
         raise ValueError("a secret cannot hold a null byte: no command could be given it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # Not as the cause: it holds the value.
+        raise ValueError("a secret cannot hold half a character (a lone surrogate): it is not text") from None
 
 
 def _check_secret(value: SecretStr) -> SecretStr:

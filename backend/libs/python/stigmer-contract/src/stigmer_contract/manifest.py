@@ -151,6 +151,9 @@ SECRET_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$"  # noqa: S105 - a fo
 MIN_SECRET_CHARACTERS = 8
 """A shorter secret cannot be masked: it stands in texts by chance."""
 MAX_SECRET_CHARACTERS = 32_768
+MAX_EXECUTION_SECRETS = 64
+MAX_EXECUTION_SECRET_BYTES = 65_536
+"""Of all secrets of one execution together, in UTF-8: each of its texts is searched for all of them."""
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,252}")
 
 
@@ -160,6 +163,18 @@ def _check_secret_name(name: str) -> str:
             f"{name!r} is not a secret's name: letters, digits, '_', '.' and '-', at most 253 characters"
         )
     return name
+
+
+def secrets_excess(count: int, size_bytes: int) -> str | None:
+    """Why one execution cannot have so many secrets of this size in all; None: it can."""
+    if count > MAX_EXECUTION_SECRETS:
+        return f"the agent names {count} secrets; an execution has at most {MAX_EXECUTION_SECRETS}"
+    if size_bytes > MAX_EXECUTION_SECRET_BYTES:
+        return (
+            f"the agent's secrets have {size_bytes} bytes in all; those of an execution have at most "
+            f"{MAX_EXECUTION_SECRET_BYTES}"
+        )
+    return None
 
 
 def _check_variable_name(name: str) -> str:

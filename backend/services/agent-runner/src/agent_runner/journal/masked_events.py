@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 from pydantic import BaseModel, JsonValue
 
 from agent_runner.masking import MaskedStream, Masker
+from agent_runner.masking_threads import off_loop
 from stigmer_contract.events import (
     Event,
     InlinePayload,
@@ -31,34 +32,54 @@ class EventMask:
         self._masker = masker
         self._streams: dict[ModelDelta | ToolOutput, MaskedStream] = {}
         """By an event of the stream without its text."""
+        self._cut: set[ModelDelta | ToolOutput] = set()
+        """Streams of which a piece was left out: what came behind it could complete no secret any more."""
 
-    def mask_live(self, event: LiveEvent) -> LiveEvent | None:
+    async def mask_live(self, event: LiveEvent) -> LiveEvent | None:
         """What can be shown of the event now; None: nothing yet."""
         if self._masker.is_empty:
             return event
         if isinstance(event, ModelPartial):
             self._drop_answer(event.turn)
-            return event.model_copy(update={"text": self._masker.mask(event.text)})
-        key = event.model_copy(update={"text": ""})
-        text = self._streams.setdefault(key, MaskedStream(self._masker)).feed(event.text)
+            text = await off_loop(self._masker, len(event.text), self._masker.mask, event.text)
+            return event.model_copy(update={"text": text})
+        stream = self._streams.setdefault(_key_of(event), MaskedStream(self._masker))
+        text = await off_loop(self._masker, len(event.text), stream.feed, event.text)
         return event.model_copy(update={"text": text}) if text else None
 
-    def end_streams(self, event: Event) -> list[LiveEvent]:
+    def is_cut(self, event: LiveEvent) -> bool:
+        """Whether a piece of the event's stream was left out before."""
+        return not isinstance(event, ModelPartial) and bool(self._cut) and _key_of(event) in self._cut
+
+    def cut(self, event: LiveEvent) -> None:
+        """Note that this piece is left out."""
+        if not isinstance(event, ModelPartial):
+            self._cut.add(_key_of(event))
+
+    def has_stream_of(self, event: Event) -> bool:
+        """Whether the event ends a stream that has more to show, perhaps."""
+        return isinstance(event, ToolFinished) and bool(self._ended_by(event))
+
+    async def end_streams(self, event: Event) -> list[LiveEvent]:
         """What is still to be shown before this event, which ends a stream or two."""
         match event:
             case ModelResponded():
                 self._drop_answer(event.turn)  # the event itself holds the whole answer
                 return []
-            case ToolFinished() if self._streams:
-                ended = [
-                    key
-                    for key in self._streams
-                    if isinstance(key, ToolOutput) and key.call_id == event.call_id
-                ]
-                rests = [(key, self._streams.pop(key).finish()) for key in ended]
-                return [key.model_copy(update={"text": rest}) for key, rest in rests if rest]
+            case ToolFinished():
+                rests: list[LiveEvent] = []
+                for key in self._ended_by(event):
+                    stream = self._streams.pop(key)
+                    rest = await off_loop(self._masker, 0, stream.finish)
+                    if rest and key not in self._cut:
+                        rests.append(key.model_copy(update={"text": rest}))
+                    self._cut.discard(key)
+                return rests
             case _:
                 return []
+
+    def _ended_by(self, event: ToolFinished) -> list[ToolOutput]:
+        return [key for key in self._streams if isinstance(key, ToolOutput) and key.call_id == event.call_id]
 
     def mask(self, event: Event) -> Event:
         """The event without secrets. What went to the blob store was masked before."""
@@ -67,6 +88,12 @@ class EventMask:
     def _drop_answer(self, turn: int) -> None:
         for key in [key for key in self._streams if isinstance(key, ModelDelta) and key.turn == turn]:
             del self._streams[key]
+        for key in [key for key in self._cut if isinstance(key, ModelDelta) and key.turn == turn]:
+            self._cut.discard(key)
+
+
+def _key_of(event: ModelDelta | ToolOutput) -> ModelDelta | ToolOutput:
+    return event.model_copy(update={"text": ""})
 
 
 def mask_texts(model: BaseModel, masker: Masker) -> BaseModel:

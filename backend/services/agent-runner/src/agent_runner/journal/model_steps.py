@@ -14,6 +14,7 @@ from agent_runner.journal.kinds import SUBMITTED, StepKey
 from agent_runner.journal.scopes import AgentScope, running_call
 from agent_runner.journal.steps import StepJournal
 from agent_runner.journal.unexecuted import UnexecutedCalls
+from agent_runner.masking_threads import off_loop
 from agent_runner.tracing import mark_replayed, mark_requests
 from stigmer_contract.events import Asked, ModelPartial, ModelResponded, RequestChanged, StepFinished
 
@@ -49,7 +50,7 @@ class ModelSteps:
             if first is not None and not scope.path and first not in self._journal.parts.recorded.results:
                 await self._journal.store_history(scope, request.messages)
             key = scope.begin_request(run_step)
-            asked = scope.chain.extend(request)
+            asked = await off_loop(self._journal.parts.masker, 0, scope.chain.extend, request)
             answer = await self._recorded_answer(scope, key, asked)
             if answer is None:
                 answer = await self._ask(scope, key, asked, ask)
@@ -101,7 +102,7 @@ class ModelSteps:
             started = time.monotonic()
             answer, retries = await ask_until_answered(ask, scope.turn, lambda: self._show_nothing_of(scope))
             mark_requests(retries + 1)
-            answer = journal.clean(answer)
+            answer = await journal.clean(answer)
             usage = usage_of_answer(answer)
             parts.budget.add(usage)
             seconds = round(time.monotonic() - started, 6)

@@ -30,7 +30,8 @@ from agent_runner.journal.kinds import SUBMITTED, TOOLS_LISTED, StepKey, kind_na
 from agent_runner.journal.recorded import MESSAGES_GIVEN, RecordedSteps
 from agent_runner.journal.scopes import AgentScope, AgentScopes, running_call
 from agent_runner.journal.surrogates import mend_json
-from agent_runner.masking import Masker
+from agent_runner.masking import Masker, length_of
+from agent_runner.masking_threads import off_loop
 from agent_runner.tracing import mark_replayed
 from stigmer_contract.api import Resumption
 from stigmer_contract.error_codes import ErrorCode
@@ -118,9 +119,10 @@ class StepJournal:
         for event in events:
             self.parts.recorded.add(event)
 
-    def clean(self, value: JsonValue) -> JsonValue:
+    async def clean(self, value: JsonValue) -> JsonValue:
         """A result as it may be written down: without secrets and half characters."""
-        return self.parts.masker.mask_json(mend_json(value))
+        masker = self.parts.masker
+        return await off_loop(masker, length_of(value), lambda: masker.mask_json(mend_json(value)))
 
     def show_answer(self, kind: Literal["text", "thinking"], text: str) -> None:
         """Show a piece of the answer that the execution's own agent is being given."""
@@ -168,7 +170,7 @@ class StepJournal:
         inner = (call := running_call.get()) is not None and call.is_step
         async with self.parts.gate.step(inner=inner):
             started = time.monotonic()
-            result = self.clean(await do())
+            result = await self.clean(await do())
             event = await self._finished(place, result, digest, time.monotonic() - started)
             self.write(event, more_follows=not kind_named(kind).must_settle)
             if kind_named(kind).must_settle:

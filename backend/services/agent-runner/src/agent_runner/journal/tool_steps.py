@@ -86,7 +86,7 @@ class ToolSteps:
         outer = running_call.get()
         async with self._held(call, inner=outer is not None and outer.is_step):
             if key not in parts.recorded.started:
-                arguments = self._journal.clean(_ARGUMENTS.dump_python(call.arguments, mode="json"))
+                arguments = await self._journal.clean(_ARGUMENTS.dump_python(call.arguments, mode="json"))
                 self._journal.write(
                     ToolStarted(
                         agent_path=key.agent_path,
@@ -104,7 +104,7 @@ class ToolSteps:
             started = time.monotonic()
             token = running_call.set(RunningCall(scope, call.call_id, is_step=not call.facts.runs_agents))
             try:
-                result = self._journal.clean(await self._run(call, run))
+                result = await self._journal.clean(await self._run(call, run))
             finally:
                 running_call.reset(token)
             seconds = time.monotonic() - started

@@ -56,7 +56,7 @@ class UnexecutedCalls:
         if part.tool_call_id in scope.cut_off:
             part.content = CUT_OFF_BY_LENGTH
         outcome, result = unexecuted(part)
-        result = self._journal.clean(result)
+        result = await self._journal.clean(result)
         part.content = message_of(result) or part.content
         await self._finish(key, scope.turn, scope.calls[part.tool_call_id], outcome, result)
 

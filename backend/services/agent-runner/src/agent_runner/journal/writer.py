@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused
@@ -18,7 +19,7 @@ from agent_runner.masking import Masker
 from agent_runner.server_client import LegClient
 from stigmer_contract.api import MAX_APPEND_EVENTS
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.events import Event, LiveEvent, ModelDelta, ToolOutput
+from stigmer_contract.events import Event, LiveEvent, ModelDelta, ModelResponded, ToolFinished, ToolOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ class LogWriter:
         self._mask = EventMask(masker)
         self._on_cancel_requested = on_cancel_requested
         self._on_failure = on_failure
-        self._queue: deque[bytes | LiveEvent] = deque()
+        self._queue: deque[bytes | LiveEvent | _StreamEnd] = deque()
         self._pending_live = 0
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -89,8 +90,8 @@ class LogWriter:
             return
         for event in events:
             encoded = self._encode(event)
-            for rest in self._mask.end_streams(event):
-                self._show(rest)
+            if isinstance(event, ToolFinished | ModelResponded):
+                self._queue.append(_StreamEnd(event))
             self._settled.clear()
             self._queue.append(encoded)
         if not more_follows:
@@ -116,9 +117,16 @@ class LogWriter:
 
     def show(self, event: LiveEvent) -> None:
         """Queue a live event, joined to the one before where that makes no difference to a watcher."""
-        masked = self._mask.mask_live(event)
-        if masked is not None:
-            self._show(masked)
+        last = self._queue[-1] if self._queue else None
+        joined = _join(last, event) if last is not None else None
+        if joined is not None:
+            self._queue[-1] = joined
+        elif self._pending_live < MAX_PENDING_LIVE_EVENTS and not self._mask.is_cut(event):
+            self._queue.append(event)
+            self._pending_live += 1
+        else:
+            self._mask.cut(event)
+        self._wake.set()
 
     def begin_again(self) -> None:
         """Send again after a refusal; what was refused, and what was queued behind it, is dropped."""
@@ -128,16 +136,6 @@ class LogWriter:
         self._pending_live = 0
         if self._task.done():
             self._task = asyncio.create_task(self._send_forever(), name="log-writer")
-
-    def _show(self, event: LiveEvent) -> None:
-        last = self._queue[-1] if self._queue else None
-        joined = _join(last, event) if last is not None else None
-        if joined is not None:
-            self._queue[-1] = joined
-        elif self._pending_live < MAX_PENDING_LIVE_EVENTS:
-            self._queue.append(event)
-            self._pending_live += 1
-        self._wake.set()
 
     async def flush(self) -> None:
         """Wait until everything appended so far is in the log.
@@ -176,17 +174,23 @@ class LogWriter:
         durable: list[bytes] = []
         while self._queue and len(live) + len(durable) < MAX_APPEND_EVENTS:
             event = self._queue[0]
-            if not isinstance(event, bytes):
-                if durable:
-                    break
-                # A half of a character that another piece brings the other half of shows as two signs.
-                live.append(event.model_copy(update={"text": mend(event.text)}).model_dump_json().encode())
-                self._pending_live -= 1
-            else:
+            if isinstance(event, bytes):
                 if live:
                     break
                 durable.append(event)
-            self._queue.popleft()
+                self._queue.popleft()
+            elif isinstance(event, _StreamEnd):
+                if durable and self._mask.has_stream_of(event.event):
+                    break
+                self._queue.popleft()
+                live += map(_encode_live, await self._mask.end_streams(event.event))
+            elif durable:
+                break
+            else:
+                self._queue.popleft()
+                self._pending_live -= 1
+                masked = await self._mask.mask_live(event)
+                live += [] if masked is None else [_encode_live(masked)]
         if live:
             await self._client.publish(live)
         if durable:
@@ -209,7 +213,19 @@ class LogWriter:
             self._on_cancel_requested()
 
 
-def _join(last: bytes | LiveEvent, event: LiveEvent) -> LiveEvent | None:
+@dataclass(frozen=True)
+class _StreamEnd:
+    """Where in the queue the live streams end that this event ends."""
+
+    event: Event
+
+
+def _encode_live(event: LiveEvent) -> bytes:
+    # A half of a character that another piece brings the other half of shows as two signs.
+    return event.model_copy(update={"text": mend(event.text)}).model_dump_json().encode()
+
+
+def _join(last: "bytes | LiveEvent | _StreamEnd", event: LiveEvent) -> LiveEvent | None:
     """Both as one event, or None where a watcher could tell the difference."""
     if isinstance(last, ModelDelta) and isinstance(event, ModelDelta):
         if (last.turn, last.kind) == (event.turn, event.kind):
