@@ -116,13 +116,29 @@ class Masker:
             return any(anchor in text for anchor in self._anchors)
         return any(anchor in text or anchor in flat for anchor in self._anchors)
 
+    def _whose_anchors_are_in(self, text: str) -> dict[str, list[_Spelling]]:
+        """Those that may stand in the text as a whole, by what they can begin with, in their order."""
+        flat = text
+        for line_break in _LINE_BREAKS:
+            flat = flat.replace(line_break, "")
+        there = {anchor for anchor in self._anchors if anchor in text or (flat != text and anchor in flat)}
+        return {
+            character: found
+            for character, spellings in self._by_first_character.items()
+            if (found := [spelling for spelling in spellings if spelling.anchor in there])
+        }
+
     def _scan(self, text: str, place: int, *, is_whole: bool) -> tuple[str, str]:
         shown: list[str] = []
         shown_to = 0
+        # Far from the end only what stands there as a whole matters: mostly one or two of very many.
+        end_of_whole = len(text) if is_whole else len(text) - self._longest
+        there = self._whose_anchors_are_in(text) if place < end_of_whole else {}
         while place < len(text):
+            candidates = there if place < end_of_whole else self._by_first_character
             ends = [
                 (spelling.end_in(text, place, is_whole=is_whole), spelling)
-                for spelling in self._by_first_character.get(text[place], ())
+                for spelling in candidates.get(text[place], ())
             ]
             if any(end == _OPEN for end, _ in ends):
                 break
