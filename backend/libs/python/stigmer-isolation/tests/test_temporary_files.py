@@ -168,3 +168,11 @@ async def test_beside_a_directory_of_a_persons_own_all_counts_too(
     fill = f"cd {place}; i=0; while :; do i=$((i+1)); head -c 4000000 /dev/zero >f$i; sleep 0.02; done"
     with pytest.raises(CommandKilled, match=r"killed by the disk quota.*64 MiB"):
         await run(launcher, tmp_path, fill, persons_own=True)
+
+
+async def test_depth_hides_nothing_from_the_quota(launcher: CommandLauncher, tmp_path: Path) -> None:
+    deep = "/".join(["d"] * 260)
+    for number in range(2):
+        await run(launcher, tmp_path, f"mkdir -p {deep}; head -c 30000000 /dev/zero >{deep}/f{number}")
+    with pytest.raises(CommandKilled, match=r"the session's files take more than 64 MiB"):
+        await run(launcher, tmp_path, f"head -c 30000000 /dev/zero >{deep}/more; sleep 1000")

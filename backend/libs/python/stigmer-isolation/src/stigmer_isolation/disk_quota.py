@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from stigmer_isolation.beneath import open_beneath
 from stigmer_isolation.zygote.process_tree import children_of
 
 CHECK_SECONDS: Final = 0.5
@@ -27,8 +26,6 @@ SMALL_DISK_BYTES: Final = 4 << 30
 NOISE_BYTES: Final = 16 << 20
 """What others may use up meanwhile without a command being suspected."""
 NOISE_FILES: Final = 1000
-MAX_DEPTH: Final = 200
-"""Deeper directories cannot be measured with the descriptors there are; they are judged by free space."""
 FILE_BYTES: Final = 4096
 """What a file or directory takes at least: its entry and its inode."""
 
@@ -198,36 +195,71 @@ def _open_directory(path: str) -> int | None:
     return None
 
 
+_OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 def _tree_bytes(directory: int) -> tuple[int, bool]:
-    """What the tree takes, and whether all of it was looked into; files with several names count once."""
-    seen, total, is_whole = set[int](), 0, True
-    pending = [(".", 0)]
-    while pending:
-        path, depth = pending.pop()
-        if depth > MAX_DEPTH:
-            is_whole = False
-            continue
-        try:
-            descriptor = open_beneath(directory, path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            continue  # removed meanwhile
-        except OSError:
-            is_whole = False
-            continue
-        try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode) or status.st_ino not in seen:
-                        total += max(FILE_BYTES, status.st_blocks * 512)
-                        seen.update([status.st_ino] if status.st_nlink > 1 else [])
-                    if stat.S_ISDIR(status.st_mode):
-                        pending.append((f"{path}/{entry.name}", depth + 1))
-        except OSError:
-            pass  # the rest of this directory is counted the next time
-        finally:
-            os.close(descriptor)
-    return total, is_whole
+    """What the tree takes, and whether all of it was looked into; files with several names count once.
+
+    However deep: one descriptor goes down by name and up by `..`. That this leads to where it came from is
+    looked at, since a command may move directories meanwhile.
+    """
+    seen = set[int]()
+    try:
+        current = os.open(".", _OPEN, dir_fd=directory)
+    except OSError:
+        return 0, False
+    try:
+        total, names = _directory_bytes(current, seen)
+        way, is_whole = [(_identity(current), names)], True
+        while True:
+            if names:
+                try:
+                    inner = os.open(names.pop(), _OPEN, dir_fd=current)
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+                except OSError:
+                    is_whole = False
+                    continue
+                os.close(current)
+                current = inner
+                taken, names = _directory_bytes(current, seen)
+                total += taken
+                way.append((_identity(current), names))
+                continue
+            way.pop()
+            if not way:
+                return total, is_whole
+            try:
+                above = os.open("..", _OPEN, dir_fd=current)
+            except OSError:
+                return total, False
+            os.close(current)
+            current = above
+            identity, names = way[-1]
+            if _identity(current) != identity:
+                return total, False
+    finally:
+        os.close(current)
+
+
+def _directory_bytes(directory: int, seen: set[int]) -> tuple[int, list[str]]:
+    """What the entries of one directory take, and the directories among them."""
+    total, inner = 0, list[str]()
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:  # what fails is counted next time
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode) or status.st_ino not in seen:
+                total += max(FILE_BYTES, status.st_blocks * 512)
+                seen.update([status.st_ino] if status.st_nlink > 1 else [])
+            if stat.S_ISDIR(status.st_mode):
+                inner.append(entry.name)
+    return total, inner
+
+
+def _identity(directory: int) -> tuple[int, int]:
+    status = os.fstat(directory)
+    return status.st_dev, status.st_ino
 
 
 def _nameless_bytes(first: int, disks: set[int]) -> int:
