@@ -136,7 +136,7 @@ class StackHome:
     def _is_own(self, process: psutil.Process, told: Callable[[], set[int]]) -> bool:
         try:
             mentions = [*process.cmdline(), *process.environ().values(), process.cwd()]
-        except psutil.AccessDenied:
+        except (psutil.AccessDenied, OSError):  # OSError: it works in a directory deeper than a path is long
             return process.pid in told() or process.ppid() in told()
         return any(str(self.path) in text for text in mentions)
 
