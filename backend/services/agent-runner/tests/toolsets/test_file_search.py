@@ -32,6 +32,7 @@ TREE = {
     "binary.bin": "needle\0binary\n",
     "naïve café.txt": "needle à la carte\n",
     "-dash.txt": "needle dash\n",
+    "two\nlines\x1b.txt": "needle forged\n",
 }
 
 
@@ -47,6 +48,7 @@ class Case:
 
 SOURCES = [
     ".hidden/d.txt:1:needle hidden",
+    r"two\x0alines\x1b.txt:1:needle forged",
     "-dash.txt:1:needle dash",
     "a.txt:1:needle in a",
     "keep.log:1:needle kept",

@@ -156,12 +156,17 @@ async def _run_ripgrep(workspace: SessionWorkspace, ripgrep: str, arguments: lis
 
 def _records(output: str) -> Iterator[tuple[str, int, str]]:
     """Path, number and text of each line that ripgrep printed; the last may have been cut off."""
-    for record in output.split("\n"):
-        path, null, rest = record.partition("\0")
-        number, colon, text = rest.partition(":")
-        if null and colon and number.isdigit():
+    place = 0
+    # A path may hold line ends, too; what follows it does not.
+    while (null := output.find("\0", place)) != -1:
+        path, end = output[place:null], output.find("\n", null)
+        number, colon, text = output[null + 1 : end if end != -1 else len(output)].partition(":")
+        if colon and number.isdigit():
             cut = _CUT_BY_RIPGREP.sub(_LINE_CUT, _valid(text).removesuffix("\r"))
             yield _relative(path), int(number), cut
+        if end == -1:
+            return
+        place = end + 1
 
 
 def _valid(text: str) -> str:
