@@ -26,6 +26,8 @@ SMALL_DISK_BYTES: Final = 4 << 30
 NOISE_BYTES: Final = 16 << 20
 """What others may use up meanwhile without a command being suspected."""
 NOISE_FILES: Final = 1000
+MAX_MOVED: Final = 100
+"""Directories that are moved while they are measured, beyond which a command seems to hide them."""
 FILE_BYTES: Final = 4096
 """What a file or directory takes at least: its entry and its inode."""
 
@@ -211,7 +213,7 @@ def _tree_bytes(directory: int) -> tuple[int, bool]:
         return 0, False
     try:
         total, names = _directory_bytes(current, seen)
-        way, is_whole = [(_identity(current), names)], True
+        way, is_whole, moved = [(_identity(current), names)], True, 0
         while True:
             if names:
                 try:
@@ -231,16 +233,31 @@ def _tree_bytes(directory: int) -> tuple[int, bool]:
             if not way:
                 return total, is_whole
             try:
-                above = os.open("..", _OPEN, dir_fd=current)
+                above = _open_above(current, way[-1][0])
             except OSError:
                 return total, False
+            if above is None:
+                # Moved or removed, as removal does: what was beside it is counted the next time.
+                moved += 1
+                is_whole = is_whole and moved <= MAX_MOVED
+                above = os.open(".", _OPEN, dir_fd=directory)
+                del way[1:]
             os.close(current)
-            current = above
-            identity, names = way[-1]
-            if _identity(current) != identity:
-                return total, False
+            current, names = above, way[-1][1]
     finally:
         os.close(current)
+
+
+def _open_above(directory: int, expected: tuple[int, int]) -> int | None:
+    """The directory above, where it is the one that is expected; None where that is not so any more."""
+    try:
+        above = os.open("..", _OPEN, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    if _identity(above) == expected:
+        return above
+    os.close(above)
+    return None
 
 
 def _directory_bytes(directory: int, seen: set[int]) -> tuple[int, list[str]]:
