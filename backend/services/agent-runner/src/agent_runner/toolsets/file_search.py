@@ -74,7 +74,7 @@ async def find_files(
         arguments = [*_arguments(include_ignored), "--files", "--", start]
         output, partial = await _run_ripgrep(workspace, ripgrep, arguments)
         names = (_relative(name) for name in output.split("\0") if name)
-        return _collect(filter(None, map(wanted, names)), partial)
+        return collect(filter(None, map(wanted, names)), partial)
 
     def walk(walk: FileWalk) -> Iterator[str]:
         return filter(None, (wanted(file.path) for file in walk.files()))
@@ -115,7 +115,7 @@ async def search_files(
         arguments += [f"--regexp={pattern}", "--", start]
         output, partial = await _run_ripgrep(workspace, ripgrep, arguments)
         records = _records(output)
-        return _collect((_line(*record) for record in records if is_wanted(record[0])), partial)
+        return collect((_line(*record) for record in records if is_wanted(record[0])), partial)
 
     try:
         compiled = compile_pattern(f"(?m){pattern}")
@@ -188,7 +188,8 @@ def _line(path: str, number: int, text: str) -> str:
     return f"{shown_name(path)}:{number}:{text}"
 
 
-def _collect(lines: Iterator[str], partial: bool) -> Found:
+def collect(lines: Iterator[str], partial: bool) -> Found:
+    """As many of the lines as one result may hold; `partial`: whether there may be others besides."""
     kept, characters = list[str](), 0
     for line in lines:
         characters += len(line) + 1
@@ -210,7 +211,7 @@ async def _walk(
             walk = FileWalk(
                 root, start, include_ignored=include_ignored, deadline=time.monotonic() + SEARCH_SECONDS
             )
-            found = _collect(lines(walk), partial=False)
+            found = collect(lines(walk), partial=False)
             return Found(found.lines, found.is_cut, is_partial=not walk.complete)
         finally:
             os.close(root)

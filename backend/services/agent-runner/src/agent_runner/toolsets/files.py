@@ -20,9 +20,9 @@ from pydantic_ai.toolsets import FunctionToolset
 from agent_runner.toolsets import file_content
 from agent_runner.toolsets.file_search import (
     MAX_RESULT_CHARACTERS,
-    MAX_RESULTS,
     Found,
     InvalidSearch,
+    collect,
 )
 from agent_runner.toolsets.file_search import find_files as find_in_workspace
 from agent_runner.toolsets.file_search import search_files as search_in_workspace
@@ -207,10 +207,10 @@ async def list_directory(ctx: RunContext[None], path: str = ".") -> str:
         lines = [_entry_line(entry, "" if relative == "." else f"{relative}/") for entry in entries]
         if not lines:
             return "(empty directory)"
-        shown = _bounded(lines)
-        if len(shown) < len(lines) or not complete:
-            shown.append(f"[... truncated at {len(shown)} entries]")
-        return "\n".join(shown)
+        found = collect(iter(lines), partial=not complete)
+        if found.is_cut or found.is_partial:
+            return "\n".join([*found.lines, f"[... truncated at {len(found.lines)} entries]"])
+        return "\n".join(found.lines)
 
     return await _on_file(ctx, path, list_entries)
 
@@ -477,16 +477,6 @@ def _entry_line(entry: DirectoryEntry, prefix: str) -> str:
     if entry.kind is EntryKind.FILE:
         return f"{name}{link}  ({entry.size_bytes} bytes)"
     return f"{name}{link}  ({_SHOWN_KINDS[entry.kind]})"
-
-
-def _bounded(lines: Sequence[str]) -> list[str]:
-    kept, characters = list[str](), 0
-    for line in lines:
-        characters += len(line) + 1
-        if len(kept) == MAX_RESULTS or characters > MAX_RESULT_CHARACTERS:
-            break
-        kept.append(line)
-    return kept
 
 
 def _found_text(found: Found, what: str) -> str:
