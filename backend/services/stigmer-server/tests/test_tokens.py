@@ -136,12 +136,13 @@ def test_a_stream_that_a_revoked_token_opened_ends_with_the_next_event(
         ) as stream,
     ):
         pieces = stream.iter_text()
-        seen = next(pieces)
+        seen = ""
+        while "leg.started" not in seen:
+            seen += next(pieces)
         api.http.delete(f"/v1/tokens/{created['name']}").raise_for_status()
         api.append(execution_id, [completed("not for a stranger")])
         seen += "".join(pieces)
 
-    assert "leg.started" in seen
     assert "not for a stranger" not in seen
 
 
