@@ -23,15 +23,15 @@ def test_the_defaults_are_those_of_a_laptop() -> None:
     assert settings.temporal.tls is False
     assert (settings.reconcile_interval_seconds, settings.heartbeat_timeout_seconds) == (15, 5)
     assert settings.audit_retention == timedelta(days=365)
-    assert (settings.log_level, settings.log_format) == ("INFO", "text")
+    assert (settings.log_level, settings.log_format) == ("info", "text")
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "problem"),
     [
         ("STIGMER_HOME", "here", "'here' is not an absolute path"),
-        ("STIGMER_PORT", "99999", "'99999' is not a port from 0 to 65535"),
-        ("STIGMER_PORT", "http", "'http' is not a port from 0 to 65535"),
+        ("STIGMER_PORT", "99999", "'99999' is not a whole number from 0 to 65535"),
+        ("STIGMER_PORT", "http", "'http' is not a whole number from 0 to 65535"),
         (
             "STIGMER_DATABASE_URL",
             "mysql://root:secret@host/db",
@@ -83,7 +83,8 @@ def test_the_token_may_come_as_a_file(tmp_path: Path) -> None:
     token.write_text("from-file\n", encoding="utf-8")
 
     assert load_settings({"STIGMER_TOKEN_FILE": str(token)}).token == "from-file"
-    assert load_settings({"STIGMER_TOKEN_FILE": str(token), "STIGMER_TOKEN": "direct"}).token == "direct"
+    with pytest.raises(SettingsError, match="STIGMER_TOKEN_FILE: is set beside STIGMER_TOKEN"):
+        load_settings({"STIGMER_TOKEN_FILE": str(token), "STIGMER_TOKEN": "direct"})
 
 
 @pytest.mark.parametrize("content", [None, "", "\n"])

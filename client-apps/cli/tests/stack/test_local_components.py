@@ -101,6 +101,16 @@ def test_model_settings_of_the_file_reach_the_runner(tmp_path: Path) -> None:
     assert [environment[name] for name in names] == ["openai", "gpt-5", "sk-y"]
 
 
+def test_an_endpoints_key_that_stands_in_a_file_reaches_the_runner_once(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "llm: {endpoints: {acme: {url: 'https://acme.example', key: ACME_KEY}}}\n"
+    )
+    (tmp_path / "key").write_text("k-1\n")
+    variables = {"STIGMER_HOME": str(tmp_path), "ACME_KEY_FILE": str(tmp_path / "key")}
+    environment = runner_environment(load_configuration(variables))
+    assert {name: value for name, value in environment.items() if "ACME" in name} == {"ACME_KEY": "k-1"}
+
+
 def test_where_traces_go_reaches_the_runner_from_the_file_and_from_a_secrets_file(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("traces: {endpoint: 'https://collector.example/'}\n")
     (tmp_path / "headers").write_text("authorization=Bearer%20t\n")

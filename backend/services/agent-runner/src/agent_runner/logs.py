@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from agent_runner.settings import LogLevel
+from stigmer_contract.environment import LogLevel
 from stigmer_contract.log_lines import LogFormat, log_formatter
 
 

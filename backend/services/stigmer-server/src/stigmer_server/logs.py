@@ -2,16 +2,16 @@
 
 import logging
 
+from stigmer_contract.environment import LogLevel
 from stigmer_contract.log_lines import LogFormat, log_formatter
-from stigmer_server.settings import LogLevel
 
 
 def configure_logging(level: LogLevel, form: LogFormat) -> None:
     """Set the process's logging up, the libraries' included."""
     handler = logging.StreamHandler()
     handler.setFormatter(log_formatter(form))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     # Uvicorn says at INFO what `server` says itself; Alembic tells of every step.
     for name in ("uvicorn.error", "alembic", "sqlalchemy", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING if level != "DEBUG" else logging.INFO)
+        logging.getLogger(name).setLevel(logging.WARNING if level != "debug" else logging.INFO)

@@ -4,36 +4,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from stigmer_cli.config.values import (
+from stigmer_cli.config.values import Secret, authorities, capabilities, endpoints, secret, size
+from stigmer_contract.environment import (
+    Environment,
+    LogLevel,
     Parser,
-    Secret,
-    absolute_file,
-    address,
-    address_or_url,
-    authorities,
-    capabilities,
-    choice,
-    endpoints,
-    number,
-    read_key,
-    secret,
-    size,
-    text,
-    truth,
-    url,
-    whole_number,
+    choice_of,
+    integer_between,
+    number_between,
+    parse_address,
+    parse_address_or_url,
+    parse_boolean,
+    parse_existing_file,
+    parse_text,
+    parse_url,
 )
 
 if TYPE_CHECKING:
     from stigmer_contract.model_names import ModelEndpoint
 
-LogLevel = Literal["debug", "info", "warning", "error"]
 EngineChoice = Literal["auto", "docker", "podman", "none"]
 Verify = Literal["auto", "require", "off"]
 PullPolicy = Literal["missing", "always", "never"]
 SelinuxLabel = Literal["none", "shared", "private"]
 
-_PORT = whole_number(1, 65535)
+_PORT = integer_between(1, 65535)
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class Setting:
     variable: str
     """Environment variable; wins over config.yaml."""
     description: str
-    parse: Parser
+    parse: Parser[object]
     default: str | None = None
     """The text that applies where nobody sets it; None: no value."""
     is_secret: bool = False
@@ -77,11 +72,11 @@ class Configuration:
             "temporal.address",
             "TEMPORAL_SERVICE_ADDRESS",
             "A Temporal that runs already, host:port; unset: the stack runs its own.",
-            address,
+            parse_address,
         ),
     ]
     temporal_namespace: Annotated[
-        str, Setting("temporal.namespace", "TEMPORAL_NAMESPACE", "Temporal namespace.", text, "default")
+        str, Setting("temporal.namespace", "TEMPORAL_NAMESPACE", "Temporal namespace.", parse_text, "default")
     ]
     temporal_task_queue: Annotated[
         str,
@@ -89,7 +84,7 @@ class Configuration:
             "temporal.taskQueue",
             "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
             "Task queue between server and runner.",
-            text,
+            parse_text,
             "agent_execution_runner",
         ),
     ]
@@ -112,7 +107,7 @@ class Configuration:
             "server.endpoint",
             "STIGMER_BACKEND_ENDPOINT",
             "A stigmer-server that runs elsewhere; unset: the local stack's.",
-            address_or_url,
+            parse_address_or_url,
         ),
     ]
     server_token: Annotated[
@@ -148,7 +143,7 @@ class Configuration:
             "runner.spare",
             "STIGMER_RUNNER_SPARE",
             "Whether a second process stands ready to take over where the runner, as a plain process, dies.",
-            truth,
+            parse_boolean,
             "true",
         ),
     ]
@@ -158,7 +153,7 @@ class Configuration:
             "runner.maxConcurrency",
             "TEMPORAL_MAX_CONCURRENCY",
             "Most executions that the runner works on at once; unset: the runner's default.",
-            whole_number(1, 10_000),
+            integer_between(1, 10_000),
         ),
     ]
     runner_engine: Annotated[
@@ -168,7 +163,7 @@ class Configuration:
             "STIGMER_ENGINE",
             "What runs the runner: none a plain process; docker or podman a container, else it is an error; "
             "auto a container where an engine and the image can be had, else a plain process.",
-            choice(get_args(EngineChoice)),
+            choice_of(get_args(EngineChoice)),
             "auto",
         ),
     ]
@@ -178,7 +173,7 @@ class Configuration:
             "runner.image",
             "STIGMER_AGENT_RUNNER_IMAGE",
             "The runner's image; unset: the one of exactly this version.",
-            text,
+            parse_text,
         ),
     ]
     runner_pull_policy: Annotated[
@@ -187,7 +182,7 @@ class Configuration:
             "runner.pullPolicy",
             "STIGMER_PULL_POLICY",
             "When the image is pulled: missing, always or never.",
-            choice(get_args(PullPolicy)),
+            choice_of(get_args(PullPolicy)),
             "missing",
         ),
     ]
@@ -198,7 +193,7 @@ class Configuration:
             "STIGMER_VERIFY",
             "Whether a pulled image must be signed: auto where it is known by whom, as it is of Stigmer's "
             "own images; require always; off never.",
-            choice(get_args(Verify)),
+            choice_of(get_args(Verify)),
             "auto",
         ),
     ]
@@ -209,7 +204,7 @@ class Configuration:
             "STIGMER_SIGNER",
             "The GitHub workflow that signs `runner.image`, as its certificate names it; `*` at its end "
             "stands for anything. Unset: for Stigmer's own images Stigmer's, for others nobody.",
-            text,
+            parse_text,
         ),
     ]
     runner_trust_root: Annotated[
@@ -218,7 +213,7 @@ class Configuration:
             "runner.trustRoot",
             "STIGMER_TRUST_ROOT",
             "Sigstore's trusted_root.json that signatures are checked by; unset: the public Sigstore's.",
-            absolute_file,
+            parse_existing_file,
         ),
     ]
     runner_memory_bytes: Annotated[
@@ -237,7 +232,7 @@ class Configuration:
             "runner.pids",
             "STIGMER_RUNNER_PIDS",
             "Most processes and threads in the runner's container.",
-            whole_number(64, 1_000_000),
+            integer_between(64, 1_000_000),
             "512",
         ),
     ]
@@ -247,7 +242,7 @@ class Configuration:
             "runner.cpus",
             "STIGMER_RUNNER_CPUS",
             "Most processors that the runner's container may use; unset: all.",
-            number(0.1, 10_000),
+            number_between(0.1, 10_000),
         ),
     ]
     runner_read_only_root: Annotated[
@@ -256,7 +251,7 @@ class Configuration:
             "runner.readOnlyRoot",
             "STIGMER_RUNNER_READ_ONLY_ROOT",
             "Whether the root file system of the runner's container cannot be written: true or false.",
-            truth,
+            parse_boolean,
             "true",
         ),
     ]
@@ -286,7 +281,7 @@ class Configuration:
             "runner.newPrivileges",
             "STIGMER_RUNNER_NEW_PRIVILEGES",
             "Whether programs in the runner's container may gain rights, as `sudo` does: true or false.",
-            truth,
+            parse_boolean,
             "false",
         ),
     ]
@@ -296,7 +291,7 @@ class Configuration:
             "runner.selinuxLabel",
             "STIGMER_SELINUX_LABEL",
             "How mounted directories are labelled where SELinux is enforced: none, shared or private.",
-            choice(get_args(SelinuxLabel)),
+            choice_of(get_args(SelinuxLabel)),
             "none",
         ),
     ]
@@ -316,7 +311,7 @@ class Configuration:
             "llm.provider",
             "STIGMER_LLM_PROVIDER",
             "Provider for agents that name no model, or the name of one of `llm.endpoints`.",
-            text,
+            parse_text,
         ),
     ]
     llm_model: Annotated[
@@ -325,7 +320,7 @@ class Configuration:
             "llm.model",
             "STIGMER_LLM_MODEL",
             "Model for agents that name none, as the provider calls it.",
-            text,
+            parse_text,
         ),
     ]
     llm_base_url: Annotated[
@@ -335,7 +330,7 @@ class Configuration:
             "STIGMER_LLM_BASE_URL",
             "Base URL of the API of the provider that `llm.provider` names; unset there: of "
             "openai-compatible.",
-            url,
+            parse_url,
         ),
     ]
     llm_api_key: Annotated[
@@ -354,7 +349,9 @@ class Configuration:
     ]
     openai_base_url: Annotated[
         str | None,
-        Setting("llm.openaiBaseUrl", "OPENAI_BASE_URL", "Base URL of OpenAI's API instead of its own.", url),
+        Setting(
+            "llm.openaiBaseUrl", "OPENAI_BASE_URL", "Base URL of OpenAI's API instead of its own.", parse_url
+        ),
     ]
     anthropic_base_url: Annotated[
         str | None,
@@ -362,7 +359,7 @@ class Configuration:
             "llm.anthropicBaseUrl",
             "ANTHROPIC_BASE_URL",
             "Base URL of Anthropic's API instead of its own.",
-            url,
+            parse_url,
         ),
     ]
     llm_endpoints: Annotated[
@@ -386,7 +383,7 @@ class Configuration:
             "llm.ollamaBaseUrl",
             "OLLAMA_BASE_URL",
             "Where Ollama answers.",
-            address_or_url,
+            parse_address_or_url,
             "http://localhost:11434",
         ),
     ]
@@ -396,7 +393,7 @@ class Configuration:
             "llm.maxTokens",
             "STIGMER_LLM_MAX_TOKENS",
             "Most tokens of one answer, where the agent says nothing.",
-            whole_number(1),
+            integer_between(1),
         ),
     ]
     llm_temperature: Annotated[
@@ -405,7 +402,7 @@ class Configuration:
             "llm.temperature",
             "STIGMER_LLM_TEMPERATURE",
             "Randomness from 0 to 2, where the agent says nothing.",
-            number(0, 2),
+            number_between(0, 2),
         ),
     ]
     traces_endpoint: Annotated[
@@ -414,7 +411,7 @@ class Configuration:
             "traces.endpoint",
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "URL of an OpenTelemetry collector that the runner sends traces to; unset: nothing is traced.",
-            url,
+            parse_url,
         ),
     ]
     traces_headers: Annotated[
@@ -433,7 +430,7 @@ class Configuration:
             "logLevel",
             "LOG_LEVEL",
             "Least important level that the stack logs.",
-            choice(get_args(LogLevel)),
+            choice_of(get_args(LogLevel)),
             "info",
         ),
     ]
@@ -472,11 +469,10 @@ class Configuration:
     @property
     def endpoint_keys(self) -> dict[str, Secret]:
         """The API keys of `llm.endpoints` that are set, by the variable that holds them."""
-        found: dict[str, Secret] = {}
-        for endpoint in self.model_endpoints:
-            if endpoint.key is not None and (key := read_key(endpoint.key, self.environment)):
-                found[endpoint.key] = Secret(key)
-        return found
+        environment = Environment(self.environment)
+        names = [endpoint.key for endpoint in self.model_endpoints if endpoint.key is not None]
+        keys = {name: environment.secret_text(name) for name in names}
+        return {name: Secret(key) for name, key in keys.items() if key is not None}
 
     @property
     def names_model(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stigmer_cli.config.catalogue import Configuration, Setting, settings_by_field
 from stigmer_cli.errors import ConfigurationError, HomeUnusable, UsageError
+from stigmer_contract.environment import Environment, VariableWrong
 
 if TYPE_CHECKING:
     from stigmer_cli.config.config_file import ConfigFile
@@ -24,14 +25,19 @@ def load_configuration(environ: Mapping[str, str]) -> Configuration:
     """
     from stigmer_cli.config.config_file import ConfigFile
 
-    home = _find_home(environ)
+    environment = Environment(environ)
+    home = _find_home(environment)
     path = home / "config.yaml"
     file = _read_file(path) if os.path.lexists(path) else ConfigFile(path, "", {}, {})
     values: dict[str, Any] = {}  # each parser returns its field's type
     sources: dict[str, str] = {}
-    for name, setting in settings_by_field().items():
-        values[name], sources[setting.key] = _read_setting(setting, environ, file)
-    configuration = Configuration(home=home, sources=sources, environment=dict(environ), **values)
+    try:
+        for name, setting in settings_by_field().items():
+            values[name], sources[setting.key] = _read_setting(setting, environment, file)
+        configuration = Configuration(home=home, sources=sources, environment=dict(environ), **values)
+        _ = configuration.endpoint_keys  # a file of a key that cannot be read is told here
+    except VariableWrong as error:
+        raise ConfigurationError(error.variable, error.problem) from error
     _check_ports(configuration)
     return configuration
 
@@ -162,8 +168,8 @@ def replace_file(path: Path, text: str) -> None:
         raise HomeUnusable(path, error.strerror or str(error)) from error
 
 
-def _find_home(environ: Mapping[str, str]) -> Path:
-    text = environ.get("STIGMER_HOME", "").strip() or DEFAULT_HOME
+def _find_home(environment: Environment) -> Path:
+    text = environment.text("STIGMER_HOME") or DEFAULT_HOME
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:  # the home directory is unknown
@@ -178,14 +184,14 @@ def _read_file(path: Path) -> ConfigFile:
     return read_config_file(path, {setting.key for setting in settings}, mappings)
 
 
-def _read_setting(setting: Setting, environ: Mapping[str, str], file: ConfigFile) -> tuple[object, str]:
-    text = environ.get(setting.variable, "").strip()
-    if text:
-        return _parse(setting, text, setting.variable), setting.variable
-    file_variable = f"{setting.variable}_FILE"
-    secret_path = environ.get(file_variable, "").strip() if setting.is_secret else ""
-    if secret_path:
-        return _parse(setting, _read_secret_file(file_variable, secret_path), file_variable), file_variable
+def _read_setting(setting: Setting, environment: Environment, file: ConfigFile) -> tuple[object, str]:
+    name = setting.variable
+    if setting.is_secret:
+        text, source = environment.secret_text(name), environment.source_of_secret(name)
+    else:
+        text, source = environment.text(name), name
+    if text is not None:
+        return _parse(setting, text, source), source
     if (found := file.values.get(setting.key)) is not None and found.text:
         value = _parse(setting, found.text, str(found.place), f"`{setting.key}`: ")
         return value, f"{found.place.path}:{found.place.line}"
@@ -197,17 +203,6 @@ def _parse(setting: Setting, text: str, where: str, prefix: str = "") -> object:
         return setting.parse(text)
     except ValueError as error:
         raise ConfigurationError(where, f"{prefix}{error}") from error
-
-
-def _read_secret_file(variable: str, path: str) -> str:
-    try:
-        text = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(variable, f"could not read {path!r}: {reason}") from error
-    if not text:
-        raise ConfigurationError(variable, f"the file {path!r} is empty")
-    return text
 
 
 def _check_ports(configuration: Configuration) -> None:

@@ -1,12 +1,9 @@
-"""Reads one setting's text into its value, and says what would be right where it cannot."""
+"""The forms of settings that only the command line knows; the others are the contract's."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
-Parser = Callable[[str], object]
-"""Reads a setting's text; raises ValueError with what would be right."""
+from stigmer_contract.environment import Parser, parse_existing_file
 
 
 class Secret:
@@ -32,29 +29,6 @@ class Secret:
         return hash(self._text)
 
 
-def text(value: str) -> str:
-    """Any text."""
-    return value
-
-
-def choice(allowed: Sequence[str]) -> Parser:
-    """One of a few words."""
-
-    def parse(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"{value!r} is none of {', '.join(allowed)}")
-        return value
-
-    return parse
-
-
-def truth(value: str) -> bool:
-    """`true` or `false`."""
-    if value not in ("true", "false"):
-        raise ValueError(f"{value!r} is neither true nor false")
-    return value == "true"
-
-
 def capabilities(value: str) -> tuple[str, ...]:
     """Names such as `CHOWN`, separated by commas; `none` for no name."""
     if value == "none":
@@ -66,41 +40,10 @@ def capabilities(value: str) -> tuple[str, ...]:
     return names
 
 
-def whole_number(minimum: int, maximum: int | None = None) -> Parser:
-    """A whole number within bounds."""
-    expected = f"a whole number from {minimum}" + (f" to {maximum}" if maximum is not None else " up")
-
-    def parse(value: str) -> int:
-        digits = value.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit()):
-            raise ValueError(f"{value!r} is not {expected}")
-        number = int(value)
-        if number < minimum or (maximum is not None and number > maximum):
-            raise ValueError(f"{value!r} is not {expected}")
-        return number
-
-    return parse
-
-
-def number(minimum: float, maximum: float) -> Parser:
-    """A number within bounds."""
-
-    def parse(value: str) -> float:
-        try:
-            parsed = float(value)
-        except ValueError:
-            parsed = float("nan")
-        if not minimum <= parsed <= maximum:  # also refuses NaN
-            raise ValueError(f"{value!r} is not a number from {minimum:g} to {maximum:g}")
-        return parsed
-
-    return parse
-
-
 _SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
-def size(minimum_bytes: int) -> Parser:
+def size(minimum_bytes: int) -> Parser[int]:
     """A number of bytes, such as `512m` or `4g`; the units are those of Docker and Podman."""
 
     def parse(value: str) -> int:
@@ -116,17 +59,9 @@ def size(minimum_bytes: int) -> Parser:
     return parse
 
 
-def absolute_file(value: str) -> Path:
-    """A file that is there; `~` is the home directory."""
-    path = Path(value).expanduser().absolute()
-    if not path.is_file():
-        raise ValueError(f"{value!r} is not a file")
-    return path
-
-
 def authorities(value: str) -> Path:
     """A file with certificates in PEM."""
-    path = absolute_file(value)
+    path = parse_existing_file(value)
     try:
         is_pem = b"-----BEGIN CERTIFICATE-----" in path.read_bytes()
     except OSError as error:
@@ -134,40 +69,6 @@ def authorities(value: str) -> Path:
     if not is_pem:
         raise ValueError(f"{value!r} holds no certificate; write the authorities' in PEM")
     return path
-
-
-def address(value: str) -> str:
-    """`host:port`."""
-    try:
-        split = urlsplit(f"//{value}")
-        valid = bool(split.hostname) and bool(split.port) and split.netloc == value and "@" not in value
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError(f"{value!r} is not an address; write host:port, such as localhost:7233")
-    return value
-
-
-def url(value: str) -> str:
-    """An http or https URL, without the slash at its end."""
-    try:
-        split = urlsplit(value)
-        valid = split.scheme in ("http", "https") and bool(split.hostname) and split.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError(f"{value!r} is not a URL; write http://host:port or https://host")
-    return value.rstrip("/")
-
-
-def address_or_url(value: str) -> str:
-    """`host:port` or a URL; always read as a URL."""
-    try:
-        return url(value if "://" in value else f"http://{address(value)}")
-    except ValueError:
-        raise ValueError(
-            f"{value!r} is not an address; write host:port, http://host:port or https://host"
-        ) from None
 
 
 def secret(value: str) -> Secret:
@@ -180,15 +81,3 @@ def endpoints(value: str) -> str:
     from stigmer_contract.model_names import parse_endpoints, written_endpoints
 
     return written_endpoints(parse_endpoints(value))
-
-
-def read_key(variable: str, environ: Mapping[str, str]) -> str:
-    """The key that a variable holds, or the file that `NAME_FILE` names; empty where there is none."""
-    text = environ.get(variable, "").strip()
-    path = environ.get(f"{variable}_FILE", "").strip()
-    if text or not path:
-        return text
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -156,7 +156,8 @@ def runner_environment(configuration: Configuration) -> dict[str, str]:
     (What of it reaches a command is the runner's decision.)
     """
     settings = settings_by_field()
-    replaced = {setting.variable for setting in settings.values()} | set(_NOT_FOR_RUNNER)
+    keys = configuration.endpoint_keys
+    replaced = {setting.variable for setting in settings.values()} | set(_NOT_FOR_RUNNER) | set(keys)
     environment = {
         name: value
         for name, value in configuration.environment.items()
@@ -177,7 +178,7 @@ def runner_environment(configuration: Configuration) -> dict[str, str]:
         if value is not None:
             text = value.reveal() if isinstance(value, Secret) else str(value)
             environment[settings[name].variable] = text
-    environment |= {name: key.reveal() for name, key in configuration.endpoint_keys.items()}
+    environment |= {name: key.reveal() for name, key in keys.items()}
     if configuration.ca_bundle is not None:
         environment["SSL_CERT_FILE"] = str(configuration.ca_bundle)
     return environment

@@ -2,8 +2,6 @@
 
 from agent_runner.settings.runner_settings import (
     KeyedEndpoint,
-    LogLevel,
-    Mode,
     RunnerSettings,
     SandboxSetting,
     load_settings,
@@ -15,8 +13,6 @@ from agent_runner.settings.values import Variable, read_headers
 
 __all__ = [
     "KeyedEndpoint",
-    "LogLevel",
-    "Mode",
     "RunnerSettings",
     "SandboxSetting",
     "Variable",

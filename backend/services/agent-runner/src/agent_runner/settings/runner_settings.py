@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 from agent_runner.errors import SettingsError
-from agent_runner.settings.values import (
-    Variable,
+from agent_runner.settings.values import Variable, parse_headers, parse_ports, parse_secret
+from stigmer_contract.environment import (
+    Environment,
+    LogLevel,
+    Mode,
+    VariableWrong,
     choice_of,
     integer_between,
     number_between,
-    parse_absolute_directory,
-    parse_absolute_paths,
     parse_address,
     parse_address_or_url,
     parse_boolean,
     parse_existing_file,
-    parse_headers,
-    parse_ports,
-    parse_secret,
+    parse_path,
+    parse_paths,
     parse_text,
     parse_url,
 )
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 SandboxSetting = Literal["require", "warn", "off"]
 ProtectGit = Literal["warn", "refuse", "off"]
-Mode = Literal["local", "cloud"]
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class RunnerSettings:
         Variable(
             "SANDBOX_ROOT_DIR",
             "Directory under which each session gets its workspace.",
-            parse_absolute_directory,
+            parse_path,
             "/workspace",
         ),
     ]
@@ -181,7 +180,7 @@ class RunnerSettings:
         Variable(
             "STIGMER_HOME",
             "Where a stack on this machine keeps its state; no agent gets at it. Unset: it is not here.",
-            parse_absolute_directory,
+            parse_path,
         ),
     ]
     workspace_roots: Annotated[
@@ -190,7 +189,7 @@ class RunnerSettings:
             "STIGMER_WORKSPACE_ROOTS",
             "Directories, separated by colons, in which the workspace of a session must lie that is given "
             "one, whoever chose it. Unset: anywhere that an agent may work in.",
-            parse_absolute_paths,
+            parse_paths,
         ),
     ]
     protect_git: Annotated[
@@ -218,7 +217,7 @@ class RunnerSettings:
         Variable(
             "STIGMER_SANDBOX_READ_PATHS",
             "Further files and directories that commands may read and execute, separated by colons.",
-            parse_absolute_paths,
+            parse_paths,
         ),
     ]
     sandbox_web_ports: Annotated[
@@ -449,29 +448,38 @@ def load_settings(environ: Mapping[str, str]) -> RunnerSettings:
     Raises:
         SettingsError: a value is wrong or missing; names the variable and what would be right.
     """
+    try:
+        return _load(Environment(environ))
+    except VariableWrong as error:
+        raise SettingsError(error.variable, error.problem) from error
+
+
+def _load(environment: Environment) -> RunnerSettings:
     values: dict[str, Any] = {  # each parser returns its field's type
-        field_name: _read(variable, environ) for field_name, variable in _variables_by_field().items()
+        field_name: _read(variable, environment) for field_name, variable in _variables_by_field().items()
     }
-    endpoints = tuple(_with_key(keyed, environ) for keyed in values.pop("llm_endpoints"))
+    endpoints = tuple(_with_key(keyed, environment) for keyed in values.pop("llm_endpoints"))
     providers = (*PROVIDERS, *(keyed.endpoint.name for keyed in endpoints))
     provider: str | None = values["llm_provider"]
     if provider is not None and provider not in providers:
-        raise SettingsError("STIGMER_LLM_PROVIDER", f"{provider!r} is none of {', '.join(providers)}")
+        raise VariableWrong("STIGMER_LLM_PROVIDER", f"{provider!r} is none of {', '.join(providers)}")
     keys = [keyed.endpoint.key for keyed in endpoints if keyed.endpoint.key is not None]
-    settings = RunnerSettings(**values, llm_endpoints=endpoints, secret_files=_secret_files(environ, keys))
+    settings = RunnerSettings(
+        **values, llm_endpoints=endpoints, secret_files=_secret_files(environment, keys)
+    )
     if (settings.temporal_tls_client_cert_path is None) != (settings.temporal_tls_client_key_path is None):
         missing = "KEY" if settings.temporal_tls_client_key_path is None else "CERT"
-        raise SettingsError(
+        raise VariableWrong(
             f"TEMPORAL_TLS_CLIENT_{missing}_PATH", "is not set; the client's certificate and key go together"
         )
     return settings
 
 
-def _secret_files(environ: Mapping[str, str], keys: Sequence[str]) -> tuple[Path, ...]:
+def _secret_files(environment: Environment, keys: Sequence[str]) -> tuple[Path, ...]:
     names = [*(variable.name for variable in variables() if variable.is_secret), *keys]
     named = [f"{name}_FILE" for name in names]
-    paths = (environ.get(name, "").strip() for name in (*named, "TEMPORAL_TLS_CLIENT_KEY_PATH"))
-    return tuple(Path(path).absolute() for path in paths if path)
+    paths = (environment.text(name) for name in (*named, "TEMPORAL_TLS_CLIENT_KEY_PATH"))
+    return tuple(Path(path).absolute() for path in paths if path is not None)
 
 
 def read_health_address(environ: Mapping[str, str]) -> tuple[str, int]:
@@ -480,48 +488,32 @@ def read_health_address(environ: Mapping[str, str]) -> tuple[str, int]:
     Raises:
         SettingsError: the value is wrong.
     """
-    variables_by_field = _variables_by_field()
-    host = cast("str", _read(variables_by_field["health_host"], environ))
-    port = cast("int", _read(variables_by_field["health_port"], environ))
+    variables_by_field, environment = _variables_by_field(), Environment(environ)
+    try:
+        host = cast("str", _read(variables_by_field["health_host"], environment))
+        port = cast("int", _read(variables_by_field["health_port"], environment))
+    except VariableWrong as error:
+        raise SettingsError(error.variable, error.problem) from error
     return _LOOPBACK_OF.get(host, host), port
 
 
-def _read(variable: Variable, environ: Mapping[str, str]) -> object:
-    text = environ.get(variable.name, "").strip()
-    if variable.is_secret:
-        text = _read_secret(variable.name, text, environ)
-    text = text or variable.default or ""
-    if not text:
+def _read(variable: Variable, environment: Environment) -> object:
+    name = variable.name
+    text = environment.secret_text(name) if variable.is_secret else environment.text(name)
+    text = text or variable.default
+    if text is None:
         if variable.required:
-            or_file = f" or {variable.name}_FILE" if variable.is_secret else ""
-            raise SettingsError(variable.name, f"is not set; set {variable.name}{or_file}")
+            or_file = f" or {name}_FILE" if variable.is_secret else ""
+            raise VariableWrong(name, f"is not set; set {name}{or_file}")
         return None
     try:
         return variable.parse(text)
     except ValueError as error:
-        raise SettingsError(variable.name, str(error)) from error
+        raise VariableWrong(name, str(error)) from error
 
 
-def _with_key(keyed: KeyedEndpoint, environ: Mapping[str, str]) -> KeyedEndpoint:
-    variable = keyed.endpoint.key
-    if variable is None:
+def _with_key(keyed: KeyedEndpoint, environment: Environment) -> KeyedEndpoint:
+    if keyed.endpoint.key is None:
         return keyed
-    text = _read_secret(variable, environ.get(variable, "").strip(), environ)
-    return KeyedEndpoint(keyed.endpoint, parse_secret(text) if text else None)
-
-
-def _read_secret(name: str, text: str, environ: Mapping[str, str]) -> str:
-    file_variable = f"{name}_FILE"
-    path = environ.get(file_variable, "").strip()
-    if not path:
-        return text
-    if text:
-        raise SettingsError(file_variable, f"is set beside {name}; keep one of them")
-    try:
-        secret = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(file_variable, f"could not read {path!r}: {reason}") from error
-    if not secret:
-        raise SettingsError(file_variable, f"the file {path!r} is empty")
-    return secret
+    text = environment.secret_text(keyed.endpoint.key)
+    return KeyedEndpoint(keyed.endpoint, None if text is None else parse_secret(text))

@@ -1,11 +1,11 @@
-"""How the text of an environment variable becomes a value. Knows no variable by name."""
+"""What the runner's variables carry beside their value, and forms of values that only the runner knows."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from stigmer_contract.environment import Parser, integer_between
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 _HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 """RFC 9110, section 5.1."""
 _HEADER_VALUE = re.compile(r"[\t -~]+")
-
-Parser = Callable[[str], object]
-"""Reads a variable's text; raises ValueError with what would be right."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Variable:
     name: str
     description: str
     """One or two sentences, with the unit where there is one."""
-    parse: Parser
+    parse: Parser[object]
     default: str | None = None
     """The text that applies where the variable is unset; None: no value."""
     required: bool = False
@@ -33,107 +30,9 @@ class Variable:
     """Then `NAME_FILE` may name a file that holds the value instead."""
 
 
-def parse_text(text: str) -> str:
-    return text
-
-
-def choice_of(allowed: tuple[str, ...]) -> Parser:
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise ValueError(f"{text!r} is none of {', '.join(allowed)}")
-        return text
-
-    return parse
-
-
-def integer_between(minimum: int, maximum: int | None = None) -> Parser:
-    expected = f"a whole number from {minimum}" + (f" to {maximum}" if maximum is not None else " up")
-
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is not {expected}") from None
-        if number < minimum or (maximum is not None and number > maximum):
-            raise ValueError(f"{text!r} is not {expected}")
-        return number
-
-    return parse
-
-
-def number_between(minimum: float, maximum: float) -> Parser:
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = float("nan")
-        if not minimum <= number <= maximum:  # also refuses NaN
-            raise ValueError(f"{text!r} is not a number from {minimum:g} to {maximum:g}")
-        return number
-
-    return parse
-
-
-def parse_boolean(text: str) -> bool:
-    if text.lower() in ("true", "1"):
-        return True
-    if text.lower() in ("false", "0"):
-        return False
-    raise ValueError(f"{text!r} is none of true, false")
-
-
-def parse_address(text: str) -> str:
-    try:
-        split = urlsplit(f"//{text}")
-        valid = bool(split.hostname) and split.port is not None and split.netloc == text and "@" not in text
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError(f"{text!r} is not an address; write host:port, such as localhost:7233")
-    return text
-
-
-def parse_url(text: str) -> str:
-    try:
-        split = urlsplit(text)
-        valid = split.scheme in ("http", "https") and bool(split.hostname) and (split.port or 1) > 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError(f"{text!r} is not a URL; write http://host:port or https://host")
-    return text.rstrip("/")
-
-
-def parse_address_or_url(text: str) -> str:
-    try:
-        return parse_url(text if "://" in text else f"http://{parse_address(text)}")
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is not an address; write host:port, http://host:port or https://host"
-        ) from None
-
-
-def parse_existing_file(text: str) -> Path:
-    path = Path(text)
-    if not path.is_file():
-        raise ValueError(f"{text!r} is not a file")
-    return path
-
-
-def parse_absolute_directory(text: str) -> Path:
-    path = Path(text)
-    if not path.is_absolute():
-        raise ValueError(f"{text!r} is not an absolute path")
-    return path
-
-
-def parse_absolute_paths(text: str) -> tuple[Path, ...]:
-    return tuple(parse_absolute_directory(part) for part in text.split(":") if part)
-
-
 def parse_ports(text: str) -> tuple[int, ...]:
     read_port = integer_between(1, 65535)
-    return tuple(int(str(read_port(part.strip()))) for part in text.split(","))
+    return tuple(read_port(part.strip()) for part in text.split(","))
 
 
 def read_headers(text: str) -> dict[str, str]:
