@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic_ai.workspaces import CommandResult, WorkspaceError, WorkspaceOutputLimitError
@@ -16,11 +17,15 @@ import agent_runner.commands
 from agent_runner.commands import Commands, open_commands
 from agent_runner.settings import load_settings
 from agent_runner.workspace import Isolation, SessionWorkspace
+from stigmer_contract import isolation_words
+from stigmer_contract.isolation_words import ENOUGH, ISOLATION_LEVELS
 from stigmer_isolation.command_environment import command_environment
 from stigmer_isolation.command_policy import command_policy
 from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.self_test import ENOUGH as SUFFICIENT_LEVELS
 from stigmer_isolation.self_test import IsolationLevel, measure_isolation
 from stigmer_isolation.web_access import WebAccess
+from stigmer_isolation.zygote import policy
 from stigmer_isolation.zygote.landlock import abi_version
 from stigmer_isolation.zygote.policy import Network, Policy
 
@@ -220,3 +225,9 @@ async def test_a_flood_of_output_ends_the_command_and_all_until_then_is_told(sma
     with pytest.raises(WorkspaceOutputLimitError, match="wrote over 10 MiB") as caught:
         await small.run(["yes"])
     assert 10 << 20 < len(caught.value.stdout) < 12 << 20
+
+
+def test_the_contract_has_the_words_of_the_isolation() -> None:
+    assert tuple(IsolationLevel) == ISOLATION_LEVELS
+    assert tuple(level.value for level in SUFFICIENT_LEVELS) == ENOUGH
+    assert get_args(policy.Network) == get_args(isolation_words.Network)

@@ -18,6 +18,7 @@ from stigmer_cli.stack.local_components import component_probe, find_temporal
 from stigmer_cli.stack.model_access import check_models
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, ComponentPhase
 from stigmer_cli.stack.status import ComponentStatus, StackStatus, stack_status
+from stigmer_contract.isolation_words import ENOUGH
 from stigmer_contract.versions import is_compatible
 
 NEEDED_PYTHON = (3, 11)
@@ -154,7 +155,7 @@ def _check_isolation(component: ComponentStatus) -> Finding:
     name, detail = "isolation of commands", f"level {component.isolation}"
     if component.enclosure is not None:
         detail += f", {component.enclosure}"
-    if component.isolation in ("full", "good", "partial"):
+    if component.isolation in ENOUGH:
         return Finding(name, Outcome.PASSED, detail)
     detail = "; ".join([detail, *component.isolation_findings])
     remedy = "run the runner in its container on Linux 5.13 or newer; docs/concepts/isolation.md says more"

@@ -6,12 +6,13 @@ Resources are what the server answers; requests what it accepts. Errors are `Pro
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import Event, LiveEvent, Payload, RecordedEvent, Usage
+from stigmer_contract.isolation_words import IsolationLevel, Network, SandboxSetting
 from stigmer_contract.manifest import (
     MAX_SECRET_CHARACTERS,
     MIN_SECRET_CHARACTERS,
@@ -379,9 +380,9 @@ class ReadyCheck(_Resource):
 class IsolationState(_Resource):
     """How well a runner isolates agents' commands, as its self-test found."""
 
-    level: Literal["full", "good", "partial", "weak", "none"]
+    level: IsolationLevel
     """From best to worst; below `partial` sessions are not isolated from each other."""
-    setting: Literal["require", "warn", "off"]
+    setting: SandboxSetting
     """`STIGMER_SANDBOX`; with `require`, commands are refused below `partial`."""
     findings: list[str] = []
     """What commands can do that they should not, in words."""
@@ -418,7 +419,7 @@ class TokenScope(StrEnum):
 class TokenPolicy(_Request):
     """What executions that a token starts may be; a field that is left out excludes nothing."""
 
-    allow_network: list[Literal["none", "web", "all"]] | None = Field(default=None, max_length=3)
+    allow_network: list[Network] | None = Field(default=None, max_length=3)
     """Values of `spec.network`."""
     allow_workspaces: list[str] | None = Field(default=None, max_length=50)
     """Directories in which the workspace of a session lies; the session's own directory always may be."""

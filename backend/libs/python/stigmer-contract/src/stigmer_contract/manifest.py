@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema
 
+from stigmer_contract.isolation_words import Network
 from stigmer_contract.model_names import split_model
 
 API_VERSION = "agentic.stigmer.ai/v1"
@@ -279,7 +280,7 @@ class AgentSpec(_ManifestPart):
     )
     """Built-in toolsets: `shell` and `files` work in the session's workspace; with `wait` the agent waits for
     a message or a time, at no cost."""
-    network: Literal["none", "web", "all"] = "none"
+    network: Network = "none"
     """What commands may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or everything."""
     env: Environment = Field(default_factory=dict[str, str | SecretReference])
     """Environment of the commands of `shell`: texts, and secrets as `{secret: NAME}`."""

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
+from stigmer_contract.isolation_words import ISOLATION_LEVELS
+
 logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT_SECONDS: Final = 2.0
 REQUEST_TIMEOUT_SECONDS: Final = 5.0
 MAX_REQUEST_BYTES: Final = 16 * 1024
-ISOLATION_LEVELS: Final = ("full", "good", "partial", "weak", "none")
 
 Check = Callable[[], Awaitable[str | None]]
 """Whether one thing is as it should be: None, or the reason why not."""

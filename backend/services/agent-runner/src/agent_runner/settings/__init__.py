@@ -3,7 +3,6 @@
 from agent_runner.settings.runner_settings import (
     KeyedEndpoint,
     RunnerSettings,
-    SandboxSetting,
     load_settings,
     read_health_address,
     secrets_of,
@@ -14,7 +13,6 @@ from agent_runner.settings.values import Variable, read_headers
 __all__ = [
     "KeyedEndpoint",
     "RunnerSettings",
-    "SandboxSetting",
     "Variable",
     "load_settings",
     "read_headers",

@@ -28,13 +28,13 @@ from stigmer_contract.environment import (
     parse_text,
     parse_url,
 )
+from stigmer_contract.isolation_words import SandboxSetting
 from stigmer_contract.log_lines import LogFormat
 from stigmer_contract.model_names import PROVIDERS, ModelEndpoint, parse_endpoints
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-SandboxSetting = Literal["require", "warn", "off"]
 ProtectGit = Literal["warn", "refuse", "off"]
 
 

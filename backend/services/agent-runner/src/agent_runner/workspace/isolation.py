@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from agent_runner.settings import SandboxSetting
+from stigmer_contract.isolation_words import SandboxSetting
 from stigmer_isolation.self_test import IsolationLevel, SelfTest
 
 logger = logging.getLogger(__name__)
