@@ -37,11 +37,12 @@ from model_wire_formats import (
 
 VALID_KEY = "test-key"
 WAIT_SECONDS = 10.0
+SIGN_OF_LIFE_SECONDS = 0.05
 
 _MAX_HEAD_BYTES = 64 * 1024
 
 
-FaultKind = Literal["status", "cut", "end_early", "malformed", "hang", "error_event"]
+FaultKind = Literal["status", "cut", "end_early", "malformed", "hang", "error_event", "stall"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Fault:
 
     `status`: an error with that status. `cut`: the connection breaks after some pieces. `end_early`: the
     same, but the HTTP body ends in good order. `malformed`: a piece that is no JSON. `hang`: nothing is
-    answered until `release`. `error_event`: an error inside the stream, after some pieces.
+    answered until `release`. `error_event`: an error inside the stream, after some pieces. `stall`: after
+    some pieces nothing but signs of life, until `release`.
     """
 
     kind: FaultKind
@@ -320,6 +322,11 @@ def _fill_in(turn: ScriptedTurn, question: Question) -> Answer:
 
 async def _break_stream(wire_format: WireFormat, fault: Fault, writer: asyncio.StreamWriter) -> None:
     """Spoil a stream in the middle; the connection is not usable afterwards."""
+    while fault.kind == "stall":
+        ping = b": ping\n\n" if wire_format is WireFormat.CHAT else b'event: ping\ndata: {"type": "ping"}\n\n'
+        _write_chunk(writer, ping)
+        await writer.drain()
+        await asyncio.sleep(SIGN_OF_LIFE_SECONDS)
     if fault.kind == "malformed":
         _write_chunk(writer, b'event: message\ndata: {"type": "message", "brok\n\n')
     elif fault.kind == "error_event":

@@ -332,17 +332,30 @@ async def test_a_model_that_says_nothing_times_out(reference: str) -> None:
             fault = await fault_of(model, timeout_seconds=0.2)
 
     assert (fault.retryable, fault.code) == (True, ErrorCode.MODEL_UNAVAILABLE)
+    assert fault.message.endswith("failed: no answer began within 0.2 seconds")
 
 
 @every_wire_format
-async def test_a_model_that_trickles_for_ever_times_out(reference: str) -> None:
-    turn = ScriptedTurn("so " * 10_000, chunk_seconds=0.02)
+async def test_an_answer_that_takes_longer_than_its_time_out_is_read_to_its_end(reference: str) -> None:
+    turn = ScriptedTurn("so " * 60 + "done", chunk_seconds=0.1)
     with ModelServer(ScriptedModel([turn])) as server:
         async with model_of(reference, server) as model:
-            fault = await fault_of(model, timeout_seconds=0.3)
+            response, _ = await ask(model, timeout_seconds=3)
 
-    assert fault.retryable
-    assert fault.message.endswith("failed: no complete answer within 0.3 seconds")
+    assert response.text == turn.text
+    assert server.asked == {("default", 1): 1}
+
+
+@every_wire_format
+async def test_an_answer_that_stands_still_times_out_whatever_signs_of_life_there_are(reference: str) -> None:
+    fault = Fault("stall", after_pieces=10)
+    turn = ScriptedTurn("so " * 20)
+    with ModelServer(ScriptedModel([turn], {1: [fault]})) as server:
+        async with model_of(reference, server) as model:
+            found = await fault_of(model, timeout_seconds=0.5)
+
+    assert (found.retryable, found.code) == (True, ErrorCode.MODEL_UNAVAILABLE)
+    assert found.message.endswith("failed: its answer stood still for 0.5 seconds")
 
 
 @every_wire_format

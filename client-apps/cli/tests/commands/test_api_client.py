@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cli_harness import TOKEN, Leg, Server, free_port, running_server
 from cutting_proxy import CuttingProxy
 from stigmer_cli.api_client import ApiClient, HttpTransport, event_stream, follow_events
+from stigmer_cli.api_client.http_transport import RETRYABLE_STATUSES
 from stigmer_cli.api_client.sse import SseMessage, SseParser
 from stigmer_cli.config import Connection
 from stigmer_cli.errors import CallRefused, ServerUnreachable
@@ -225,3 +226,50 @@ def test_something_else_at_the_servers_port_is_told(tmp_path: Path) -> None:
 
     assert raised.value.message == "the server answered with HTTP status 404"
     assert raised.value.code == "unknown"
+
+
+@pytest.mark.parametrize("status", sorted(RETRYABLE_STATUSES))
+def test_a_call_that_may_work_a_moment_later_is_made_again(status: int) -> None:
+    import http.server
+
+    log = [
+        '{"sequence":1,"recorded_at":"2026-11-26T12:00:00Z","event":{"type":"execution.cancelled"}}',
+    ]
+    left = {"/v1/agents": 1, "/v1/executions/exe_1/events": 1}
+
+    class Busy(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if left[path]:
+                left[path] -= 1
+                self._answer(status, b"{}")
+            elif path == "/v1/agents":
+                self._answer(200, b'{"items": [], "next_cursor": null}')
+            else:
+                self._answer(200, "".join(f"id: 1\nevent: x\ndata: {line}\n\n" for line in log).encode())
+
+        def _answer(self, code: int, body: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as busy:
+        thread = threading.Thread(target=busy.serve_forever)
+        thread.start()
+        try:
+            connection = Connection(f"http://127.0.0.1:{busy.server_port}", TOKEN)
+            with ApiClient(connection) as client:
+                assert client.list_agents(1) == []
+            [event] = list(follow_events(HttpTransport(connection), "exe_1"))
+        finally:
+            busy.shutdown()
+            thread.join()
+
+    assert isinstance(event, events.RecordedEvent)
+    assert left == {"/v1/agents": 0, "/v1/executions/exe_1/events": 0}

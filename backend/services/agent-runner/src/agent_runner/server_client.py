@@ -47,7 +47,7 @@ MAX_CONNECTIONS: Final = 200
 _EVENT_PAGE_SIZE: Final = 500
 
 _FENCED = frozenset({ErrorCode.ATTEMPT_SUPERSEDED, ErrorCode.EXECUTION_ENDED})
-_RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
+_RETRYABLE_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
 _SHORT = aiohttp.ClientTimeout(total=LIVE_TIMEOUT_SECONDS)
 _JSON_BODY = {"Content-Type": "application/json"}
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)

@@ -8,7 +8,12 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from stigmer_cli.api_client.http_transport import HttpStream, HttpTransport, describe_connection_error
+from stigmer_cli.api_client.http_transport import (
+    RETRYABLE_STATUSES,
+    HttpStream,
+    HttpTransport,
+    describe_connection_error,
+)
 from stigmer_cli.api_client.sse import SseMessage, SseParser
 from stigmer_cli.errors import CallRefused, ServerUnreachable, StigmerError
 from stigmer_contract.api import LAST_EVENT_ID_HEADER
@@ -26,7 +31,7 @@ LONGEST_BACKOFF_SECONDS = 3.0
 GIVE_UP_AFTER_SECONDS = 120.0
 """How long the server may be gone before the reader gives up; the stack restarts it within seconds."""
 
-_RETRYABLE_STATUSES = {429, 500, 502, 503, 504}
+_RETRYABLE_STATUSES = RETRYABLE_STATUSES | {500}
 
 
 def follow_events(

@@ -27,6 +27,8 @@ STREAM_TIMEOUT_SECONDS = 45.0
 """Longest silence on a stream; the server sends a comment every 15 s."""
 RETRY_DELAYS_SECONDS = (0.1, 0.4, 1.0)
 LONGEST_ASKED_DELAY_SECONDS = 30.0
+RETRYABLE_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
+"""What a server, or a proxy before it, answers where the same call may work a moment later."""
 STREAM_CHUNK_BYTES = 64 * 1024
 
 _CONNECTION_ERRORS = (OSError, http.client.HTTPException)
@@ -74,7 +76,7 @@ class HttpTransport:
                 response = self._send(method, target, body, sent_headers)
                 if response.status < 400:
                     return response
-                if response.status not in {429, 502, 503, 504} or delay_seconds is None:
+                if response.status not in RETRYABLE_STATUSES or delay_seconds is None:
                     raise read_problem(response.status, response.body)
                 delay_seconds = max(delay_seconds, response.retry_after_seconds)
             except _CONNECTION_ERRORS as error:

@@ -143,7 +143,8 @@ class ModelSettings(_ManifestPart):
     seed: int | None = Field(default=None, strict=True)
     """Seed for providers that sample reproducibly."""
     timeout: Duration | None = None
-    """Longest wait for one answer; default 10m."""
+    """Longest wait for the first piece of an answer, and between two pieces of it; default 10m. The whole may
+    take longer."""
     thinking: Literal["minimal", "low", "medium", "high"] | None = None
     """How hard a reasoning model thinks."""
 

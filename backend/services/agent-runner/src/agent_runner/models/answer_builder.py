@@ -59,6 +59,16 @@ class AnswerBuilder:
         self.calls = CallDrafts(self.known_tools)
 
     @property
+    def progress(self) -> tuple[object, ...]:
+        """Another value with each piece of the answer that comes; pings and empty pieces leave it."""
+        return (len(self.order), self.characters, len(self.refusal), self.reason)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a piece of the answer has come, kept here or by its reader."""
+        return self.characters > 0 or not self.is_empty
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing has come that could be an answer."""
         return not self.order and not self.refusal

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
 
 import httpx2
-from pydantic_ai.exceptions import ModelTimeoutError
 from pydantic_ai.messages import (
     FinishReason,
     ModelMessage,
@@ -36,10 +35,11 @@ from agent_runner.models.model_faults import (
     context_full,
     odd_answer,
     refused_by_model,
+    silent,
     unavailable,
 )
 from agent_runner.models.provider_call import AnswerReader, ProviderRequest, read_answer
-from agent_runner.models.request_settings import DEFAULT_ANSWER_TIMEOUT_SECONDS
+from agent_runner.models.request_settings import DEFAULT_SILENCE_SECONDS
 from agent_runner.models.tool_calls import CallDraft, finished_calls, whole_text
 from agent_runner.models.usage_reports import estimated_usage, usage_of
 
@@ -142,26 +142,8 @@ class AsksDirectly(Answers):
 
         Raises:
             ModelRequestFailed: there is none.
-            ModelTimeoutError: it took longer than the settings' `timeout`.
         """
-        seconds = _timeout_seconds(settings)
-        scope = asyncio.timeout(seconds)
-        try:
-            async with scope:
-                return await self._answer(as_taken_back(messages), settings, parameters, watcher)
-        except TimeoutError as error:
-            if scope.expired():
-                message = f"no complete answer within {seconds:g} seconds"
-                raise ModelTimeoutError(self.model_name, message) from error
-            raise
-
-    async def _answer(
-        self,
-        messages: list[ModelMessage],
-        settings: ModelSettings | None,
-        parameters: ModelRequestParameters,
-        watcher: Watcher,
-    ) -> ModelResponse:
+        messages = as_taken_back(messages)
         repair, refusal = self._repair, ""
         sent = repaired(messages, repair)
         while True:
@@ -206,9 +188,25 @@ class AsksDirectly(Answers):
             content,
         )
         reader = self.reader(builder)
-        await read_answer(self.endpoint.client, request, reader)
+        await self._read(request, reader, _timeout_seconds(settings))
         reader.finish()
         return self._response(builder, messages, len(content))
+
+    async def _read(self, request: ProviderRequest, reader: AnswerReader, seconds: float) -> None:
+        """Read the answer, which may take as long as it likes while no piece takes longer than `seconds`."""
+        clock = asyncio.get_running_loop().time
+        silence = asyncio.timeout(seconds)
+        try:
+            async with silence:
+                await read_answer(
+                    self.endpoint.client, request, reader, lambda: silence.reschedule(clock() + seconds)
+                )
+        except TimeoutError as error:
+            if not silence.expired():
+                raise
+            if not reader.has_ended:
+                has_begun = reader.builder.has_begun
+                raise ModelRequestFailed(silent(self.model_name, seconds, has_begun=has_begun)) from error
 
     # --- the answer -----------------------------------------------------------------------------
 
@@ -307,4 +305,4 @@ def _as_jsonable(value: object) -> object:
 
 def _timeout_seconds(settings: ModelSettings | None) -> float:
     timeout = cast("object", (settings or {}).get("timeout"))
-    return float(timeout) if isinstance(timeout, int | float) else DEFAULT_ANSWER_TIMEOUT_SECONDS
+    return float(timeout) if isinstance(timeout, int | float) else DEFAULT_SILENCE_SECONDS

@@ -301,6 +301,12 @@ def unavailable(message: str, retry_after_seconds: float | None = None) -> Model
     return ModelFault(Retry.OFTEN, retry_after_seconds, ErrorCode.MODEL_UNAVAILABLE, message, _LATER_HINT)
 
 
+def silent(model: str, seconds: float, *, has_begun: bool) -> ModelFault:
+    """Nothing came for longer than the agent's settings allow."""
+    said = f"its answer stood still for {seconds:g} seconds" if has_begun else None
+    return unavailable(f"model {model!r} failed: {said or f'no answer began within {seconds:g} seconds'}")
+
+
 def odd_answer(model: str, problem: str, hint: str | None = _LATER_HINT) -> ModelFault:
     """An answer that cannot be used."""
     message = f"model {model!r} failed: {one_line(problem)}"

@@ -19,14 +19,12 @@ from agent_runner.errors import ExecutionFailure
 from agent_runner.models.asking import Endpoint
 from agent_runner.models.replay import ReplayModel
 from agent_runner.models.replay_check import shorten_name
-from agent_runner.models.request_settings import DEFAULT_ANSWER_TIMEOUT_SECONDS
 from agent_runner.settings import KeyedEndpoint, RunnerSettings
 from stigmer_contract.cassette import Cassette, load_cassette
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.errors import CassetteError
 from stigmer_contract.model_names import DEFAULT_KEY_HEADER, PROVIDERS, split_model
 
-CONNECT_TIMEOUT_SECONDS: Final = 15.0
 MAX_CASSETTES_KEPT: Final = 32
 _BLOB_PREFIX: Final = "sha256:"
 
@@ -199,9 +197,7 @@ class ModelPool:
     def _http_client(self, provider: str) -> httpx2.AsyncClient:
         """Honours the proxy variables and SSL_CERT_FILE, as httpx2 does by default."""
         if provider not in self._http_clients:
-            self._http_clients[provider] = create_async_httpx2_client(
-                timeout=httpx2.Timeout(DEFAULT_ANSWER_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
-            )
+            self._http_clients[provider] = create_async_httpx2_client()
         return self._http_clients[provider]
 
     # --- cassettes ----------------------------------------------------------------------------

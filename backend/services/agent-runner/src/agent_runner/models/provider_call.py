@@ -5,7 +5,7 @@ Raises `ModelRequestFailed` for all that can go wrong on the way. Asks nothing t
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +37,9 @@ LINGER_SECONDS: Final = 5.0
 
 GOODBYE_SECONDS: Final = 0.1
 """How long the end of the body is waited for behind `[DONE]`; without it the connection is lost."""
+
+CONNECT_TIMEOUT_SECONDS: Final = 15.0
+_TIMEOUT: Final = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -82,19 +85,31 @@ class AnswerReader(ABC):
             raise ModelRequestFailed(fault_of_error(self.model, error))
 
 
-async def read_answer(client: httpx2.AsyncClient, request: ProviderRequest, reader: AnswerReader) -> None:
+async def read_answer(
+    client: httpx2.AsyncClient,
+    request: ProviderRequest,
+    reader: AnswerReader,
+    on_progress: Callable[[], None],
+) -> None:
     """Ask, and give all of the answer to the reader.
+
+    How long it may take, or be silent, is for the caller to say: `on_progress` tells of each piece.
 
     Raises:
         ModelRequestFailed: the provider refused, failed, or did not answer to the end.
     """
     try:
         async with client.stream(
-            "POST", request.url, content=request.body, headers=request.headers, follow_redirects=False
+            "POST",
+            request.url,
+            content=request.body,
+            headers=request.headers,
+            follow_redirects=False,
+            timeout=_TIMEOUT,
         ) as response:
             if response.status_code >= 300:
                 raise await _refusal(response, reader.model)
-            await _read_body(response, reader)
+            await _read_body(response, reader, on_progress)
     except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
         if reader.has_ended:
             return  # it is all here; only the goodbye was not
@@ -115,7 +130,9 @@ async def _refusal(response: httpx2.Response, model: str) -> ModelRequestFailed:
     return ModelRequestFailed(fault_of_response(model, response.status_code, headers, parse_json(text), text))
 
 
-async def _read_body(response: httpx2.Response, reader: AnswerReader) -> None:
+async def _read_body(
+    response: httpx2.Response, reader: AnswerReader, on_progress: Callable[[], None]
+) -> None:
     stream, size = EventStream(), 0
     pieces = aiter(response.aiter_bytes())
     while True:
@@ -135,7 +152,10 @@ async def _read_body(response: httpx2.Response, reader: AnswerReader) -> None:
         if size > MAX_ANSWER_BYTES:
             problem = f"its answer is longer than {MAX_ANSWER_BYTES} bytes"
             raise ModelRequestFailed(odd_answer(reader.model, problem))
+        before = reader.builder.progress
         _take_all(stream.feed(piece), reader)
+        if reader.builder.progress != before:
+            on_progress()
     if not reader.is_over:
         _take_all(stream.close(), reader)
     _check_end(reader, stream, size, response.headers.get("content-type", ""))

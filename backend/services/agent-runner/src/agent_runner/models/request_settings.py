@@ -7,16 +7,16 @@ from pydantic_ai.settings import ModelSettings as RequestSettings
 from agent_runner.settings import RunnerSettings
 from stigmer_contract.manifest import ModelSettings
 
-DEFAULT_ANSWER_TIMEOUT_SECONDS: Final = 600.0
+DEFAULT_SILENCE_SECONDS: Final = 600.0
 
 
 def model_settings(wanted: ModelSettings, settings: RunnerSettings) -> RequestSettings:
     """How each request of an agent is made; the runner's defaults apply where the agent says nothing.
 
-    `timeout` holds for the whole of one answer, not for each piece of it: see `complete_answers`.
+    `timeout` holds for the first piece of an answer and between two pieces, however long all of it takes.
     """
     # An agent sends its whole conversation with each turn, so a provider that can cache it should.
-    request = RequestSettings(timeout=DEFAULT_ANSWER_TIMEOUT_SECONDS, cache=True)
+    request = RequestSettings(timeout=DEFAULT_SILENCE_SECONDS, cache=True)
     if wanted.timeout is not None:
         request["timeout"] = wanted.timeout.total_seconds()
     if wanted.top_p is not None:
