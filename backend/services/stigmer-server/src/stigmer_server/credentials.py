@@ -6,7 +6,8 @@ guess nothing. What is looked up is a digest, which tells nothing to whoever mea
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -65,6 +66,7 @@ class Credentials:
             runner = Credential("runner", RUNNER_TOKEN_NAME, TokenScope.RUNNER, RUNNER_TOKEN_NAME)
             self._fixed[digest_of(runner_token)] = runner
         self._stored: dict[str, Credential] = {}
+        self._reloads: list[Reload] = []
 
     def find(self, token: str) -> Credential | None:
         """Whose token it is; None where nobody's, or it does not hold any more."""
@@ -74,6 +76,16 @@ class Credentials:
             return None
         credential.used_at = time.time()
         return credential
+
+    @contextmanager
+    def reload(self) -> "Generator[Reload]":
+        """Open while the database is read: what changes here meanwhile is newer than what is found."""
+        reload = Reload(self)
+        self._reloads.append(reload)
+        try:
+            yield reload
+        finally:
+            self._reloads.remove(reload)
 
     def replace_stored(self, found: Mapping[str, Credential]) -> None:
         """Make the stored credentials those of the database, by digest; what is gone is revoked."""
@@ -87,10 +99,12 @@ class Credentials:
     def add(self, digest: str, credential: Credential) -> None:
         """Know a token that was made just now."""
         self._stored[digest] = credential
+        self._note(digest, credential)
 
     def revoke(self, digest: str) -> None:
         """Answer no more calls with the token, nor go on with streams that it opened."""
         credential = self._stored.pop(digest, None)
+        self._note(digest, None)
         if credential is not None:
             credential.is_revoked = True
 
@@ -100,6 +114,26 @@ class Credentials:
             if credential.used_at is not None:
                 yield credential.token_id, credential.used_at
                 credential.used_at = None
+
+    def _note(self, digest: str, credential: Credential | None) -> None:
+        for reload in self._reloads:
+            reload.changes[digest] = credential
+
+
+class Reload:
+    """A reading of all stored credentials from the database, which takes its time."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self.changes: dict[str, Credential | None] = {}
+        """What was made here since the reading began, by digest, and, None, what was revoked."""
+
+    def finish(self, found: Mapping[str, Credential]) -> None:
+        """Take what was found, but for what has changed since."""
+        newest = {**found, **self.changes}
+        self._credentials.replace_stored(
+            {digest: credential for digest, credential in newest.items() if credential is not None}
+        )
 
 
 def digest_of(token: str) -> str:

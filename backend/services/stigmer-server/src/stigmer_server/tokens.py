@@ -139,7 +139,8 @@ class Tokens:
                 row.digest: _credential(_resource(row), row.sees_earlier) for row in connection.execute(query)
             }
 
-        self._credentials.replace_stored(await self._database.read(work))
+        with self._credentials.reload() as reload:
+            reload.finish(await self._database.read(work))
 
     async def run(self) -> None:
         """Hear of other servers' changes, and write down when tokens were used, until cancelled."""
