@@ -10,6 +10,7 @@ from stigmer_cli.rendering.cells import cell_width, shorten, wrap
 from stigmer_cli.rendering.command_output import CommandOutput
 from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
 from stigmer_cli.rendering.status_line import Activity, status_line
+from stigmer_cli.rendering.tables import format_table
 from stigmer_contract.events import Usage
 
 
@@ -88,6 +89,38 @@ def test_wrapped_and_shortened_text_fits(text: str, width: int) -> None:
     assert all(cell_width(line) <= width for line in wrap(text, width))
     assert cell_width(shorten(text, width)) <= width
     assert "".join(wrap(text, width)).replace(" ", "") == text.replace(" ", "")
+
+
+@given(
+    st.lists(st.tuples(st.text("ab日", max_size=9), st.text("ab日 ", max_size=40)), min_size=1, max_size=4),
+    st.integers(min_value=20, max_value=70),
+)
+def test_a_table_is_no_wider_than_the_terminal(cells: list[tuple[str, str]], width: int) -> None:
+    rows = [["4k2x9q", extra, text] for extra, text in cells]
+    table = format_table(
+        ["ID", "MORE", "LONG"], rows, bold_header=False, width=width, long="LONG", optional=["MORE"]
+    )
+    lines = table.split("\n")
+    assert len(lines) == len(rows) + 1
+    assert all(cell_width(line) <= width for line in lines)
+
+
+def test_a_table_leaves_out_what_matters_least() -> None:
+    def heading(width: int | None) -> list[str]:
+        header, row = (
+            ["ID", "TURNS", "COST", "PROMPT"],
+            ["4k2x9q", "12", "$0.25", "Count the files, all of them"],
+        )
+        table = format_table(
+            header, [row], bold_header=False, width=width, long="PROMPT", optional=["TURNS", "COST"]
+        )
+        return table.split("\n")
+
+    assert heading(None)[1] == "4k2x9q  12     $0.25  Count the files, all of them"
+    assert heading(40)[1] == "4k2x9q  12     $0.25  Count the files, …"
+    assert heading(36)[1] == "4k2x9q  $0.25  Count the files, all…"
+    assert heading(24)[1] == "4k2x9q  Count the files…"
+    assert heading(5)[1] == "4k2x9q  Count…"
 
 
 def test_a_progress_bar_is_one_line() -> None:

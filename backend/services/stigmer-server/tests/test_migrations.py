@@ -145,6 +145,39 @@ async def test_what_is_there_when_owners_come_is_the_administrators_and_shared_w
         await database.close()
 
 
+async def test_what_is_there_gets_the_beginnings_of_its_inputs_from_the_logs(database_url: str) -> None:
+    bodies = {
+        "exe_1": '{"type":"execution.started","input":{"kind":"inline","value":" Count\\nthe\\u0000files"}}',
+        "exe_2": f'{{"type":"execution.started","input":{{"kind":"blob","sha256":"{BLOB}","size_bytes":9}}}}',
+        "exe_3": '{"type":"execution.started"}',
+    }
+
+    def fill(connection: Connection) -> None:
+        for place, (execution_id, body) in enumerate(bodies.items(), 1):
+            _insert(connection, execution_id, "completed", place=place)
+            connection.execute(
+                text(
+                    "INSERT INTO events (execution_id, sequence, recorded_at, type, body)"
+                    " VALUES (:execution_id, 1, :now, 'execution.started', :body)"
+                ).bindparams(bindparam("now", THEN, type_=UtcDateTime)),
+                {"execution_id": execution_id, "body": body},
+            )
+
+    def read(connection: Connection) -> dict[str, str | None]:
+        rows = connection.execute(select(tables.executions.c.execution_id, tables.executions.c.input_head))
+        return {row.execution_id: row.input_head for row in rows}
+
+    database = open_database(database_url)
+    try:
+        await database.migrate(lambda connection: _upgrade(connection, "0008"))
+        await database.write(fill)
+        await migrate(database)
+        assert await database.read(read) == {"exe_1": "Count the files", "exe_2": None, "exe_3": None}
+        assert await database.write(_differences) == []
+    finally:
+        await database.close()
+
+
 async def test_a_database_with_owners_is_not_taken_back(database_url: str) -> None:
     database = open_database(database_url)
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli_harness import Command, Server, finish
+from stigmer_cli.rendering.cells import cell_width
 from stigmer_contract import events
 
 MARKDOWN = """# Report
@@ -54,6 +55,26 @@ def test_an_id_is_known_by_its_last_characters_a_beginning_or_as_the_newest(
     assert command.run("executions", "get", "nothing-like-it").exit_code == 1
     assert command.run("executions", "get").exit_code == 2
     assert command.run("executions", "get", first, "--last").exit_code == 2
+
+
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_lists_show_what_was_asked_and_never_more_than_fits(
+    command: Command, server: Server, columns: int
+) -> None:
+    prompt = "Summarise\x1b[31m the sales 日本語 of\nthe last quarter " + "in detail " * 20
+    execution_id = make_execution(command, server, prompt)
+    for what, prefix in (("executions", execution_id[-6:]), ("sessions", "")):
+        piped = command.run(what, "list", "--limit", "1").stdout.splitlines()
+        terminal = command.start_in_terminal(what, "list", "--limit", "1", columns=columns)
+        assert terminal.finish() == 0
+        shown = terminal.screen.splitlines()
+        for header, row in (piped, shown):
+            assert header.split()[-1] == "PROMPT" and row.startswith(prefix)
+            assert "greeter" in row and "Summarise the" in row
+        assert len(shown) == 2 and all(cell_width(line) <= columns for line in shown)
+        assert piped[1].endswith(
+            "Summarise the sales 日本語 of the last quarter " + "in detail " * 7 + "in det"
+        )
 
 
 def test_get_shows_results_where_asked_and_the_answer_once(command: Command, server: Server) -> None:

@@ -91,6 +91,8 @@ class ExecutionState:
     created_at: datetime
     deadline_at: datetime | None
     """When `limits.duration` is over, if it waits no more; time that it waits is added."""
+    input_head: str | None = None
+    """As `head_of` gives it."""
     place: int = 1
     """In its session, from 1."""
     phase: ExecutionPhase = ExecutionPhase.PENDING
@@ -133,6 +135,7 @@ class ExecutionState:
             session_id=row.session_id,
             agent_name=row.agent_name,
             model=row.model,
+            input_head=row.input_head,
             created_at=row.created_at,
             deadline_at=row.deadline_at,
             place=row.place,
@@ -171,6 +174,7 @@ class ExecutionState:
             "session_id": self.session_id,
             "agent_name": self.agent_name,
             "model": self.model,
+            "input_head": self.input_head,
             "created_at": self.created_at,
             "deadline_at": self.deadline_at,
             "place": self.place,
@@ -207,6 +211,7 @@ class ExecutionState:
             owner=self.owner,
             agent_name=self.agent_name,
             model=self.model,
+            input_head=self.input_head,
             phase=self.phase,
             pending_reason=pending_reason if self.phase is ExecutionPhase.PENDING else None,
             standing_reason=standing_reason,

@@ -5,7 +5,7 @@ The log is written by `event_log`; workflows are kept in step with it by `reconc
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from pydantic import BaseModel, JsonValue, SecretStr, TypeAdapter
@@ -23,7 +23,6 @@ from stigmer_contract.api import (
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     INLINE_PAYLOAD_MAX_BYTES,
-    BlobPayload,
     Event,
     ExecutionCancelled,
     ExecutionStarted,
@@ -31,25 +30,16 @@ from stigmer_contract.events import (
     LegEnded,
     LegLost,
     LegStarted,
-    Payload,
 )
-from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
-from stigmer_contract.manifest import AgentManifest, secrets_excess, unsupported_fields
-from stigmer_contract.model_names import split_model
 from stigmer_contract.phases import ExecutionPhase
-from stigmer_server.agents import find_agent
-from stigmer_server.blob_grants import grant_to_session, may_read
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import (
     AttemptSuperseded,
     ExecutionEnded,
-    FeatureNotYet,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
-    SecretMissing,
-    SessionBusy,
 )
 from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_log import (
@@ -57,7 +47,6 @@ from stigmer_server.event_log import (
     EventLog,
     NewEvent,
     StoredEvent,
-    insert_first_event,
     read_events,
     read_messages,
 )
@@ -66,19 +55,18 @@ from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.installation import Installation
 from stigmer_server.leg_starts import PresenceNeeded, leg_append_id, start_leg
 from stigmer_server.log_formats import LogFormats
-from stigmer_server.owners import Caller, find_owner
+from stigmer_server.new_executions import check_request, insert_execution
+from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
-from stigmer_server.policies import check_costs, check_policy
 from stigmer_server.runner_presence import RunnerPresence
-from stigmer_server.secrets_store import Secrets, find_missing_secrets, size_of_secrets
+from stigmer_server.secrets_store import Secrets
 from stigmer_server.session_history import SessionHistory, find_history
-from stigmer_server.sessions import find_session, has_unended_execution, insert_session, next_place
+from stigmer_server.sessions import find_session
 from stigmer_server.standing_still import StandingStill
 from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient
 
 _JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
-_EXCESS_HINT: Final = "name fewer or smaller secrets in `spec.env`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +129,13 @@ class Executions:
             SessionBusy: the session has an execution in hand.
             IdempotencyKeyReused: the key came with another request.
         """
-        _check_request(request)
+        check_request(request)
         payload = await self._blobs.wrap_text(request.input)
         created: list[tuple[ExecutionState, StoredEvent]] = []
 
         def work(connection: Connection) -> Answer:
             def act() -> ExecutionResource:
-                created.append(_insert_execution(connection, request, caller, payload, self._installation))
+                created.append(insert_execution(connection, request, caller, payload, self._installation))
                 return created[0][0].to_resource()
 
             return act_once(connection, caller.owner, "executions", idempotency_key, request, act)[0]
@@ -332,18 +320,6 @@ class Executions:
         return None
 
 
-def _check_request(request: CreateExecution) -> None:
-    if (request.agent is None) == (request.manifest is None):
-        raise InvalidRequest("give exactly one of agent and manifest")
-    if request.session_id is not None and request.workspace is not None:
-        raise InvalidRequest("workspace is for a new session; session_id names one that has its own")
-    if request.model is not None:
-        try:
-            split_model(request.model)
-        except ValueError as error:
-            raise InvalidRequest(f"model: {error}") from error
-
-
 def _check_open(state: ExecutionState) -> None:
     if state.phase.is_terminal:
         raise ExecutionEnded(state.execution_id, state.phase)
@@ -390,79 +366,6 @@ def _find_execution(connection: Connection, execution_id: str, caller: Caller | 
     if row is None:
         raise NotFound("execution", execution_id)
     return ExecutionState.from_row(row)
-
-
-def _resolve_manifest(
-    connection: Connection, request: CreateExecution, caller: Caller
-) -> tuple[AgentManifest, Caller]:
-    """The manifest, and whose it is."""
-    manifest, author = request.manifest, caller
-    if manifest is None:
-        agent = find_agent(connection, request.agent or "", caller)
-        manifest, author = agent.manifest, find_owner(connection, agent.owner)
-    unsupported = unsupported_fields(manifest.spec)
-    if unsupported:
-        raise FeatureNotYet(unsupported)
-    names = manifest.spec.secret_names
-    excess = secrets_excess(len(names), 0)
-    if excess is not None:
-        raise InvalidRequest(excess, _EXCESS_HINT)
-    missing = find_missing_secrets(connection, names, caller)
-    if missing:
-        raise SecretMissing(missing[0])
-    excess = secrets_excess(len(names), size_of_secrets(connection, names, caller))
-    if excess is not None:
-        raise InvalidRequest(excess, _EXCESS_HINT)
-    return manifest, author
-
-
-def _insert_execution(
-    connection: Connection,
-    request: CreateExecution,
-    caller: Caller,
-    payload: Payload,
-    installation: Installation,
-) -> tuple[ExecutionState, StoredEvent]:
-    manifest, author = _resolve_manifest(connection, request, caller)
-    if request.session_id is None:
-        session = insert_session(connection, caller.owner, request.workspace)
-    else:
-        session = find_session(connection, request.session_id, caller, lock=True)
-        if has_unended_execution(connection, session.session_id):
-            raise SessionBusy(session.session_id)
-    now = datetime.now(UTC)
-    check_policy(caller.policy, manifest.spec, session.workspace)
-    if caller.policy.max_cost_per_day_usd is not None and caller.token_id is not None:
-        check_costs(connection, caller.token_id, now)
-    duration: timedelta | None = manifest.spec.limits.duration
-    execution_id = new_id(EXECUTION_PREFIX)
-    state = ExecutionState(
-        execution_id=execution_id,
-        session_id=session.session_id,
-        agent_name=manifest.metadata.name,
-        model=request.model or manifest.spec.model,
-        created_at=now,
-        deadline_at=None if duration is None else now + duration,
-        place=next_place(connection, session.session_id),
-        workflow_id=installation.workflow_id(execution_id),
-        task_queue=installation.task_queue,
-        owner=caller.owner,
-        # Only where there is something to count; every answer looks then.
-        token_id=caller.token_id if caller.policy.max_cost_per_day_usd is not None else None,
-    )
-    first = ExecutionStarted(
-        session_id=state.session_id,
-        agent_name=state.agent_name,
-        spec=manifest.spec,
-        model=request.model,
-        input=payload,
-    )
-    new_event = NewEvent.of(first)
-    for sha256 in new_event.blobs:
-        is_input = isinstance(payload, BlobPayload) and payload.sha256 == sha256
-        if is_input or any(may_read(connection, sha256, person) for person in (caller, author)):
-            grant_to_session(connection, sha256, session.session_id)
-    return state, insert_first_event(connection, state, new_event)
 
 
 def _attempt_at(stored: Sequence[StoredEvent], sequence: int) -> int:

@@ -1,9 +1,10 @@
 """Sessions: conversations with a workspace. Their directories are the runner's, which this never touches."""
 
 from datetime import UTC, datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import JSON, ColumnElement, Connection, Float, Row, cast, func, select
 
 from stigmer_contract.api import CreateSession, Page, SessionResource, SetOwner, SharedWith
 from stigmer_contract.identifiers import SESSION_PREFIX, new_id
@@ -17,6 +18,8 @@ from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.policies import check_workspace
 from stigmer_server.tables import blob_references, events, executions, sessions
 
+_COST_DIGITS: Final = 8
+"""Of US dollars. The database adds up floating point numbers."""
 UNENDED_PHASES = [phase.value for phase in ExecutionPhase if not phase.is_terminal]
 
 
@@ -55,7 +58,11 @@ class Sessions:
         Raises:
             NotFound: there is none that the caller sees.
         """
-        return await self._database.read(lambda connection: find_session(connection, session_id, caller))
+
+        def work(connection: Connection) -> SessionResource:
+            return _with_summaries(connection, [find_session(connection, session_id, caller)])[0]
+
+        return await self._database.read(work)
 
     async def list(self, caller: Caller, limit: int, cursor: str | None) -> Page[SessionResource]:
         """Sessions, newest first."""
@@ -65,7 +72,7 @@ class Sessions:
             query = query.where(sessions.c.session_id < decode_cursor(cursor))
 
         def work(connection: Connection) -> list[SessionResource]:
-            return [_resource(row) for row in connection.execute(query)]
+            return _with_summaries(connection, [_resource(row) for row in connection.execute(query)])
 
         return page_of(await self._database.read(work), limit, lambda session: session.session_id)
 
@@ -83,7 +90,7 @@ class Sessions:
             connection.execute(sessions.update().where(sessions.c.session_id == session_id).values(changes))
             of_owner = (executions.c.session_id == session_id) & (executions.c.owner == before.owner)
             connection.execute(executions.update().where(of_owner).values(owner=whose))
-            return find_session(connection, session_id)
+            return _with_summaries(connection, [find_session(connection, session_id)])[0]
 
         return await self._database.write(work)
 
@@ -121,7 +128,7 @@ def insert_session(connection: Connection, owner: str, workspace: str | None) ->
     session = SessionResource(
         session_id=new_id(SESSION_PREFIX), workspace=workspace, created_at=datetime.now(UTC), owner=owner
     )
-    connection.execute(sessions.insert(), session.model_dump())
+    connection.execute(sessions.insert(), session.model_dump(include=set(sessions.c.keys())))
     return session
 
 
@@ -149,6 +156,47 @@ def _delete(connection: Connection, session_id: str, caller: Caller) -> None:
     connection.execute(executions.delete().where(executions.c.session_id == session_id))
     revoke_from_session(connection, session_id)
     connection.execute(sessions.delete().where(sessions.c.session_id == session_id))
+
+
+def _with_summaries(connection: Connection, found: list[SessionResource]) -> list[SessionResource]:
+    """With what the executions of each session say of it: how it began, whose turn it is, what it cost."""
+    ids = [session.session_id for session in found]
+    mine = executions.c.session_id.in_(ids)
+    totals = (
+        select(
+            executions.c.session_id,
+            func.count().label("count"),
+            func.min(executions.c.place).label("first"),
+            func.max(executions.c.place).label("newest"),
+            func.sum(_cost_of_usage(connection)).label("cost_usd"),
+        )
+        .where(mine)
+        .group_by(executions.c.session_id)
+        .subquery()
+    )
+    first, newest = executions.alias(), executions.alias()
+    query = select(totals, first.c.input_head, newest.c.agent_name).select_from(
+        totals.join(
+            first, (first.c.session_id == totals.c.session_id) & (first.c.place == totals.c.first)
+        ).join(newest, (newest.c.session_id == totals.c.session_id) & (newest.c.place == totals.c.newest))
+    )
+    summaries = {
+        row.session_id: {
+            "input_head": row.input_head,
+            "agent_name": row.agent_name,
+            "execution_count": row.count,
+            "cost_usd": None if row.cost_usd is None else round(Decimal(row.cost_usd), _COST_DIGITS),
+        }
+        for row in connection.execute(query)
+    }
+    return [session.model_copy(update=summaries.get(session.session_id, {})) for session in found]
+
+
+def _cost_of_usage(connection: Connection) -> ColumnElement[float]:
+    usage = executions.c.usage
+    if connection.dialect.name == "postgresql":
+        return cast(cast(usage, JSON).op("->>")("cost_usd"), Float)
+    return cast(func.json_extract(usage, "$.cost_usd"), Float)
 
 
 def _resource(row: Row[Any]) -> SessionResource:

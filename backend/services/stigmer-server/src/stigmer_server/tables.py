@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """The newest migration; a test holds it to the files."""
 
 
@@ -100,6 +100,7 @@ executions = Table(
     Column("session_id", String(64), ForeignKey("sessions.session_id"), nullable=False),
     Column("agent_name", String(63), nullable=False),
     Column("model", Text),
+    Column("input_head", Text, comment="how the input begins, in one line; NULL: not known"),
     Column("phase", String(32), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("last_sequence", Integer, nullable=False),

@@ -36,7 +36,7 @@ from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import BlobPayload, Payload, RecordedEvent
 from stigmer_contract.manifest import AgentManifest
 
-PAGE_SIZE = 100
+PAGE_SIZE = 500
 
 ResourceT = TypeVar("ResourceT", bound=BaseModel)
 _JSON = {"Content-Type": "application/json"}

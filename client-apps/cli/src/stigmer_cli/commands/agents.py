@@ -45,6 +45,8 @@ def list_agents(limit: int, as_json: bool) -> None:
         ["NAME", "VERSION", "MODEL", "UPDATED", "DESCRIPTION"],
         rows,
         [agent.owner for agent in found],
+        long="DESCRIPTION",
+        optional=["UPDATED", "MODEL"],
         empty="no agents; apply one with `stigmer apply -f agent.yaml`",
     )
 

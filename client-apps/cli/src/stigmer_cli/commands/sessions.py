@@ -14,13 +14,16 @@ def sessions() -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most sessions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_sessions(limit: int, as_json: bool) -> None:
-    """List sessions, newest first."""
+    """List sessions, newest first.
+
+    An id is shown by its last characters, which every command takes for it; a session's prompt is its first.
+    """
     from datetime import UTC, datetime
 
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.commands.references import short_id
     from stigmer_cli.output import print_json
-    from stigmer_cli.rendering.quantities import format_age
+    from stigmer_cli.rendering.quantities import format_age, format_cost
     from stigmer_cli.rendering.tables import print_owned_table
 
     with open_client() as client:
@@ -30,17 +33,23 @@ def list_sessions(limit: int, as_json: bool) -> None:
         return
     now = datetime.now(UTC)
     print_owned_table(
-        ["SESSION", "CREATED", "WORKSPACE"],
+        ["SESSION", "CREATED", "AGENT", "EXECUTIONS", "COST", "WORKSPACE", "PROMPT"],
         [
             [
                 short_id(session.session_id),
                 format_age(session.created_at, now),
+                session.agent_name or "",
+                str(session.execution_count),
+                format_cost(session.cost_usd) if session.cost_usd is not None else "",
                 session.workspace or "its own",
+                session.input_head or "",
             ]
             for session in found
         ],
         [session.owner for session in found],
         empty="no sessions; `stigmer run` makes one",
+        long="PROMPT",
+        optional=["EXECUTIONS", "WORKSPACE", "COST"],
     )
 
 

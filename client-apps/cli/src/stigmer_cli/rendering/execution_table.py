@@ -16,8 +16,10 @@ def print_executions(executions: Sequence[ExecutionResource]) -> None:
     """Writes the table to stdout."""
     now = datetime.now(UTC)
     print_table(
-        ["EXECUTION", "AGENT", "PHASE", "CREATED", "TIME", "TURNS", "TOKENS", "COST"],
+        ["EXECUTION", "AGENT", "PHASE", "CREATED", "TIME", "TURNS", "TOKENS", "COST", "PROMPT"],
         [_row(execution, now) for execution in executions],
+        long="PROMPT",
+        optional=["TOKENS", "TURNS", "TIME", "COST"],
         empty="no executions; `stigmer run` makes one",
     )
 
@@ -69,4 +71,5 @@ def _row(execution: ExecutionResource, now: datetime) -> list[str]:
         str(usage.requests),
         format_count(usage.total_tokens),
         format_cost(usage.cost_usd) if usage.cost_usd is not None else "",
+        execution.input_head or "",
     ]

@@ -112,6 +112,13 @@ class SessionResource(Owned):
     session_id: str
     workspace: str | None
     created_at: datetime
+    input_head: str | None = None
+    """Of its first execution."""
+    agent_name: str | None = None
+    """Of its newest execution."""
+    execution_count: int = Field(default=0, ge=0)
+    cost_usd: Decimal | None = None
+    """Of all its executions together, as far as prices are known."""
 
 
 class CreateExecution(_Request):
@@ -147,6 +154,9 @@ class ExecutionResource(_Resource):
     """Who started it, and whose secrets it is given. Whoever sees its session sees it, too."""
     agent_name: str
     model: str | None
+    input_head: str | None = None
+    """How its input begins, in one line of at most 120 characters. None where an old version started it with
+    an input of more than 64 KiB."""
     phase: ExecutionPhase
     pending_reason: str | None = None
     """While pending: why nothing happens yet, e.g. `no runner is connected`."""
