@@ -323,7 +323,7 @@ editors. A duration is a number and a unit, such as `90s`, `10m`, `2h` or `1d`, 
         "What isolation stops, as the tests try it",
         """Each attack is a command, or several, that the tests run in each of these environments; they fail
 where something else gets through than stands here, and where something that stays open does not any more.
-Native: as root and as an ordinary user; what is open to root only says so. Linux 6.12 or newer; on older
+Native: as root and as an ordinary user. Linux 6.12 or newer; on older
 kernels commands can signal those of other sessions, except in bubblewrap. What it means:
 [isolation](../concepts/isolation.md).""",
         attack_page,

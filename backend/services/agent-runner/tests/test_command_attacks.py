@@ -19,7 +19,6 @@ from attack_list import (
     MUST_WORK,
     MUST_WORK_WHERE_INSTALLED,
     OPEN_BEFORE_SCOPES,
-    OPEN_TO_ROOT,
     STAYS_OPEN,
 )
 from bubblewrap import working_bubblewrap
@@ -94,8 +93,6 @@ async def test_an_attack_is_refused(title: str, isolated: Scene) -> None:
         expected = STAYS_OPEN["native, in bubblewrap"]
     elif isolated.launcher.policy.landlock_abi < SCOPE_ABI:
         got_through -= OPEN_BEFORE_SCOPES  # of who started later only
-    if os.getuid() != 0:
-        expected -= OPEN_TO_ROOT
     assert (got_through, isolated.arrived_signals) == (expected.intersection(results), [])
     assert results
 
@@ -124,7 +121,7 @@ def test_an_attack_by_commands_of_an_ordinary_user_is_refused(way: str, tmp_path
         working_bubblewrap()
     got_through = {part for parts in outcome["results"].values() for part in parts}
     environment = "native" if way == "plain" else "native, in bubblewrap"
-    assert (outcome["level"], got_through) == ("full", STAYS_OPEN[environment] - OPEN_TO_ROOT)
+    assert (outcome["level"], got_through) == ("full", STAYS_OPEN[environment])
 
 
 async def test_the_list_does_succeed_without_isolation(unprotected: Scene) -> None:

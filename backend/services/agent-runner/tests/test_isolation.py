@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from agent_runner.settings import load_settings
 from agent_runner.workspace import Isolation, SessionWorkspace
 from stigmer_contract import isolation_words
 from stigmer_contract.isolation_words import ENOUGH, ISOLATION_LEVELS
+from stigmer_isolation.bubblewrap import Bubblewrap
 from stigmer_isolation.command_environment import command_environment
 from stigmer_isolation.command_policy import command_policy
 from stigmer_isolation.launcher import CommandLauncher
@@ -68,6 +70,33 @@ async def test_an_attack_that_gets_through_lowers_the_level() -> None:
     assert looked == (WITHOUT_LANDLOCK is IsolationLevel.NONE)
 
 
+MEASURE = """
+import asyncio
+from stigmer_isolation.bubblewrap import Bubblewrap
+from stigmer_isolation.launcher import CommandLauncher
+from stigmer_isolation.self_test import measure_isolation
+
+async def main():
+    async with CommandLauncher() as launcher:
+        found = await measure_isolation(launcher, Bubblewrap.find())
+    print(found.level, *found.findings, sep="\\n")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="of root only")
+def test_root_without_the_powers_to_mount_does_not_reach_the_best_level() -> None:
+    powers = "-sys_admin,-setfcap"
+    argv = ["setpriv", "--bounding-set", powers, "--inh-caps", powers, sys.executable, "-c", MEASURE]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout.splitlines() == [
+        "good",
+        "a command could change the modes of entries of /proc",
+        "a command could change the modes of the machine's devices",
+    ]
+
+
 async def test_a_self_test_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async with CommandLauncher() as launcher:
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
@@ -92,6 +121,7 @@ async def test_where_isolation_is_required_and_missing_commands_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent_runner.commands, "command_policy", policy_without_landlock)
+    monkeypatch.setattr(Bubblewrap, "find", lambda: None)
     async with commands_with(tmp_path, STIGMER_SANDBOX="require") as commands:
         with pytest.raises(
             WorkspaceError, match=f"isolation on this machine is `{WITHOUT_LANDLOCK}`"
@@ -110,6 +140,7 @@ async def test_where_it_is_only_warned_of_commands_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_runner.commands, "command_policy", policy_without_landlock)
+    monkeypatch.setattr(Bubblewrap, "find", lambda: None)
     async with commands_with(tmp_path) as commands:
         workspace = SessionWorkspace(tmp_path, launcher=commands.launcher)
         assert (await workspace.run(["true"])).exit_code == 0
@@ -199,8 +230,12 @@ while True: os.write(fd, bytes(1 << 20))'""",
     }
     try:
         for name, attempt in attempts.items():
-            result = await small.run(["sh", "-c", attempt], timeout=60)
-            assert result.exit_code != 0, name
+            try:
+                result = await small.run(["sh", "-c", f"rm -f x; {attempt}"], timeout=60)
+            except WorkspaceError as error:  # the session's quota was looked at just then
+                assert "disk quota" in str(error), name
+            else:
+                assert result.exit_code != 0, name
     finally:
         for left in Path("/dev/shm").glob("stigmer-test-*"):  # noqa: ASYNC240 - a directory in memory
             left.unlink()

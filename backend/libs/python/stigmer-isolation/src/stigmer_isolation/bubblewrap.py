@@ -85,7 +85,7 @@ class Bubblewrap:
         """
         readable = [path for path in view.readable if not is_beneath(path, _MADE_ANEW)]
         shown = outermost([_OWN_CODE, *map(_shown_as, readable)])
-        options = [*_SEPARATED, *([] if view.has_network else ["--unshare-net"])]
+        options = [*_SEPARATED, *_mounting_as_root(), *([] if view.has_network else ["--unshare-net"])]
         for path in shown:
             target = os.path.realpath(path)
             if target != path and os.path.islink(path) and is_beneath(target, shown):
@@ -117,6 +117,15 @@ class Bubblewrap:
             return str(error)
         said = tried.stderr.decode("utf-8", errors="replace").strip()
         return said.splitlines()[-1] if said else f"it ended with {tried.returncode}"
+
+
+def _mounting_as_root() -> list[str]:
+    """For the zygote, which gives each command mounts of its own and takes this away from it.
+
+    Root without powers may not make a user namespace with root in it (user_namespaces(7), CAP_SETFCAP). Other
+    users may, and a bubblewrap that is installed set-user-id refuses this to them.
+    """
+    return ["--cap-add", "CAP_SYS_ADMIN"] if os.getuid() == 0 else []
 
 
 def _shown_as(path: str) -> str:

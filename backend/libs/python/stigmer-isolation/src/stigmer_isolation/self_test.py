@@ -18,8 +18,8 @@ from stigmer_isolation.bubblewrap import Bubblewrap
 from stigmer_isolation.errors import IsolationError
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.network_probe import NETWORK_PROBE
-from stigmer_isolation.zygote import shared_memory
 from stigmer_isolation.zygote.landlock import PORTS_ABI, SCOPE_ABI, TRUNCATE_ABI
+from stigmer_isolation.zygote.own_mounts import SHARED_MEMORY
 from stigmer_isolation.zygote.policy import Network, Policy
 
 SELF_TEST_SECONDS: Final = 20.0
@@ -31,7 +31,10 @@ class IsolationLevel(StrEnum):
     FULL = "full"
     """Nothing that was tried got out (Landlock 6, Linux 6.12)."""
     GOOD = "good"
-    """The same, but sessions can signal each other's commands (Landlock 3, Linux 6.2)."""
+    """The same, but sessions can signal each other's commands (Landlock 3, Linux 6.2).
+
+    Or the user is root, and commands can change the modes of the machine's devices and of /proc.
+    """
     PARTIAL = "partial"
     """The same on Landlock 1, Linux 5.13: the rest is done by the system call filter."""
     WEAK = "weak"
@@ -75,6 +78,8 @@ def read_environments():
         except OSError:
             pass
     return False
+def keep_mode(path):
+    os.chmod(path, os.stat(path).st_mode & 0o7777)
 attacks = {
     "read another session's file": lambda: open(victim).read(),
     "change another session's file": lambda: open(victim, "a").write("x"),
@@ -85,6 +90,8 @@ attacks = {
     "signal the runner": lambda: os.kill(runner, 0),
     "see that another session's file exists": lambda: os.stat(victim),
     "change the times of another session's file": lambda: os.utime(victim),
+    "change the modes of the machine's devices": lambda: keep_mode("/dev/full"),
+    "change the modes of entries of /proc": lambda: keep_mode("/proc/version"),
     "write in its own directory": lambda: open(mine, "w").write("x"),
 }
 done = []
@@ -103,6 +110,11 @@ _FILES: Final = {
     "empty another session's file",
     "use another program's shared memory",
 }
+_OF_THE_MACHINE: Final = {
+    "change the modes of the machine's devices",
+    "change the modes of entries of /proc",
+}
+"""Open to root where commands cannot have mounts of their own."""
 _BEYOND_LANDLOCK: Final = {
     "see that another session's file exists",
     "change the times of another session's file",
@@ -144,11 +156,12 @@ async def _measure(launcher: CommandLauncher) -> tuple[SelfTest, list[str]]:
 
 
 def _level(succeeded: set[str], landlock_abi: int) -> IsolationLevel:
-    if succeeded - _FILES:
+    if succeeded - _FILES - _OF_THE_MACHINE:
         return IsolationLevel.NONE
-    if succeeded:
+    # In bubblewrap few files are there, but those of /etc that are root's alone are.
+    if succeeded & _FILES or not landlock_abi:
         return IsolationLevel.WEAK
-    if landlock_abi >= SCOPE_ABI:
+    if landlock_abi >= SCOPE_ABI and not succeeded:
         return IsolationLevel.FULL
     return IsolationLevel.GOOD if landlock_abi >= TRUNCATE_ABI else IsolationLevel.PARTIAL
 
@@ -220,10 +233,10 @@ def _another_process() -> Generator[int]:
 @contextmanager
 def _shared_memory(policy: Policy) -> Generator[str]:
     """Path of some that is not a command's; of nothing, where all there is belongs to this container."""
-    if policy.shared_memory != "own" or not Path(shared_memory.DIRECTORY).is_dir():
+    if policy.shared_memory != "own" or not Path(SHARED_MEMORY).is_dir():
         yield "/nowhere"
         return
-    with tempfile.NamedTemporaryFile(prefix="stigmer-self-test-", dir=shared_memory.DIRECTORY) as file:
+    with tempfile.NamedTemporaryFile(prefix="stigmer-self-test-", dir=SHARED_MEMORY) as file:
         yield file.name
 
 

@@ -8,19 +8,17 @@ from collections.abc import Mapping
 from typing import Final
 
 ENVIRONMENTS: Final = ("native", "native, in bubblewrap", "Docker", "Podman")
-"""Native: as root and as an ordinary user, which makes a difference for `OPEN_TO_ROOT` only."""
+"""Native: as root and as an ordinary user."""
 
 _METADATA: Final = frozenset({"chmod", "utime", "stat"})
+_WITH_MOUNTS_OF_ITS_OWN: Final = frozenset({"stat"})
 _SHARED_MEMORY: Final = frozenset({"read shared memory", "change shared memory", "delete shared memory"})
-OPEN_TO_ROOT: Final = frozenset({"chmod a device, as root", "chmod in /proc, as root"})
-"""Of what stays open: what the machine refuses to ordinary users by itself."""
 STAYS_OPEN: Final[Mapping[str, frozenset[str]]] = {
-    "native": _METADATA | OPEN_TO_ROOT,
-    # A mount that bubblewrap makes read-only has no devices any more; commands set their OOM score in /proc.
-    "native, in bubblewrap": OPEN_TO_ROOT,
-    # Its profile forbids namespaces: the container's /dev/shm is all that there is.
+    "native": _WITH_MOUNTS_OF_ITS_OWN,
+    "native, in bubblewrap": frozenset(),
+    # Its profile forbids namespaces: the container's mounts, /dev/shm too, are all that there is.
     "Docker": _METADATA | _SHARED_MEMORY,
-    "Podman": _METADATA,
+    "Podman": _WITH_MOUNTS_OF_ITS_OWN,
 }
 """What is known to get through, by environment; a test says so when that changes."""
 OPEN_BEFORE_SCOPES: Final = frozenset({"signal a sibling"})
@@ -169,8 +167,22 @@ ATTACKS: Mapping[str, str] = {
     "16 modes of the machine's own": """
         def keep_mode(path):
             os.chmod(path, os.stat(path).st_mode & 0o7777)
-        attempt("chmod a device, as root", lambda: keep_mode("/dev/full"))
-        attempt("chmod in /proc, as root", lambda: keep_mode("/proc/version"))
+        def keep_times(path):
+            status = os.stat(path)
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        def keep_owner(path):
+            os.chown(path, os.getuid(), -1)
+        places = {
+            "a device": "/dev/full", "a device, by descriptor": 0, "a device, by link": "/proc/self/fd/0",
+            "the terminal": "/dev/tty", "in /proc": "/proc/version", "devices": "/dev", "processes": "/proc",
+            "in /sys": "/sys/devices/system/cpu/online", "a program": "/usr/bin/env", "the root": "/"}
+        for name, path in places.items():
+            for way in (keep_mode, keep_times, keep_owner):
+                attempt(f"{way.__name__} of {name}", lambda: way(path))
+        def by_opening(path):
+            os.fchmod(os.open(path, os.O_RDONLY), os.stat(path).st_mode & 0o7777)
+        for path in ("/dev/null", "/dev/urandom", "/proc/meminfo", "/proc/sys/kernel/random/boot_id"):
+            attempt(f"keep_mode of {path} when opened", lambda: by_opening(path))
         """,
     "17 watching": """
         def watch():

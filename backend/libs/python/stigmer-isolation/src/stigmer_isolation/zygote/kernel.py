@@ -13,8 +13,8 @@ MACHINE: Final = platform.machine() if IS_LINUX else ""
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def system_call(number: int, *arguments: "int | ctypes.Structure | None") -> int:
-    """Make a system call; integers are passed as longs, everything else by its address.
+def system_call(number: int, *arguments: "int | ctypes.Structure | ctypes.c_char_p | None") -> int:
+    """Make a system call; integers are passed as longs, structures by their address.
 
     Raises:
         OSError: it failed.
@@ -25,6 +25,8 @@ def system_call(number: int, *arguments: "int | ctypes.Structure | None") -> int
         else ctypes.c_void_p(None)
         if argument is None
         else ctypes.byref(argument)
+        if isinstance(argument, ctypes.Structure)
+        else argument
         for argument in arguments
     ]
     LIBC.syscall.restype = ctypes.c_long

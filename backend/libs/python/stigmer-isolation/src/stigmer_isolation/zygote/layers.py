@@ -7,7 +7,6 @@ signal the command and all it started, and nothing else; the command can not sig
 import errno
 import os
 
-from stigmer_isolation.zygote import shared_memory
 from stigmer_isolation.zygote.capabilities import drop_capabilities
 from stigmer_isolation.zygote.kernel import IS_LINUX, MACHINE, forbid_new_privileges
 from stigmer_isolation.zygote.landlock import (
@@ -26,6 +25,12 @@ from stigmer_isolation.zygote.limits import (
     give_way,
     limit_process,
     set_oom_score,
+)
+from stigmer_isolation.zygote.own_mounts import (
+    SHARED_MEMORY,
+    can_be_own,
+    enter_own_mounts,
+    mount_own_shared_memory,
 )
 from stigmer_isolation.zygote.policy import Policy
 from stigmer_isolation.zygote.seccomp import install
@@ -62,25 +67,39 @@ def _is_out_of_reach(pid: int) -> bool:
     return False
 
 
+def separate_command(policy: Policy) -> None:
+    """Leave the machine's mounts behind, where that can be had.
+
+    Called before any file is opened for a command: through that, the machine's own could still be changed.
+
+    Raises:
+        OSError: the kernel refused; the command must not be executed.
+    """
+    if not IS_LINUX:
+        return
+    set_oom_score(COMMAND_OOM_SCORE)  # in /proc, which is read-only from then on
+    if not _is_isolated(policy) or not can_be_own():
+        return
+    is_given = policy.shared_memory == "given"
+    writable = (*policy.writable, SHARED_MEMORY) if is_given else policy.writable
+    enter_own_mounts(writable, pinned=policy.pinned, sealed=policy.sealed)
+    if not is_given:
+        mount_own_shared_memory(policy.memory_bytes)
+
+
 def isolate_command(policy: Policy, directory: int, supervisor: int, zygote: int) -> None:
-    """Hold this process to the policy; called between fork and exec, in the open `directory` it works in.
+    """Hold this process to the policy; called before exec, in the open `directory` it works in.
 
     Raises:
         OSError: the kernel refused a layer that the policy asks for; the command must not be executed.
     """
-    if IS_LINUX:
-        set_oom_score(COMMAND_OOM_SCORE)
     give_way()
     limit_process(processes=policy.processes, memory_bytes=policy.memory_bytes, file_bytes=policy.file_bytes)
-    has_shared_memory = policy.shared_memory != "own"
-    if policy.landlock_abi or policy.has_seccomp:
-        if policy.shared_memory != "given" and shared_memory.can_be_own():
-            shared_memory.mount_own(policy.memory_bytes)
-            has_shared_memory = True
+    if _is_isolated(policy):
         drop_capabilities()
         forbid_new_privileges()
     if policy.landlock_abi:
-        _enter_command_domain(policy, directory, has_shared_memory=has_shared_memory)
+        _enter_command_domain(policy, directory)
     if policy.has_seccomp:
         is_scoped = policy.landlock_abi >= SCOPE_ABI
         install(
@@ -94,13 +113,18 @@ def isolate_command(policy: Policy, directory: int, supervisor: int, zygote: int
         )
 
 
-def _enter_command_domain(policy: Policy, directory: int, *, has_shared_memory: bool) -> None:
+def _is_isolated(policy: Policy) -> bool:
+    return bool(policy.landlock_abi or policy.has_seccomp)
+
+
+def _enter_command_domain(policy: Policy, directory: int) -> None:
+    has_shared_memory = policy.shared_memory != "own" or can_be_own()
     with Ruleset(policy.landlock_abi, files=True, ports=policy.network != "all") as ruleset:
         for paths, access in (
             (policy.readable, READ),
             (policy.executable, READ_AND_EXECUTE),
             (policy.devices, USE_FILE),
-            ((shared_memory.DIRECTORY,) if has_shared_memory else (), MAKE_AND_USE_FILES),
+            ((SHARED_MEMORY,) if has_shared_memory else (), MAKE_AND_USE_FILES),
             (policy.writable, EVERYTHING_BUT_DEVICES),
         ):
             for path in paths:

@@ -32,7 +32,8 @@ from typing import Any, Final, NoReturn
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 from stigmer_isolation.zygote.kernel import IS_LINUX, MACHINE
 from stigmer_isolation.zygote.landlock import SCOPE_ABI
-from stigmer_isolation.zygote.layers import enter_supervisor_domain, isolate_command
+from stigmer_isolation.zygote.layers import enter_supervisor_domain, isolate_command, separate_command
+from stigmer_isolation.zygote.own_mounts import can_be_own
 from stigmer_isolation.zygote.policy import Policy
 from stigmer_isolation.zygote.process_tree import (
     KILL_SECONDS,
@@ -45,7 +46,6 @@ from stigmer_isolation.zygote.process_tree import (
     watch_children,
 )
 from stigmer_isolation.zygote.seccomp_rules import filter_for
-from stigmer_isolation.zygote.shared_memory import can_be_own
 from stigmer_isolation.zygote.tree_removal import remove_tree
 
 sys.path.pop()
@@ -281,13 +281,14 @@ def execute(
         if request["directory"] is not None:
             directory = open_again(request["directory"], directory)
         os.fchdir(directory)
+        stage = "isolation"
+        separate_command(policy)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.umask(COMMAND_UMASK)
         for number in (*_IGNORED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        stage = "isolation"
         isolate_command(policy, directory, supervisor, zygote)
         stage = "exec"
         argv: list[str] = request["argv"]

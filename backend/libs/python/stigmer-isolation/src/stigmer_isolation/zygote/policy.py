@@ -26,6 +26,11 @@ class Policy(NamedTuple):
     `given`, what is there; `either`: its own, else what is there."""
     writable: tuple[str, ...] = ()
     """Directory trees for everything, besides the directory the command starts in."""
+    pinned: tuple[str, ...] = ()
+    """Directories beneath the one the command starts in, relative to it, that stay where they are. This and
+    `sealed` hold where commands can have mounts of their own."""
+    sealed: tuple[str, ...] = ()
+    """The same; and nothing in them can be changed."""
     protected: tuple[int, ...] = ()
     """Pids and process groups not to be signalled, where Landlock does not see to that."""
     processes: int | None = None
