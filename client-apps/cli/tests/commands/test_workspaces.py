@@ -1,5 +1,8 @@
 """Which directories `stigmer run --workspace` takes: asked of the real command."""
 
+import os
+import re
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -93,3 +96,67 @@ def test_a_persons_own_directory_and_a_link_to_it_are_taken(
         execution = server.client.get_execution(result.stdout.strip())
         session = server.client.get_session(execution.session_id)
         assert session.workspace == str(own / "project")
+
+
+NOTHING, NO_DIRECTORY = "there is no such directory", "it is not a directory|Not a directory"
+CIRCLE = "Too many levels of symbolic links|its links lead in a circle"
+ODDITIES = {
+    "{folder}/nothing": NOTHING,
+    "{folder}/dangling": NOTHING,
+    "{folder}/plain": NO_DIRECTORY,
+    "{folder}/plain/x": NO_DIRECTORY,
+    "{folder}/fifo": NO_DIRECTORY,
+    "{folder}/loop": CIRCLE,
+    "{folder}/loop/x": CIRCLE,
+    "{folder}/caf\udce9": "its name is not valid UTF-8",
+    f"/{'a' * 300}": "File name too long",
+    "/tmp/../tmp" * 1000: f"File name too long|{NOTHING}",
+    "~nobody-of-that-name/x": "whose home it lies in is not known",
+    "/dev/null": NO_DIRECTORY,
+    "/dev/fd/0": f"{NO_DIRECTORY}|{NOTHING}",
+    "/dev/fd/99": NOTHING,
+    "/proc/self/fd/0": f"{NO_DIRECTORY}|{NOTHING}",
+    "/proc/self/root": "it holds a home directory as a whole",
+    "/proc/self/cwd/../../../../../../..": "it holds a home directory as a whole",
+    "/proc/self/exe": NO_DIRECTORY,
+    "/proc/self/fd": "a directory of the system",
+    "/proc/999999999/root": NOTHING,
+    "/proc/1/root/tmp": "Permission denied|a directory for everybody's temporary files",
+}
+"""Paths that are no directory's, or not what they say, and what is said of each."""
+
+
+@pytest.mark.parametrize("path", ODDITIES, ids=range(len(ODDITIES)))
+def test_whatever_a_path_is_one_line_says_what_is_wrong(path: str, person: Command) -> None:
+    folder = person.folder
+    (folder / "plain").write_text("", encoding="utf-8")
+    for link, target in (("loop", "pool"), ("pool", "loop"), ("dangling", "nowhere")):
+        (folder / link).symlink_to(target)
+    os.mkfifo(folder / "fifo")
+    (folder / "caf\udce9").mkdir()
+
+    result = person.run("run", ".", "Hi", "--workspace", path.format(folder=folder))
+
+    first, _, rest = result.stderr.partition("\n")
+    assert (result.exit_code, result.stdout) == (2, ""), result.stderr
+    assert first.startswith("error: could not use the workspace ")
+    assert re.search(ODDITIES[path], first), first
+    assert len(first) < 400
+    assert rest.startswith("\nhint: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows the working directory so")
+def test_from_a_directory_that_is_gone_one_line_says_so(person: Command) -> None:
+    gone = person.folder / "gone"
+    script = 'mkdir "$0" && cd "$0" && rmdir "$0" && exec "$@"'
+    argv = ["sh", "-c", script, str(gone), sys.executable, "-m", "stigmer_cli", "run", "helper", "Hi"]
+    for path in (".", "..", "x", "/proc/self/cwd"):
+        done = subprocess.run(
+            [*argv, "--workspace", path], env=person.environment, capture_output=True, text=True, check=False
+        )
+        first, _, rest = done.stderr.partition("\n")
+        assert (done.returncode, first) == (
+            2,
+            f"error: could not use the workspace {path!r}: there is no such directory",
+        )
+        assert rest.startswith("\nhint: ")

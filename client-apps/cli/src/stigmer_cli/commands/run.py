@@ -134,7 +134,11 @@ def _read_order(
             split_model(model)
         except ValueError as error:
             raise UsageError(f"--model: {error}") from error
-    directory = _check_workspace(workspace)
+    directory = None
+    if workspace is not None:
+        from stigmer_cli.workspaces import find_workspace
+
+        directory = find_workspace(workspace)
     manifest = None
     cassette = read_cassette(model, Path.cwd())
     if names_a_path(agent):
@@ -184,16 +188,6 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
             "put long texts into files of the workspace, and name them in the prompt",
         )
     return text
-
-
-def _check_workspace(workspace: str | None) -> Path | None:
-    if workspace is None:
-        return None
-    directory = Path(workspace).expanduser().absolute()
-    if not directory.is_dir():
-        what = "it is not a directory" if directory.exists() else "there is no such directory"
-        raise UsageError(f"could not use the workspace {workspace!r}: {what}", "make it, or name another one")
-    return directory.resolve()
 
 
 def _show_workspace_to_runner(configuration: "Configuration", workspace: Path) -> None:
