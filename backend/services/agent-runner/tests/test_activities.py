@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from temporalio.activity import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from agent_runner.activities import LegActivities
 from agent_runner.errors import ServerRefused
-from agent_runner.leg import ActivityAttempt, StopReason
+from agent_runner.leg import StopReason
+from agent_runner.legs import ActivityAttempt
 from stigmer_contract.temporal import LegInput, LegOutcome, LegResult
 
 LEG = LegInput(execution_id="exe_1")
@@ -22,6 +24,8 @@ class Legs:
     def __init__(self, run: Callable[[], LegResult] | None = None) -> None:
         self.begun = asyncio.Event()
         self.stops: list[StopReason] = []
+        self.let_gone: list[str] = []
+        self.is_draining = False
         self._run = run
         self._stopped = asyncio.Event()
 
@@ -33,10 +37,12 @@ class Legs:
         await self._stopped.wait()
         return LegResult(outcome=LegOutcome.ENDED)
 
-    def stop(self, execution_id: str, reason: StopReason) -> bool:
+    def stop(self, execution_id: str, reason: StopReason) -> None:
         self.stops.append(reason)
         self._stopped.set()
-        return True
+
+    def let_go(self, execution_id: str, activity: ActivityAttempt) -> None:
+        self.let_gone.append(execution_id)
 
 
 def activities(legs: Any) -> LegActivities:
@@ -57,7 +63,40 @@ async def test_a_cancelled_leg_is_stopped_and_its_end_is_waited_for() -> None:
     await asyncio.wait_for(legs.begun.wait(), 5)
     environment.cancel()
     assert await asyncio.wait_for(work, 5) == LegResult(outcome=LegOutcome.ENDED)
-    assert len(legs.stops) == 1
+    assert legs.stops == [StopReason.CANCEL]
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        ActivityCancellationDetails(not_found=True),
+        ActivityCancellationDetails(timed_out=True),
+        ActivityCancellationDetails(worker_shutdown=True),
+    ],
+    ids=["not found", "timed out", "another worker of the process"],
+)
+async def test_a_lost_activity_frees_its_slot_and_leaves_the_leg_alone(
+    details: ActivityCancellationDetails,
+) -> None:
+    legs = Legs()
+    environment = ActivityEnvironment()
+    work = asyncio.create_task(environment.run(activities(legs).run_leg, LEG))
+    await asyncio.wait_for(legs.begun.wait(), 5)
+    environment.cancel(details)
+    await asyncio.wait({work})
+    assert work.cancelled()
+    assert (legs.stops, legs.let_gone) == ([], ["exe_1"])
+
+
+async def test_the_legs_of_a_process_that_ends_hand_back() -> None:
+    legs = Legs()
+    legs.is_draining = True
+    environment = ActivityEnvironment()
+    work = asyncio.create_task(environment.run(activities(legs).run_leg, LEG))
+    await asyncio.wait_for(legs.begun.wait(), 5)
+    environment.cancel(ActivityCancellationDetails(worker_shutdown=True))
+    await asyncio.wait_for(work, 5)
+    assert (legs.stops, legs.let_gone) == ([StopReason.HAND_BACK], [])
 
 
 def refuse() -> LegResult:

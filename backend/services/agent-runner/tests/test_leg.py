@@ -14,7 +14,8 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.settings import ModelSettings
 
 from agent_runner.errors import AttemptSuperseded, ServerRefused
-from agent_runner.leg import ActivityAttempt, LegParts, LegRunner, StopReason
+from agent_runner.leg import LegParts, StopReason
+from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.models import BuiltModel
 from agent_runner.models.asking import Answers, Watcher
 from agent_runner.runner_locks import RunnerLocks
@@ -22,7 +23,7 @@ from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.settings import load_settings
 from agent_runner.tracing import NO_TRACING
 from journal_legs import MOMENT
-from stigmer_contract.api import ExecutionResource, LegGrant, StartLeg
+from stigmer_contract.api import ExecutionResource, LegGrant, LegHeld, StartLeg
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
@@ -50,6 +51,7 @@ from stigmer_isolation.launcher import CommandLauncher
 SESSION = "ses_01hzy8q5n3k9x2v7c4m6b1d0fg"
 ENDED = LegResult(outcome=LegOutcome.ENDED)
 TRY = ActivityAttempt("try-1", b"token")
+NEXT_TRY = ActivityAttempt("try-2", b"next")
 Answer = Callable[[list[ModelMessage]], ModelResponse]
 
 
@@ -62,6 +64,8 @@ class Server:
         self.attempt = 0
         self.cancel_requested = False
         self.refuses: str | None = None
+        self.holds: list[str | None] = []
+        self.is_wanted = False
         self.written = asyncio.Condition()
 
     @property
@@ -105,10 +109,17 @@ class Server:
         params: object = None,
         headers: object = None,
     ) -> bytes:
-        assert (method, path) == ("POST", "/v1/executions/exe_1/events")
+        assert method == "POST"
         body = json.loads(content or b"")
         if body["attempt"] != self.attempt:
             raise AttemptSuperseded(409, ErrorCode.ATTEMPT_SUPERSEDED, "fenced off")
+        if path == "/v1/executions/exe_1/hold":
+            async with self.written:
+                self.holds.append(body["task_token"])
+                self.written.notify_all()
+            held = LegHeld(cancel_requested=self.cancel_requested, is_wanted=self.is_wanted)
+            return held.model_dump_json().encode()
+        assert path == "/v1/executions/exe_1/events"
         if self.refuses is not None and any(event["type"] == self.refuses for event in body["events"]):
             raise ServerRefused(422, ErrorCode.INVALID_REQUEST, f"no {self.refuses} today")
         async with self.written:
@@ -120,6 +131,10 @@ class Server:
 
     async def publish(self, path: str, body: bytes, headers: dict[str, str]) -> None:
         assert path == "/v1/executions/exe_1/live"
+
+    async def wait_for_holds(self, is_enough: Callable[[list[str | None]], bool]) -> None:
+        async with self.written, asyncio.timeout(10):
+            await self.written.wait_for(lambda: is_enough(self.holds))
 
     async def wait_for(self, kind: type[object]) -> None:
         async with self.written, asyncio.timeout(10):
@@ -267,7 +282,7 @@ async def test_a_call_that_a_cancellation_stops_and_one_that_it_prevents_are_in_
     runner = make_runner(server, run_commands("sleep 60", "true"))
     work = asyncio.create_task(runner.run("exe_1", TRY))
     await server.wait_for(ToolStarted)
-    assert runner.stop("exe_1", StopReason.CANCEL)
+    runner.stop("exe_1", StopReason.CANCEL)
     assert await work == ENDED
     stopped, prevented = [event for event in server.events if isinstance(event, ToolFinished)]
     assert (stopped.call_id, stopped.outcome) == ("c0", ToolOutcome.CANCELLED)
@@ -313,3 +328,117 @@ async def test_a_leg_that_was_fenced_off_writes_nothing_more(make_runner: Make) 
     server.attempt += 1
     assert await work == LegResult(outcome=LegOutcome.SUPERSEDED)
     assert isinstance(server.events[-1], ToolStarted)
+
+
+def touch_when_told(count: int = 1) -> Answer:
+    """Commands that wait for the file `go`, and then say so in `done.txt`."""
+    return run_commands(*["until test -e go; do sleep 0.05; done; echo done >> done.txt"] * count)
+
+
+async def begin_and_lose(runner: LegRunner, server: Server) -> None:
+    """Run a leg until its first tool has begun; then Temporal loses the activity."""
+    first = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_for(ToolStarted)
+    runner.let_go("exe_1", TRY)
+    assert await first == LegResult(outcome=LegOutcome.SUPERSEDED)
+
+
+async def test_a_leg_that_lost_its_activity_is_adopted_by_the_next_one(
+    make_runner: Make, tmp_path: Path
+) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, touch_when_told())
+    await begin_and_lose(runner, server)
+    await server.wait_for_holds(lambda holds: holds == [None])
+    second = asyncio.create_task(runner.run("exe_1", NEXT_TRY))
+    await server.wait_for_holds(lambda holds: NEXT_TRY.token_text in holds)
+    (tmp_path / SESSION / "go").touch()
+    assert await second == ENDED
+    assert server.attempt == 1
+    assert [event.outcome for event in server.events if isinstance(event, ToolFinished)] == [
+        ToolOutcome.SUCCEEDED
+    ]
+
+
+async def test_a_leg_without_an_activity_ends_its_work_all_the_same(
+    make_runner: Make, tmp_path: Path
+) -> None:
+    server = Server(tools=["shell"])
+    await begin_and_lose(make_runner(server, touch_when_told()), server)
+    (tmp_path / SESSION / "go").touch()
+    await server.wait_for(ExecutionCompleted)
+    assert server.attempt == 1
+
+
+async def test_an_activity_that_comes_before_the_old_one_is_known_to_be_lost_takes_its_place(
+    make_runner: Make, tmp_path: Path
+) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, touch_when_told())
+    first = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_for(ToolStarted)
+    second = asyncio.create_task(runner.run("exe_1", NEXT_TRY))
+    assert await first == LegResult(outcome=LegOutcome.SUPERSEDED)
+    runner.let_go("exe_1", TRY)  # of no more meaning
+    (tmp_path / SESSION / "go").touch()
+    assert await second == ENDED
+    assert server.attempt == 1
+
+
+async def test_a_leg_without_an_activity_falls_silent_once_another_attempt_has_the_execution(
+    make_runner: Make,
+) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, run_commands("sleep 60"))
+    await begin_and_lose(runner, server)
+    server.attempt += 1
+    await runner.finish(60, asyncio.Event())
+    assert isinstance(server.events[-1], ToolStarted)
+
+
+@pytest.mark.parametrize("reason", ["another runner waits", "nobody came in time"])
+async def test_a_leg_without_an_activity_ends_its_step_and_hands_back(
+    reason: str, make_runner: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reason == "nobody came in time":
+        monkeypatch.setattr("agent_runner.legs.ORPHAN_SECONDS", -1.0)
+    server = Server(tools=["shell"])
+    server.is_wanted = reason == "another runner waits"
+    runner = make_runner(server, touch_when_told(2))
+    await begin_and_lose(runner, server)
+    await server.wait_for_holds(lambda holds: len(holds) > 1)
+    (tmp_path / SESSION / "go").touch()
+    await server.wait_for(LegEnded)
+    assert server.events[-1] == LegEnded(attempt=1, reason=LegEndReason.DRAINED)
+    assert {event.outcome for event in server.events if isinstance(event, ToolFinished)} == {
+        ToolOutcome.SUCCEEDED
+    }
+
+
+async def test_a_process_that_ends_waits_for_legs_without_an_activity(
+    make_runner: Make, tmp_path: Path
+) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, touch_when_told())
+    await begin_and_lose(runner, server)
+    runner.drain()
+    finished = asyncio.create_task(runner.finish(60, asyncio.Event()))
+    await server.wait_for_holds(bool)
+    assert not finished.done()
+    (tmp_path / SESSION / "go").touch()
+    await finished
+    assert server.events[-1] == LegEnded(attempt=1, reason=LegEndReason.DRAINED)
+
+
+async def test_a_process_that_is_told_to_hurry_drops_what_it_has_in_hand(make_runner: Make) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, run_commands("sleep 60"))
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_for(ToolStarted)
+    runner.drain()
+    hurry = asyncio.Event()
+    finished = asyncio.create_task(runner.finish(600, hurry))
+    hurry.set()
+    await finished
+    assert await work == LegResult(outcome=LegOutcome.DRAINED)
+    assert server.events[-1] == LegEnded(attempt=1, reason=LegEndReason.DRAINED)

@@ -36,6 +36,7 @@ RUNNERS: Final = frozenset({"runner", "admin"})
 ADMINS: Final = frozenset({"admin"})
 APPEND: Final[dict[str, Any]] = {"attempt": 1, "append_id": "x", "events": [responded()]}
 LIVE: Final[dict[str, Any]] = {"attempt": 1, "events": [{"type": "model.delta", "turn": 1, "text": "x"}]}
+HOLD: Final[dict[str, Any]] = {"attempt": 1}
 LEG: Final[dict[str, Any]] = {"runner": "1@test", "runner_version": "0"}
 ENDED: Final[dict[str, Any]] = {"runner": "1@test", "proof": "x", "how": "it was ended by signal 9"}
 MOVE: Final[dict[str, Any]] = {"owner": "thief", "shared_with": "everybody"}
@@ -78,6 +79,7 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/v1/executions/{execution_id}/events"): Rule(EVERYBODY, "theirs"),
     ("POST", "/v1/executions/{execution_id}/events"): Rule(RUNNERS, "lease", APPEND),
     ("POST", "/v1/executions/{execution_id}/live"): Rule(RUNNERS, "lease", LIVE),
+    ("POST", "/v1/executions/{execution_id}/hold"): Rule(RUNNERS, "lease", HOLD),
     # Whoever has a runner's token and an id that Temporal gave it may take the execution (docs/security.md).
     ("POST", "/v1/executions/{execution_id}/legs"): Rule(RUNNERS, "nothing", LEG, is_done_by_owner=False),
     # Bound by the proof that only who named the runner has.

@@ -1,7 +1,8 @@
 """The Temporal activity `run_leg`: a leg's heartbeat and cancellation.
 
 The danger is here. Without a heartbeat Temporal gives the leg to another worker; a cancellation that is not
-told from a shutdown would end an execution that was only to move. What a leg does is `leg`'s work.
+told from a shutdown would end an execution that was only to move, and one that is not told from a loss would
+drop what a healthy runner has in hand. What a leg does is `leg`'s work.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from agent_runner.errors import RunnerError, stack_of
-from agent_runner.leg import ActivityAttempt, LegRunner, StopReason, cancel_and_wait
+from agent_runner.leg import StopReason, cancel_and_wait
+from agent_runner.legs import ActivityAttempt, LegRunner
 from stigmer_contract.temporal import RUN_LEG_ACTIVITY, LegInput, LegOutcome, LegResult
 
 logger = logging.getLogger(__name__)
@@ -42,17 +44,32 @@ class LegActivities:
         """Run one leg of the execution, to its end or until it has to stop."""
         if await self._is_written_off():
             return LegResult(outcome=LegOutcome.SUPERSEDED)
+        attempt = _attempt()
         heart = asyncio.create_task(_beat())
-        work = asyncio.create_task(self._legs.run(leg.execution_id, _attempt()))
+        work = asyncio.create_task(self._legs.run(leg.execution_id, attempt))
         try:
             await asyncio.wait({work})
         except asyncio.CancelledError:
-            if not self._legs.stop(leg.execution_id, _stop_reason()):
-                work.cancel()  # it has not been granted yet, so there is nothing to write down
+            reason = self._stop_reason()
+            if reason is None:
+                # Without a slot of this worker's, so that the next activity can come.
+                self._legs.let_go(leg.execution_id, attempt)
+                await cancel_and_wait(work)
+                raise
+            self._legs.stop(leg.execution_id, reason)
             await asyncio.wait({work})
         finally:
             await cancel_and_wait(heart)
         return _result(work)
+
+    def _stop_reason(self) -> StopReason | None:
+        """Why Temporal cancelled this activity; None: it lost it, which is no reason to stop the leg."""
+        details = activity.cancellation_details()
+        if details is not None and details.cancel_requested:
+            return StopReason.CANCEL
+        if details is not None and details.worker_shutdown and self._legs.is_draining:
+            return StopReason.HAND_BACK
+        return None
 
     async def _is_written_off(self) -> bool:
         """Whether Temporal has given the leg to another worker before this one came to start it.
@@ -89,16 +106,6 @@ def _attempt() -> ActivityAttempt:
     info = activity.info()
     key = f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"
     return ActivityAttempt(key=key, task_token=info.task_token)
-
-
-def _stop_reason() -> StopReason:
-    """Why Temporal cancelled this activity."""
-    details = activity.cancellation_details()
-    if details is not None and details.cancel_requested:
-        return StopReason.CANCEL
-    if details is not None and details.worker_shutdown:
-        return StopReason.HAND_BACK
-    return StopReason.FALL_SILENT
 
 
 def _result(work: "asyncio.Task[LegResult]") -> LegResult:

@@ -1,12 +1,10 @@
 """A leg: works on one execution until the agent is done, fails, is cancelled or has to hand back.
 
 Reads what it needs from the server, runs the agent through the journal, and writes how it ended. Knows
-nothing of Temporal; `activities` calls it.
+nothing of Temporal; `legs` begins it.
 """
 
 import asyncio
-import base64
-import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from enum import Enum, auto
 from importlib.metadata import version
 from typing import Any, Final
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.usage import UsageLimits
 
@@ -47,11 +45,10 @@ from agent_runner.workspace import (
     open_named_directory,
     open_session_directory,
 )
-from stigmer_contract.api import LegGrant, StartLeg
+from stigmer_contract.api import LegGrant
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     EVENT_ADAPTER,
-    LOG_FORMAT,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
@@ -100,101 +97,6 @@ class LegParts:
     secrets: SecretsInUse
     tracing: Tracing
     locks: RunnerLocks
-
-
-@dataclass(frozen=True)
-class ActivityAttempt:
-    """What Temporal calls this try at a leg."""
-
-    key: str
-    """Of this attempt of the activity, and no other."""
-    task_token: bytes
-
-
-class LegRunner:
-    """The legs of a process."""
-
-    def __init__(self, parts: LegParts, *, identity: str) -> None:
-        """`identity` names the process to Temporal and in the log."""
-        self._parts = parts
-        self._identity = identity
-        self._legs: dict[str, Leg] = {}
-        self._draining = False
-
-    @property
-    def active_legs(self) -> int:
-        """How many legs are in hand."""
-        return len(self._legs)
-
-    def drain(self) -> None:
-        """Let every leg finish its step in hand and hand back; legs to come do so at once."""
-        self._draining = True
-        for leg in self._legs.values():
-            leg.drain()
-
-    def stop(self, execution_id: str, reason: StopReason) -> bool:
-        """Stop the execution's leg in this process; whether there is one."""
-        leg = self._legs.get(execution_id)
-        if leg is not None:
-            leg.stop(reason)
-        return leg is not None
-
-    async def run(self, execution_id: str, activity: ActivityAttempt) -> LegResult:
-        """Run a leg of the execution to its end."""
-        if self._draining:
-            return LegResult(outcome=LegOutcome.DRAINED)
-        # Temporal gave the leg to this process again, so the one that is still here has been written off.
-        self.stop(execution_id, StopReason.FALL_SILENT)
-        try:
-            grant = await self._parts.client.start_leg(
-                execution_id,
-                StartLeg(
-                    runner=self._identity,
-                    runner_version=RUNNER_VERSION,
-                    log_format=LOG_FORMAT,
-                    key=activity.key,
-                    task_token=base64.b64encode(activity.task_token).decode(),
-                ),
-            )
-        except ServerRefused as refusal:
-            # One that this server does not know may be another's, whose runner gets it when it is given back.
-            if refusal.code is ErrorCode.EXECUTION_ENDED:
-                return LegResult(outcome=LegOutcome.ENDED)
-            raise
-        try:
-            return await self._run_granted(grant)
-        except Exception as error:
-            # A defect says so in the log; only who is silent counts as dead.
-            await self._fail(grant, error)
-            return LegResult(outcome=LegOutcome.ENDED)
-
-    async def _run_granted(self, grant: LegGrant) -> LegResult:
-        execution_id = grant.execution.execution_id
-        leg = Leg(grant, self._parts)
-        self._legs[execution_id] = leg
-        if self._draining:
-            leg.drain()
-        if grant.execution.cancel_requested:
-            leg.stop(StopReason.CANCEL)
-        try:
-            return await leg.run()
-        finally:
-            if self._legs.get(execution_id) is leg:
-                del self._legs[execution_id]
-
-    async def _fail(self, grant: LegGrant, error: Exception) -> None:
-        """End an execution whose leg came to grief outside of its work."""
-        execution_id = grant.execution.execution_id
-        logger.error(
-            "the leg failed unexpectedly:\n%s", stack_of(error), extra={"execution_id": execution_id}
-        )
-        ended: list[BaseModel] = [
-            LegEnded(attempt=grant.attempt, reason=LegEndReason.FAILED),
-            defect(error, grant.events[-1].sequence if grant.events else 0),
-        ]
-        client = LegClient(self._parts.client, grant)
-        with contextlib.suppress(AttemptSuperseded):
-            await client.append([event.model_dump_json().encode() for event in ended])
 
 
 class Leg:

@@ -19,8 +19,10 @@ from agent_runner.errors import AttemptSuperseded, ServerRefused
 from stigmer_contract.api import (
     LEASE_HEADER,
     AppendResult,
+    HoldLeg,
     InstallationResource,
     LegGrant,
+    LegHeld,
     Page,
     Problem,
     StartLeg,
@@ -179,6 +181,22 @@ class LegClient:
             "POST", f"{self._execution}/events", content=body, headers=headers
         )
         return AppendResult.model_validate_json(answer)
+
+    async def hold(self, task_token: str | None) -> LegHeld:
+        """Say that the leg goes on; with a token: under another activity of Temporal's.
+
+        Raises:
+            AttemptSuperseded: another attempt holds the execution, or it has ended.
+            ServerRefused: the server is older than the call.
+        """
+        request = HoldLeg(attempt=self._attempt, task_token=task_token)
+        answer = await self._server.request(
+            "POST",
+            f"{self._execution}/hold",
+            content=request.model_dump_json().encode(),
+            headers=_JSON_BODY | self._lease,
+        )
+        return LegHeld.model_validate_json(answer)
 
     async def publish(self, events: Sequence[bytes]) -> None:
         """Show events to whoever watches. Best effort: what nobody could be shown is dropped."""

@@ -30,7 +30,8 @@ from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
 from agent_runner.commands import open_commands
 from agent_runner.errors import ServerRefused
 from agent_runner.health import HealthServer
-from agent_runner.leg import RUNNER_VERSION, LegParts, LegRunner
+from agent_runner.leg import RUNNER_VERSION, LegParts
+from agent_runner.legs import LegRunner
 from agent_runner.models import ModelPool, preload_providers
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
@@ -63,13 +64,18 @@ async def run_worker(
     *,
     is_spare: bool = False,
 ) -> None:
-    """Run until SIGTERM or SIGINT, then drain. Agents' commands get `command_variables` and no others.
+    """Run until SIGTERM or SIGINT, then drain; a second one says that its time is up. Agents' commands get
+    `command_variables` and no others.
 
     A spare one makes everything ready, and waits until it is its turn.
     """
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        (hurry if stop.is_set() else stop).set()
+
     for signal_number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(signal_number, end)
     if is_spare:
         await asyncio.to_thread(preload_providers, settings)
     # What was imported stays: looking through it at each collection took a tenth of the processor's time.
@@ -113,7 +119,7 @@ async def run_worker(
             )
         )
         try:
-            await runner.run_until(stop)
+            await runner.run_until(stop, hurry)
         finally:
             await tracing.close(runner.drain_seconds_left())
 
@@ -179,8 +185,8 @@ class _Runner:
             return self._settings.drain_grace_seconds
         return self._drain_until - asyncio.get_running_loop().time()
 
-    async def run_until(self, stop: asyncio.Event) -> None:
-        """Connect, however long that takes, poll until `stop`, then drain."""
+    async def run_until(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
+        """Connect, however long that takes, poll until `stop`, then drain until all is done, or `hurry`."""
         stopping = asyncio.create_task(stop.wait())
         connecting = asyncio.create_task(self._connect())
         await asyncio.wait({stopping, connecting}, return_when=asyncio.FIRST_COMPLETED)
@@ -208,8 +214,10 @@ class _Runner:
         if stop.is_set():
             logger.info("draining: %d leg(s) in hand", self._legs.active_legs)
             self._legs.drain()
-        await asyncio.gather(*(poll.worker.shutdown() for poll in polls.values()))
-        await asyncio.gather(*(poll.task for poll in polls.values()))
+        stopped = [asyncio.create_task(poll.worker.shutdown()) for poll in polls.values()]
+        # Legs whose activity Temporal has lost are none of the workers', and end with the others.
+        await self._legs.finish(self.drain_seconds_left() - SHUTDOWN_MARGIN_SECONDS, hurry)
+        await asyncio.gather(*stopped, *(poll.task for poll in polls.values()))
         logger.info("stopped")
 
     async def _learn_queues(self) -> list[str]:
@@ -231,7 +239,6 @@ class _Runner:
                 logger.info("nothing is left on task queue %s", queue)
 
     def _worker(self, client: Client, task_queue: str) -> Worker:
-        grace = max(0.0, self._settings.drain_grace_seconds - SHUTDOWN_MARGIN_SECONDS)
         return Worker(
             client,
             task_queue=task_queue,
@@ -239,6 +246,10 @@ class _Runner:
             activities=[LegActivities(self._legs, client).run_leg],
             identity=self._identity,
             max_concurrent_activities=self._settings.temporal_max_concurrency,
+            # Each open poll of a process that freezes takes a task with it, and five of each kind are the
+            # default. One at a time is quick enough: what is at hand, a poll brings within milliseconds.
+            max_concurrent_workflow_task_polls=1,
+            max_concurrent_activity_task_polls=1,
             # No sticky queue: a killed runner's workflows go on at once elsewhere. Histories are a few
             # events long, so reading one again costs nothing.
             max_cached_workflows=0,
@@ -247,7 +258,7 @@ class _Runner:
             workflow_runner=UnsandboxedWorkflowRunner(),
             max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
             default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
-            graceful_shutdown_timeout=timedelta(seconds=grace),
+            graceful_shutdown_timeout=timedelta(seconds=self._settings.drain_grace_seconds),
         )
 
     async def _connect(self) -> Client:

@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from stigmer_contract.api import AppendEvents, Problem, PublishLiveEvents
+from stigmer_contract.api import AppendEvents, HoldLeg, Problem, PublishLiveEvents
 from stigmer_contract.events import RecordedEvent
 from stigmer_server.agents import Agents
 from stigmer_server.api import (
@@ -290,7 +290,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=[*app.routes, *legs.described.routes],
         )
         components: dict[str, Any] = schema.setdefault("components", {})
-        models: list[type[BaseModel]] = [Problem, AppendEvents, PublishLiveEvents, RecordedEvent]
+        models: list[type[BaseModel]] = [Problem, AppendEvents, PublishLiveEvents, HoldLeg, RecordedEvent]
         _, definitions = models_json_schema(
             [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
         )

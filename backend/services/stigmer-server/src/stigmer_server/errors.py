@@ -13,6 +13,7 @@ ServerError
 │   ├── Unauthenticated         no token, or a wrong one
 │   ├── Forbidden               the token does not allow the call
 │   ├── RateLimited             too many calls with one token; later the same call may work
+│   ├── LegInHand               another runner finishes its step; later the same call may work
 │   ├── HostNotAllowed          the `Host` header names somebody else
 │   ├── NotFound                there is no such thing
 │   ├── MethodNotAllowed        the path has no such method
@@ -139,6 +140,15 @@ class RateLimited(CallRefused):
     def __init__(self, what: str, retry_after_seconds: int) -> None:
         super().__init__(f"{what}; try again in {retry_after_seconds} s")
         self.retry_after_seconds = retry_after_seconds
+
+
+class LegInHand(CallRefused):
+    """Another runner finishes its step of the execution. The same call works once it has."""
+
+    code = ErrorCode.UNAVAILABLE
+
+    def __init__(self, execution_id: str, runner: str | None) -> None:
+        super().__init__(f"the runner {runner!r} finishes its step of execution {execution_id!r}")
 
 
 class HostNotAllowed(CallRefused):

@@ -16,6 +16,8 @@ from stigmer_contract.api import (
     AppendResult,
     CreateExecution,
     ExecutionResource,
+    HoldLeg,
+    LegHeld,
     Page,
     PublishLiveEvents,
     StartLeg,
@@ -38,6 +40,7 @@ from stigmer_server.errors import (
     AttemptSuperseded,
     ExecutionEnded,
     InvalidRequest,
+    LegInHand,
     NotFound,
     PayloadTooLarge,
 )
@@ -53,6 +56,7 @@ from stigmer_server.event_log import (
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.installation import Installation
+from stigmer_server.leg_holds import LegHolds
 from stigmer_server.leg_starts import PresenceNeeded, leg_append_id, start_leg
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.new_executions import check_request, insert_execution
@@ -114,6 +118,7 @@ class Executions:
         self._formats = formats
         self._standing_still = standing_still
         self._presence = presence
+        self._holds = LegHolds()
         self._installation = installation
         self._on_created = on_created
         self._on_cancel = on_cancel
@@ -202,18 +207,22 @@ class Executions:
             NotFound: there is no such execution.
             ExecutionEnded: there is nothing left to do.
             RunnerTooOld: the runner does not read the log's newest form; the execution stays as it is.
+            LegInHand: another runner finishes its step, and is told that it is waited for.
             AttemptSuperseded: a newer attempt holds the execution by now.
         """
         self._presence.hear(request.runner)
         append_id = None if request.key is None else leg_append_id(request.runner, request.key)
         try:
             appended = await self._log.append(
-                execution_id, lambda state: start_leg(state, request, None), append_id
+                execution_id, lambda state: start_leg(state, request, self._holds, None), append_id
             )
+        except LegInHand:
+            self._holds.want(execution_id)
+            raise
         except PresenceNeeded as needed:
             heard_at = await self._presence.find(needed.runners)
             appended = await self._log.append(
-                execution_id, lambda state: start_leg(state, request, heard_at), append_id
+                execution_id, lambda state: start_leg(state, request, self._holds, heard_at), append_id
             )
         _check_open(appended.state)
         grant = await self._database.read(lambda connection: _load_grant(connection, appended.state))
@@ -222,6 +231,29 @@ class Executions:
         grant = replace(grant, stored=await self._formats.newest(execution_id, grant.stored))
         names = grant.first.spec.secret_names
         return replace(grant, secrets=await self._secrets.reveal(names, grant.state.owner))
+
+    async def hold_leg(self, execution_id: str, request: HoldLeg) -> LegHeld:
+        """Let a runner go on with its leg, though Temporal may have lost the activity.
+
+        Raises:
+            NotFound: there is no such execution.
+            AttemptSuperseded: a newer attempt holds the execution, or the leg is over.
+            ExecutionEnded: the execution has ended.
+        """
+
+        def decide(state: ExecutionState) -> Change:
+            _check_open(state)
+            _check_attempt(state, request.attempt)
+            if state.leg_runner is None:
+                raise AttemptSuperseded(request.attempt, state.attempt)
+            if request.task_token is None:
+                return Change(state)
+            return Change(replace(state, leg_task_token=request.task_token))
+
+        appended = await self._log.append(execution_id, decide)
+        is_wanted = self._holds.hold(execution_id, request.attempt)
+        cancel_requested = appended.state.cancel_requested_at is not None
+        return LegHeld(cancel_requested=cancel_requested, is_wanted=is_wanted)
 
     async def append(self, execution_id: str, request: AppendEvents) -> AppendResult:
         """Add a runner's events to the log, once only.

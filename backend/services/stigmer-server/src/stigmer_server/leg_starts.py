@@ -1,4 +1,5 @@
 """What becomes of an execution that a runner takes: one attempt more, or its end where it only kills runners.
+Or the runner waits for another one, which finishes its step.
 
 Pure decisions over the execution's state; taking the same leg again is the log's own business (`append_id`).
 """
@@ -10,9 +11,10 @@ from datetime import UTC, datetime
 
 from stigmer_contract.api import StartLeg
 from stigmer_contract.events import LOG_FORMAT, LegLossCause, LegLost, LegStarted
-from stigmer_server.errors import CallRefused, ExecutionEnded, RunnerTooOld
+from stigmer_server.errors import CallRefused, ExecutionEnded, LegInHand, RunnerTooOld
 from stigmer_server.event_log import Change, NewEvent
 from stigmer_server.execution_state import ExecutionState
+from stigmer_server.leg_holds import LegHolds
 from stigmer_server.lost_legs import MAX_DEATHS, LostLeg, reason_to_give_up
 
 
@@ -30,15 +32,19 @@ def leg_append_id(runner: str, key: str) -> str:
     return f"leg-{digest[:56]}"
 
 
-def start_leg(state: ExecutionState, request: StartLeg, heard_at: Mapping[str, datetime] | None) -> Change:
+def start_leg(
+    state: ExecutionState, request: StartLeg, holds: LegHolds, heard_at: Mapping[str, datetime] | None
+) -> Change:
     """Give the execution to a runner.
 
     Args:
         state: of the execution.
         request: the runner's.
+        holds: the legs that their runners hold.
         heard_at: when other runners were heard from last; None: not known yet.
 
     Raises:
+        LegInHand: another runner finishes its step, and gives the execution back then.
         ExecutionEnded: there is nothing left to do.
         RunnerTooOld: the runner does not read the log's newest form.
         PresenceNeeded: `heard_at` must be known.
@@ -47,6 +53,8 @@ def start_leg(state: ExecutionState, request: StartLeg, heard_at: Mapping[str, d
         raise ExecutionEnded(state.execution_id, state.phase)
     if request.log_format < LOG_FORMAT:
         raise RunnerTooOld(request.runner, request.runner_version)
+    if state.leg_runner not in (None, request.runner) and holds.is_held(state.execution_id, state.attempt):
+        raise LegInHand(state.execution_id, state.leg_runner)
     new_events = list[NewEvent]()
     lost = state.lost_legs
     if state.leg_runner is not None:

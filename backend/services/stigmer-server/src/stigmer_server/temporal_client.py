@@ -41,6 +41,9 @@ from stigmer_server.execution_state import WorkflowName
 from stigmer_server.settings import TemporalSettings
 
 RPC_TIMEOUT: Final = timedelta(seconds=5)
+WORKFLOW_TASK_TIMEOUT: Final = timedelta(seconds=2)
+"""A task that was given to a frozen runner goes to another one after this long; one takes milliseconds. (The
+default, 10 s, made a takeover last up to 32 s.)"""
 LOOK_TIMEOUT: Final = timedelta(seconds=1)
 """For what a person or a probe waits for."""
 LOOK_LIFETIME_SECONDS: Final = 1.0
@@ -137,6 +140,7 @@ class TemporalClient:
                     ),
                     id=workflow.workflow_id,
                     task_queue=workflow.task_queue or self._settings.task_queue,
+                    task_timeout=WORKFLOW_TASK_TIMEOUT,
                     id_conflict_policy=WorkflowIDConflictPolicy.TERMINATE_EXISTING
                     if replacing
                     else WorkflowIDConflictPolicy.USE_EXISTING,

@@ -312,6 +312,22 @@ class LegGrant(_Resource):
     """To wait before the first step: legs before this one were lost without getting any further."""
 
 
+class HoldLeg(_Request):
+    """`POST /v1/executions/{id}/hold`: the runner goes on with its leg, whatever became of the activity."""
+
+    attempt: int = Field(ge=1)
+    task_token: str | None = Field(default=None, max_length=4096)
+    """Of the activity that stands for the leg from now on, as in `StartLeg`; None: as before, or none."""
+
+
+class LegHeld(_Resource):
+    """Answer of `POST /v1/executions/{id}/hold`."""
+
+    cancel_requested: bool
+    is_wanted: bool
+    """Whether another runner waits for the execution: this one finishes the step in hand, and hands back."""
+
+
 class InstallationResource(_Resource):
     """Answer of `GET /v1/installation`: under which names Temporal knows what belongs to this server."""
 

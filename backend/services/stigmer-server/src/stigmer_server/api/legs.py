@@ -18,7 +18,9 @@ from stigmer_contract.api import (
     AppendEvents,
     AppendResult,
     EarlierLog,
+    HoldLeg,
     LegGrant,
+    LegHeld,
     PublishLiveEvents,
     Resumption,
     StartLeg,
@@ -90,6 +92,20 @@ async def start_leg(
         raise
     lease = services.leases.issue(credential_of(request), execution_id, grant.state.attempt, body.runner)
     return Response(_grant_json(grant, lease), 201, media_type=_JSON)
+
+
+async def hold_leg(request: Request) -> Response:
+    """Go on with a leg whose activity Temporal may have lost, or whose runner is to end.
+
+    Other runners that ask for the execution wait, for as long as this is said again every few seconds.
+    """
+    services = await services_of(request)
+    execution_id = execution_id_of(request)
+    lease = await leased(request, execution_id)
+    hold = await _read(request, HoldLeg)
+    check_attempt(lease, hold.attempt)
+    held = await services.executions.hold_leg(execution_id, hold)
+    return Response(held.model_dump_json(), media_type=_JSON)
 
 
 async def append_events(request: Request) -> Response:
@@ -184,6 +200,7 @@ class _DirectRoute(Route):
 served_directly: Final = [
     _DirectRoute("/v1/executions/{execution_id}/events", append_events, methods=["POST"]),
     _DirectRoute("/v1/executions/{execution_id}/live", publish_live_events, methods=["POST"]),
+    _DirectRoute("/v1/executions/{execution_id}/hold", hold_leg, methods=["POST"]),
 ]
 """Must come before all other routes."""
 
@@ -201,6 +218,12 @@ described.post(
     responses=problem_responses(NotFound, Conflict, PayloadTooLarge),
     openapi_extra=_read_by_hand(PublishLiveEvents),
 )(publish_live_events)
+described.post(
+    "/{execution_id}/hold",
+    response_model=LegHeld,
+    responses=problem_responses(NotFound, Conflict),
+    openapi_extra=_read_by_hand(HoldLeg),
+)(hold_leg)
 
 
 def _grant_json(grant: Grant, lease: str) -> str:

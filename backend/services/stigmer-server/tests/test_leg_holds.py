@@ -1,0 +1,81 @@
+"""A runner that goes on with a leg which Temporal has lost: others wait for it, and it hears of that."""
+
+from typing import Any
+
+from server_process import ServerApi, completed, responded
+from stigmer_contract.events import LOG_FORMAT
+from stigmer_server.leg_holds import HOLD_SECONDS, LegHolds
+
+
+def take(api: ServerApi, execution_id: str, runner: str) -> Any:
+    """Take the execution; gives the answer as it is."""
+    request = {"runner": runner, "runner_version": "0", "log_format": LOG_FORMAT}
+    return api.http.post(f"/v1/executions/{execution_id}/legs", json=request)
+
+
+def hold(api: ServerApi, execution_id: str, attempt: int = 1, **more: str) -> Any:
+    """Say that the leg goes on; gives the answer as it is."""
+    return api.http.post(f"/v1/executions/{execution_id}/hold", json={"attempt": attempt, **more})
+
+
+def test_who_asks_for_an_execution_waits_until_its_runner_has_handed_back(api: ServerApi) -> None:
+    execution_id = api.create_execution()["execution_id"]
+    take(api, execution_id, "a")
+    assert hold(api, execution_id).json() == {"cancel_requested": False, "is_wanted": False}
+
+    other = take(api, execution_id, "b")
+
+    assert (other.status_code, other.json()["code"]) == (503, "unavailable")
+    assert hold(api, execution_id).json()["is_wanted"]
+    api.append(execution_id, [{"type": "leg.ended", "attempt": 1, "reason": "drained"}])
+    assert take(api, execution_id, "b").json()["attempt"] == 2
+
+
+def test_the_runner_itself_can_take_its_execution_anew(api: ServerApi) -> None:
+    execution_id = api.create_execution()["execution_id"]
+    take(api, execution_id, "a")
+    hold(api, execution_id)
+
+    assert take(api, execution_id, "a").json()["attempt"] == 2
+
+
+def test_a_leg_that_a_newer_attempt_has_fenced_off_is_not_held(api: ServerApi) -> None:
+    execution_id = api.create_execution()["execution_id"]
+    take(api, execution_id, "a")
+    take(api, execution_id, "b")
+
+    late = hold(api, execution_id)
+
+    assert (late.status_code, late.json()["code"]) == (409, "attempt_superseded")
+    assert take(api, execution_id, "c").json()["attempt"] == 3
+
+
+def test_a_leg_that_is_over_is_not_held(api: ServerApi) -> None:
+    execution_id = api.create_execution()["execution_id"]
+    take(api, execution_id, "a")
+    api.append(execution_id, [{"type": "leg.ended", "attempt": 1, "reason": "drained"}])
+    assert hold(api, execution_id).json()["code"] == "attempt_superseded"
+
+    take(api, execution_id, "a")
+    api.append(execution_id, [responded(1), completed()], attempt=2)
+    assert hold(api, execution_id, 2).json()["code"] == "execution_ended"
+
+
+def test_a_runner_that_holds_its_leg_hears_that_it_is_to_stop(api: ServerApi) -> None:
+    execution_id = api.create_execution()["execution_id"]
+    take(api, execution_id, "a")
+    api.http.post(f"/v1/executions/{execution_id}/cancel", json={})
+
+    assert hold(api, execution_id, task_token="bmV4dA==").json()["cancel_requested"]
+
+
+def test_a_runner_that_says_no_more_holds_nothing() -> None:
+    now = 0.0
+    holds = LegHolds(lambda: now)
+    holds.hold("exe_1", 1)
+    holds.want("exe_1")
+    assert holds.is_held("exe_1", 1)
+    assert not holds.is_held("exe_1", 2)
+    now = HOLD_SECONDS
+    assert not holds.is_held("exe_1", 1)
+    assert not holds.hold("exe_1", 1)  # nobody waits any more, either
