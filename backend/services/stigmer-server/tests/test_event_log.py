@@ -41,7 +41,7 @@ async def open_log(url: str, count: int) -> AsyncGenerator[tuple[EventLog, list[
     log = EventLog(database, heard.hear, lambda seconds, events: None)
 
     def insert(connection: Connection) -> str:
-        session = insert_session(connection, ADMINISTRATOR, None)
+        session = insert_session(connection, ADMINISTRATOR, None, None)
         state = ExecutionState(
             new_id(EXECUTION_PREFIX), session.session_id, "agent", None, datetime.now(UTC), None
         )

@@ -84,6 +84,10 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/v1/executions/{execution_id}/legs"): Rule(RUNNERS, "nothing", LEG, is_done_by_owner=False),
     # Bound by the proof that only who named the runner has.
     ("POST", "/v1/runners/ended"): Rule(RUNNERS, "nothing", ENDED, is_done_by_owner=False),
+    ("GET", "/v1/placements"): Rule(ADMINS, "nothing", is_done_by_owner=False),
+    ("POST", "/v1/placements/{placement_id}/reports"): Rule(
+        ADMINS, "nothing", {"phase": "ready"}, is_done_by_owner=False
+    ),
     ("GET", "/v1/blobs/{sha256}"): Rule(EVERYBODY, "theirs"),
     ("PUT", "/v1/blobs/{sha256}"): Rule(EVERYBODY, "own", b"only who has the bytes can bring them"),
     ("GET", "/v1/tokens"): Rule(USERS, "list"),
@@ -201,6 +205,7 @@ def make_objects(owner: ServerApi, stamp: int, content: bytes) -> dict[str, str]
     return {
         "session_id": execution["session_id"],
         "execution_id": execution["execution_id"],
+        "placement_id": "none",
         "sha256": sha256,
         "agents": "theirs",
         "secrets": secret,

@@ -140,6 +140,7 @@ def test_the_runner_knows_every_variable_that_it_is_told(home: Path, tmp_path: P
     # What is told to a runner that sees this machine as it is (here the mounts say it), and its name, which
     # the attendant tells it, for each life another.
     told_otherwise = {"STIGMER_HOME", "STIGMER_WORKSPACE_ROOTS", "STIGMER_RUNNER_NAME"}
+    told_otherwise |= {"STIGMER_PLACEMENT_TASK_QUEUE"}
     known = {setting.name for setting in variables()} - told_otherwise
     assert {name.removesuffix("_FILE") for name in plan.environment} == known
     secret = {setting.name for setting in variables() if setting.is_secret}

@@ -221,7 +221,12 @@ class _Runner:
         logger.info("stopped")
 
     async def _learn_queues(self) -> list[str]:
-        """What to poll: the installation's queue first, then those that older executions still run on."""
+        """What to poll: the installation's queue first, then those that older executions still run on.
+
+        Of a placement it is its own queue alone.
+        """
+        if self._settings.placement_task_queue is not None:
+            return [self._settings.placement_task_queue]
         try:
             installation = await self._server.installation()
         except ServerRefused as error:  # of 0.1.0, which has no names of its own
@@ -242,7 +247,8 @@ class _Runner:
         return Worker(
             client,
             task_queue=task_queue,
-            workflows=[AgentExecution],
+            # Workflows are the standing runners': a cancel and a timer need one when no placement stands.
+            workflows=[] if self._settings.placement_task_queue else [AgentExecution],
             activities=[LegActivities(self._legs, client).run_leg],
             identity=self._identity,
             max_concurrent_activities=self._settings.temporal_max_concurrency,

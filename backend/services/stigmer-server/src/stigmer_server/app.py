@@ -24,6 +24,7 @@ from stigmer_server.api import (
     health,
     installation,
     legs,
+    placements,
     runners,
     secrets,
     sessions,
@@ -51,6 +52,7 @@ from stigmer_server.lost_runners import LostRunners
 from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.migrations import migrate
+from stigmer_server.placements import Placements
 from stigmer_server.rate_limits import RateLimits
 from stigmer_server.reconciler import Reconciler
 from stigmer_server.runner_presence import RunnerPresence
@@ -89,7 +91,12 @@ class StigmerServer:
         temporal = TemporalClient(settings.temporal, settings.heartbeat_timeout_seconds)
         self._audit = AuditTrail(self._database, settings.audit_retention)
         standing_still = StandingStill()
-        self._installation = Installation(self._database, settings.temporal.task_queue)
+        self._installation = Installation(
+            self._database,
+            settings.temporal.task_queue,
+            runner_per_workspace=settings.runner_per_workspace,
+        )
+        self._placements = Placements(self._database, self._log, standing_still)
         self._reconciler = Reconciler(
             self._database,
             temporal,
@@ -114,7 +121,7 @@ class StigmerServer:
             standing_still,
             self._presence,
             self._installation,
-            self._reconciler.start_soon,
+            self._note_created,
             self._reconciler.cancel_soon,
         )
         self._reconciler.attach(executions_)
@@ -125,7 +132,7 @@ class StigmerServer:
             database=self._database,
             temporal=temporal,
             agents=Agents(self._database),
-            sessions=Sessions(self._database),
+            sessions=Sessions(self._database, self._installation.placement_of),
             secrets=secrets_,
             executions=executions_,
             feed=EventFeed(self._log, self._broadcast, formats),
@@ -137,6 +144,7 @@ class StigmerServer:
             leases=self._leases,
             presence=self._presence,
             installation=self._installation,
+            placements=self._placements,
             lost_runners=LostRunners(self._database, self._log, temporal),
             audit=self._audit,
             workspaces=WorkspaceChoice(settings),
@@ -214,6 +222,11 @@ class StigmerServer:
         """Tell whoever must hear of what has been appended."""
         self._broadcast.publish_recorded(state, stored)
         self._reconciler.observe(state, stored)
+        self._placements.observe(state, stored)
+
+    def _note_created(self, state: ExecutionState) -> None:
+        self._reconciler.start_soon(state)
+        self._placements.observe(state)
 
     async def _wait_for_database(self, begin_waiting: Callable[[], Awaitable[None]]) -> None:
         """Bring the database to this version's tables and read what it keeps, however long that takes."""
@@ -271,7 +284,7 @@ def _make_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     for module in (
-        *(agents, secrets, sessions, executions, events, legs, runners, installation),
+        *(agents, secrets, sessions, executions, events, legs, runners, installation, placements),
         *(blobs, tokens, audit, health),
     ):
         app.include_router(module.router)

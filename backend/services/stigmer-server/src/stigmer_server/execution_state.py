@@ -59,6 +59,7 @@ CHANGING_COLUMNS: Final = (
     "ended_at",
     "deadline_at",
     "task_queue",
+    "leg_task_queue",
     "waiting_for",
     "waiting_since",
     "wake_at",
@@ -78,6 +79,8 @@ class WorkflowName:
     workflow_id: str
     task_queue: str | None
     """None: the one that the server is set to."""
+    leg_task_queue: str | None = None
+    """None: legs run where the workflow does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ class ExecutionState:
     owner: str = ADMINISTRATOR
     token_id: str | None = None
     """Of the token that started it, whose policy holds for it."""
+    leg_task_queue: str | None = None
+    """Of its legs: its session's placement; None: where the workflow runs."""
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> "ExecutionState":
@@ -160,12 +165,14 @@ class ExecutionState:
             task_queue=row.task_queue,
             owner=row.owner,
             token_id=row.token_id,
+            leg_task_queue=row.leg_task_queue,
         )
 
     @property
     def workflow(self) -> WorkflowName:
         """Under which names it was started at Temporal, or is to be."""
-        return WorkflowName(self.execution_id, self.workflow_id or self.execution_id, self.task_queue)
+        workflow_id = self.workflow_id or self.execution_id
+        return WorkflowName(self.execution_id, workflow_id, self.task_queue, self.leg_task_queue)
 
     def to_row(self) -> dict[str, Any]:
         """Values for all columns of `executions`."""
@@ -199,6 +206,7 @@ class ExecutionState:
             "task_queue": self.task_queue,
             "owner": self.owner,
             "token_id": self.token_id,
+            "leg_task_queue": self.leg_task_queue,
         }
 
     def to_resource(

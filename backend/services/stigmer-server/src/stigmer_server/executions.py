@@ -38,6 +38,7 @@ from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import (
     AttemptSuperseded,
+    Conflict,
     ExecutionEnded,
     InvalidRequest,
     LegInHand,
@@ -158,8 +159,7 @@ class Executions:
             NotFound: there is none that the caller sees.
         """
         state = await self.load(execution_id, caller)
-        reason = await self._find_pending_reason([state])
-        return state.to_resource(reason, self._standing_still.reason_of(execution_id))
+        return self._to_resource(state, await self._find_pending_reason([state]))
 
     async def load(self, execution_id: str, caller: Caller | None = None) -> ExecutionState:
         """How the execution's log says it stands. Without a `caller`: for the server itself, or a runner.
@@ -196,8 +196,7 @@ class Executions:
 
         states = await self._database.read(work)
         reason = await self._find_pending_reason(states)
-        standing = self._standing_still.reason_of
-        resources = [state.to_resource(reason, standing(state.execution_id)) for state in states]
+        resources = [self._to_resource(state, reason) for state in states]
         return page_of(resources, limit, lambda resource: resource.execution_id)
 
     async def start_leg(self, execution_id: str, request: StartLeg) -> Grant:
@@ -209,6 +208,7 @@ class Executions:
             RunnerTooOld: the runner does not read the log's newest form; the execution stays as it is.
             LegInHand: another runner finishes its step, and is told that it is waited for.
             AttemptSuperseded: a newer attempt holds the execution by now.
+            Conflict: the execution is about to be placed elsewhere, where its next leg runs.
         """
         self._presence.hear(request.runner)
         append_id = None if request.key is None else leg_append_id(request.runner, request.key)
@@ -228,6 +228,8 @@ class Executions:
         grant = await self._database.read(lambda connection: _load_grant(connection, appended.state))
         if not appended.stored:
             _check_attempt(appended.state, _attempt_at(grant.stored, appended.last_sequence))
+        if self._installation.placement_of(grant.workspace) != appended.state.leg_task_queue:
+            raise Conflict(f"execution {execution_id!r} is about to be placed elsewhere")
         grant = replace(grant, stored=await self._formats.newest(execution_id, grant.stored))
         names = grant.first.spec.secret_names
         return replace(grant, secrets=await self._secrets.reveal(names, grant.state.owner))
@@ -336,6 +338,19 @@ class Executions:
 
         return (await self._log.append(execution_id, decide)).state
 
+    async def place(self, execution_id: str, leg_task_queue: str | None) -> ExecutionState:
+        """Note that the execution's legs are to run on another task queue.
+
+        Raises:
+            NotFound: there is no such execution.
+        """
+
+        def decide(state: ExecutionState) -> Change:
+            changed = replace(state, leg_task_queue=leg_task_queue)
+            return Change(state if state.phase.is_terminal else changed)
+
+        return (await self._log.append(execution_id, decide)).state
+
     async def end(self, seen: ExecutionState, event: Event) -> ExecutionState:
         """End an execution for which nobody else would, unless something happened since it was `seen`."""
 
@@ -345,6 +360,15 @@ class Executions:
             return Change(state, [NewEvent.of(event)])
 
         return (await self._log.append(seen.execution_id, decide)).state
+
+    def _to_resource(self, state: ExecutionState, pending_reason: str | None) -> ExecutionResource:
+        standing_reason = self._standing_still.reason_of(state.execution_id)
+        if state.leg_task_queue is not None and state.leg_runner is None and not state.phase.is_terminal:
+            placed = self._standing_still.reason_of_placement(state.leg_task_queue)
+            pending_reason = pending_reason or placed
+            if state.phase is ExecutionPhase.IN_PROGRESS:
+                standing_reason = standing_reason or placed
+        return state.to_resource(pending_reason, standing_reason)
 
     async def _find_pending_reason(self, states: Sequence[ExecutionState]) -> str | None:
         if any(state.phase is ExecutionPhase.PENDING for state in states):

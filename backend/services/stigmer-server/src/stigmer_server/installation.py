@@ -11,7 +11,12 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from stigmer_contract.api import InstallationResource
-from stigmer_contract.temporal import FIRST_NAMED_VERSION, WORKFLOW_VERSION, task_queue_of_version
+from stigmer_contract.placements import placement_id_of, task_queue_of_placement
+from stigmer_contract.temporal import (
+    FIRST_NAMED_VERSION,
+    WORKFLOW_VERSION,
+    task_queue_of_version,
+)
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.sessions import UNENDED_PHASES
 from stigmer_server.tables import executions, server_keys
@@ -23,9 +28,12 @@ ID_BYTES: Final = 5
 class Installation:
     """The id, and the names made of it. `load` comes first."""
 
-    def __init__(self, database: Database, base_task_queue: str) -> None:
+    def __init__(
+        self, database: Database, base_task_queue: str, *, runner_per_workspace: bool = False
+    ) -> None:
         """`base_task_queue` is what servers and runners are set to."""
         self._database = database
+        self._runner_per_workspace = runner_per_workspace
         self._base_task_queue = base_task_queue
         self._unknown_legs = 0
         self.installation_id = ""
@@ -46,6 +54,13 @@ class Installation:
     def nameless_task_queue(self) -> str:
         """That of 0.1.0, which all installations shared."""
         return self._base_task_queue
+
+    def placement_of(self, workspace: str | None) -> str | None:
+        """The task queue of the legs of sessions that work there; None: that of the standing runners."""
+        if workspace is None or not self._runner_per_workspace:
+            return None
+        named = f"{self._base_task_queue}-{self.installation_id}"
+        return task_queue_of_placement(named, placement_id_of(workspace))
 
     def workflow_id(self, execution_id: str) -> str:
         """What Temporal calls a new execution."""

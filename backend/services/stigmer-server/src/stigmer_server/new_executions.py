@@ -20,7 +20,13 @@ from stigmer_server.installation import Installation
 from stigmer_server.owners import Caller, find_owner
 from stigmer_server.policies import check_costs, check_policy
 from stigmer_server.secrets_store import find_missing_secrets, size_of_secrets
-from stigmer_server.sessions import find_session, has_unended_execution, insert_session, next_place
+from stigmer_server.sessions import (
+    find_session,
+    has_unended_execution,
+    insert_session,
+    next_place,
+    place_session,
+)
 
 MAX_HEAD_CHARACTERS: Final = 120
 _READ_CHARACTERS: Final = 2000
@@ -89,11 +95,14 @@ def insert_execution(
     """
     manifest, author = _resolve_manifest(connection, request, caller)
     if request.session_id is None:
-        session = insert_session(connection, caller.owner, request.workspace)
+        placement = installation.placement_of(request.workspace)
+        session = insert_session(connection, caller.owner, request.workspace, placement)
     else:
         session = find_session(connection, request.session_id, caller, lock=True)
         if has_unended_execution(connection, session.session_id):
             raise SessionBusy(session.session_id)
+        placement = installation.placement_of(session.workspace)
+        place_session(connection, session, placement)
     now = datetime.now(UTC)
     check_policy(caller.policy, manifest.spec, session.workspace)
     if caller.policy.max_cost_per_day_usd is not None and caller.token_id is not None:
@@ -111,6 +120,7 @@ def insert_execution(
         place=next_place(connection, session.session_id),
         workflow_id=installation.workflow_id(execution_id),
         task_queue=installation.task_queue,
+        leg_task_queue=placement,
         owner=caller.owner,
         # Only where there is something to count; every answer looks then.
         token_id=caller.token_id if caller.policy.max_cost_per_day_usd is not None else None,

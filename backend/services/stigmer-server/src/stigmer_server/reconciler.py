@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Coroutine, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
 
@@ -25,8 +26,9 @@ from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
 from stigmer_server.idempotency import delete_expired_keys
 from stigmer_server.installation import Installation
+from stigmer_server.sessions import UNENDED_PHASES
 from stigmer_server.standing_still import StandingStill
-from stigmer_server.tables import executions
+from stigmer_server.tables import executions, sessions
 from stigmer_server.temporal_client import TemporalClient, WorkflowCondition, WorkflowView
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class Reconciler:
         self._standing_still = standing_still
         self._installation = installation
         self._waiting_looked_at = ""
+        self._all_are_placed = False
         self._database = database
         self._audit = audit
         self._temporal = temporal
@@ -133,11 +136,31 @@ class Reconciler:
     async def reconcile(self) -> None:
         """Look at every execution that is to get on; forget what is kept for a time only."""
         await self._find_problem()
+        if not (self._all_are_placed or self._temporal_is_away):
+            await self._place_anew()
+            self._all_are_placed = True
         states = await self._database.read(_load_moving)
         states += await self._take_turn_of_waiting()
         await asyncio.gather(*(self._look(state) for state in states))
         await self._database.write(delete_expired_keys)
         await self._audit.delete_expired()
+
+    async def _place_anew(self) -> None:
+        """Let executions work where this server would place them, which its settings may have changed.
+
+        Raises:
+            TemporalUnavailable: Temporal does not answer; those that are left keep their place.
+        """
+        assert self._executions is not None
+        for state, workspace in await self._database.read(_load_unended_with_workspace):
+            wanted = self._installation.placement_of(workspace)
+            if state.leg_task_queue == wanted:
+                continue
+            placed = replace(state, leg_task_queue=wanted)
+            # Before it is written down, so that a failure between the two is mended at the next start.
+            await self._temporal.start_workflow(placed.workflow, replacing=True)
+            await self._executions.place(state.execution_id, wanted)
+            logger.info("legs run on %s", wanted, extra={"execution_id": state.execution_id})
 
     async def _take_turn_of_waiting(self) -> list[ExecutionState]:
         after = self._waiting_looked_at
@@ -343,6 +366,15 @@ def _load_moving(connection: Connection) -> list[ExecutionState]:
     waits_no_more = and_(executions.c.phase == ExecutionPhase.WAITING, executions.c.wake_at < due)
     moving = or_(executions.c.phase.in_(MOVING_PHASES), waits_no_more)
     return [ExecutionState.from_row(row) for row in connection.execute(select(executions).where(moving))]
+
+
+def _load_unended_with_workspace(connection: Connection) -> list[tuple[ExecutionState, str]]:
+    query = (
+        select(executions, sessions.c.workspace)
+        .join(sessions, sessions.c.session_id == executions.c.session_id)
+        .where(executions.c.phase.in_(UNENDED_PHASES), sessions.c.workspace.is_not(None))
+    )
+    return [(ExecutionState.from_row(row), row.workspace) for row in connection.execute(query)]
 
 
 def _load_waiting(connection: Connection, after: str) -> list[ExecutionState]:

@@ -1,5 +1,6 @@
 """Sessions: conversations with a workspace. Their directories are the runner's, which this never touches."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -20,14 +21,18 @@ from stigmer_server.tables import blob_references, events, executions, sessions
 
 _COST_DIGITS: Final = 8
 """Of US dollars. The database adds up floating point numbers."""
+Place = Callable[[str | None], str | None]
+"""The task queue on which the legs of sessions with that workspace run; None: the standing runners'."""
 UNENDED_PHASES = [phase.value for phase in ExecutionPhase if not phase.is_terminal]
 
 
 class Sessions:
     """The sessions, by id."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, place: Place) -> None:
+        """`place` gives the placement of a workspace."""
         self._database = database
+        self._place = place
 
     async def create(self, request: CreateSession, caller: Caller, idempotency_key: str | None) -> Answer:
         """Make a session.
@@ -46,7 +51,9 @@ class Sessions:
                 "sessions",
                 idempotency_key,
                 request,
-                lambda: insert_session(connection, caller.owner, request.workspace),
+                lambda: insert_session(
+                    connection, caller.owner, request.workspace, self._place(request.workspace)
+                ),
             )
             return answer
 
@@ -123,13 +130,26 @@ def find_session(
     return _resource(row)
 
 
-def insert_session(connection: Connection, owner: str, workspace: str | None) -> SessionResource:
+def insert_session(
+    connection: Connection, owner: str, workspace: str | None, placement: str | None
+) -> SessionResource:
     """Write a new session. Whether the caller may choose that workspace is seen before."""
     session = SessionResource(
-        session_id=new_id(SESSION_PREFIX), workspace=workspace, created_at=datetime.now(UTC), owner=owner
+        session_id=new_id(SESSION_PREFIX),
+        workspace=workspace,
+        placement=placement,
+        created_at=datetime.now(UTC),
+        owner=owner,
     )
     connection.execute(sessions.insert(), session.model_dump(include=set(sessions.c.keys())))
     return session
+
+
+def place_session(connection: Connection, session: SessionResource, placement: str | None) -> None:
+    """Keep where the session's executions work from now on."""
+    if session.placement != placement:
+        of_session = sessions.c.session_id == session.session_id
+        connection.execute(sessions.update().where(of_session).values(placement=placement))
 
 
 def has_unended_execution(connection: Connection, session_id: str) -> bool:
@@ -203,6 +223,7 @@ def _resource(row: Row[Any]) -> SessionResource:
     return SessionResource(
         session_id=row.session_id,
         workspace=row.workspace,
+        placement=row.placement,
         created_at=row.created_at,
         owner=row.owner,
         shared_with=SharedWith(row.shared_with),

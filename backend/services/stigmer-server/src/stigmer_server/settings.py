@@ -108,6 +108,9 @@ class Settings:
     allowed_hosts: frozenset[str]
     """`STIGMER_ALLOWED_HOSTS`: names in `Host` that are answered, lower case; `*` allows every one."""
     temporal: TemporalSettings
+    runner_per_workspace: bool
+    """`STIGMER_RUNNER_PER_WORKSPACE`: `true` gives each workspace directory a task queue of its own, for
+    which whoever follows `/v1/placements` starts a runner; default false: the standing runners do all."""
     reconcile_interval_seconds: float
     """`STIGMER_RECONCILE_INTERVAL_SECONDS`: default 15."""
     heartbeat_timeout_seconds: float
@@ -168,6 +171,7 @@ def _load(environment: Environment) -> Settings:
         audit_retention=environment.read("STIGMER_AUDIT_RETENTION_DAYS", "365", _days),
         allowed_hosts=environment.read("STIGMER_ALLOWED_HOSTS", DEFAULT_ALLOWED_HOSTS, _host_names),
         temporal=_load_temporal(environment),
+        runner_per_workspace=environment.read("STIGMER_RUNNER_PER_WORKSPACE", "false", parse_boolean),
         reconcile_interval_seconds=environment.read(
             "STIGMER_RECONCILE_INTERVAL_SECONDS", "15", number_between(0.1, 86_400, "seconds")
         ),

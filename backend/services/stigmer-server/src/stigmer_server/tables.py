@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0010"
 """The newest migration; a test holds it to the files."""
 
 
@@ -89,6 +89,7 @@ sessions = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("owner", String(63), nullable=False),
     Column("shared_with", String(16), nullable=False),
+    Column("placement", String(255), comment="task queue of its legs; NULL: the standing runners'"),
 )
 Index("ix_sessions_owner_session_id", sessions.c.owner, sessions.c.session_id)
 Index("ix_sessions_shared_with_session_id", sessions.c.shared_with, sessions.c.session_id)
@@ -125,6 +126,7 @@ executions = Table(
     Column("task_queue", String(255), comment="of the workflow; NULL: the one that the server is set to"),
     Column("owner", String(63), nullable=False),
     Column("token_id", String(64)),
+    Column("leg_task_queue", String(255), comment="of its legs; NULL: where the workflow runs"),
 )
 Index(
     "ix_executions_leg_runner",

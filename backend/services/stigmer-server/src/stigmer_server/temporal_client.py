@@ -137,6 +137,7 @@ class TemporalClient:
                         execution_id=workflow.execution_id,
                         heartbeat_timeout_seconds=self._heartbeat_timeout_seconds,
                         workflow_version=version_of_task_queue(workflow.task_queue),
+                        leg_task_queue=workflow.leg_task_queue,
                     ),
                     id=workflow.workflow_id,
                     task_queue=workflow.task_queue or self._settings.task_queue,

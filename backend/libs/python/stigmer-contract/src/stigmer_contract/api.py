@@ -111,6 +111,8 @@ class SessionResource(Owned):
 
     session_id: str
     workspace: str | None
+    placement: str | None = None
+    """Task queue on which its executions do their work; None: that of the standing runners."""
     created_at: datetime
     input_head: str | None = None
     """Of its first execution."""
@@ -360,6 +362,53 @@ class LostLegs(_Resource):
 
     execution_ids: list[str]
     """Executions that the runner had in hand; their next leg is on its way."""
+
+
+class PlacementResource(_Resource):
+    """A placement that has work to do: somebody must see to a runner that polls its task queue."""
+
+    placement_id: str
+    task_queue: str
+    workspace: str
+    """The directory that its runner needs."""
+    executions: int
+    """How many of them are to get on now."""
+
+
+class PlacementList(_Resource):
+    """Answer of `GET /v1/placements`."""
+
+    placements: list[PlacementResource]
+    """By id."""
+    version: str
+    """Equal for equal lists; the next call names it to wait for another one."""
+
+
+class PlacementPhase(StrEnum):
+    """How the runner of a placement stands, as whoever starts it sees it."""
+
+    WAITING = "waiting"
+    """It is to be started, or started again, and something stands against that for the moment."""
+    READY = "ready"
+    FAILED = "failed"
+    """It cannot be started: what the placement's executions wait for will not come."""
+
+
+class PlacementReport(_Request):
+    """`POST /v1/placements/{placement_id}/reports`: what became of the runner of a placement."""
+
+    phase: PlacementPhase
+    reason: str | None = Field(default=None, min_length=1, max_length=1000)
+    """Unless it is ready: why, for people."""
+    hint: str | None = Field(default=None, min_length=1, max_length=1000)
+    """What helps, where it has failed."""
+
+
+class PlacementReported(_Resource):
+    """Answer to a `PlacementReport`."""
+
+    execution_ids: list[str]
+    """Executions that ended with it."""
 
 
 class AppendEvents(_Request):

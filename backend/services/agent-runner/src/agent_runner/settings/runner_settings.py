@@ -100,6 +100,15 @@ class RunnerSettings:
             "agent_execution_runner",
         ),
     ]
+    placement_task_queue: Annotated[
+        str | None,
+        Variable(
+            "STIGMER_PLACEMENT_TASK_QUEUE",
+            "Task queue of a placement: this runner does the work of that one, and runs no workflows. "
+            "Whoever starts it sets it, as the server's list of placements says.",
+            parse_text,
+        ),
+    ]
     temporal_max_concurrency: Annotated[
         int,
         Variable(

@@ -23,6 +23,7 @@ from stigmer_server.lost_runners import LostRunners
 from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
+from stigmer_server.placements import Placements
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
@@ -50,6 +51,7 @@ class Services:
     leases: Leases
     presence: RunnerPresence
     installation: Installation
+    placements: Placements
     lost_runners: LostRunners
     audit: AuditTrail
     workspaces: WorkspaceChoice
