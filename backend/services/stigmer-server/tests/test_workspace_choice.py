@@ -38,7 +38,8 @@ def test_nobody_gets_the_servers_own_state_or_what_the_machine_is_made_of(
     paths = [home, home / "run", home / "data" / "workspace" / "ses_x", home.parent, Path.home(), "/", "/etc"]
     for path in [*paths, Path.home() / ".ssh", Path(pytest.__file__).parent, "/tmp", "/usr/local"]:
         assert choose(api, path) == REFUSED, path
-        assert choose(user, path) == REFUSED, path
+        is_theirs = Path(path).is_relative_to(Path.home())
+        assert choose(user, path) == (REFUSED if is_theirs else (403, "forbidden")), path
 
 
 def test_a_refusal_says_what_to_do_instead(api: ServerApi) -> None:
@@ -77,6 +78,48 @@ def test_roots_bind_all_but_the_administrator_and_links_are_not_taken(
             for name in ("one-more", "one/out", "one/../one-more", "."):
                 assert choose(user, f"{roots}/{name}")[0] in (403, 422), name
         assert choose(api, roots / "one-more") == (201, str(roots / "one-more"))
+
+
+def test_of_what_lies_outside_its_roots_a_token_learns_nothing(
+    start_server: ServerFactory, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    roots, outside = tmp_path_factory.mktemp("roots"), tmp_path_factory.mktemp("outside")
+    (roots / "narrow").mkdir()
+    (roots / "beside").mkdir()
+    (outside / "there").mkdir()
+    (outside / "file").write_text("x", encoding="utf-8")
+    (outside / "link").symlink_to("/etc")
+    (outside / "loop").symlink_to("loop")
+    targets = [
+        outside,
+        "/etc",
+        "/root/.ssh",
+        Path.home(),
+        *(outside / name for name in ("link", "loop", "none")),
+    ]
+    targets += [outside / "there", outside / "there" / "none", outside / "file", f"/{'a' * 300}"]
+    for number, target in enumerate(targets):
+        (roots / f"link{number}").symlink_to(target)
+        (roots / "narrow" / f"link{number}").symlink_to(roots / "beside" if number == 0 else target)
+    server = start_server(environment={"STIGMER_WORKSPACE_ROOTS": str(roots)})
+    with server.client() as api:
+        token = api.http.post("/v1/tokens", json={"name": "ann", "scope": "user"}).json()["token"]
+        policy = {"allow_workspaces": [str(roots / "narrow")]}
+        bound = api.http.post("/v1/tokens", json={"name": "bob", "scope": "user", "policy": policy})
+        said = set[tuple[int, str]]()
+        paths = [(token, str(target)) for target in targets]
+        paths += [
+            (token, f"{roots}/link{number}{end}") for number in range(len(targets)) for end in ("", "/x")
+        ]
+        paths += [(bound.json()["token"], f"{roots}/narrow/link{number}") for number in range(len(targets))]
+        for key, path in paths:
+            with server.client(key) as caller:
+                answer = caller.http.post("/v1/sessions", json={"workspace": path})
+            problem = answer.json()
+            said.add(
+                (answer.status_code, problem["detail"].replace(repr(path), "PATH").replace("bob", "ann"))
+            )
+    assert said == {(403, "token 'ann' may not choose the workspace PATH")}
 
 
 @pytest.mark.parametrize("below", ["", "/below", "/missing"])

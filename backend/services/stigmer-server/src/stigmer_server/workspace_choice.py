@@ -5,7 +5,9 @@ other judges the path's text. Whoever mounts or uses the directory looks again, 
 """
 
 import asyncio
-from collections.abc import Callable
+import os
+from collections.abc import Iterable
+from pathlib import Path
 
 from stigmer_contract.api import TokenScope
 from stigmer_contract.workspace_directories import (
@@ -18,6 +20,7 @@ from stigmer_contract.workspace_directories import (
 from stigmer_contract.workspace_rules import Place, is_within, refuse
 from stigmer_server.credentials import Credential
 from stigmer_server.errors import Forbidden, InvalidRequest
+from stigmer_server.policies import check_workspace
 from stigmer_server.settings import Settings
 
 
@@ -45,11 +48,17 @@ class WorkspaceChoice:
             raise InvalidRequest(f"could not use the workspace {_short(workspace)!r}: {reason}") from error
 
     def _check(self, place: Place, credential: Credential) -> str:
-        look: Callable[[str], Place] = Place.of_text
-        around = surroundings_in_text(state=[str(self._home)])
-        named, link = place.path, None
+        named, policy = place.path, credential.policy
+        # Told alike whatever is there, or is not: who may not choose it learns nothing of it either.
+        if credential.scope is not TokenScope.ADMIN and not self._lies_in(self._roots, place):
+            raise self._not_theirs(named, credential)
+        check_workspace(policy, named)
+        if policy.allow_workspaces is not None and not self._lies_in(
+            map(Path, policy.allow_workspaces), place
+        ):
+            raise self._not_theirs(named, credential)
+        link, around = None, surroundings_in_text(state=[str(self._home)])
         if self._is_local:
-            look = look_at
             try:
                 place = look_through_no_link(named)
             except LinkOnTheWay as error:
@@ -58,20 +67,46 @@ class WorkspaceChoice:
         refusal = refuse(place, around)
         if refusal is not None:
             raise InvalidRequest(f"could not use the workspace {named!r}: {refusal.reason}", refusal.remedy)
-        is_bound = credential.scope is not TokenScope.ADMIN
-        if is_bound and not is_within(place, [look(str(root)) for root in self._roots]):
-            raise Forbidden(
-                f"token {credential.name!r} may not choose the workspace {named!r}",
-                f"name a directory in {' or '.join(map(str, self._roots))}"
-                if self._roots
-                else "leave `workspace` out, or ask the administrator to set STIGMER_WORKSPACE_ROOTS",
-            )
         if link is not None:
             raise InvalidRequest(
                 f"could not use the workspace {named!r}: {link!r} is a symbolic link",
                 f"name {place.path!r} instead",
             )
         return place.path
+
+    def _lies_in(self, roots: Iterable[Path], place: Place) -> bool:
+        """Whether it does by its text, and by where its links lead where that can be seen here."""
+        named = [str(root) for root in roots]
+        if not self._is_local:
+            return is_within(place, map(Place.of_text, named))
+        by_text = [text for root in named for text in (root, os.path.realpath(root))]
+        if not is_within(place, map(Place.of_text, by_text)):
+            return False
+        try:
+            return is_within(look_at(place.path), map(look_at, named))
+        except LinkOnTheWay:  # put there meanwhile
+            return False
+        except OSError:
+            # Nothing can be told of it, unless no link is on the way: then it is in the roots, and theirs.
+            return not _leads_through_a_link(place.path)
+
+    def _not_theirs(self, named: str, credential: Credential) -> Forbidden:
+        return Forbidden(
+            f"token {credential.name!r} may not choose the workspace {named!r}",
+            f"name a directory in {' or '.join(map(str, self._roots))}"
+            if self._roots
+            else "leave `workspace` out, or ask the administrator to set STIGMER_WORKSPACE_ROOTS",
+        )
+
+
+def _leads_through_a_link(path: str) -> bool:
+    try:
+        look_through_no_link(path)
+    except LinkOnTheWay:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _short(text: str) -> str:
