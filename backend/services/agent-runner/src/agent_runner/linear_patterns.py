@@ -39,7 +39,7 @@ class _Options(Protocol):
 
 # google-re2 brings no types.
 _compile = cast("Callable[[str, _Options], LinearPattern]", re2.compile)  # pyright: ignore[reportUnknownMemberType]
-_RE2_ERROR = cast("type[Exception]", re2.error)  # pyright: ignore[reportUnknownMemberType]
+RE2_ERROR = cast("type[Exception]", re2.error)  # pyright: ignore[reportUnknownMemberType]
 
 
 @functools.lru_cache(maxsize=64)
@@ -57,7 +57,7 @@ def compile_pattern(pattern: str, *, dot_is_any: bool = False) -> LinearPattern:
         return _compile(pattern, options)
     except UnicodeEncodeError as error:
         raise InvalidPattern("not valid text") from error
-    except _RE2_ERROR as error:
+    except RE2_ERROR as error:
         reason: object = error.args[0] if error.args else error
         text = reason.decode("utf-8", errors="replace") if isinstance(reason, bytes) else str(reason)
         raise InvalidPattern(text) from error

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_runner.toolsets import file_search
 from agent_runner.toolsets.globs import InvalidGlob, compile_glob
 from agent_runner.workspace import SessionWorkspace, find_ripgrep
 from stigmer_isolation.launcher import CommandLauncher
@@ -166,6 +167,69 @@ async def test_a_line_longer_than_a_mebibyte_does_not_vanish(workspace: SessionW
         workspace, ("search_files", {"pattern": "z(needle)z", "path": "one-line.json"})
     )
     assert result.content.startswith("one-line.json:1:zzz")
+
+
+def device(place: Path) -> None:
+    place.symlink_to("/dev/zero")
+
+
+def another_link(place: Path) -> None:
+    place.symlink_to("/proc/self/fd/1")
+
+
+def one_without_end(place: Path) -> None:
+    with place.open("wb") as file:
+        file.truncate(9 << 30)
+
+
+ODDITIES = {"device": device, "fifo": os.mkfifo, "link": another_link, "without end": one_without_end}
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+@pytest.mark.parametrize("place", ["src/deep/.gitignore", ".ignore", "src/.rgignore"])
+async def test_an_ignore_file_that_is_none_neither_holds_a_search_up_nor_eats_memory(
+    place: str, oddity: str, workspace: SessionWorkspace
+) -> None:
+    directory = Path(await workspace.working_dir())
+    ODDITIES[oddity](directory / place)
+    found, listed, below = await call_tools(
+        workspace,
+        ("search_files", {"pattern": "needle", "include_glob": "*.js"}),
+        ("find_files", {"pattern": "*.js"}),
+        ("search_files", {"pattern": "needle", "path": "src/deep", "include_glob": "*.js"}),
+    )
+    line = "src/deep/c.js:1:let needle = 1;"
+    assert (found.content, listed.content, below.content) == (line, "src/deep/c.js", line)
+
+
+async def test_what_is_no_file_is_not_searched(workspace: SessionWorkspace) -> None:
+    directory = Path(await workspace.working_dir())
+    os.mkfifo(directory / "fifo")
+    (directory / "zero").symlink_to("/dev/zero")
+    (directory / "src" / "ripgreprc").symlink_to("/dev/zero")
+    fifo, everything = await call_tools(
+        workspace,
+        ("search_files", {"pattern": "needle", "path": "fifo"}),
+        ("search_files", {"pattern": "needle", "include_glob": "*.js"}),
+    )
+    assert "needle" not in fifo.content
+    assert everything.content == "src/deep/c.js:1:let needle = 1;"
+
+
+async def test_a_line_that_fills_the_memory_is_left_to_the_walk(
+    workspace: SessionWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = file_search._SCRIPT.replace(  # pyright: ignore[reportPrivateUsage]  # the bound, made small
+        f"ulimit -d {file_search.MAX_PROGRAM_KILOBYTES}", "ulimit -d 40000"
+    )
+    monkeypatch.setattr(file_search, "_SCRIPT", script)
+    directory = Path(await workspace.working_dir())
+    with (directory / "line.txt").open("w", encoding="utf-8") as file:
+        for _ in range(100):
+            file.write("z" * 1_000_000)
+        file.write("needle")
+    (result,) = await call_tools(workspace, ("search_files", {"pattern": "needle", "path": "line.txt"}))
+    assert result.content.startswith("line.txt:1:z")
 
 
 ATOMS = st.one_of(

@@ -5,18 +5,21 @@ Both have one language of patterns, one rule of what is looked at, and the same 
 
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final
 
 from pydantic_ai.workspaces import WorkspaceTimeoutError
 
 from agent_runner.linear_patterns import InvalidPattern, compile_pattern
-from agent_runner.toolsets.file_walk import FileWalk, Match, search_walked
+from agent_runner.toolsets.file_walk import IGNORE_FILES, FileWalk, Match, search_walked
 from agent_runner.toolsets.globs import compile_glob, last_component
 from agent_runner.toolsets.shown_names import shown_name
 from agent_runner.workspace import SessionWorkspace, find_ripgrep
+from stigmer_isolation.beneath import open_beneath
 
 SEARCH_SECONDS: Final = 20.0
 MAX_RESULTS: Final = 1000
@@ -34,8 +37,25 @@ _COMMON_ARGUMENTS: Final = (
     "--no-require-git", "--no-ignore-global", "--no-ignore-exclude", "--no-ignore-messages",
     "--no-messages", "--sort=path",
 )  # fmt: skip
+MAX_PROGRAM_KILOBYTES: Final = 1 << 20
+"""Memory of ripgrep: it keeps the whole of a line, be it one of an ignore file, which nothing bounds."""
 # The status goes to stderr: that of a pipe is its last command's. Nothing of a pattern is shell text.
-_SCRIPT: Final = '{ "$@"; echo "status $?" >&2; } | head -c "$0"'
+# Beside it, ignore files are looked for that would hold it up: a FIFO, a device, one that is very large.
+_SCRIPT: Final = f"""
+exec 3>&2 2>/dev/null
+ulimit -d {MAX_PROGRAM_KILOBYTES}
+{{
+    "$@" 2>&3 & searching=$!
+    find "$STIGMER_START" '(' -name .gitignore -o -name .ignore -o -name .rgignore ')' \\
+        '(' -type l ! -exec test -f '{{}}' ';' -o ! -type l ! -type f -o -size +2048 ')' \\
+        -exec sh -c 'kill -9 "$0"' "$searching" ';' -quit >/dev/null & looking=$!
+    wait "$searching"
+    echo "status $?" >&3
+    kill -9 "$looking"
+}} | head -c "$0"
+"""
+_KILLED: Final = ("134", "137")
+"""By itself for lack of memory, or because of such a file."""
 _STATUS: Final = re.compile(r"status (\d+)\n$")
 
 
@@ -70,16 +90,15 @@ async def find_files(
         shown = shown_name(path)
         return shown if matches(shown.removeprefix(shown_name(prefix))) else None
 
-    if (ripgrep := _usable_ripgrep(workspace)) is not None:
-        arguments = [*_arguments(include_ignored), "--files", "--", start]
-        output, partial = await _run_ripgrep(workspace, ripgrep, arguments)
-        names = (_relative(name) for name in output.split("\0") if name)
-        return collect(filter(None, map(wanted, names)), partial)
-
     def walk(walk: FileWalk) -> Iterator[str]:
         return filter(None, (wanted(file.path) for file in walk.files()))
 
-    return await _walk(workspace, start, include_ignored, walk)
+    ran = await _run_ripgrep(workspace, ["--files"], start, include_ignored)
+    if ran is None:
+        return await _walk(workspace, start, include_ignored, walk)
+    output, partial = ran
+    names = (_relative(name) for name in output.split("\0") if name)
+    return collect(filter(None, map(wanted, names)), partial)
 
 
 async def search_files(
@@ -103,17 +122,18 @@ async def search_files(
         shown = shown_name(path)
         return matches is None or matches(shown) or matches(shown.removeprefix(shown_name(prefix)))
 
-    if (ripgrep := _usable_ripgrep(workspace)) is not None:
-        arguments = [
-            *_arguments(include_ignored), "--line-number", "--with-filename", "--no-heading", "--crlf",
-            f"--max-columns={MAX_SHOWN_LINE}", "--max-columns-preview",
-        ]  # fmt: skip
-        name = None if include_glob is None else last_component(include_glob)
-        if name is not None:
-            # A type and not `--glob`, which would outweigh ignore files.
-            arguments += [f"--type-add=wanted:{name}", "--type=wanted"]
-        arguments += [f"--regexp={pattern}", "--", start]
-        output, partial = await _run_ripgrep(workspace, ripgrep, arguments)
+    arguments = [
+        "--line-number", "--with-filename", "--no-heading", "--crlf",
+        f"--max-columns={MAX_SHOWN_LINE}", "--max-columns-preview",
+    ]  # fmt: skip
+    name = None if include_glob is None else last_component(include_glob)
+    if name is not None:
+        # A type and not `--glob`, which would outweigh ignore files.
+        arguments += [f"--type-add=wanted:{name}", "--type=wanted"]
+    arguments.append(f"--regexp={pattern}")
+    ran = await _run_ripgrep(workspace, arguments, start, include_ignored)
+    if ran is not None:
+        output, partial = ran
         records = _records(output)
         return collect((_line(*record) for record in records if is_wanted(record[0])), partial)
 
@@ -136,22 +156,58 @@ def _usable_ripgrep(workspace: SessionWorkspace) -> str | None:
     return find_ripgrep() if workspace.holds_files_in else None
 
 
-def _arguments(include_ignored: bool) -> list[str]:
-    return [*_COMMON_ARGUMENTS, *(["--no-ignore"] if include_ignored else [])]
-
-
-async def _run_ripgrep(workspace: SessionWorkspace, ripgrep: str, arguments: list[str]) -> tuple[str, bool]:
-    """What it printed, and whether that is only a part."""
-    script = ["/bin/sh", "-c", _SCRIPT, str(MAX_PROGRAM_OUTPUT_BYTES), ripgrep, *arguments]
+async def _run_ripgrep(
+    workspace: SessionWorkspace, arguments: list[str], start: str, include_ignored: bool
+) -> tuple[str, bool] | None:
+    """What it printed, and whether that is only a part; None where it cannot be used for this."""
+    ripgrep = _usable_ripgrep(workspace)
+    if ripgrep is None or not await workspace.in_thread(lambda: _is_plain(workspace, start)):
+        return None
+    ignoring = ["--no-ignore"] if include_ignored else []
+    called = [ripgrep, *_COMMON_ARGUMENTS, *ignoring, *arguments, "--", start]
+    script = ["/bin/sh", "-c", _SCRIPT, str(MAX_PROGRAM_OUTPUT_BYTES), *called]
     try:
-        result = await workspace.run(script, timeout=SEARCH_SECONDS, undecodable="surrogateescape")
+        result = await workspace.run(
+            script, env={"STIGMER_START": start}, timeout=SEARCH_SECONDS, undecodable="surrogateescape"
+        )
     except WorkspaceTimeoutError as error:
         return error.stdout, True
     status = _STATUS.search(result.stderr)
+    if status is not None and status[1] in _KILLED:
+        return None
     complaint = _STATUS.sub("", result.stderr).strip()
     if status is not None and status[1] not in ("0", "1") and complaint:
         raise InvalidSearch(_explained(_valid(complaint)))
     return result.stdout, len(result.stdout) >= MAX_PROGRAM_OUTPUT_BYTES
+
+
+def _is_plain(workspace: SessionWorkspace, start: str) -> bool:
+    """Whether neither what is searched nor an ignore file above it would hold ripgrep up."""
+    root = workspace.open_directory()
+    try:
+        if not _has_kind(root, start, stat.S_ISREG, stat.S_ISDIR):
+            return False
+        above = [str(place) for place in PurePosixPath(start).parents] if start != "." else []
+        return all(
+            _has_kind(root, f"{place}/{name}", stat.S_ISREG) for place in above for name in IGNORE_FILES
+        )
+    finally:
+        os.close(root)
+
+
+def _has_kind(root: int, path: str, *kinds: Callable[[int], bool]) -> bool:
+    """Whether what is at the path beneath the root, where anything is, is of one of these kinds."""
+    try:
+        found = open_beneath(root, path, os.O_PATH)
+    except FileNotFoundError:
+        return True
+    except OSError:  # a link
+        return False
+    try:
+        status = os.fstat(found)
+        return any(kind(status.st_mode) for kind in kinds)
+    finally:
+        os.close(found)
 
 
 def _records(output: str) -> Iterator[tuple[str, int, str]]:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from pathspec import GitIgnoreSpec
 
-from agent_runner.linear_patterns import LinearPattern
+from agent_runner.linear_patterns import RE2_ERROR, LinearPattern
 from agent_runner.toolsets.shown_names import shown_name
 from stigmer_isolation.beneath import open_beneath
 
@@ -23,6 +23,9 @@ NEVER_SEARCHED: Final = (".git", ".stigmer")
 IGNORE_FILES: Final = (".rgignore", ".ignore", ".gitignore")
 """The stronger first: a verdict of one kind outweighs the weaker kinds', however deep they lie."""
 MAX_IGNORE_BYTES: Final = 1 << 20
+MAX_IGNORE_LINES: Final = 5000
+"""Each is compiled by itself; more are not looked at."""
+MAX_IGNORE_LINE_CHARACTERS: Final = 1000
 MAX_DEPTH: Final = 200
 MAX_LINE_BYTES: Final = 1 << 20
 """A longer line is searched in pieces of this size."""
@@ -184,17 +187,23 @@ def _spec_of(directory: int, name: str) -> GitIgnoreSpec | None:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
         lines = file.read(MAX_IGNORE_BYTES).decode("utf-8", errors="backslashreplace").splitlines()
-    return GitIgnoreSpec.from_lines(_readable_lines(lines))
+    readable = [line for line in lines[:MAX_IGNORE_LINES] if _compile([line]) is not None]
+    while readable:
+        spec = _compile(readable)
+        if spec is not None:
+            return spec
+        del readable[len(readable) // 2 :]  # of all of them the engine would need too much memory
+    return None
 
 
-def _readable_lines(lines: Sequence[str]) -> Iterator[str]:
-    """Those that make sense alone: one malformed line must not take the file with it."""
-    for line in lines:
-        try:
-            GitIgnoreSpec.from_lines([line])
-        except ValueError:
-            continue
-        yield line
+def _compile(lines: list[str]) -> GitIgnoreSpec | None:
+    """None: they cannot be read; one malformed line must not take the file with it."""
+    if any(len(line) > MAX_IGNORE_LINE_CHARACTERS for line in lines):
+        return None
+    try:
+        return GitIgnoreSpec.from_lines(lines)
+    except (ValueError, RE2_ERROR):
+        return None
 
 
 def _is_ignored(path: str, is_directory: bool, rules: Sequence[_Rules]) -> bool:
