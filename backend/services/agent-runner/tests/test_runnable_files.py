@@ -1,7 +1,9 @@
 """Files that other programs execute later: what agents do to them is seen, and ordinary work is not."""
 
+import asyncio
 import os
 import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from agent_runner.workspace import RunnableWatch, SessionWorkspace
 from agent_runner.workspace.git_configuration import settings_that_run_programs
 from agent_runner.workspace.runnable_files import MAX_DEPTH
 from agent_runner.workspace.runnable_watch import Protection
+from bubblewrap import working_bubblewrap
 from stigmer_isolation.launcher import CommandLauncher
 
 GIT = "git -c user.name=a -c user.email=a@b -c init.defaultBranch=main -c protocol.file.allow=always"
@@ -163,6 +166,100 @@ async def test_a_runner_that_dies_hides_nothing(project: Path) -> None:
         assert watch.finish() == ([".envrc"], True)
     async with watched(project) as (_, watch):
         assert watch.finish() == ([], True)
+
+
+# --- a person's repository, where commands have mounts of their own ------------------------------
+
+
+@asynccontextmanager
+async def persons_own(
+    project: Path, way: str, protection: Protection = "warn"
+) -> AsyncGenerator[tuple[SessionWorkspace, RunnableWatch]]:
+    """A session that was given the project, natively or in bubblewrap."""
+    home = project.parent / "home"
+    home.mkdir()
+    async with CommandLauncher() as launcher:
+        if way == "in bubblewrap":
+            launcher.bubblewrap = working_bubblewrap()
+        workspace = SessionWorkspace(project, launcher=launcher, home=home)
+        kept = project.parent / "kept" / "exe_1"
+        workspace.watch = RunnableWatch(project, workspace.open_directory, kept, protection)
+        workspace.watch.begin()
+        yield workspace, workspace.watch
+
+
+WAYS = pytest.mark.parametrize("way", ["natively", "in bubblewrap"])
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has mounts of a command's own")
+AGAINST_HOOKS = (
+    "echo x > .git/hooks/pre-commit",
+    "echo x >> .git/hooks/post-merge",
+    "chmod +x .git/hooks/post-merge",
+    "rm .git/hooks/post-merge",
+    "mv .git/hooks .git/h",
+    "rmdir .git/hooks",
+    "mv .git moved",
+    "ln -sfT elsewhere .git",
+    "mkdir fake; mv -T fake .git",
+    "ln .git/hooks/post-merge mine",
+    "cp -a .git copy; mv -T copy .git; moved=$?; rm -r copy; exit $moved",
+    "mount --bind .git /mnt",
+    "umount .git/hooks",
+    "umount -l .git",
+)
+
+
+@LINUX
+@WAYS
+async def test_hooks_of_a_persons_repository_stay_as_they_are(way: str, project: Path) -> None:
+    hook = project / ".git" / "hooks" / "post-merge"
+    hook.write_text("#!/bin/sh\n", encoding="utf-8")
+    async with persons_own(project, way) as (workspace, watch):
+        for script in AGAINST_HOOKS:
+            result = await workspace.run(["sh", "-c", script])
+            assert result.exit_code != 0, script
+        assert watch.finish() == ([], True)
+    before = {path.name for path in (project / "remote.git" / "hooks").iterdir()}
+    assert {path.name for path in (project / ".git" / "hooks").iterdir()} == {*before, "post-merge"}
+    assert (hook.read_text(encoding="utf-8"), hook.stat().st_mode & 0o111) == ("#!/bin/sh\n", 0)
+    assert git(project, "status", "--short", "a.txt") == ""
+
+
+@LINUX
+@WAYS
+async def test_whatever_is_removed_of_a_persons_repository_its_hooks_are_not(way: str, project: Path) -> None:
+    async with persons_own(project, way) as (workspace, watch):
+        script = "rm -rf .git; mkdir -p .git/hooks; echo x > .git/hooks/pre-commit"
+        assert (await workspace.run(["sh", "-c", script])).exit_code != 0
+        assert watch.finish() == ([], True)
+    assert not (project / ".git" / "hooks" / "pre-commit").exists()
+
+
+@LINUX
+@WAYS
+@pytest.mark.parametrize("script", [each for each in WORK if each != "rm -rf .git"])
+async def test_work_with_a_persons_repository_goes_on(script: str, way: str, project: Path) -> None:
+    async with persons_own(project, way) as (workspace, watch):
+        result = await workspace.run(["sh", "-ec", script.replace("$GIT", GIT)])
+        assert result.exit_code == 0, result.stderr
+        assert (watch.finish(), watch.moved_aside) == (([], True), [])
+
+
+@LINUX
+async def test_where_nothing_is_watched_hooks_are_the_agents_too(project: Path) -> None:
+    async with persons_own(project, "natively", "off") as (workspace, _):
+        assert (await workspace.run(["sh", "-c", "echo x > .git/hooks/pre-commit"])).exit_code == 0
+
+
+@LINUX
+@pytest.mark.parametrize(
+    "make", ["ln -s /etc .git", "echo gitdir: /x > .git", "mkfifo .git", "mkdir .git", "true"]
+)
+async def test_what_is_no_repository_is_in_nobodys_way(make: str, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    await asyncio.to_thread(subprocess.run, ["sh", "-c", make], cwd=folder, check=True, timeout=60)
+    async with persons_own(folder, "natively") as (workspace, _):
+        assert (await workspace.run(["sh", "-c", "echo on > file"])).exit_code == 0
 
 
 # --- STIGMER_PROTECT_GIT=refuse ------------------------------------------------------------------

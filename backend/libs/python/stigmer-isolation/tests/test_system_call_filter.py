@@ -169,11 +169,11 @@ def test_no_file_is_set_to_run_as_its_owner(machine: str, landlock_abi: int) -> 
     calls = {"fchmod": (3,), "fchmodat": (3, 0), "fchmodat2": (3, 0), "mknodat": (3, 0)}
     if machine == "x86_64":
         calls |= {"chmod": (0,), "creat": (0,), "mknod": (0,)}
-    for mode in (0o4755, 0o2755, 0o6000, 0o104755):
+    for mode in (0o4755, 0o4000, 0o2755, 0o2001, 0o6000, 0o104755, 0o102775):
         assert {here.on(name, *before, mode) for name, before in calls.items()} == {refused(errno.EPERM)}
         for flags in (creating, temporary):
             assert here.on("openat", 3, 0, flags, mode) == refused(errno.EPERM)
-    for mode in (0o755, 0o1777, 0o100644, 0):
+    for mode in (0o755, 0o1777, 0o100644, 0, 0o2770, 0o102750, 0o2000):
         assert {here.on(name, *before, mode) for name, before in calls.items()} == {ALLOWED}
         assert here.on("openat", 3, 0, creating, mode) == ALLOWED
     assert here.on("openat", 3, 0, reading, 0o6000) == ALLOWED  # not a mode: nothing is made

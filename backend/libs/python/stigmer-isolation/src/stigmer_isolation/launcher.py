@@ -148,6 +148,8 @@ class CommandLauncher:
         environment: Mapping[str, str],
         timeout_seconds: float | None,
         writable: Sequence[Path] = (),
+        pinned: Sequence[str] = (),
+        sealed: Sequence[str] = (),
         network: Network = "none",
         policy: Policy | None = None,
         undecodable: Undecodable = "replace",
@@ -155,8 +157,9 @@ class CommandLauncher:
         """Run a command in the open `directory` to its end; nothing of it is left when this returns.
 
         It may write there, and beneath the directories in `writable`. Where there are any, the directory is
-        taken for a person's own, of which only growth counts for the quota. `policy` replaces the
-        launcher's. `undecodable` is what becomes of output that is not UTF-8.
+        taken for a person's own, of which only growth counts for the quota. `pinned` and `sealed` are
+        directories in it, as `Policy` has them. `policy` replaces the launcher's. `undecodable` is what
+        becomes of output that is not UTF-8.
 
         Raises:
             CommandTimedOut: it took longer than the timeout.
@@ -169,7 +172,11 @@ class CommandLauncher:
         policy = self.web.allow(policy or self.policy, network)
         merged = {**self._base_environment, **self.web.environment(network), **environment}
         _check_text(argv, merged)
-        policy = policy._replace(writable=(*policy.writable, *map(str, writable)))
+        policy = policy._replace(
+            writable=(*policy.writable, *map(str, writable)),
+            pinned=(*policy.pinned, *pinned),
+            sealed=(*policy.sealed, *sealed),
+        )
         view = None if self.bubblewrap is None else View.of(directory, policy)
         # In bubblewrap nobody else has a number.
         others = () if view is not None else (os.getpid(), os.getpgrp())

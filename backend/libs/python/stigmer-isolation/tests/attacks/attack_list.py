@@ -252,7 +252,15 @@ ATTACKS: Mapping[str, str] = {
         open("file", "w").close()
         how = (ctypes.c_uint64 * 3)(os.O_CREAT | os.O_WRONLY, 0o4755, 0)
         attempt("chmod u+s", lambda: os.chmod("file", 0o4755))
-        attempt("chmod g+s", lambda: os.chmod("file", 0o2755))
+        for mode in (0o2755, 0o2771, 0o2001, 0o2775, 0o3777, 0o6770, 0o4770, 0o4000):
+            attempt(f"chmod {mode:o}", lambda: os.chmod("file", mode))
+        os.chmod("file", 0o2770)
+        def add_others(mode):
+            os.chmod("file", mode)
+            return os.stat("file").st_mode & 0o2001 == 0o2001
+        attempt("chmod o+x after g+s", lambda: add_others(0o2771))
+        attempt("chmod o+x after g+s, without it", lambda: add_others(0o0771))
+        attempt("open g+s", lambda: os.open("opened3", os.O_CREAT | os.O_WRONLY, 0o2755))
         attempt("fchmod u+s", lambda: os.chmod(os.open("file", os.O_RDONLY), 0o4755))
         attempt("fchmodat2 u+s", lambda: call(452, -100, b"file", 0o4755, 0))
         attempt("mkdir u+s", lambda: run("mkdir", "-m", "7777", "directory"))
@@ -275,6 +283,11 @@ MUST_WORK: Mapping[str, str] = {
     "git": "git init -q r && cd r && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x",
     "archives": "mkdir a && touch a/x && tar cf a.tar a && mkdir e && tar xf a.tar -C e",
     "metadata": "mkdir f && touch f/x && cp -a f b && touch -d 2001-01-01 b/x && chmod 700 b",
+    "modes of a group's own": "mkdir w && chmod 2770 w && test -g w && touch w/x && chmod 2770 w/x "
+    "&& cp -a w w2 && test -g w2 && tar cf w.tar w && rm -r w && tar xf w.tar && test -g w "
+    "&& install -d -m 2770 w3 "
+    "&& umask 007 && git init -q --shared gs && test -g gs/.git/objects && git -C gs -c user.name=a "
+    "-c user.email=a@b commit -q --allow-empty -m x",
     "modes": "mkdir o && touch o/x && chmod 755 o/x && chmod 1777 o && cp -a o p && install -m 755 o/x p/y",
     "temporary files": "f=$(mktemp) && echo x >$f && test -s $f && rm $f",
     "process substitution": "bash -c 'cat <(echo yes)' | grep yes",

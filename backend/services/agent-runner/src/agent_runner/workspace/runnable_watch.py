@@ -50,6 +50,11 @@ class RunnableWatch:
         self.moved_aside: list[str] = []
         """Paths that were refused."""
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it was asked for."""
+        return self._protection != "off"
+
     def begin(self) -> None:
         """Look at how things are, unless a runner died that had begun. Blocks."""
         if self._protection == "off":

@@ -43,6 +43,10 @@ path differs from machine to machine."""
 OUTPUT_FOLDER: Final = ".stigmer/outputs"
 """Beneath the commands' HOME: output that was too long for a model."""
 MAX_KEPT_OUTPUTS: Final = 20
+GIT_PINNED: Final = (".git",)
+"""Of a person's repository: moved away, another one could be put in its place ..."""
+GIT_SEALED: Final = (".git/hooks",)
+"""... with other hooks than these, which commands cannot change either."""
 MAX_SLOW_WORK: Final = 3
 """How much slow work is done at once; asyncio has six threads on two cores."""
 
@@ -179,6 +183,8 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
                         environment={**self._environment(), **(env or {})},
                         timeout_seconds=timeout,
                         writable=[] if self._home is None else [self._home],
+                        pinned=GIT_PINNED if self._keeps_git else (),
+                        sealed=GIT_SEALED if self._keeps_git else (),
                         network=self._network,
                         undecodable=undecodable,
                     )
@@ -186,6 +192,11 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
             os.close(directory)
         await self.working_dir()  # a command that ended because the directory went did not end well
         return CommandResult(exit_code=result.exit_code, stdout=result.stdout, stderr=result.stderr)
+
+    @property
+    def _keeps_git(self) -> bool:
+        """Whether the repository is a person's, who runs its hooks later, and is watched over."""
+        return self._home is not None and self.watch is not None and self.watch.is_on
 
     def _ensure_there(self) -> str:
         if self._directory is None:

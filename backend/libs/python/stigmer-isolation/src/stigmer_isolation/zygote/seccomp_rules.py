@@ -58,8 +58,10 @@ _OWNING_SIGNALS: Final = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
 _O_MAKING: Final = 0o100 | 0o20000000
 """O_CREAT and the bit of O_TMPFILE that is its own: without them the mode is whatever the register held."""
-_OF_ITS_OWNER: Final = 0o6000
-"""S_ISUID and S_ISGID: who starts the file has the rights of its owner or group."""
+_OF_ITS_OWNER: Final = 0o4000
+"""S_ISUID: who starts the file has the rights of its owner."""
+_OF_ITS_GROUP_FOR_OTHERS: Final = 0o2001
+"""S_ISGID and S_IXOTH: others than its owner and the group start the file with the rights of the group."""
 
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_TYPE_MASK = 1, 2, 0xF
@@ -209,14 +211,23 @@ def _truncation() -> dict[str, list[Check]]:
 
 
 def _modes() -> dict[str, list[Check]]:
-    """No file gets set-user-id or set-group-id: who may enter the directory would start it as its owner.
+    """No file gets set-user-id, or set-group-id where others than its group may execute it.
 
-    Not of mkdir(2), which leaves both bits out by itself, and to which `cp -r` gives those of what it copies.
-    A directory goes on getting its parent's set-group-id, which no call carries.
+    Who may enter the directory would start it with rights that are not theirs. Where others may not execute
+    it, set-group-id gives nobody what they have not: only who is in the group, and the owner, who must be in
+    it too, could start it; directories that groups share (2770) have such modes. A directory goes on getting
+    its parent's set-group-id, which no call carries. Not of mkdir(2), which leaves both bits out by itself.
     """
     modes = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "creat": 1, "mknod": 1, "mknodat": 2}
-    checks = {name: [refuse_if_any_bit(at, _OF_ITS_OWNER, errno.EPERM)] for name, at in modes.items()}
+    checks = {name: [_mode(at)] for name, at in modes.items()}
     for name, flags in (("open", 1), ("openat", 2)):
-        check = refuse_if_any_bit(flags + 1, _OF_ITS_OWNER, errno.EPERM)
-        checks[name] = [only_where_any_bit(flags, _O_MAKING, check)]
+        checks[name] = [only_where_any_bit(flags, _O_MAKING, _mode(flags + 1))]
     return checks
+
+
+def _mode(argument: int) -> Check:
+    bits = _OF_ITS_GROUP_FOR_OTHERS
+    return [
+        *refuse_if_any_bit(argument, _OF_ITS_OWNER, errno.EPERM),
+        *refuse_if_equal(argument, bits, errno.EPERM, mask=bits),
+    ]
