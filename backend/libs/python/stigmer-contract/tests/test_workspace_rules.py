@@ -1,6 +1,9 @@
 """Directories that no agent may be given: each row of the table, generated trees, what stays allowed."""
 
+import json
 import os
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from needed import skip_outside_ci
 from stigmer_contract.workspace_directories import (
     Identity,
     LinkOnTheWay,
@@ -358,3 +362,50 @@ def test_what_is_missing_of_a_path_is_taken_by_its_text_and_a_link_on_it_is_not(
     assert later.height_of(look_at(str(tmp_path / "real"))) == 2
     with pytest.raises(LinkOnTheWay):
         look_through_no_link(str(tmp_path / "link" / "later"))
+
+
+BIND_MOUNTS = """
+import json, os, subprocess, sys
+from pathlib import Path
+from stigmer_contract.workspace_directories import judge, surroundings_here
+
+base = Path(sys.argv[1])
+state, home = base / "state", base / "ann"
+for path in (state / "data/workspace/ses_x", state / "run", home / ".ssh/keys", home / "notes"):
+    path.mkdir(parents=True)
+os.environ["HOME"] = str(home)
+sources = {
+    "state": state, "data": state / "data", "sessions": state / "data/workspace", "run": state / "run",
+    "above": base, "home": home, "ssh": home / ".ssh", "keys": home / ".ssh/keys",
+    "etc": Path("/etc"), "programs": Path(sys.prefix), "notes": home / "notes",
+}
+told = {}
+for name, source in sources.items():
+    for target in (base / "mounted" / name, base / "holding" / name / "within"):
+        target.mkdir(parents=True)
+        subprocess.run(["mount", "--bind", source, target], check=True)
+around = surroundings_here(state=[state], sessions=[state / "data/workspace"])
+for name in sources:
+    for place in (base / "mounted" / name, base / "holding" / name):
+        refusal = judge(str(place), around)
+        told[f"{place.parent.name} {name}"] = None if refusal is None else refusal.kind
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has bind mounts")
+def test_what_a_mount_shows_elsewhere_is_known_for_what_it_is(tmp_path: Path) -> None:
+    # In a mount namespace of its own, so that nothing is mounted for anybody else.
+    argv = ["unshare", "--map-root-user", "--mount", sys.executable, "-c", BIND_MOUNTS, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=100)
+    if done.returncode != 0 and "unshare" in done.stderr:
+        skip_outside_ci(f"this machine forbids namespaces: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    kinds = {
+        "state": Kind.STATE, "data": Kind.STATE, "sessions": Kind.STATE, "run": Kind.STATE,
+        "above": Kind.HOME, "home": Kind.HOME, "ssh": Kind.HIDDEN, "keys": Kind.HIDDEN,
+        "etc": Kind.SYSTEM, "programs": Kind.PROGRAM, "notes": None,
+    }  # fmt: skip
+    expected = {f"{how} {name}": kind for name, kind in kinds.items() for how in ("mounted", "holding")}
+    expected["mounted sessions"] = Kind.SESSION
+    assert json.loads(done.stdout) == expected

@@ -145,6 +145,29 @@ held = []
 while True:
     held.append(open("f", "wb")); os.unlink("f")
     held[-1].write(data); held[-1].flush(); time.sleep(0.02)""",
+    "files that are mapped only": """
+import mmap
+held = []
+while True:
+    with open("f", "w+b") as file:
+        file.write(data); file.flush(); held.append(mmap.mmap(file.fileno(), 4096))
+    os.unlink("f"); time.sleep(0.02)""",
+    "files on their way": """
+import socket
+ours, theirs = socket.socketpair()
+while True:
+    with open("f", "wb") as file:
+        file.write(data); file.flush(); socket.send_fds(ours, [b"x"], [file.fileno()])
+    os.unlink("f"); time.sleep(0.02)""",
+    "files on their way through what is": """
+import socket
+outer, end = socket.socketpair()
+while True:
+    inner, far = socket.socketpair()
+    with open("f", "wb") as file:
+        file.write(data); file.flush(); socket.send_fds(inner, [b"x"], [file.fileno()])
+    socket.send_fds(outer, [b"x"], [far.fileno(), inner.fileno()])
+    inner.close(); far.close(); os.unlink("f"); time.sleep(0.02)""",
     "files in a closed directory": """
 os.mkdir("closed"); held = [open(f"closed/{number}", "wb") for number in range(64)]; os.chmod("closed", 0)
 for file in held: file.write(data); file.flush(); time.sleep(0.02)

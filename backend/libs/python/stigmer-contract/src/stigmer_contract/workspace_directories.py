@@ -11,6 +11,7 @@ import grp
 import importlib.util
 import os
 import pwd
+import re
 import site
 import stat
 import sys
@@ -25,6 +26,7 @@ from stigmer_contract.workspace_rules import (
     Owner,
     Place,
     Refusal,
+    Source,
     Step,
     Surroundings,
     is_git_directory,
@@ -114,7 +116,7 @@ def opened(path: str) -> Generator[OpenedDirectory]:
         LinkOnTheWay: the path leads through a symbolic link.
         OSError: there is no such directory, or it may not be entered.
     """
-    text = Place.of_text(path)
+    text, mounts = Place.of_text(path), _mounts()
     names = text.path.split("/")[1:] if text.path != "/" else []
     current, steps, walked = os.open("/", _OPEN), list[Step](), ""
     try:
@@ -125,7 +127,7 @@ def opened(path: str) -> Generator[OpenedDirectory]:
             os.close(current)
             current = following
             steps.append(_step(current))
-        place = Place(text.path, tuple(reversed(steps)))
+        place = Place(text.path, tuple(reversed(steps)), *_shown_at(current, text.path, mounts))
         yield OpenedDirectory(current, place, Identity.of(current))
     finally:
         os.close(current)
@@ -266,12 +268,54 @@ def _below(place: Place, names: Iterable[str]) -> Place:
     """What is called so there, by its text."""
     for name in names:
         path = f"{place.path.rstrip('/')}/{name}"
-        place = Place(path, (Step(path), *place.steps))
+        source = place.source and Source(place.source.file_system, f"{place.source.path.rstrip('/')}/{name}")
+        place = Place(path, (Step(path), *place.steps), source)
     return place
 
 
 def _texts(paths: Iterable[str]) -> tuple[Place, ...]:
     return tuple(Place.of_text(path) for path in paths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    number: str
+    source: Source
+    point: str
+
+
+def _mounts() -> list[_Mount]:
+    """Of this process, as proc_pid_mountinfo(5) has them; none where the system does not tell."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError:
+        return []
+    parts = [line.split(" ") for line in lines if line]
+    return [
+        _Mount(part[0], Source(part[2], _unescaped(part[3])), _unescaped(part[4]))
+        for part in parts
+        if len(part) > 4
+    ]
+
+
+def _unescaped(path: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)
+
+
+def _shown_at(directory: int, path: str, mounts: list[_Mount]) -> tuple[Source | None, tuple[Source, ...]]:
+    """What the open directory is of its file system, and what is mounted in it."""
+    try:
+        about = Path(f"/proc/self/fdinfo/{directory}").read_text(encoding="ascii")
+    except OSError:
+        return None, ()
+    number = next((line.split()[1] for line in about.split("\n") if line.startswith("mnt_id:")), None)
+    inside = tuple(mount.source for mount in mounts if mount.point.startswith(f"{path.rstrip('/')}/"))
+    for mount in mounts:
+        if mount.number == number and f"{path}/".startswith(f"{mount.point.rstrip('/')}/"):
+            below = path.removeprefix(mount.point.rstrip("/")).strip("/")
+            whole = f"{mount.source.path.rstrip('/')}/{below}".rstrip("/") or "/"
+            return Source(mount.source.file_system, whole), inside
+    return None, inside
 
 
 def _open_in(directory: int, name: str, walked: str) -> int:

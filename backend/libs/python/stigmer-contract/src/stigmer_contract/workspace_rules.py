@@ -40,6 +40,20 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What of a file system a directory is; mounts show the same at several paths."""
+
+    file_system: str
+    path: str
+    """In the file system, from its root; absolute."""
+
+    def lies_in(self, other: "Source") -> bool:
+        """Whether it is the other, or is beneath it."""
+        above = other.path.rstrip("/")
+        return self.file_system == other.file_system and f"{self.path}/".startswith(f"{above}/")
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A directory, and each one above it."""
 
@@ -47,6 +61,10 @@ class Place:
     """Absolute, without `.`, `..` and `//`; the text is only shown, and gives the names of the steps."""
     steps: tuple[Step, ...]
     """Itself first, the root last; as many as the path has parts."""
+    source: Source | None = None
+    """None: not known."""
+    mounted: tuple[Source, ...] = ()
+    """What is mounted in it."""
 
     @classmethod
     def of_text(cls, path: str) -> "Place":
@@ -270,6 +288,8 @@ def _relations(directory: Place, around: Surroundings) -> Iterator[tuple[Kind, R
     hidden = [height - 1 for height in homes if height and _is_private(directory.name_at(height - 1))]
     if hidden:
         yield Kind.HIDDEN, Relation.LIES_IN if min(hidden) else Relation.IS
+    for shown in filter(None, (directory.source, *directory.mounted)):
+        yield from _shown_of_homes(shown, around, is_inside=shown is not directory.source)
     yield from _stands(Kind.TEMPORARY, directory, around.temporary)
     for height in shared:
         if height and COMMAND_NAME.fullmatch(directory.name_at(height - 1)):
@@ -295,9 +315,23 @@ def _stands(
         elif height is None:
             if place.height_of(directory) is not None:
                 found.add(Relation.HOLDS)
+            elif not is_root:
+                found.update(_by_mounts(directory, place, is_own_ground=unless_in is not None))
         elif not is_root and (unless_in is None or unless_in > height):
             found.add(Relation.LIES_IN)
     yield from ((kind, relation) for relation in _CLOSEST_FIRST if relation in found)
+
+
+def _by_mounts(directory: Place, place: Place, *, is_own_ground: bool) -> Iterator[Relation]:
+    """How the directory stands to a place that other mounts show there, or in it, by another path."""
+    if place.source is None or directory.source is None:
+        return
+    if directory.source.lies_in(place.source) and not is_own_ground:
+        yield Relation.IS if place.source.lies_in(directory.source) else Relation.LIES_IN
+    elif place.source.lies_in(directory.source):
+        yield Relation.HOLDS
+    if any(one.lies_in(place.source) or place.source.lies_in(one) for one in directory.mounted):
+        yield Relation.HOLDS
 
 
 def _homes_above(directory: Place, around: Surroundings) -> list[int]:
@@ -306,6 +340,21 @@ def _homes_above(directory: Place, around: Surroundings) -> list[int]:
     above = [height for place in around.home_parents if (height := directory.height_of(place)) is not None]
     found += [height - 1 for height in above if height]
     return sorted(set(found))
+
+
+def _shown_of_homes(
+    shown: Source, around: Surroundings, *, is_inside: bool
+) -> Iterator[tuple[Kind, Relation]]:
+    """A home, or a hidden directory of one, that a mount shows elsewhere, or `is_inside` what is judged."""
+    for home in around.homes:
+        if home.source is None:
+            continue
+        if home.source.lies_in(shown) and len(home.steps) > 1 and (is_inside or shown.lies_in(home.source)):
+            yield Kind.HOME, Relation.HOLDS if is_inside else Relation.IS
+        elif shown.lies_in(home.source):
+            names = PurePosixPath(shown.path).relative_to(home.source.path).parts
+            if names and _is_private(names[0]):
+                yield Kind.HIDDEN, Relation.LIES_IN
 
 
 def _is_private(name: str) -> bool:

@@ -2,17 +2,20 @@
 
 The kernel offers no quota to programs without privileges. So free space is looked at often, which costs next
 to nothing, and directories are measured only when enough of it has gone. A file counts as one block at least,
-so that empty ones are bounded too; one that has no name any more counts as long as it is open.
+so that empty ones are bounded too; one that has no name any more counts as long as it is open. What nobody
+can measure is taken to be what the disk lost.
 """
+# ruff: noqa: PTH115, PTH123 - paths of /proc, of which there are many
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from stigmer_isolation.zygote.process_tree import children_of
+from stigmer_isolation.zygote.process_tree import children_of, read_file
 
 CHECK_SECONDS: Final = 0.5
 MEASURE_AT_SHARE: Final = 16
@@ -28,6 +31,7 @@ NOISE_BYTES: Final = 16 << 20
 NOISE_FILES: Final = 1000
 MAX_MOVED: Final = 100
 """Directories that are moved while they are measured, beyond which a command seems to hide them."""
+_REMOVED: Final = " (deleted)\n"
 FILE_BYTES: Final = 4096
 """What a file or directory takes at least: its entry and its inode."""
 
@@ -160,7 +164,9 @@ class DiskWatch:
             is_whole = is_whole and is_all
         first = self._first_process()
         if first is not None:
-            total += _nameless_bytes(first, {os.fstat(tree).st_dev for tree in (*trees, self._directory)})
+            disks = {os.fstat(tree).st_dev for tree in (*trees, self._directory)}
+            total += _nameless_bytes(first, disks)
+            is_whole = is_whole and not _hides_files(first, disks)
         # What cannot be looked into is taken to be what the disk lost.
         return total if is_whole else max(total, taken_bytes)
 
@@ -292,6 +298,39 @@ def _nameless_bytes(first: int, disks: set[int]) -> int:
                         seen.add(file)
                         total += max(FILE_BYTES, status.st_blocks * 512)
     return total
+
+
+def _hides_files(first: int, disks: set[int]) -> bool:
+    """Whether the process or a descendant has files that nobody can measure.
+
+    Files on these disks that are mapped into memory and have neither name nor descriptor, and descriptors
+    that were sent through a socket and not received.
+    """
+    return any(
+        _maps_nameless_files(pid, disks) or _has_descriptors_in_flight(pid)
+        for pid in _with_descendants(first)
+    )
+
+
+def _maps_nameless_files(pid: int, disks: set[int]) -> bool:
+    numbers = {f"{os.major(disk):02x}:{os.minor(disk):02x}" for disk in disks}
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
+        for line in maps:  # address, rights, offset, disk, inode, path (proc_pid_maps(5))
+            if line.endswith(_REMOVED) and line.split(maxsplit=4)[3] in numbers:
+                return True
+    return False
+
+
+def _has_descriptors_in_flight(pid: int) -> bool:
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):
+                if not os.readlink(descriptor.path).startswith("socket:"):
+                    continue
+                about = read_file(f"/proc/{pid}/fdinfo/{descriptor.name}")
+                if re.search(rb"^scm_fds:\s*[1-9]", about, re.MULTILINE):
+                    return True
+    return False
 
 
 def _with_descendants(first: int) -> Iterable[int]:
