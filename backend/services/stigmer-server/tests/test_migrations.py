@@ -20,7 +20,7 @@ import stigmer_server.migrations
 from stigmer_server import tables
 from stigmer_server.blob_grants import may_read
 from stigmer_server.database import Database, open_database
-from stigmer_server.errors import DatabaseUnusable
+from stigmer_server.errors import DatabaseNewer
 from stigmer_server.migrations import migrate
 from stigmer_server.owners import THE_ADMINISTRATOR, Caller
 from stigmer_server.tables import SCHEMA_REVISION, UtcDateTime, metadata
@@ -61,7 +61,7 @@ async def test_a_database_of_a_newer_version_is_refused(database_url: str) -> No
     try:
         await migrate(database)
         await _set_revision(database, "9999")
-        with pytest.raises(DatabaseUnusable, match=r"could not migrate the database from revision '9999'"):
+        with pytest.raises(DatabaseNewer, match=r"its tables are of revision 9999"):
             await migrate(database)
     finally:
         await database.close()

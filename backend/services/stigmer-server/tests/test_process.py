@@ -52,7 +52,7 @@ def test_a_taken_port_is_one_line_and_exit_code_3(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (3, f"error: port {port} on 127.0.0.1 is taken\n")
 
 
-def test_a_file_that_is_no_database_is_one_line_and_exit_code_3(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_one_line_and_exit_code_4(tmp_path: Path) -> None:
     path = tmp_path / "broken.db"
     path.write_bytes(b"this is not a database" * 100)
 
@@ -63,10 +63,9 @@ def test_a_file_that_is_no_database_is_one_line_and_exit_code_3(tmp_path: Path) 
         STIGMER_DATABASE_URL=f"sqlite:///{path}",
     )
 
-    assert ended.returncode == 3
-    assert (
-        ended.stderr.splitlines()[-1]
-        == f"error: could not open the database {str(path)!r}: file is not a database"
+    assert ended.returncode == 4
+    assert ended.stderr.splitlines()[-1].startswith(
+        f"error: the database {str(path)!r} is damaged: file is not a database; "
     )
     assert "Traceback" not in ended.stderr
 

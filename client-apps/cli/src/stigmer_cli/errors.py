@@ -14,6 +14,7 @@ StigmerError                    exit 1: what was asked for failed
     ├── PortTaken               a needed port is held by another program
     ├── ProgramMissing          a program that the stack runs is not installed
     ├── ComponentFailed         a part of the stack did not start, or keeps ending
+    ├── ComponentNotReady       a part of the stack runs, and says that it is not ready
     ├── NotReadyInTime          parts of the stack were waited for, and did not become ready in time
     ├── ServerUnreachable       nothing answers at the server's address, or the connection broke for good
     ├── EngineNotReady          the container engine that is wanted cannot be used
@@ -142,6 +143,18 @@ class ComponentFailed(EnvironmentNotReady):
         self.component = component
         self.reason = reason
         self.last_lines = last_lines
+
+
+class ComponentNotReady(EnvironmentNotReady):
+    """A part of the stack runs, was ready, and says now why it is not."""
+
+    def __init__(self, component: str, reason: str) -> None:
+        super().__init__(
+            f"the stack is already running, but {component} is not ready: {reason}",
+            "run `stigmer server status` to see how each part stands",
+        )
+        self.component = component
+        self.reason = reason
 
 
 class NotReadyInTime(EnvironmentNotReady):

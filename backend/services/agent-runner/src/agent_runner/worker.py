@@ -39,6 +39,7 @@ from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.tracing import open_tracing
 from agent_runner.workflows import AgentExecution
+from stigmer_contract.disk_space import free_bytes, warning_of
 from stigmer_isolation.temporary_root import remove_abandoned_roots
 
 logger = logging.getLogger(__name__)
@@ -116,12 +117,18 @@ async def run_worker(
                 runner.checks(),
                 version=RUNNER_VERSION,
                 isolation=commands.isolation.to_json(),
+                find_warnings=lambda: _find_warnings(settings.sandbox_root_dir),
             )
         )
         try:
             await runner.run_until(stop, hurry)
         finally:
             await tracing.close(runner.drain_seconds_left())
+
+
+def _find_warnings(workspace_root: Path) -> list[str]:
+    warning = warning_of("the workspaces of sessions", free_bytes(workspace_root))
+    return [] if warning is None else [warning]
 
 
 def _hold(locks: RunnerLocks) -> tuple[int, ...]:

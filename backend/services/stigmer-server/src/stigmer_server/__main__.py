@@ -1,7 +1,8 @@
 """The process: `python -m stigmer_server`. Reads the environment, listens, and ends in good order.
 
 `--listen HOST:PORT` stands for STIGMER_HOST and STIGMER_PORT. Exit codes: 0 after SIGTERM or SIGINT, 2 for a
-wrong environment or command line, 3 where it cannot start.
+wrong environment or command line, 3 where it cannot start, 4 where its database is damaged or of a
+newer version.
 """
 
 import contextlib

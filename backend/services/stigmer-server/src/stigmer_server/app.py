@@ -61,6 +61,7 @@ from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
 from stigmer_server.settings import Settings
 from stigmer_server.standing_still import StandingStill
+from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
 from stigmer_server.workspace_choice import WorkspaceChoice
@@ -128,6 +129,7 @@ class StigmerServer:
         credentials = Credentials(settings.token, settings.runner_token)
         self._tokens = Tokens(self._database, credentials)
         self._leases = Leases(self._database)
+        self._storage = StorageWatch(self._database, self._blobs, settings.blob_directory)
         services = Services(
             database=self._database,
             temporal=temporal,
@@ -147,6 +149,7 @@ class StigmerServer:
             placements=self._placements,
             lost_runners=LostRunners(self._database, self._log, temporal),
             audit=self._audit,
+            storage=self._storage,
             workspaces=WorkspaceChoice(settings),
             version=VERSION,
         )
@@ -194,6 +197,7 @@ class StigmerServer:
                 asyncio.create_task(self._tokens.run(), name="tokens"),
                 asyncio.create_task(self._audit.run(), name="audit trail"),
                 asyncio.create_task(self._presence.run(), name="runner presence"),
+                asyncio.create_task(self._storage.run(), name="storage watch"),
             ]
             if self._database.is_shared:
                 others.append(asyncio.create_task(self._watch_other_writers(), name="other writers"))

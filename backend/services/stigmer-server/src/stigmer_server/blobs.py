@@ -28,6 +28,8 @@ class BlobStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.write_problem: str | None = None
+        """Why the newest blob was refused by the disk; None: it was not."""
 
     def prepare(self) -> None:
         """Make the directory.
@@ -48,9 +50,21 @@ class BlobStore:
         """
         path = self._path(sha256)
         try:
-            return await self._receive(path, sha256, chunks)
+            blob = await self._receive(path, sha256, chunks)
         except OSError as error:
+            self.write_problem = f"blobs cannot be written: {error.strerror}"
             raise Unavailable(f"could not store blob {sha256}: {error.strerror}") from error
+        self.write_problem = None
+        return blob
+
+    async def try_to_write(self) -> None:
+        """Find out whether the disk takes blobs again, with a file that does not stay."""
+        try:
+            await asyncio.to_thread(_write_and_remove, self._directory)
+        except OSError as error:
+            self.write_problem = f"blobs cannot be written: {error.strerror}"
+        else:
+            self.write_problem = None
 
     async def store_bytes(self, content: bytes) -> BlobResource:
         """Take in a blob under its own digest."""
@@ -109,6 +123,13 @@ class BlobStore:
         if not _DIGEST.fullmatch(sha256):
             raise InvalidRequest(f"{sha256!r} is not a SHA-256 in lower-case hexadecimal digits")
         return self._directory / sha256[:2] / sha256
+
+
+def _write_and_remove(directory: Path) -> None:
+    with tempfile.TemporaryFile(dir=directory, prefix=".incoming-") as file:
+        file.write(bytes(INLINE_PAYLOAD_MAX_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _publish(descriptor: int, temporary: Path, path: Path) -> None:

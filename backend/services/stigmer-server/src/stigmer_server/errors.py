@@ -6,7 +6,9 @@ ServerError
 │   ├── ArgumentsWrong          the command line is not as it should be (exit code 2)
 │   ├── AddressTaken            another program holds the address (exit code 3)
 │   └── DatabaseUnusable        the database cannot be opened or migrated (exit code 3)
-│       └── DatabaseAway        it does not answer now; trying again can help
+│       ├── DatabaseAway        it does not answer now; trying again can help
+│       ├── DatabaseBroken      its file is damaged; a person has to mend it (exit code 4)
+│       └── DatabaseNewer       a newer version has changed its tables (exit code 4)
 ├── CallRefused                 a call is answered with a problem document; trying again cannot help
 │   ├── InvalidRequest          the request makes no sense
 │   │   └── FeatureNotYet       a manifest's field whose feature does not exist yet
@@ -30,11 +32,17 @@ ServerError
 │   ├── PayloadTooLarge         a body, blob or event over its limit
 │   └── DigestMismatch          a blob's bytes are not what its name says
 └── Unavailable                 something the server needs is away; trying again can help
+    ├── DatabaseDamaged         the database is damaged, as was found while it was in use
     └── TemporalUnavailable     Temporal does not answer, or refuses
 """
 
+from typing import Final
+
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.phases import ExecutionPhase
+
+NEEDS_A_PERSON: Final = 4
+"""Exit code: what the server keeps is not as it should be, and trying again alone changes nothing."""
 
 
 class ServerError(Exception):
@@ -83,6 +91,18 @@ class DatabaseUnusable(StartFailed):
 
 class DatabaseAway(DatabaseUnusable):
     """The database does not answer now: its server has not started, or the way to it is cut."""
+
+
+class DatabaseBroken(DatabaseUnusable):
+    """The database's file is damaged. Starting again cannot help before somebody has mended it."""
+
+    exit_code = NEEDS_A_PERSON
+
+
+class DatabaseNewer(DatabaseUnusable):
+    """A newer version has changed the database's tables. Starting again cannot help."""
+
+    exit_code = NEEDS_A_PERSON
 
 
 class CallRefused(ServerError):
@@ -310,9 +330,14 @@ class Unavailable(ServerError):
 
     code = ErrorCode.UNAVAILABLE
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, hint: str | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.hint = hint
+
+
+class DatabaseDamaged(Unavailable):
+    """The database is damaged. The same call works again when somebody has mended it."""
 
 
 class TemporalUnavailable(Unavailable):

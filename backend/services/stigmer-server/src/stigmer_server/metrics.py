@@ -1,5 +1,6 @@
 """What Prometheus is told. Counts only; labels are closed sets, never ids."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -35,6 +36,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._free_bytes = Gauge(
+            "stigmer_free_bytes",
+            "Room on the disk of what the server keeps.",
+            ["of"],
+            registry=self._registry,
+        )
+
     def observe_append(self, seconds: float, event_count: int) -> None:
         """Count an append that has been answered."""
         self._append_seconds.observe(seconds)
@@ -44,9 +52,13 @@ class Metrics:
         """Count a request; `route` is the path's template."""
         self._requests.labels(method, route, str(status)).inc()
 
-    def render(self, executions_by_phase: dict[str, int], reader_count: int) -> bytes:
+    def render(
+        self, executions_by_phase: Mapping[str, int], reader_count: int, free_bytes: Mapping[str, int]
+    ) -> bytes:
         """The metrics in Prometheus' text format."""
         for phase in ExecutionPhase:
             self._executions.labels(phase.value).set(executions_by_phase.get(phase.value, 0))
         self._event_readers.set(reader_count)
+        for what, free in free_bytes.items():
+            self._free_bytes.labels(what).set(free)
         return generate_latest(self._registry)

@@ -160,7 +160,20 @@ def _tell_started(
     elif is_started:
         print_note("the stack is starting; see `stigmer server status`")
     elif not _refresh(configuration, wish):
+        if is_ready:
+            _raise_if_unready(configuration)
         print_note("the stack is already running; see `stigmer server status`")
+
+
+def _raise_if_unready(configuration: Configuration) -> None:
+    """Of a stack that ran already: each part was ready once, which says nothing of now."""
+    from stigmer_cli.errors import ComponentNotReady
+    from stigmer_cli.stack.state import ComponentPhase
+    from stigmer_cli.stack.status import stack_status
+
+    for component in stack_status(configuration).components:
+        if not component.ready and component.phase is not ComponentPhase.EXTERNAL:
+            raise ComponentNotReady(component.name, component.reason or component.phase.value)
 
 
 def _refresh(configuration: Configuration, wish: RunnerWish) -> bool:
@@ -186,6 +199,8 @@ def _describe(current: StackStatus) -> str:
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         if component is not None and component.reason:
             lines.append(f"  {component.reason}")
+        if component is not None:
+            lines += [f"  warning: {warning}" for warning in component.warnings]
         if component is not None and component.isolation:
             enclosure = "" if component.enclosure is None else f", {component.enclosure}"
             findings = "".join(f"; {finding}" for finding in component.isolation_findings)

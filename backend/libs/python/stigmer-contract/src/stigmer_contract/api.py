@@ -473,6 +473,8 @@ class Readiness(_Resource):
     ready: bool
     version: str
     checks: list[ReadyCheck]
+    warnings: list[str] = []
+    """What a person should see to before it keeps the program from being ready, such as a disk that fills."""
     isolation: IsolationState | None = None
     """Of a runner only."""
 

@@ -36,9 +36,11 @@ class HealthServer:
         *,
         version: str,
         isolation: Mapping[str, object] | None = None,
+        find_warnings: Callable[[], list[str]] = list,
     ) -> None:
         """Port 0: a free one is chosen, see `port`. `isolation` is the contract's `IsolationState`."""
         self._isolation = isolation
+        self._find_warnings = find_warnings
         self.host = host
         self.port = port
         self._checks = checks
@@ -114,6 +116,7 @@ class HealthServer:
             "ready": ready,
             "version": self._version,
             "checks": checks,
+            "warnings": self._find_warnings(),
             "isolation": self._isolation,
         }
         return (200 if ready else 503), json.dumps(body).encode()

@@ -40,7 +40,12 @@ async def ready(response: Response, services: ServicesOf) -> Readiness:
         ReadyCheck(name="database", ok=database is None, detail=database),
         ReadyCheck(name="temporal", ok=temporal is None, detail=temporal),
     ]
-    readiness = Readiness(ready=all(check.ok for check in checks), version=services.version, checks=checks)
+    readiness = Readiness(
+        ready=all(check.ok for check in checks),
+        version=services.version,
+        checks=checks,
+        warnings=services.storage.find_warnings(),
+    )
     response.status_code = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
     return readiness
 
@@ -59,7 +64,8 @@ async def metrics(services: ServicesOf) -> Response:
         return {row[0]: row[1] for row in connection.execute(query)}
 
     by_phase = await services.database.read(count)
-    return Response(services.metrics.render(by_phase, services.feed.reader_count), media_type=CONTENT_TYPE)
+    text = services.metrics.render(by_phase, services.feed.reader_count, services.storage.free_bytes)
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 async def _check_database(services: Services) -> str | None:
@@ -69,5 +75,5 @@ async def _check_database(services: Services) -> str | None:
             lambda connection: connection.execute(select(executions.c.phase).limit(1)).all()
         )
     except Unavailable as error:
-        return str(error)
-    return None
+        return services.storage.find_problem() or str(error)
+    return services.storage.find_problem()

@@ -63,8 +63,7 @@ def status_of(error: ServerError) -> HTTPStatus:
 
 def problem_response(error: CallRefused | Unavailable) -> Response:
     """The answer that tells a caller of an error."""
-    hint = error.hint if isinstance(error, CallRefused) else None
-    response = _response(status_of(error), error.code, error.detail, hint)
+    response = _response(status_of(error), error.code, error.detail, error.hint)
     if isinstance(error, RateLimited):
         response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response

@@ -27,6 +27,7 @@ from stigmer_server.placements import Placements
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
+from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
 from stigmer_server.workspace_choice import WorkspaceChoice
@@ -54,6 +55,7 @@ class Services:
     placements: Placements
     lost_runners: LostRunners
     audit: AuditTrail
+    storage: StorageWatch
     workspaces: WorkspaceChoice
     version: str
 

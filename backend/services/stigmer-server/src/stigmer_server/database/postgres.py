@@ -8,14 +8,16 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from stigmer_server.database.condition import DatabaseCondition
 from stigmer_server.database.transactions import Database, ResultT, Work, translated_errors
-from stigmer_server.errors import DatabaseAway, DatabaseUnusable, Unavailable
+from stigmer_server.errors import DatabaseAway, DatabaseBroken, DatabaseDamaged, DatabaseUnusable, Unavailable
 
 CONNECTIONS: Final = 10
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 COMMAND_TIMEOUT_SECONDS: Final = 30.0
 _REFUSALS: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 """Wrong user, password or database: waiting cannot help."""
+_DAMAGE_REMEDY: Final = "stop the server and restore a backup, or see PostgreSQL's log and `pg_amcheck`"
 MIGRATION_LOCK_KEY: Final = 5_784_306_121
 """Any number, the same for all servers of one database."""
 
@@ -27,6 +29,7 @@ class PostgresDatabase(Database):
 
     def __init__(self, url: URL) -> None:
         """Nothing is connected yet."""
+        self.condition = DatabaseCondition(f"the database {url.database!r}", _DAMAGE_REMEDY)
         self._engine = create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             pool_size=CONNECTIONS,
@@ -39,13 +42,17 @@ class PostgresDatabase(Database):
 
     async def read(self, work: Work[ResultT]) -> ResultT:
         """Run `work`; each of its statements sees one consistent state."""
-        return await self.write(work)
+        with translated_errors(self.condition):
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
 
     async def write(self, work: Work[ResultT]) -> ResultT:
         """Run `work` beside others that write."""
-        with translated_errors():
+        with translated_errors(self.condition):
             async with self._engine.begin() as connection:
-                return await connection.run_sync(work)
+                result = await connection.run_sync(work)
+        self.condition.note_write()
+        return result
 
     async def migrate(self, work: Work[None]) -> None:
         """Run `work` under an advisory lock, which ends with the transaction."""
@@ -56,6 +63,8 @@ class PostgresDatabase(Database):
 
         try:
             await self.write(locked)
+        except DatabaseDamaged as error:
+            raise DatabaseBroken(f"{error.detail}; {error.hint}") from error
         except Unavailable as error:
             if isinstance(
                 _first_cause(error),
@@ -65,6 +74,9 @@ class PostgresDatabase(Database):
             raise DatabaseAway(str(error)) from error
         except DatabaseError as error:
             raise DatabaseUnusable(f"could not open the database: {error.orig}") from error
+
+    async def find_damage(self) -> None:
+        """Nothing to do: PostgreSQL's own tools look through it."""
 
     async def close(self) -> None:
         """Close the pool."""

@@ -15,12 +15,16 @@ from typing import Final
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
+from stigmer_contract.sqlite_damage import DamageSearch
+from stigmer_server.database.condition import DatabaseCondition, may_pass
 from stigmer_server.database.transactions import Database, ResultT, Work, translated_errors
-from stigmer_server.errors import DatabaseUnusable, Unavailable
+from stigmer_server.errors import DatabaseAway, DatabaseBroken, DatabaseDamaged, DatabaseUnusable, Unavailable
 
 BUSY_TIMEOUT_SECONDS: Final = 10.0
 """How long a writer waits for another process that writes."""
 READERS: Final = 3
+START_CHECK_SECONDS: Final = 2.0
+"""How long a start looks for damage; what it does not get through is looked at while the server works."""
 
 
 class SqliteDatabase(Database):
@@ -33,6 +37,13 @@ class SqliteDatabase(Database):
         if not url.database or url.database == ":memory:":
             raise DatabaseUnusable("STIGMER_DATABASE_URL names no file; write sqlite:////path/of/file")
         self._path = Path(url.database)
+        self.directory = self._path.parent
+        remedy = (
+            "stop the stack, then put a backup in the file's place, or recover what can be read: "
+            f"`sqlite3 {self._path.name} .recover | sqlite3 recovered.db`"
+        )
+        self.condition = DatabaseCondition(f"the database {str(self._path)!r}", remedy)
+        self._is_looked_through = False
         plain = url.set(drivername="sqlite")
         self._write_engine = _make_engine(plain, connections=1, begin="BEGIN IMMEDIATE")
         self._read_engine = _make_engine(plain, connections=READERS, begin="BEGIN")
@@ -50,16 +61,56 @@ class SqliteDatabase(Database):
     async def write(self, work: Work[ResultT]) -> ResultT:
         """Run `work` after all others that write."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, self._transact, self._write_engine, work)
+        result = await loop.run_in_executor(self._writer, self._transact, self._write_engine, work)
+        self.condition.note_write()
+        return result
 
     async def migrate(self, work: Work[None]) -> None:
-        """Run `work`. SQLite changes tables inside a transaction; BEGIN IMMEDIATE admits one at a time."""
+        """Look for damage, then run `work`.
+
+        SQLite changes tables inside a transaction; BEGIN IMMEDIATE admits one at a time.
+        """
         try:
             await asyncio.to_thread(self._path.parent.mkdir, parents=True, exist_ok=True)
+            await self._look_through(START_CHECK_SECONDS)
             await self.write(work)
+        except DatabaseDamaged as error:
+            raise DatabaseBroken(f"{error.detail}; {error.hint}") from error
         except (OSError, Unavailable, DatabaseError) as error:
             reason = error.orig if isinstance(error, DatabaseError) else error
-            raise DatabaseUnusable(f"could not open the database {str(self._path)!r}: {reason}") from error
+            message = f"could not open the database {str(self._path)!r}: {reason}"
+            if isinstance(error, Unavailable) and may_pass(error):
+                raise DatabaseAway(message) from error
+            raise DatabaseUnusable(message) from error
+
+    async def find_damage(self) -> None:
+        """Look through what the start did not get through."""
+        if not self._is_looked_through:
+            with contextlib.suppress(DatabaseDamaged):  # it is noted
+                await self._look_through(None)
+
+    async def _look_through(self, limit_seconds: float | None) -> None:
+        """Read every page, for at most so long.
+
+        Raises:
+            DatabaseDamaged: one is not as it should be.
+            Unavailable: the file cannot be read.
+        """
+        if not self._path.exists():
+            return
+        look = DamageSearch(self._path, limit_seconds)
+        try:
+            found = await asyncio.to_thread(look.run)
+        except asyncio.CancelledError:
+            look.stop()
+            raise
+        except sqlite3.Error as error:
+            raise Unavailable(str(error)) from error
+        if not look.is_done:
+            return
+        if found is not None:
+            raise self.condition.note_damage(found)
+        self._is_looked_through = True
 
     async def close(self) -> None:
         """Finish what is in hand, and close the file."""
@@ -75,7 +126,7 @@ class SqliteDatabase(Database):
 
         To take it from the pool and give it back took as long as a short transaction itself (2026-11).
         """
-        with translated_errors():
+        with translated_errors(self.condition):
             connection: Connection | None = getattr(self._held, "connection", None)
             if connection is None:
                 connection = self._held.connection = engine.connect()

@@ -3,12 +3,14 @@
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from stigmer_server.database.condition import DatabaseCondition
 from stigmer_server.errors import InvalidRequest, Unavailable
 
 ResultT = TypeVar("ResultT")
@@ -21,12 +23,17 @@ _PASSING_STATES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
 class Database(ABC):
     """A database with two kinds of transactions.
 
-    Both raise `Unavailable` where the database does not answer, and `InvalidRequest` where it cannot
-    hold a value (such as a NUL character in PostgreSQL). Integrity errors pass through.
+    Both raise `Unavailable` where the database does not answer (`DatabaseDamaged`: it is damaged), and
+    `InvalidRequest` where it cannot hold a value (such as a NUL character in PostgreSQL). Integrity errors
+    pass through.
     """
 
     is_shared: bool
     """Whether other server processes may write to it."""
+    directory: Path | None = None
+    """Where its file is, on a disk of this machine; None: it has none."""
+    condition: DatabaseCondition
+    """What its use has shown to be wrong with it."""
 
     @abstractmethod
     async def read(self, work: Work[ResultT]) -> ResultT:
@@ -45,18 +52,33 @@ class Database(ABC):
         """
 
     @abstractmethod
+    async def find_damage(self) -> None:
+        """Look through the whole database for damage, however long that takes, and note it in `condition`.
+
+        Does nothing where the engine cannot, or where the start has done it.
+
+        Raises:
+            Unavailable: it cannot be looked through.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Let go of all connections."""
 
 
 @contextlib.contextmanager
-def translated_errors() -> Generator[None]:
-    """Turn what the drivers raise into the server's own errors. No statement or value is repeated."""
+def translated_errors(condition: DatabaseCondition) -> Generator[None]:
+    """Turn what the drivers raise into the server's own errors, and note what they say of the database.
+
+    No statement or value is repeated.
+    """
     try:
         yield
     except IntegrityError:
         raise
     except DBAPIError as error:
+        if (damaged := condition.note_error(error)) is not None:
+            raise damaged from error
         # SQLSTATE classes (PostgreSQL 17, appendix A); SQLite has none, and raises `OperationalError`.
         state = str(getattr(error.orig, "sqlstate", None) or "")
         if isinstance(error, DataError) or state.startswith("22"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from stigmer_server.database import Database
-from stigmer_server.errors import DatabaseUnusable
+from stigmer_server.errors import DatabaseNewer, DatabaseUnusable
 from stigmer_server.tables import SCHEMA_REVISION
 
 
@@ -22,8 +22,14 @@ async def migrate(database: Database) -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    if _current_revision(connection) == SCHEMA_REVISION:
+    current = _current_revision(connection)
+    if current == SCHEMA_REVISION:
         return
+    if current is not None and current > SCHEMA_REVISION:  # they are numbers of four digits
+        raise DatabaseNewer(
+            f"the database is of a newer version of stigmer: its tables are of revision {current}, and this "
+            f"version knows {SCHEMA_REVISION}; install the newer version again, or restore a backup"
+        )
     # Alembic takes 0.3 s to import, so only a database that needs it pays for it.
     from alembic import command
     from alembic.config import Config

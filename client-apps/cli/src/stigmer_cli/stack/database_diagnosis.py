@@ -1,0 +1,47 @@
+"""Checks the files in which the local stack keeps everything: damage, and what there is room for."""
+
+import sqlite3
+from pathlib import Path
+
+from stigmer_cli.config import Configuration
+from stigmer_cli.stack.finding import Finding, Outcome
+from stigmer_cli.stack.temporal_database import KEPT_ASIDE
+from stigmer_contract.sqlite_damage import DamageSearch
+
+CHECK_SECONDS = 3.0
+"""How long a file is looked through: some hundred megabytes."""
+
+
+def check_databases(configuration: Configuration) -> list[Finding]:
+    """A finding for each file; of a database elsewhere its server tells."""
+    findings: list[Finding] = []
+    data = configuration.data_directory
+    if configuration.server_database_url is None:
+        remedy = (
+            "run `stigmer server stop`, then put a backup in its place, or recover what can be read: "
+            "`sqlite3 stigmer.db .recover | sqlite3 recovered.db`"
+        )
+        findings += _check("database", data / "stigmer.db", Outcome.FAILED, remedy)
+    if configuration.temporal_address is None:
+        remedy = "run `stigmer server restart`, which moves it aside; every execution goes on from the log"
+        findings += _check("temporal's database", data / "temporal.db", Outcome.FAILED, remedy)
+        if aside := sorted(data.glob(f"temporal.db{KEPT_ASIDE}*")):
+            detail = f"{aside[-1]} was damaged and moved aside; executions went on from the log"
+            findings.append(
+                Finding("temporal's database", Outcome.WARNING, detail, "delete it when nobody needs it")
+            )
+    return findings
+
+
+def _check(name: str, path: Path, outcome: Outcome, remedy: str) -> list[Finding]:
+    if not path.exists():
+        return []
+    search = DamageSearch(path, CHECK_SECONDS)
+    try:
+        found = search.run()
+    except sqlite3.Error as error:
+        return [Finding(name, Outcome.WARNING, f"{path} cannot be read now: {error}", "try it again later")]
+    if found is not None:
+        return [Finding(name, outcome, f"{path} is damaged: {found}", remedy)]
+    part = "" if search.is_done else ", as far as was looked in some seconds"
+    return [Finding(name, Outcome.PASSED, f"{path} is sound{part}")]
