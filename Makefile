@@ -88,6 +88,12 @@ audit: setup ## Look for known vulnerabilities in what uv.lock pins; asks PyPI
 bench: setup ## Measure speed and memory, beside a bare agent loop and plain Temporal activities
 	PYTHONPATH=tests/support $(RUN)/python tests/bench/bench.py
 
+.PHONY: chaos
+chaos: setup ## MINUTES=30 SEED=1: kill, freeze and cut everything for so long, then see what holds
+	rm -rf .chaos
+	PYTHONPATH=tests:tests/support $(RUN)/python -m chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) \
+		--json .chaos/report.json --home .chaos/run
+
 .PHONY: schema
 schema: setup ## Write the generated files: JSON Schema and reference pages
 	$(RUN)/python -m stigmer_contract.schema docs/reference/agent.schema.json
@@ -99,5 +105,5 @@ release: setup ## VERSION=X.Y.Z: commit and tag a release; with --dry-run show w
 
 .PHONY: clean
 clean: ## Remove environments, caches and what demo left
-	rm -rf .venv .venv-* .uv .demo .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-* .uv .demo .chaos .pytest_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

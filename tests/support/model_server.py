@@ -106,6 +106,11 @@ class ScriptedModel:
         turns = self.conversations.get(question.conversation, self.turns)
         return turns[min(question.turn, len(turns)) - 1]
 
+    def fault(self, question: Question, nth: int) -> Fault | None:
+        """What befalls the n-th request of a question."""
+        faults = self.faults.get(question.turn, [])
+        return faults[nth - 1] if nth <= len(faults) else None
+
 
 @dataclass(frozen=True)
 class Request:
@@ -250,10 +255,8 @@ class ModelServer:
         with self._changed:
             self.bodies.append(body_json)
             self._asked[place] += 1
-            faults = self.script.faults.get(question.turn, [])
-            count = self._asked[place]
+            fault = self.script.fault(question, self._asked[place])
             self._changed.notify_all()
-        fault = faults[count - 1] if count <= len(faults) else None
         if fault is not None and fault.kind == "status":
             headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
             body = encode_error(wire_format, fault.status, fault.message, fault.code)

@@ -39,11 +39,12 @@ def find_postgres_binaries() -> Path | None:
 class PostgresServer:
     """One server; a context manager that starts it and removes it with all its data."""
 
-    def __init__(self, binaries: Path) -> None:
-        """`binaries` is what `find_postgres_binaries` found."""
+    def __init__(self, binaries: Path, *, directory: Path | None = None) -> None:
+        """`binaries` is what `find_postgres_binaries` found. `directory` is an empty one of the caller's."""
         self._binaries = binaries
         self._port = free_port()
         self._user = _unprivileged_user()
+        self._given_directory = directory
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,40 +53,61 @@ class PostgresServer:
         """Where it listens, on loopback."""
         return self._port
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that the others are children of, while it runs."""
+        return None if self._process is None else self._process.pid
+
     def __enter__(self) -> "PostgresServer":
         # Not below pytest's own directory, which the unprivileged user may not enter.
-        directory = self._directory = Path(tempfile.mkdtemp(prefix="stigmer-postgres-"))
+        directory = self._directory = self._given_directory or Path(
+            tempfile.mkdtemp(prefix="stigmer-postgres-")
+        )
         if self._user is not None:
             os.chown(directory, self._user.pw_uid, self._user.pw_gid)
-        data = str(directory / "data")
-        self._run(
-            "initdb",
-            "--pgdata",
-            data,
-            "--username",
-            USER,
-            "--auth",
-            "trust",
-            "--encoding",
-            "UTF8",
-            "--no-sync",
-        )
-        self._process = self._start("postgres", "-D", data, "-p", str(self._port), *_SETTINGS)
-        self._wait_until_ready()
+        arguments = ("--username", USER, "--auth", "trust", "--encoding", "UTF8", "--no-sync")
+        self._run("initdb", "--pgdata", str(directory / "data"), *arguments)
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGINT)  # fast shutdown: connections are ended
-            try:
-                self._process.wait(STOP_TIMEOUT_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.send_signal(signal.SIGQUIT)  # immediate shutdown
-                self._process.wait(STOP_TIMEOUT_SECONDS)
+        self.stop()
         if self._directory is not None:
-            shutil.rmtree(self._directory)
+            shutil.rmtree(self._directory / "data")
+            if self._given_directory is None:
+                self._directory.rmdir()
+
+    def start(self) -> None:
+        """Start it, on its old state if it ran before, and wait until it answers.
+
+        Raises:
+            RuntimeError: it ended, or did not answer in time.
+        """
+        assert self._directory is not None
+        data = str(self._directory / "data")
+        self._process = self._start("postgres", "-D", data, "-p", str(self._port), *_SETTINGS)
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """End it in good order; open connections are broken. Stopping a stopped one changes nothing."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)  # fast shutdown
+        try:
+            self._process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGQUIT)  # immediate shutdown
+            self._process.wait(STOP_TIMEOUT_SECONDS)
+        self._process = None
+
+    def kill(self) -> None:
+        """End it at once, as a crash would; its children notice that within moments."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(STOP_TIMEOUT_SECONDS)
+            self._process = None
 
     async def create_database(self) -> str:
         """Make an empty database, and give its URL."""
