@@ -7,8 +7,9 @@ import select
 import socket
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,16 +244,19 @@ class Command:
 
     def start_in_terminal(self, *arguments: str, columns: int = 100, lines: int = 40) -> "Terminal":
         """Starts it as a person would see it."""
+        sizes = {"COLUMNS": f"{columns}", "LINES": f"{lines}"}
+        arguments = (sys.executable, "-m", "stigmer_cli", *arguments)
+        return self.start_program(arguments, {**sizes, "NO_COLOR": "1"}, columns=columns, lines=lines)
+
+    def start_program(
+        self, arguments: Sequence[str], environment: Mapping[str, str], *, columns: int = 100, lines: int = 40
+    ) -> "Terminal":
+        """Starts another program in a terminal, such as a shell, with more of an environment."""
         controller, terminal = pty.openpty()
+        termios.tcsetwinsize(terminal, (lines, columns))
         process = subprocess.Popen(
-            [sys.executable, "-m", "stigmer_cli", *arguments],
-            env={
-                **self.environment,
-                "COLUMNS": f"{columns}",
-                "LINES": f"{lines}",
-                "TERM": "xterm",
-                "NO_COLOR": "1",
-            },
+            arguments,
+            env={**self.environment, "TERM": "xterm", **environment},
             cwd=self.folder,
             stdin=terminal,
             stdout=terminal,

@@ -56,8 +56,9 @@ class ApiClient:
     Every method raises `CallRefused` with the server's code, or `ServerUnreachable`.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self.transport = HttpTransport(connection)
+    def __init__(self, connection: Connection, *, timeout_seconds: float | None = None) -> None:
+        """`timeout_seconds`: give up for good after so long a silence; None: as patient as it is of use."""
+        self.transport = HttpTransport(connection, timeout_seconds=timeout_seconds)
 
     def __enter__(self) -> "ApiClient":
         return self

@@ -47,7 +47,10 @@ class HttpResponse:
 class HttpTransport:
     """Calls one server with its token. Not for several threads at once, but for its streams."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, timeout_seconds: float | None = None) -> None:
+        """`timeout_seconds`: of a request that is sent once; None: the usual time, and some attempts."""
+        self._timeout_seconds = REQUEST_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+        self._delays_seconds = RETRY_DELAYS_SECONDS if timeout_seconds is None else ()
         self.endpoint = connection.endpoint
         self._address = urlsplit(connection.endpoint)
         self._headers = {"Authorization": f"Bearer {connection.token}", "User-Agent": "stigmer-cli"}
@@ -71,7 +74,7 @@ class HttpTransport:
         """
         target = self._target(path, query)
         sent_headers = self._headers | {"Accept": "application/json"} | dict(headers or {})
-        for delay_seconds in (*RETRY_DELAYS_SECONDS, None):
+        for delay_seconds in (*self._delays_seconds, None):
             try:
                 response = self._send(method, target, body, sent_headers)
                 if response.status < 400:
@@ -112,7 +115,7 @@ class HttpTransport:
 
     def _send(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
         if self._kept is None:
-            self._kept = self._connect(REQUEST_TIMEOUT_SECONDS)
+            self._kept = self._connect(self._timeout_seconds)
         self._kept.request(method, target, body=body, headers=dict(headers))
         response = self._kept.getresponse()
         content = response.read()

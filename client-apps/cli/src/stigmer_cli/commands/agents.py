@@ -3,6 +3,7 @@
 import click
 
 from stigmer_cli.commands.assigning import add_assign_command
+from stigmer_cli.commands.completions import complete_agents
 
 _MODEL_WIDTH = 32
 
@@ -52,7 +53,7 @@ def list_agents(limit: int, as_json: bool) -> None:
 
 
 @agents.command("get", epilog="Example: stigmer agents get report-writer > agent.yaml")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_agents)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with version and times.")
 def get_agent(name: str, as_json: bool) -> None:
     """Print an applied agent's manifest as YAML."""
@@ -69,7 +70,7 @@ def get_agent(name: str, as_json: bool) -> None:
 
 
 @agents.command("delete", epilog="Example: stigmer agents delete report-writer --yes")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_agents)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete_agent(name: str, yes: bool) -> None:
     """Delete an applied agent; its executions stay."""

@@ -4,6 +4,8 @@ import os
 
 import click
 
+from stigmer_cli.commands.completions import complete_files
+
 
 @click.command(epilog="Example: stigmer apply -f agent.yaml")
 @click.option(
@@ -11,6 +13,7 @@ import click
     "--file",
     "paths",
     metavar="FILE|DIR",
+    shell_complete=complete_files,
     required=True,
     multiple=True,
     help="Manifests; - is standard input. Can be given several times.",

@@ -2,6 +2,8 @@
 
 import click
 
+from stigmer_cli.commands.completions import complete_agents, complete_secrets, complete_sessions
+
 _SHARED_WITH = ("nobody", "everybody", "earlier")
 
 
@@ -10,7 +12,11 @@ def add_assign_command(group: click.Group, collection: str, example: str) -> Non
     noun = collection.removesuffix("s")
     of_option = click.option("--of", metavar="OWNER", help="Whose it is now, where several have that name.")
 
-    @click.argument("name", metavar="SESSION_ID" if noun == "session" else "NAME")
+    complete = {"agents": complete_agents, "secrets": complete_secrets, "sessions": complete_sessions}
+
+    @click.argument(
+        "name", metavar="ID" if noun == "session" else "NAME", shell_complete=complete[collection]
+    )
     @click.option(
         "--to", "owner", metavar="OWNER", help="Whose it is from now on; left out: it stays theirs."
     )
@@ -39,6 +45,7 @@ def _assign(
     from pydantic import ValidationError
 
     from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_session_id
     from stigmer_cli.errors import UsageError
     from stigmer_cli.output import print_json, print_note
     from stigmer_contract.api import SetOwner, SharedWith
@@ -53,6 +60,8 @@ def _assign(
             "write lower-case letters, digits, '.', '@', '_' and '-', at most 63",
         ) from error
     with open_client() as client:
+        if collection == "sessions":
+            name = find_session_id(client, name, last=False)
         owned = client.set_owner(collection, name, request, of)
     if as_json:
         print_json(owned.model_dump(mode="json"))

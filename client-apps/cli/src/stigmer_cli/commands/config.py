@@ -8,6 +8,8 @@ from typing import cast
 
 import click
 
+from stigmer_cli.commands.completions import complete_keys
+
 _MASK = "********"
 
 
@@ -51,7 +53,7 @@ def show(as_json: bool) -> None:
 
 
 @config_group.command("set", epilog="Example: stigmer config set llm.model gpt-5")
-@click.argument("key")
+@click.argument("key", shell_complete=complete_keys)
 @click.argument("value")
 def set_(key: str, value: str) -> None:
     """Set KEY to VALUE in config.yaml.
@@ -69,7 +71,7 @@ def set_(key: str, value: str) -> None:
 
 
 @config_group.command("get", epilog="Example: stigmer config get llm.model")
-@click.argument("key")
+@click.argument("key", shell_complete=complete_keys)
 def get(key: str) -> None:
     """Print the value of KEY that is in force, wherever it comes from; a secret is masked."""
     from stigmer_cli.config import load_configuration, settings_by_field
@@ -87,7 +89,7 @@ def get(key: str) -> None:
 
 
 @config_group.command("unset", epilog="Example: stigmer config unset llm.model")
-@click.argument("key")
+@click.argument("key", shell_complete=complete_keys)
 def unset(key: str) -> None:
     """Take KEY out of config.yaml, so that its default holds again."""
     from stigmer_cli.config import load_configuration, unset_value

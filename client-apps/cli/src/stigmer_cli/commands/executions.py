@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from stigmer_cli.commands.completions import complete_agents, complete_executions, complete_sessions
 from stigmer_contract.phases import ExecutionPhase
 
 
@@ -13,8 +14,14 @@ def executions() -> None:
 
 
 @executions.command("list", epilog="Example: stigmer executions list --phase in_progress")
-@click.option("--session", "session_id", metavar="ID", help="Of this session only.")
-@click.option("--agent", metavar="NAME", help="Of this agent only.")
+@click.option(
+    "--session",
+    "session_id",
+    metavar="ID",
+    help="Of this session only.",
+    shell_complete=complete_sessions,
+)
+@click.option("--agent", metavar="NAME", help="Of this agent only.", shell_complete=complete_agents)
 @click.option(
     "--phase", type=click.Choice([phase.value for phase in ExecutionPhase]), help="In this phase only."
 )
@@ -45,7 +52,7 @@ def list_executions(
 
 
 @executions.command("get", epilog="Example: stigmer executions get exe_01k9…")
-@click.argument("given", metavar="ID", required=False)
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_executions)
 @click.option("--last", is_flag=True, help="The newest one.")
 @click.option("--full", is_flag=True, help="Show what each tool call gave, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every event.")
@@ -71,7 +78,7 @@ def get_execution(given: str | None, last: bool, full: bool, as_json: bool) -> N
 
 
 @executions.command("follow", epilog="Example: stigmer executions follow exe_01k9…")
-@click.argument("given", metavar="ID", required=False)
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_executions)
 @click.option("--last", is_flag=True, help="The newest one.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
 @click.option("--plain", is_flag=True, help="Show the answer as the model wrote it, not rendered.")
@@ -98,7 +105,7 @@ def follow(given: str | None, last: bool, as_json: bool, plain: bool, after: int
 
 
 @executions.command("cancel", epilog="Example: stigmer executions cancel exe_01k9… --reason 'wrong file'")
-@click.argument("given", metavar="ID", required=False)
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_executions)
 @click.option("--last", is_flag=True, help="The newest one.")
 @click.option("--reason", help="Why, for whoever reads the log.")
 def cancel(given: str | None, last: bool, reason: str | None) -> None:
@@ -114,7 +121,7 @@ def cancel(given: str | None, last: bool, reason: str | None) -> None:
 
 
 @executions.command("approve", epilog="Example: stigmer executions approve exe_01k9…")
-@click.argument("execution_id")
+@click.argument("execution_id", shell_complete=complete_executions)
 @click.argument("call_id", required=False)
 def approve(execution_id: str, call_id: str | None) -> None:
     """Let a tool call run that waits for approval (not yet)."""
@@ -122,7 +129,7 @@ def approve(execution_id: str, call_id: str | None) -> None:
 
 
 @executions.command("deny", epilog="Example: stigmer executions deny exe_01k9…")
-@click.argument("execution_id")
+@click.argument("execution_id", shell_complete=complete_executions)
 @click.argument("call_id", required=False)
 def deny(execution_id: str, call_id: str | None) -> None:
     """Refuse a tool call that waits for approval (not yet)."""
@@ -130,7 +137,7 @@ def deny(execution_id: str, call_id: str | None) -> None:
 
 
 @executions.command("send", epilog="Example: stigmer executions send 4k2x9q 'Use the other file.'")
-@click.argument("given", metavar="ID")
+@click.argument("given", metavar="ID", shell_complete=complete_executions)
 @click.argument("message")
 def send(given: str, message: str) -> None:
     """Say something to an execution, which reads it where it waits for a message.

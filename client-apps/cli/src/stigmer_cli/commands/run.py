@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from stigmer_cli.commands.completions import (
+    complete_directories,
+    complete_files,
+    complete_runnable,
+    complete_sessions,
+)
 from stigmer_cli.errors import NotYet, StigmerError, UsageError
 
 if TYPE_CHECKING:
@@ -35,10 +41,21 @@ class _Order:
 
 
 @click.command(epilog="Example: stigmer run ./report-writer 'Summarise sales.csv' --workspace .")
-@click.argument("agent")
+@click.argument("agent", shell_complete=complete_runnable)
 @click.argument("prompt", required=False)
-@click.option("--prompt-file", metavar="FILE", help="Read the prompt from a file; - is standard input.")
-@click.option("--session", "session_id", metavar="ID", help="Go on with this conversation.")
+@click.option(
+    "--prompt-file",
+    metavar="FILE",
+    help="Read the prompt from a file; - is standard input.",
+    shell_complete=complete_files,
+)
+@click.option(
+    "--session",
+    "session_id",
+    metavar="ID",
+    help="Go on with this conversation.",
+    shell_complete=complete_sessions,
+)
 @click.option("--model", metavar="PROVIDER:NAME", help="Use this model, whatever the manifest says.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
 @click.option("--plain", is_flag=True, help="Show the answer as the model wrote it, not rendered.")
@@ -50,8 +67,18 @@ class _Order:
     show_default=True,
     help="When to ask before a tool runs.",
 )
-@click.option("--workspace", metavar="DIR", help="Let the agent work in this directory.")
-@click.option("--record", metavar="FILE", help="Write a cassette that plays this execution again.")
+@click.option(
+    "--workspace",
+    metavar="DIR",
+    help="Let the agent work in this directory.",
+    shell_complete=complete_directories,
+)
+@click.option(
+    "--record",
+    metavar="FILE",
+    help="Write a cassette that plays this execution again.",
+    shell_complete=complete_files,
+)
 def run(
     agent: str,
     prompt: str | None,

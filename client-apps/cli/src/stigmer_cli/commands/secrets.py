@@ -6,6 +6,7 @@ import sys
 import click
 
 from stigmer_cli.commands.assigning import add_assign_command
+from stigmer_cli.commands.completions import complete_secrets
 
 
 @click.group(epilog="Example: stigmer secrets set GITHUB_TOKEN < token.txt")
@@ -17,7 +18,7 @@ def secrets() -> None:
 
 
 @secrets.command("set", epilog="Example: stigmer secrets set GITHUB_TOKEN < token.txt")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_secrets)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def set_secret(name: str, as_json: bool) -> None:
     """Set a secret to a value that is typed unseen, or comes from standard input.
@@ -71,7 +72,7 @@ def list_secrets(limit: int, as_json: bool) -> None:
 
 
 @secrets.command("delete", epilog="Example: stigmer secrets delete GITHUB_TOKEN --yes")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_secrets)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete_secret(name: str, yes: bool) -> None:
     """Delete a secret; agents that need it then fail at once."""

@@ -3,6 +3,7 @@
 import click
 
 from stigmer_cli.commands.assigning import add_assign_command
+from stigmer_cli.commands.completions import complete_sessions
 
 
 @click.group()
@@ -54,7 +55,7 @@ def list_sessions(limit: int, as_json: bool) -> None:
 
 
 @sessions.command("get", epilog="Example: stigmer sessions get ses_01k9…")
-@click.argument("given", metavar="ID", required=False)
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_sessions)
 @click.option("--last", is_flag=True, help="The newest one.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def get_session(given: str | None, last: bool, as_json: bool) -> None:
@@ -88,7 +89,7 @@ def get_session(given: str | None, last: bool, as_json: bool) -> None:
 
 
 @sessions.command("delete", epilog="Example: stigmer sessions delete ses_01k9… --yes")
-@click.argument("given", metavar="ID", required=False)
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_sessions)
 @click.option("--last", is_flag=True, help="The newest one.")
 @click.option("--keep-files", is_flag=True, help="Leave the files of the session's own directory.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -115,7 +116,7 @@ def delete_session(given: str | None, last: bool, keep_files: bool, yes: bool) -
 
 
 @sessions.command("path", epilog="Example: stigmer sessions path --last")
-@click.argument("given", metavar="ID", required=False)
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_sessions)
 @click.option("--last", is_flag=True, help="The newest one.")
 def session_path(given: str | None, last: bool) -> None:
     """Print the directory that a session works in."""

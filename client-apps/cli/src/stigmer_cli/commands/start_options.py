@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from stigmer_cli.commands.completions import complete_files
 from stigmer_cli.commands.image_options import Verify, verify_option
 from stigmer_cli.errors import UsageError
 
@@ -27,7 +28,12 @@ def start_options(function: FunctionT) -> FunctionT:
         ),
         click.option("--wait/--no-wait", default=True, help="Wait until all of it is ready (default)."),
         click.option("--quiet", is_flag=True, help="Show no progress."),
-        click.option("--image-archive", metavar="FILE", help="Load the runner's image from a file."),
+        click.option(
+            "--image-archive",
+            metavar="FILE",
+            help="Load the runner's image from a file.",
+            shell_complete=complete_files,
+        ),
         click.option("--use-local-image", is_flag=True, help="Use the newest image built on this machine."),
         verify_option,
         click.option("--engine", type=click.Choice(["docker", "podman"]), help="Use this engine, or fail."),

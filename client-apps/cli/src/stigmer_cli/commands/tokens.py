@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stigmer_cli.commands.completions import complete_tokens
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -167,7 +169,7 @@ def list_tokens(limit: int, with_revoked: bool, as_json: bool) -> None:
 
 
 @tokens.command("revoke", epilog="Example: stigmer tokens revoke build-server --yes")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_tokens)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def revoke_token(name: str, yes: bool) -> None:
     """Revoke a token, at once."""

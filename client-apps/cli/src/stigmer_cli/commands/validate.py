@@ -2,6 +2,8 @@
 
 import click
 
+from stigmer_cli.commands.completions import complete_files
+
 
 @click.command(epilog="Example: stigmer validate -f agent.yaml")
 @click.option(
@@ -9,6 +11,7 @@ import click
     "--file",
     "paths",
     metavar="FILE|DIR",
+    shell_complete=complete_files,
     required=True,
     multiple=True,
     help="Manifests; - is standard input. Can be given several times.",

@@ -3,7 +3,14 @@
 Only what `stigmer run` needs is imported here, since its start-up time matters; the rest is in the modules.
 """
 
-from stigmer_cli.stack.lifecycle import START_TIMEOUT_SECONDS, ensure_running, restart, start, stop
+from stigmer_cli.stack.lifecycle import (
+    START_TIMEOUT_SECONDS,
+    ensure_running,
+    find_running,
+    restart,
+    start,
+    stop,
+)
 from stigmer_cli.stack.model_settings import find_ollama
 from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE
 from stigmer_cli.stack.runner_wish import RunnerWish
@@ -15,6 +22,7 @@ __all__ = [
     "RunnerWish",
     "ensure_running",
     "find_ollama",
+    "find_running",
     "restart",
     "running_version",
     "start",

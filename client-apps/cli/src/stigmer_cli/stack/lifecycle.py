@@ -44,6 +44,7 @@ from stigmer_cli.stack.state import (
     ComponentState,
     StackFiles,
     read_state,
+    running_version,
 )
 
 START_TIMEOUT_SECONDS = 120.0
@@ -66,8 +67,21 @@ def ensure_running(configuration: Configuration, *, report: Report, wait: bool =
     if configuration.server_endpoint is not None:
         return _remote_connection(configuration, configuration.server_endpoint)
     start(configuration, report=report, wait=wait)
-    token = ensure_token(StackFiles(configuration).token)
-    return Connection(f"http://{LOOPBACK}:{configuration.server_port}", token)
+    return _local_connection(configuration, StackFiles(configuration))
+
+
+def find_running(configuration: Configuration) -> Connection | None:
+    """The server that runs already, local or named; None where none does. Starts and writes nothing.
+
+    Raises:
+        ConfigurationError: `server.endpoint` is set without its token.
+    """
+    if configuration.server_endpoint is not None:
+        return _remote_connection(configuration, configuration.server_endpoint)
+    files = StackFiles(configuration)
+    if running_version(configuration) is None or not files.token.is_file():
+        return None
+    return _local_connection(configuration, files)
 
 
 def start(
@@ -190,6 +204,10 @@ def ensure_token(path: Path) -> str:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise HomeUnusable(path, str(error)) from error
+
+
+def _local_connection(configuration: Configuration, files: StackFiles) -> Connection:
+    return Connection(f"http://{LOOPBACK}:{configuration.server_port}", ensure_token(files.token))
 
 
 def _remote_connection(configuration: Configuration, endpoint: str) -> Connection:
