@@ -2,10 +2,12 @@
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -218,6 +220,32 @@ def test_why_an_execution_was_cancelled_stands_in_its_log(command: Command, serv
     assert command.run("executions", "cancel", execution_id[-6:], "--reason", "wrong file").exit_code == 0
     leg.append(events.ExecutionCancelled())
     assert "cancelled: wrong file" in command.run("executions", "get", execution_id).stdout
+
+
+def test_why_a_request_is_made_again_and_when_is_seen(command: Command, server: Server) -> None:
+    retry = events.ModelRetry(turn=1, reason="model 'gpt-5' failed: HTTP 503 overloaded\x1b[2J", seconds=80)
+    terminal = command.start_in_terminal("run", ".", "Hello", columns=60)
+    leg = server.take_execution()
+    terminal.wait_for("asking the model")
+    leg.show(retry)
+    terminal.wait_for("asking the model again in")
+    assert "\n↻ model 'gpt-5' failed: HTTP 503 overloaded\n" in "\n" + terminal.screen
+    piped = command.start("executions", "follow", leg.execution_id)
+    assert piped.stderr
+    line = ""
+    while "again" not in line:  # it watches from some moment on
+        leg.show(retry)
+        line = _line_within(piped.stderr)
+    assert line == "↻ asking the model again in 1 min 20 s: model 'gpt-5' failed: HTTP 503 overloaded\n"
+    leg.complete("There.")
+    assert terminal.finish() == 0
+    assert "again" not in terminal.screen
+    assert finish(piped).stdout == "There.\n"
+
+
+def _line_within(stream: IO[str]) -> str:
+    """The next line; nothing where none comes soon."""
+    return stream.readline() if select.select([stream], [], [], 0.2)[0] else ""
 
 
 @pytest.mark.parametrize("columns", [60, 100, 200])

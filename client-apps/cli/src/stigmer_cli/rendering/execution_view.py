@@ -33,6 +33,7 @@ from stigmer_contract.events import (
     ModelDelta,
     ModelPartial,
     ModelResponded,
+    ModelRetry,
     Payload,
     RecordedEvent,
     ToolFinished,
@@ -87,6 +88,8 @@ class ExecutionView:
                 self._show_thinking()
             case ModelPartial():
                 self._show_partial(event.turn, event.text)
+            case ModelRetry():
+                self._show_retry(event)
             case ToolOutput():
                 self._show_output(event)
             case RecordedEvent():
@@ -100,7 +103,8 @@ class ExecutionView:
         if self._is_over:
             return
         status = status_line(self._activity, now=self._clock(), began_at=self._began_at, usage=self._usage)
-        self._screen.show_live([*self._unfinished_answer(), *self._windows(), status])
+        reason = [f"↻ {self._activity.reason}"] if self._activity.reason else []
+        self._screen.show_live([*self._unfinished_answer(), *self._windows(), *reason, status])
 
     def clear(self) -> None:
         """Takes the sign of life away until the next tick."""
@@ -148,6 +152,15 @@ class ExecutionView:
             self._shown, self._blocks = "", MarkdownBlocks()
             self._do("asking the model again")
         self._show_text(turn, text[len(self._shown) :])
+
+    def _show_retry(self, event: ModelRetry) -> None:
+        """Why nothing comes, and until when; where nobody watches, in the log."""
+        now = self._clock()
+        reason = " ".join(sanitize(event.reason).split())
+        self._activity = Activity("asking the model again", now, now + event.seconds, reason)
+        if not self._screen.shows_notes:
+            wait = format_seconds(event.seconds)
+            self._screen.write_note(f"↻ asking the model again in {wait}: {shorten(reason, _LOG_COLUMNS)}")
 
     def _begin_turn(self, turn: int) -> None:
         if turn > self._turn:

@@ -18,13 +18,20 @@ class Activity:
     text: str
     began_at: float
     """On the clock of whoever draws."""
+    ends_at: float | None = None
+    """Where that is known: then the time left is shown, not the time that passed."""
+    reason: str = ""
+    """Why; for a line of its own."""
 
 
 def status_line(activity: Activity, *, now: float, began_at: float, usage: Usage) -> str:
     """`⠋ asking the model 4 s · 1 min 5 s · 3 turns · 12.3k tokens · $0.02`."""
     frame = FRAMES[int(now * FRAMES_PER_SECOND) % len(FRAMES)]
     since = now - activity.began_at
-    doing = f"{activity.text} {_whole_seconds(since)}" if since >= _SHORT_SECONDS else activity.text
+    if activity.ends_at is not None:
+        doing = f"{activity.text} in {_whole_seconds(max(0.0, activity.ends_at - now))}"
+    else:
+        doing = f"{activity.text} {_whole_seconds(since)}" if since >= _SHORT_SECONDS else activity.text
     parts = [f"{frame} {doing}"]
     if now - began_at >= _SHORT_SECONDS and activity.began_at - began_at >= _SHORT_SECONDS:
         parts.append(_whole_seconds(now - began_at))

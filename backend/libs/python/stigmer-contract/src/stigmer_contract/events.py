@@ -449,6 +449,9 @@ class RecordedEvent(BaseModel):
 # --- events that only a watcher sees ----------------------------------------------------------
 
 
+MAX_RETRY_REASON_CHARACTERS = 500
+
+
 class ModelDelta(_Frozen):
     """A piece of an answer that is being written."""
 
@@ -479,7 +482,18 @@ class ToolOutput(_Frozen):
     text: str
 
 
-LiveEvent = Annotated[ModelDelta | ModelPartial | ToolOutput, Field(discriminator="type")]
+class ModelRetry(_Frozen):
+    """A request to the model failed, and is made again after a while."""
+
+    type: Literal["model.retry"] = "model.retry"
+    turn: int = Field(ge=1)
+    reason: str = Field(max_length=MAX_RETRY_REASON_CHARACTERS)
+    """What failed, in one line."""
+    seconds: float = Field(ge=0)
+    """Until the next request."""
+
+
+LiveEvent = Annotated[ModelDelta | ModelPartial | ModelRetry | ToolOutput, Field(discriminator="type")]
 
 EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
 LIVE_EVENT_ADAPTER: TypeAdapter[LiveEvent] = TypeAdapter(LiveEvent)

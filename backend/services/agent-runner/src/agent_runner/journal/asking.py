@@ -14,14 +14,14 @@ logger = logging.getLogger(__name__)
 
 
 async def ask_until_answered(
-    ask: Callable[[], Awaitable[JsonValue]], turn: int, on_failure: Callable[[], None]
+    ask: Callable[[], Awaitable[JsonValue]], turn: int, on_failure: Callable[[str, float], None]
 ) -> tuple[JsonValue, int]:
     """The answer, and how many requests failed before it.
 
     Args:
         ask: makes one request.
         turn: for the log.
-        on_failure: called after each request that failed and is made again.
+        on_failure: called with what failed and the seconds until the next request, before they pass.
 
     Raises:
         ExecutionFailure: the model cannot be had.
@@ -45,5 +45,5 @@ async def ask_until_answered(
             delay,
             extra={"turn": turn, "failures": failures},
         )
-        on_failure()
+        on_failure(fault.message, delay)
         await asyncio.sleep(delay)

@@ -20,6 +20,7 @@ from stigmer_contract.events import (
     ModelDelta,
     ModelPartial,
     ModelResponded,
+    ModelRetry,
     ToolFinished,
     ToolOutput,
 )
@@ -39,6 +40,8 @@ class EventMask:
         """What can be shown of the event now; None: nothing yet."""
         if self._masker.is_empty:
             return event
+        if isinstance(event, ModelRetry):
+            return cast("LiveEvent", mask_texts(event, self._masker))
         if isinstance(event, ModelPartial):
             self._drop_answer(event.turn)
             text = await off_loop(self._masker, len(event.text), self._masker.mask, event.text)
@@ -49,11 +52,11 @@ class EventMask:
 
     def is_cut(self, event: LiveEvent) -> bool:
         """Whether a piece of the event's stream was left out before."""
-        return not isinstance(event, ModelPartial) and bool(self._cut) and _key_of(event) in self._cut
+        return isinstance(event, ModelDelta | ToolOutput) and bool(self._cut) and _key_of(event) in self._cut
 
     def cut(self, event: LiveEvent) -> None:
         """Note that this piece is left out."""
-        if not isinstance(event, ModelPartial):
+        if isinstance(event, ModelDelta | ToolOutput):
             self._cut.add(_key_of(event))
 
     def has_stream_of(self, event: Event) -> bool:

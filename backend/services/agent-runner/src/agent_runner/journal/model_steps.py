@@ -1,5 +1,6 @@
 """The step of a model's answer: the recorded one for the same request, else a new one that is paid for."""
 
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
@@ -16,7 +17,15 @@ from agent_runner.journal.steps import StepJournal
 from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.masking_threads import off_loop
 from agent_runner.tracing import mark_replayed, mark_requests
-from stigmer_contract.events import Asked, ModelPartial, ModelResponded, RequestChanged, StepFinished
+from stigmer_contract.events import (
+    MAX_RETRY_REASON_CHARACTERS,
+    Asked,
+    ModelPartial,
+    ModelResponded,
+    ModelRetry,
+    RequestChanged,
+    StepFinished,
+)
 
 _Aspect = Literal["tools", "instructions", "settings"]
 _ASPECTS: Final[tuple[_Aspect, ...]] = ("tools", "instructions", "settings")
@@ -60,10 +69,12 @@ class ModelSteps:
         scope.take_answer(answer)
         return answer
 
-    def _show_nothing_of(self, scope: AgentScope) -> None:
+    def _show_failure(self, scope: AgentScope, reason: str, seconds: float) -> None:
         """What was shown of a broken answer no longer holds. Of agents below the execution's nothing was."""
         if not scope.path:
             self._journal.parts.log.show(ModelPartial(turn=scope.turn, text=""))
+        reason = reason[:MAX_RETRY_REASON_CHARACTERS]
+        self._journal.parts.log.show(ModelRetry(turn=scope.turn, reason=reason, seconds=round(seconds, 3)))
 
     async def _recorded_answer(self, scope: AgentScope, key: StepKey, asked: Asked) -> JsonValue | None:
         parts = self._journal.parts
@@ -100,7 +111,8 @@ class ModelSteps:
             # What this request builds on must not be lost while it is paid for.
             await parts.log.flush()
             started = time.monotonic()
-            answer, retries = await ask_until_answered(ask, scope.turn, lambda: self._show_nothing_of(scope))
+            on_failure = functools.partial(self._show_failure, scope)
+            answer, retries = await ask_until_answered(ask, scope.turn, on_failure)
             mark_requests(retries + 1)
             answer = await journal.clean(answer)
             usage = usage_of_answer(answer)

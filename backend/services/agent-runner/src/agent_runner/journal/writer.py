@@ -19,7 +19,15 @@ from agent_runner.masking import Masker
 from agent_runner.server_client import LegClient
 from stigmer_contract.api import MAX_APPEND_EVENTS
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.events import Event, LiveEvent, ModelDelta, ModelResponded, ToolFinished, ToolOutput
+from stigmer_contract.events import (
+    Event,
+    LiveEvent,
+    ModelDelta,
+    ModelResponded,
+    ModelRetry,
+    ToolFinished,
+    ToolOutput,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,6 +229,8 @@ class _StreamEnd:
 
 
 def _encode_live(event: LiveEvent) -> bytes:
+    if isinstance(event, ModelRetry):
+        return event.model_copy(update={"reason": mend(event.reason)}).model_dump_json().encode()
     # A half of a character that another piece brings the other half of shows as two signs.
     return event.model_copy(update={"text": mend(event.text)}).model_dump_json().encode()
 
