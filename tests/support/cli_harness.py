@@ -295,8 +295,12 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Returns once the text stands on the screen."""
+        self.wait_until(lambda screen: text in screen, repr(text))
+
+    def wait_until(self, is_so: Callable[[str], bool], what: str) -> None:
+        """Returns once something is so of the screen."""
         try:
-            wait_for(lambda: self._read() and text in self.screen, repr(text))
+            wait_for(lambda: self._read() and is_so(self.screen), what)
         except AssertionError as error:
             raise AssertionError(f"{error}; the screen is {self.screen!r}") from error
 

@@ -31,15 +31,15 @@ def test_the_status_line_says_what_happens_for_how_long_and_what_it_cost() -> No
 
 
 def test_the_status_line_counts_down_to_the_next_request() -> None:
-    waiting = Activity("asking the model again", 100.0, ends_at=112.5)
+    waiting = Activity("asking the model again", 100.0, due_at=112.5)
     lines = [
         status_line(waiting, now=now, began_at=100.0, usage=Usage()) for now in (100.0, 103.0, 112.4, 130.0)
     ]
     assert lines == [
-        "⠋ asking the model again in 12 s",
-        "⠹ asking the model again in 9 s",
-        "⠙ asking the model again in 0 s",
-        "⠋ asking the model again in 0 s",
+        "⠋ asking the model again in 13 s",
+        "⠹ asking the model again in 10 s",
+        "⠏ asking the model again in 1 s",
+        "⠋ asking the model again 17 s",
     ]
 
 

@@ -11,7 +11,7 @@ import click
 from click.exceptions import NoSuchCommand, NoSuchOption
 
 from stigmer_cli.cli import DEBUG_VARIABLE, root
-from stigmer_cli.errors import OutputFailed, StigmerError, UsageError
+from stigmer_cli.errors import Interrupted, OutputFailed, StigmerError, UsageError
 from stigmer_cli.output import forget_stdout, forget_unwritable_streams, open_streams, print_error, print_note
 
 INTERRUPTED = 130
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     except StigmerError as error:
         if isinstance(error, OutputFailed):
             forget_stdout()
-        print_error(error)
+        print_error(error, "" if isinstance(error, Interrupted) else "error:")
         return error.exit_code
     except click.ClickException as error:
         print_error(_explain(error))

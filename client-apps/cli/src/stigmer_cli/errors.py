@@ -69,7 +69,7 @@ class ExecutionFailed(StigmerError):
 
 
 class Interrupted(StigmerError):
-    """The person pressed Ctrl-C."""
+    """The person pressed Ctrl-C, and knows it: said as a remark, not as an error."""
 
     exit_code = 130
 

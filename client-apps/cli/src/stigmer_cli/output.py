@@ -163,9 +163,9 @@ def print_note(text: str) -> None:
     write_stderr(sanitize(text) + "\n")
 
 
-def print_error(error: Explained) -> None:
-    """Writes `error: …`, and after a blank line `hint: …`, to stderr."""
-    lines = [f"{_painted('error:', '1;31')} {sanitize(error.message)}"]
+def print_error(error: Explained, mark: str = "error:") -> None:
+    """Writes `error: …`, and after a blank line `hint: …`, to stderr; without a mark only what happened."""
+    lines = [f"{_painted(mark, '1;31')} {sanitize(error.message)}" if mark else sanitize(error.message)]
     if error.hint:
         lines += ["", f"{_painted('hint:', '1;36')} {sanitize(error.hint)}"]
     write_stderr("\n".join(lines) + "\n")

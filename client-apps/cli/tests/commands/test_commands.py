@@ -252,6 +252,6 @@ def test_ctrl_c_ends_a_watch_and_not_the_execution(command: Command, server: Ser
     _, stderr = process.communicate(timeout=10)
 
     assert process.returncode == 130
-    assert stderr.startswith("error: no longer watching; the execution goes on\n")
+    assert stderr.startswith("no longer watching; the execution goes on\n")
     assert not leg.is_asked_to_stop()
     leg.complete("x")

@@ -129,7 +129,7 @@ def test_ctrl_c_without_a_terminal_cancels(command: Command, server: Server) -> 
 
     result = finish(process)
     assert result.exit_code == 130
-    assert result.stderr.splitlines()[-1] == "error: the execution was cancelled"
+    assert result.stderr.splitlines()[-1] == "the execution was cancelled"
 
 
 def test_ctrl_c_asks_and_detaching_leaves_the_execution_alone(command: Command, server: Server) -> None:

@@ -30,7 +30,7 @@ from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.waits import ServerClock, WaitSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
-from agent_runner.models import ModelPool, ShownAnswers
+from agent_runner.models import ModelPool, ShownAnswers, describe_unusable
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import LegClient, ServerClient
@@ -272,8 +272,7 @@ class Leg:
                 usage_limits=UsageLimits(request_limit=None),
             )
         except AgentRunError as error:
-            reason = f"the model's answers could not be used: {' '.join(str(error).split())}"
-            failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, reason)
+            failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, describe_unusable(error))
             raise journal.failure or failure from error
         await journal.store_whole_history(result.all_messages())
         return result.output

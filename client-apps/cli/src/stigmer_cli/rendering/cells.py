@@ -1,7 +1,10 @@
 """How many columns of a terminal a text takes, and cutting it to so many. Pure."""
 
 import unicodedata
+from collections.abc import Sequence
 
+SEPARATOR = " · "
+"""Between short facts in one line."""
 _WIDE = ("W", "F")
 
 
@@ -40,6 +43,18 @@ def wrap(text: str, width: int) -> list[str]:
             needed = cell_width(word)
         line, used = (f"{line} {word}", used + 1 + needed) if line else (word, needed)
     return [*lines, line]
+
+
+def wrap_parts(parts: Sequence[str], width: int) -> list[str]:
+    """Short facts in lines of at most `width` columns, broken between them only."""
+    lines = list[str]()
+    for part in parts:
+        joined = f"{lines[-1]}{SEPARATOR}{part}" if lines else part
+        if lines and cell_width(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return lines
 
 
 def pad(text: str, width: int) -> str:

@@ -19,7 +19,7 @@ def print_executions(executions: Sequence[ExecutionResource]) -> None:
         ["EXECUTION", "AGENT", "PHASE", "CREATED", "TIME", "TURNS", "TOKENS", "COST", "PROMPT"],
         [_row(execution, now) for execution in executions],
         long="PROMPT",
-        optional=["TOKENS", "TURNS", "TIME", "COST"],
+        optional=["TOKENS", "TURNS", "TIME", "COST", "CREATED"],
         empty="no executions; `stigmer run` makes one",
     )
 

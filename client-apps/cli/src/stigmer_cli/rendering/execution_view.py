@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from stigmer_cli.output import sanitize
-from stigmer_cli.rendering.cells import shorten, wrap
+from stigmer_cli.rendering.cells import SEPARATOR, cell_width, shorten, wrap, wrap_parts
 from stigmer_cli.rendering.command_output import CommandOutput
 from stigmer_cli.rendering.execution_table import describe_waits
 from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
@@ -43,8 +43,6 @@ from stigmer_contract.events import (
     WorkspaceWarned,
 )
 
-_ENDING_COLUMNS = 24
-"""Room that a call's line leaves for its ending."""
 _LOG_COLUMNS = 200
 _STATUS_CALL_COLUMNS = 40
 _SHOWN_CALLS = 4
@@ -118,13 +116,14 @@ class ExecutionView:
         """The last line: turns, tokens, cost, time, and the session that `--session` goes on with."""
         self._is_over = True
         self._screen.show_live([])
-        parts = [format_usage(self._usage)]
+        parts = format_usage(self._usage).split(SEPARATOR)
         if self._first and self._last:
             seconds = (self._last.recorded_at - self._first.recorded_at).total_seconds()
             parts.append(format_seconds(seconds))
         if self._session_id:
             parts.append(f"session {self._session_id}")
-        self._screen.write_note(" · ".join(parts), DIM)
+        for line in wrap_parts(parts, self._screen.width if self._screen.shows_notes else _LOG_COLUMNS):
+            self._screen.write_note(line, DIM)
         for warning in self._warnings:  # last, where it is seen
             self._screen.write_note(f"warning: {warning}", BOLD, YELLOW)
 
@@ -272,11 +271,16 @@ class ExecutionView:
         self._do(self._running_text())
         ending = describe_ending(event, self._load_payload(event.result))
         mark = self._screen.paint(ending.mark, GREEN if ending.is_good else _STYLES.get(ending.mark, RED))
-        duration = self._screen.paint(format_seconds(event.duration_seconds), DIM)
-        detail = f" {shorten(sanitize(ending.detail), 100)}" if ending.detail else ""
-        call = self._calls.pop(event.call_id, event.tool)
-        width = self._screen.width - _ENDING_COLUMNS if self._screen.shows_notes else _LOG_COLUMNS
-        self._screen.write_painted_note(f"{mark} {shorten(sanitize(call), width)} {duration}{detail}")
+        seconds = format_seconds(event.duration_seconds)
+        width = (self._screen.width if self._screen.shows_notes else _LOG_COLUMNS) - len(f"x  {seconds}")
+        detail = sanitize(ending.detail)
+        # Where both are long, the call gets the half of it, and the reason what is left.
+        call = shorten(
+            sanitize(self._calls.pop(event.call_id, event.tool)),
+            max(width - cell_width(detail) - 1, width // 2),
+        )
+        detail = f" {shorten(detail, width - cell_width(call) - 1)}" if detail else ""
+        self._screen.write_painted_note(f"{mark} {call} {self._screen.paint(seconds, DIM)}{detail}")
         if event.call_id in self._outputs:
             self._write_output(self._outputs.pop(event.call_id).finish())
 

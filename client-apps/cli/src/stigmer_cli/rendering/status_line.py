@@ -1,13 +1,13 @@
 """The sign of life: what is happening, for how long, and what it has cost so far. Pure."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 from stigmer_cli.rendering.quantities import format_cost, format_count, format_seconds, plural
+from stigmer_cli.rendering.waiting_line import FRAMES, FRAMES_PER_SECOND
 from stigmer_contract.events import Usage
 
-FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-FRAMES_PER_SECOND: Final = 4
 _SHORT_SECONDS: Final = 1.0
 
 
@@ -18,8 +18,8 @@ class Activity:
     text: str
     began_at: float
     """On the clock of whoever draws."""
-    ends_at: float | None = None
-    """Where that is known: then the time left is shown, not the time that passed."""
+    due_at: float | None = None
+    """When it begins, where that is later: until then the time left is shown."""
     reason: str = ""
     """Why; for a line of its own."""
 
@@ -27,9 +27,9 @@ class Activity:
 def status_line(activity: Activity, *, now: float, began_at: float, usage: Usage) -> str:
     """`⠋ asking the model 4 s · 1 min 5 s · 3 turns · 12.3k tokens · $0.02`."""
     frame = FRAMES[int(now * FRAMES_PER_SECOND) % len(FRAMES)]
-    since = now - activity.began_at
-    if activity.ends_at is not None:
-        doing = f"{activity.text} in {_whole_seconds(max(0.0, activity.ends_at - now))}"
+    since = now - (activity.due_at or activity.began_at)
+    if activity.due_at is not None and now < activity.due_at:
+        doing = f"{activity.text} in {_whole_seconds(math.ceil(activity.due_at - now))}"
     else:
         doing = f"{activity.text} {_whole_seconds(since)}" if since >= _SHORT_SECONDS else activity.text
     parts = [f"{frame} {doing}"]

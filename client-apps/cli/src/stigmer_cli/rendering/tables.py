@@ -8,6 +8,8 @@ from stigmer_cli.rendering.cells import cell_width, pad, shorten
 MIN_LONG_COLUMN = 16
 """So wide a column of long texts stays while others can be left out."""
 _GAP = 2
+_MIN_WIDTH = 9
+"""Of a column that is cut although it matters, where nothing else is left."""
 
 Cells = list[list[str]]
 
@@ -89,12 +91,19 @@ def _fit(cells: Cells, width: int, long: str | None, optional: Sequence[str]) ->
         if _least_width(cells, long) <= width:
             break
         cells = _without(cells, title)
-    if long is None or long not in cells[0]:
+    if long is None:
         return cells
-    place = cells[0].index(long)
+    if long in cells[0]:
+        cells = _narrowed(cells, cells[0].index(long), width, len(long))
+    widths = _widths(cells)
+    return _narrowed(cells, widths.index(max(widths)), width, _MIN_WIDTH)
+
+
+def _narrowed(cells: Cells, place: int, width: int, least: int) -> Cells:
+    """With one column cut to what the others leave of the width, or to `least`."""
     widths = _widths(cells)
     room = width - sum(widths) - _GAP * (len(widths) - 1) + widths[place]
-    kept = max(len(long), room)
+    kept = max(least, room)
     return [[*row[:place], shorten(row[place], kept), *row[place + 1 :]] for row in cells]
 
 

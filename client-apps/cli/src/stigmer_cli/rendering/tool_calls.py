@@ -4,11 +4,23 @@ import re
 from dataclasses import dataclass
 from typing import cast
 
-from stigmer_contract.conversation import ModelAnswer, ToolOutcome, ToolResult
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from stigmer_contract.conversation import ArgumentProblem, ModelAnswer, ToolOutcome, ToolResult
 from stigmer_contract.events import ToolFinished
 
 _MAIN_ARGUMENTS = ("command", "path", "file_path", "pattern", "query", "url", "name")
-_EXIT_CODE = re.compile(r"\[exit code: (-?\d+)\]\s*\Z")
+_ENDING = re.compile(r"\[([^\[\]\n]+)\]\s*\Z")
+"""What a command's result says last of how it ended."""
+_EXIT_CODE = re.compile(r"exit code: (-?\d+)")
+
+
+class _PydanticError(BaseModel):
+    loc: list[str | int]
+    msg: str
+
+
+_ERRORS = TypeAdapter(list[_PydanticError])
 
 
 @dataclass(frozen=True)
@@ -43,18 +55,37 @@ def describe_ending(event: ToolFinished, result: object) -> ToolEnding:
     told = ToolResult.model_validate(result)
     match event.outcome:
         case ToolOutcome.SUCCEEDED:
-            if code := _EXIT_CODE.search(told.text):
-                return ToolEnding("✗", False, f"exit code {code.group(1)}")
+            if code := _exit_code(told.text):
+                return ToolEnding("✗", False, code)
             return ToolEnding("✓", True, "")
         case ToolOutcome.UNKNOWN:
             return ToolEnding("?", False, "outcome unknown: its runner ended while it ran")
-        case ToolOutcome.INVALID if told.problems:
-            first = told.problems[0]
+        case ToolOutcome.INVALID if problems := told.problems or _problems_in(told.text):
+            first = problems[0]
             place = f"{first.path}: " if first.path else ""
             return ToolEnding("↻", False, f"bad arguments: {place}{first.problem}")
         case outcome:
             mark = "↻" if told.correctable else "✗"
-            return ToolEnding(mark, False, _first_line(told.text) or outcome.value)
+            detail = _exit_code(told.text) or _ending(told.text) or _first_line(told.text)
+            return ToolEnding(mark, False, detail or outcome.value)
+
+
+def _ending(text: str) -> str:
+    return match[1] if (match := _ENDING.search(text)) else ""
+
+
+def _exit_code(text: str) -> str:
+    match = _EXIT_CODE.fullmatch(_ending(text))
+    return f"exit code {match[1]}" if match else ""
+
+
+def _problems_in(text: str) -> list[ArgumentProblem]:
+    """What pydantic-ai tells a model of arguments that do not fit: a JSON list of pydantic's errors."""
+    try:
+        errors = _ERRORS.validate_json(text)
+    except ValidationError:
+        return []
+    return [ArgumentProblem(path=".".join(map(str, error.loc)), problem=error.msg) for error in errors]
 
 
 def _first_line(text: str) -> str:

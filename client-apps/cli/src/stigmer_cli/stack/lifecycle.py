@@ -23,6 +23,7 @@ from stigmer_cli.errors import (
     PortTaken,
 )
 from stigmer_cli.processes.identity import end_processes
+from stigmer_cli.rendering.waiting_line import WaitingLine
 from stigmer_cli.stack.locks import hold, is_locked
 from stigmer_cli.stack.runner_choice import (
     PlainRunner,
@@ -331,22 +332,27 @@ def wait_until_ready(
     """
     deadline = time.monotonic() + timeout_seconds
     announced: set[str] = set()
-    while True:
-        state = read_state(files.state)
-        components = () if state is None else state.components
-        _raise_if_failed(components)
-        for component in components:
-            if component.phase is ComponentPhase.READY and component.name not in announced:
-                announced.add(component.name)
-                if announce:
-                    report(f"{component.name} is ready at {component.address}")
-        if components and all(component.phase in _SETTLED for component in components):
-            return
-        if not is_locked(files.supervisor_lock):
-            raise EnvironmentNotReady("the stack was stopped while it started", "run `stigmer server start`")
-        if time.monotonic() >= deadline:
-            raise NotReadyInTime(timeout_seconds, _waited_for(components))
-        time.sleep(_POLL_SECONDS)
+    with WaitingLine() as line:
+        while True:
+            state = read_state(files.state)
+            components = () if state is None else state.components
+            _raise_if_failed(components)
+            for component in components:
+                if component.phase is ComponentPhase.READY and component.name not in announced:
+                    announced.add(component.name)
+                    if announce:
+                        line.clear()
+                        report(f"{component.name} is ready at {component.address}")
+            if components and all(component.phase in _SETTLED for component in components):
+                return
+            if not is_locked(files.supervisor_lock):
+                raise EnvironmentNotReady(
+                    "the stack was stopped while it started", "run `stigmer server start`"
+                )
+            if time.monotonic() >= deadline:
+                raise NotReadyInTime(timeout_seconds, _waited_for(components))
+            line.show(f"starting {', '.join(_waited_for(components))}")
+            time.sleep(_POLL_SECONDS)
 
 
 def _raise_if_failed(components: tuple[ComponentState, ...]) -> None:

@@ -12,6 +12,7 @@ from agent_runner.models.preloading import preload_providers
 from agent_runner.models.prices import price_of
 from agent_runner.models.request_settings import model_settings
 from agent_runner.models.shown_answers import ShownAnswers
+from agent_runner.models.unusable_answers import describe_unusable
 from agent_runner.models.usage_reports import ESTIMATED
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Watcher",
     "backoff_seconds",
     "classify_fault",
+    "describe_unusable",
     "model_settings",
     "preload_providers",
     "price_of",
