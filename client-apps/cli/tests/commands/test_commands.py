@@ -249,7 +249,7 @@ def test_ctrl_c_ends_a_watch_and_not_the_execution(command: Command, server: Ser
         pass
 
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=10)
+    _, stderr = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert stderr.startswith("no longer watching; the execution goes on\n")

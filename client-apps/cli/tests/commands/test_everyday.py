@@ -188,7 +188,7 @@ def test_a_closed_window_lets_the_execution_go_on(command: Command, server: Serv
     leg = server.take_execution()
     terminal.wait_for("asking the model")
     terminal.hang_up()
-    assert terminal.process.wait(timeout=15) == 130
+    assert terminal.process.wait(timeout=60) == 130
     leg.answer(1, "Still here.")
     assert not leg.append(
         events.ToolStarted(
