@@ -59,6 +59,8 @@ class OneAnswerServer:
 
     url: str = ""
     bodies: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    heads: list[str] = field(default_factory=list[str])
+    """Request line and headers of each request, as they came."""
 
 
 @asynccontextmanager
@@ -68,11 +70,12 @@ async def answering(answer: Answering) -> AsyncGenerator[OneAnswerServer]:
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            length = int(head.partition("content-length:")[2].partition("\r\n")[0])
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            length = int(head.lower().partition("content-length:")[2].partition("\r\n")[0])
             body = json.loads(await reader.readexactly(length))
             reply = answer(len(server.bodies), body)
             server.bodies.append(body)
+            server.heads.append(head)
             headers = {"Content-Type": "text/event-stream", **reply.headers, "Connection": "close"}
             if reply.cut:
                 headers["Content-Length"] = str(len(reply.body) + 1)
@@ -151,7 +154,17 @@ async def execute(
     """Run an agent with one tool, `note`, on a model of this wire format."""
     reference, url_variable, key_variable = WIRES[wire]
     url = server.url.removesuffix("/v1") if wire == "messages" else server.url
-    settings = load_settings({"STIGMER_TOKEN": "t", url_variable: url, key_variable: "k"})
+    return await execute_with({url_variable: url, key_variable: "k"}, reference, limits, history)
+
+
+async def execute_with(
+    variables: Mapping[str, str],
+    reference: str,
+    limits: Limits | None = None,
+    history: Sequence[ModelMessage] = (),
+) -> Ending:
+    """Run that agent on a model of a runner with these variables."""
+    settings = load_settings({"STIGMER_TOKEN": "t", **variables})
     limits = limits or Limits(turns=12)
     log, noted = _ListLog(), list[str]()
     journal = StepJournal(
