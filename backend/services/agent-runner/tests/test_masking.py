@@ -2,15 +2,18 @@
 
 import base64
 import json
+import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_runner.masking import MaskedStream, Masker
+from agent_runner import masking
+from agent_runner.masking import STEPS_OF_ANY_TEXT, STEPS_PER_CHARACTER, MaskedStream, Masker
 
 VALUE = 'ghp_a1B2/c3+d4"e5 ü😀f6'
 SMALL_ALPHABET = "ab%2Fu00\\n\n\"'/+ =ü"
@@ -115,3 +118,83 @@ def test_any_value_is_found_in_base64_whatever_stands_beside_it(
         assert "[secret S]" in masked
         left = masked.replace("[secret S]", "")
         assert len(left) <= len(base64.b64encode(before)) + len(base64.b64encode(after)) + 4
+
+
+PIECES = st.sampled_from(["a", "ab", "abc", "A", "\\", "/", "%", "=", "+", "0", "é", "ab\n", "%2F", "\\n"])
+ENCODERS: list[Callable[[str], str]] = [
+    str,
+    quote,
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: base64.b64encode(text.encode()).decode(),
+    lambda text: base64.encodebytes(text.encode()).decode(),
+]
+
+
+@settings(
+    max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None
+)
+@given(PIECES, PIECES, st.integers(10, 2000), st.integers(0, 3), st.sampled_from(ENCODERS), st.data())
+def test_the_work_for_a_text_is_bounded_by_its_length_whatever_the_secret(
+    piece: str, end: str, times: int, lead: int, encode: Callable[[str], str], data: st.DataObject
+) -> None:
+    value = piece * times + end
+    masker = Masker({"S": value})
+    # Beginnings of the secret, again and again, and it itself, so that it has to be looked for.
+    cut = data.draw(st.integers(1, len(value)))
+    near = encode("x" * lead + value[:cut]) + "!"
+    text = near * (20_000 // len(near) + 1) + encode("x" * lead + value)
+    with counted_steps() as steps:
+        masked = masker.mask(text)
+    assert steps[0] <= STEPS_OF_ANY_TEXT + STEPS_PER_CHARACTER * len(text) + 100 * len(value)
+    if len(value) >= 8:
+        assert value not in masked
+    with counted_steps() as steps:
+        shown = feed(masker, [text[:9000], text[9000:]])
+    assert steps[0] <= 2 * (STEPS_OF_ANY_TEXT + STEPS_PER_CHARACTER * len(text) + 100 * len(value))
+    if len(value) >= 8:
+        assert value not in shown
+
+
+@contextmanager
+def counted_steps() -> Generator[list[int]]:
+    """How many steps are taken meanwhile."""
+    steps = [0]
+    spend = masking.Effort.spend
+
+    def counting(effort: masking.Effort, number: int) -> None:
+        steps[0] += number
+        spend(effort, number)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(masking.Effort, "spend", counting)
+        yield steps
+
+
+def test_of_a_secret_of_very_many_lines_the_longest_are_looked_for() -> None:
+    lines = [f"line number {number:06}" + "z" * (100 if number == 777 else 0) for number in range(3000)]
+    masker = Masker({"S": "\n".join(lines)})
+    assert masker.mask("\n".join(lines)) == "[secret S]"
+    assert masker.mask(lines[777]) == "[secret S]"
+    assert masker.size < 10_000_000
+
+
+def test_many_keys_of_many_lines_are_masked_and_nothing_else_is_withheld() -> None:
+    generator = random.Random(1)
+    keys = {
+        f"KEY{number}": f"-----BEGIN KEY {number}-----\n"
+        + "\n".join(base64.b64encode(generator.randbytes(48)).decode() for _ in range(25))
+        + f"\n-----END KEY {number}-----"
+        for number in range(40)
+    }
+    masker, key = Masker(keys), keys["KEY7"]
+    prose = "MII" + base64.b64encode(generator.randbytes(3000)).decode() + "\n-----BEGIN NOTHING\n"
+    assert masker.mask(f"{prose * 5}{key}{prose}") == f"{prose * 5}[secret KEY7]{prose}"
+    assert feed(masker, [prose, key[:100], key[100:], prose]) == f"{prose}[secret KEY7]{prose}"
+
+
+def test_what_takes_too_much_is_withheld_and_what_follows_is_shown() -> None:
+    masker = Masker({"S": "\\" * 5000})
+    stream = MaskedStream(masker)
+    shown = stream.feed(("\\" * 4999 + "x") * 3)
+    assert "\\" * 20 not in shown
+    assert (stream.feed("after "), stream.finish()) == ("after ", "")

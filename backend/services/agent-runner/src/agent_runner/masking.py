@@ -2,6 +2,9 @@
 
 Pure. Finds a value as it is, JSON-escaped, URL-encoded, in base64 at any alignment and across its line
 breaks, and in hex. It guards against accidents: who wants a secret out can spell it in ways nobody looks for.
+
+The work for a text is bounded by its length: what would take more, as texts full of beginnings of a secret
+that repeats itself, is withheld as a whole.
 """
 
 import base64
@@ -18,11 +21,36 @@ from stigmer_contract.manifest import MIN_SECRET_CHARACTERS
 _UNRESERVED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 """RFC 3986, section 2.3: neither URL encoding nor JSON escaping changes them."""
 _SHORT_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "/": "\\/", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+MAX_LINES: Final = 200
+"""Of a secret that are masked by themselves, the longest first; a key of 16,384 bits has as many."""
+WITHHELD: Final = "[withheld: too much like a secret]"
+STEPS_PER_CHARACTER: Final = 20
+"""How often for each character of a text more than the beginning of a spelling is compared; rarely once."""
+STEPS_OF_ANY_TEXT: Final = 300_000
+"""What may be compared besides, for a text of any length: some tenths of a second."""
 _LINE_BREAKS: Final = ("\\r\\n", "\\n", "\r\n", "\n")
 """Between two characters of base64; escaped where it stands in JSON."""
+_COMPARED_AT_ONCE: Final = 256
+"""Characters that the interpreter itself compares in the time of one step."""
 _MISS: Final = -1
 _OPEN: Final = -2
 """The text ends where more could make it the secret."""
+
+
+class _TooMuchWork(Exception):
+    """A text takes more than its length is good for."""
+
+
+class Effort:
+    """What a text may still take."""
+
+    def __init__(self, characters: int) -> None:
+        self.left = STEPS_OF_ANY_TEXT + STEPS_PER_CHARACTER * characters
+
+    def spend(self, steps: int) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise _TooMuchWork
 
 
 class _Spelling(Protocol):
@@ -43,7 +71,7 @@ class _Spelling(Protocol):
         """Most characters that it takes."""
         ...
 
-    def end_in(self, text: str, place: int, *, is_whole: bool) -> int:
+    def end_in(self, text: str, place: int, effort: Effort, *, is_whole: bool) -> int:
         """Where it ends if it stands in the text from `place`, else `_MISS`.
 
         `_OPEN` where the text ends too early to tell, unless that is the whole text.
@@ -59,7 +87,8 @@ class Masker:
         self._masks: dict[_Spelling, str] = {}
         for name, value in sorted(secrets.items(), key=lambda item: len(item[1]), reverse=True):
             # Of a text of several lines each line tells something, and may be printed by itself.
-            for part in dict.fromkeys((value, *value.splitlines())):
+            lines = sorted(dict.fromkeys(value.splitlines()), key=len, reverse=True)[:MAX_LINES]
+            for part in dict.fromkeys((value, *lines)):
                 if len(part) >= MIN_SECRET_CHARACTERS:
                     for spelling in _spellings(part):
                         self._masks.setdefault(spelling, f"[secret {name}]")
@@ -129,6 +158,14 @@ class Masker:
         }
 
     def _scan(self, text: str, place: int, *, is_whole: bool) -> tuple[str, str]:
+        """What is shown of the text, looked at from `place` on, and the rest that may go on as a secret."""
+        try:
+            return self._replaced(text, place, is_whole=is_whole)
+        except _TooMuchWork:
+            return WITHHELD, ""
+
+    def _replaced(self, text: str, place: int, *, is_whole: bool) -> tuple[str, str]:
+        effort = Effort(len(text))
         shown: list[str] = []
         shown_to = 0
         # Far from the end only what stands there as a whole matters: mostly one or two of very many.
@@ -137,7 +174,7 @@ class Masker:
         while place < len(text):
             candidates = there if place < end_of_whole else self._by_first_character
             ends = [
-                (spelling.end_in(text, place, is_whole=is_whole), spelling)
+                (spelling.end_in(text, place, effort, is_whole=is_whole), spelling)
                 for spelling in candidates.get(text[place], ())
             ]
             if any(end == _OPEN for end, _ in ends):
@@ -213,7 +250,8 @@ class _Literal:
     def longest(self) -> int:
         return len(self.text)
 
-    def end_in(self, text: str, place: int, *, is_whole: bool) -> int:
+    def end_in(self, text: str, place: int, effort: Effort, *, is_whole: bool) -> int:
+        effort.spend(len(self.text) // _COMPARED_AT_ONCE)
         if text.startswith(self.text, place):
             return place + len(self.text)
         return _OPEN if not is_whole and _ends_within(self.text, text, place) else _MISS
@@ -238,11 +276,12 @@ class _Broken:
     def longest(self) -> int:
         return len(self.text) * (1 + len(_LINE_BREAKS[0]))
 
-    def end_in(self, text: str, place: int, *, is_whole: bool) -> int:
+    def end_in(self, text: str, place: int, effort: Effort, *, is_whole: bool) -> int:
         second = text[place + 1 : place + 2]
         if second not in ("", self.text[1], "\\", "\r", "\n"):
             return _MISS  # nearly always, and at once
         for index, character in enumerate(self.text):
+            effort.spend(1)
             if index:
                 place = _skip_line_break(text, place)
             if place == _OPEN or place >= len(text):
@@ -282,9 +321,11 @@ class _Escaped:
     def longest(self) -> int:
         return sum(max(map(len, texts)) for texts in self.parts)
 
-    def end_in(self, text: str, place: int, *, is_whole: bool) -> int:
+    def end_in(self, text: str, place: int, effort: Effort, *, is_whole: bool) -> int:
         places = {place}
-        for texts in self.parts:
+        for index, texts in enumerate(self.parts):
+            if index:
+                effort.spend(len(places) * len(texts))
             if not is_whole and any(_ends_within(written, text, at) for written in texts for at in places):
                 return _OPEN
             places = {at + len(written) for at in places for written in texts if text.startswith(written, at)}
