@@ -381,6 +381,33 @@ async def test_with_a_runner_on_the_queue_nothing_is_said_to_be_missing(
             assert api.get_execution(execution_id)["phase"] == "pending"
 
 
+async def test_an_execution_behind_busy_runners_says_so(
+    start_server: ServerFactory, temporal: TemporalServer
+) -> None:
+    server = start_server()
+
+    def go() -> None:
+        with server.client() as api:
+            others = [api.create_execution()["execution_id"] for _ in range(2)]
+            for execution_id in others:
+                api.start_leg(execution_id)
+            execution_id = api.create_execution()["execution_id"]
+            wait_until(
+                lambda: (
+                    api.get_execution(execution_id)["pending_reason"]
+                    == "every slot of the runners is taken: they have 2 others in hand"
+                ),
+                "it says that the runners are busy",
+            )
+            [listed] = api.http.get("/v1/executions", params={"phase": "pending"}).json()["items"]
+            assert listed["pending_reason"] == api.get_execution(execution_id)["pending_reason"]
+
+    with server.client() as api:
+        queue = api.task_queue()
+    async with Worker(await connect(temporal), task_queue=queue, workflows=[SomethingElse]):
+        await asyncio.to_thread(go)
+
+
 def test_what_has_ended_is_left_alone(api: ServerApi, temporal: TemporalServer) -> None:
     execution_id = api.create_execution()["execution_id"]
     wait_for_status(temporal, execution_id, WorkflowExecutionStatus.RUNNING)

@@ -60,6 +60,7 @@ from stigmer_server.secret_keys import SecretKeyFile
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
 from stigmer_server.settings import Settings
+from stigmer_server.standing_reasons import StandingReasons
 from stigmer_server.standing_still import StandingStill
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
@@ -91,23 +92,24 @@ class StigmerServer:
         self._blobs = BlobStore(settings.blob_directory)
         temporal = TemporalClient(settings.temporal, settings.heartbeat_timeout_seconds)
         self._audit = AuditTrail(self._database, settings.audit_retention)
-        standing_still = StandingStill()
+        noted = StandingStill()
         self._installation = Installation(
             self._database,
             settings.temporal.task_queue,
             runner_per_workspace=settings.runner_per_workspace,
         )
-        self._placements = Placements(self._database, self._log, standing_still)
+        self._presence = RunnerPresence(self._database)
+        standing = StandingReasons(self._database, temporal, self._installation, self._presence, noted)
+        self._placements = Placements(self._database, self._log, noted)
         self._reconciler = Reconciler(
             self._database,
             temporal,
             self._audit,
-            standing_still,
+            standing,
+            noted,
             self._installation,
             settings.reconcile_interval_seconds,
         )
-        self._presence = RunnerPresence(self._database)
-        self._temporal = temporal
         key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
         secrets_ = Secrets(self._database, key_file)
         formats = LogFormats(self._database, self._blobs)
@@ -119,7 +121,7 @@ class StigmerServer:
             secrets_,
             temporal,
             formats,
-            standing_still,
+            standing,
             self._presence,
             self._installation,
             self._note_created,
@@ -255,7 +257,6 @@ class StigmerServer:
         try:
             await self._leases.load_key()
             await self._installation.load()
-            self._temporal.serve(self._installation.task_queues)
             await self._tokens.load()
         except Unavailable as error:
             raise DatabaseAway(str(error)) from error

@@ -67,7 +67,7 @@ from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.session_history import SessionHistory, find_history
 from stigmer_server.sessions import find_session
-from stigmer_server.standing_still import StandingStill
+from stigmer_server.standing_reasons import StandingReasons
 from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient
 
@@ -103,7 +103,7 @@ class Executions:
         secrets: Secrets,
         temporal: TemporalClient,
         formats: LogFormats,
-        standing_still: StandingStill,
+        standing: StandingReasons,
         presence: RunnerPresence,
         installation: Installation,
         on_created: Callable[[ExecutionState], None],
@@ -117,7 +117,7 @@ class Executions:
         self._secrets = secrets
         self._temporal = temporal
         self._formats = formats
-        self._standing_still = standing_still
+        self._standing = standing
         self._presence = presence
         self._holds = LegHolds()
         self._installation = installation
@@ -159,7 +159,8 @@ class Executions:
             NotFound: there is none that the caller sees.
         """
         state = await self.load(execution_id, caller)
-        return self._to_resource(state, await self._find_pending_reason([state]))
+        reasons = await self._standing.find_one(state)
+        return state.to_resource(reasons.pending, reasons.standing)
 
     async def load(self, execution_id: str, caller: Caller | None = None) -> ExecutionState:
         """How the execution's log says it stands. Without a `caller`: for the server itself, or a runner.
@@ -195,8 +196,10 @@ class Executions:
             return [ExecutionState.from_row(row) for row in connection.execute(query)]
 
         states = await self._database.read(work)
-        reason = await self._find_pending_reason(states)
-        resources = [self._to_resource(state, reason) for state in states]
+        reasons = await self._standing.find(states)
+        resources = [
+            state.to_resource(why.pending, why.standing) for state, why in zip(states, reasons, strict=True)
+        ]
         return page_of(resources, limit, lambda resource: resource.execution_id)
 
     async def start_leg(self, execution_id: str, request: StartLeg) -> Grant:
@@ -360,20 +363,6 @@ class Executions:
             return Change(state, [NewEvent.of(event)])
 
         return (await self._log.append(seen.execution_id, decide)).state
-
-    def _to_resource(self, state: ExecutionState, pending_reason: str | None) -> ExecutionResource:
-        standing_reason = self._standing_still.reason_of(state.execution_id)
-        if state.leg_task_queue is not None and state.leg_runner is None and not state.phase.is_terminal:
-            placed = self._standing_still.reason_of_placement(state.leg_task_queue)
-            pending_reason = pending_reason or placed
-            if state.phase is ExecutionPhase.IN_PROGRESS:
-                standing_reason = standing_reason or placed
-        return state.to_resource(pending_reason, standing_reason)
-
-    async def _find_pending_reason(self, states: Sequence[ExecutionState]) -> str | None:
-        if any(state.phase is ExecutionPhase.PENDING for state in states):
-            return await self._temporal.find_pending_reason()
-        return None
 
 
 def _check_open(state: ExecutionState) -> None:

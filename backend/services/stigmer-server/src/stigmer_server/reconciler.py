@@ -27,6 +27,7 @@ from stigmer_server.executions import Executions
 from stigmer_server.idempotency import delete_expired_keys
 from stigmer_server.installation import Installation
 from stigmer_server.sessions import UNENDED_PHASES
+from stigmer_server.standing_reasons import StandingReasons
 from stigmer_server.standing_still import StandingStill
 from stigmer_server.tables import executions, sessions
 from stigmer_server.temporal_client import TemporalClient, WorkflowCondition, WorkflowView
@@ -61,11 +62,13 @@ class Reconciler:
         database: Database,
         temporal: TemporalClient,
         audit: AuditTrail,
-        standing_still: StandingStill,
+        standing: StandingReasons,
+        noted: StandingStill,
         installation: Installation,
         interval_seconds: float,
     ) -> None:
-        self._standing_still = standing_still
+        self._standing = standing
+        self._noted = noted
         self._installation = installation
         self._waiting_looked_at = ""
         self._all_are_placed = False
@@ -193,13 +196,13 @@ class Reconciler:
     async def _look_at_workflow(self, state: ExecutionState) -> None:
         if state.execution_id in self._starting:
             return
-        self._standing_still.note(state.execution_id, None)
+        self._noted.note(state.execution_id, None)
         # Starting a workflow that is there changes nothing; and what never ran cannot run twice.
         is_new = datetime.now(UTC) - state.created_at < FIRST_LEG_GRACE
         if state.attempt == 0 and await self._temporal.start_workflow(state.workflow) and is_new:
             return
         view = await self._temporal.look_at_workflow(state.workflow)
-        self._standing_still.note(state.execution_id, view.problem)
+        self._noted.note(state.execution_id, await self._standing.find_standing(state, view))
         match view.condition:
             case WorkflowCondition.RUNNING_LEG:
                 await self._pass_cancellation_on(state)

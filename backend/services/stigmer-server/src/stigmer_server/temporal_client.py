@@ -94,6 +94,8 @@ class WorkflowView:
     """Why it does not get on, for a person: its tasks fail."""
     task_queue: str | None = None
     """Where it runs; None where it does not."""
+    queued_for: timedelta | None = None
+    """How long a task of it has been waiting for a worker to take it; None where none waits."""
 
 
 class TemporalClient:
@@ -103,15 +105,9 @@ class TemporalClient:
         self._settings = settings
         self._heartbeat_timeout_seconds = heartbeat_timeout_seconds
         self._client: Client | None = None
-        self._task_queues = [settings.task_queue]
         self._polled: dict[str, tuple[float, bool]] = {}
         self._look_lock = asyncio.Lock()
-        self._look_at = -LOOK_LIFETIME_SECONDS
-        self._look_reason: str | None = None
-
-    def serve(self, task_queues: Sequence[str]) -> None:
-        """Name the queues of the installation, whose runners are looked for."""
-        self._task_queues = list(task_queues)
+        self._looks: dict[tuple[str, ...], tuple[float, str | None]] = {}
 
     async def start_workflow(
         self, workflow: WorkflowName, *, anew: bool = False, replacing: bool = False
@@ -171,7 +167,8 @@ class TemporalClient:
             if status is None or status is WorkflowExecutionStatus.RUNNING:
                 problem = await self._find_failing_task(client, description)
                 condition = _condition_of_open(description)
-                return WorkflowView(condition, "running", problem, description.task_queue)
+                queued_for = _find_queued_for(description)
+                return WorkflowView(condition, "running", problem, description.task_queue, queued_for)
         condition = _ENDED.get(status, WorkflowCondition.CLOSED)
         return WorkflowView(condition, status.name.lower().replace("_", " "))
 
@@ -257,16 +254,21 @@ class TemporalClient:
             return str(error)
         return None
 
-    async def find_pending_reason(self) -> str | None:
-        """Why executions wait: Temporal is away, or nobody polls the queue. At most a second old."""
+    async def find_queue_problem(self, task_queues: Sequence[str]) -> str | None:
+        """Why nobody takes what is on these queues: Temporal is away, or no worker polls any of them.
+
+        At most a second old.
+        """
+        key = tuple(task_queues)
         async with self._look_lock:
-            if time.monotonic() - self._look_at >= LOOK_LIFETIME_SECONDS:
+            looked_at, problem = self._looks.get(key, (-LOOK_LIFETIME_SECONDS, None))
+            if time.monotonic() - looked_at >= LOOK_LIFETIME_SECONDS:
                 try:
-                    self._look_reason = None if await self._has_runner() else NO_RUNNER
+                    problem = None if await self._is_any_polled(task_queues) else NO_RUNNER
                 except TemporalUnavailable as error:
-                    self._look_reason = str(error)
-                self._look_at = time.monotonic()
-            return self._look_reason
+                    problem = str(error)
+                self._looks[key] = (time.monotonic(), problem)
+            return problem
 
     async def find_polled_queue(self, task_queues: Sequence[str]) -> str | None:
         """The first of the queues that a worker polls; at most some seconds old.
@@ -283,8 +285,8 @@ class TemporalClient:
                 return queue
         return None
 
-    async def _has_runner(self) -> bool:
-        for queue in self._task_queues:
+    async def _is_any_polled(self, task_queues: Sequence[str]) -> bool:
+        for queue in task_queues:
             if await self._is_polled(queue):
                 return True
         return False
@@ -356,6 +358,18 @@ def _condition_of_open(description: WorkflowExecutionDescription) -> WorkflowCon
     if raw.pending_activities or raw.HasField("pending_workflow_task"):
         return WorkflowCondition.QUEUED
     return WorkflowCondition.OPEN
+
+
+def _find_queued_for(description: WorkflowExecutionDescription) -> timedelta | None:
+    raw, scheduled = description.raw_description, PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+    waiting = [
+        activity.scheduled_time.ToDatetime(UTC)
+        for activity in raw.pending_activities
+        if activity.state == scheduled
+    ]
+    if raw.HasField("pending_workflow_task"):
+        waiting.append(raw.pending_workflow_task.original_scheduled_time.ToDatetime(UTC))
+    return datetime.now(UTC) - min(waiting) if waiting else None
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ from stigmer_contract import events
 from stigmer_contract.phases import ExecutionPhase
 
 PENDING_NOTE_AFTER_SECONDS = 2.0
+STANDING_NOTE_AFTER_SECONDS = 5.0
+"""A silence for so long may be a long command's; the server knows whether somebody works on it."""
 TICK_SECONDS = 0.25
 TERMINATION_SECONDS = 5.0
 """How long SIGTERM waits for the execution to say that it has stopped."""
@@ -92,7 +94,8 @@ class Following:
         self._cancels = cancels
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._has_started = False
-        self._pending_reason: str | None = None
+        self._told_reason: str | None = None
+        """Why the execution stands still, as was said last."""
         self._cancelled_at: float | None = None
         self._cancel_timeout_seconds = CANCEL_TIMEOUT_SECONDS
         self._heard_at = time.monotonic()
@@ -173,19 +176,21 @@ class Following:
                     "the execution was asked to stop, and has not said yet that it has",
                     f"run `stigmer executions get {self._execution_id}` to see how it stands",
                 )
-        elif not self._has_started:
-            now = time.monotonic()
-            if now - max(self._heard_at, self._looked_at) < PENDING_NOTE_AFTER_SECONDS:
-                return
-            self._looked_at = now
-            try:
-                execution = self._client.get_execution(self._execution_id)
-            except StigmerError:
-                return  # the thread that reads tells of a lost server
-            reason = execution.pending_reason
-            if execution.phase is ExecutionPhase.PENDING and reason != self._pending_reason:
-                self._view.show_note(f"waiting: {reason or 'the execution has not begun yet'}")
-                self._pending_reason = reason
+            return
+        now = time.monotonic()
+        after_seconds = STANDING_NOTE_AFTER_SECONDS if self._has_started else PENDING_NOTE_AFTER_SECONDS
+        if now - max(self._heard_at, self._looked_at) < after_seconds:
+            return
+        self._looked_at = now
+        try:
+            execution = self._client.get_execution(self._execution_id)
+        except StigmerError:
+            return  # the thread that reads tells of a lost server
+        reason = execution.standing_reason or execution.pending_reason
+        is_pending = execution.phase is ExecutionPhase.PENDING
+        if (is_pending or reason is not None) and reason != self._told_reason:
+            self._view.show_note(f"waiting: {reason or 'the execution has not begun yet'}")
+        self._told_reason = reason
 
     # --- Ctrl-C -------------------------------------------------------------------------------
 

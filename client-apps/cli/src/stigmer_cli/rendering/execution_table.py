@@ -26,12 +26,10 @@ def print_executions(executions: Sequence[ExecutionResource]) -> None:
 
 def describe_phase(execution: ExecutionResource) -> str:
     """The phase, with what the person should know beside it."""
-    if execution.pending_reason:
-        return f"{execution.phase} ({execution.pending_reason})"
     if execution.waiting_for:
         return f"{execution.phase} for {describe_waits(execution.waiting_for)}"
-    if execution.standing_reason:
-        return f"{execution.phase} ({execution.standing_reason})"
+    if reason := execution.standing_reason or execution.pending_reason:
+        return f"{execution.phase} ({reason})"
     if execution.error:
         return f"{execution.phase} ({execution.error.code})"
     if execution.cancel_requested and not execution.phase.is_terminal:

@@ -163,7 +163,7 @@ class ExecutionResource(_Resource):
     pending_reason: str | None = None
     """While pending: why nothing happens yet, e.g. `no runner is connected`."""
     standing_reason: str | None = None
-    """Why it does not get on although nothing is missing, e.g. that its workflow's tasks fail."""
+    """Why it does not get on: no runner has it in hand, its workflow's tasks fail, and the like."""
     waiting_for: list[WaitReason] = Field(default_factory=list[WaitReason])
     """While waiting: what for; the first of these to come ends the wait."""
     attempt: int = Field(ge=0)

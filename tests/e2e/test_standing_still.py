@@ -1,0 +1,64 @@
+"""Executions that stand still say why: behind a busy runner, and without the runner that had them in hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from e2e_script import QUICK_HEARTBEAT, runner_environment
+from executions import Execution, agent_manifest
+from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
+from running_stack import RunningStack
+from server_process import wait_until
+from stigmer_contract.events import ToolStarted
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("standing-still")]
+
+BUSY = "every slot of the runners is taken: they have another execution in hand"
+WITHOUT_RUNNER = ("no runner has taken it yet", "no runner is connected")
+"""Temporal lists a runner for a minute longer than it lives."""
+UNTIL_TOLD = "while [ ! -e go ]; do sleep 0.1; done"
+
+
+def listed(stack: RunningStack) -> str:
+    """What `stigmer executions list` shows."""
+    arguments = [sys.executable, "-m", "stigmer_cli", "executions", "list"]
+    return subprocess.run(
+        arguments, env=stack.environment, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
+def test_executions_behind_a_busy_runner_and_without_one_say_so_until_there_is_one(tmp_path: Path) -> None:
+    turns = [
+        ScriptedTurn(text="Working.", calls=[ScriptedCall("run_command", {"command": UNTIL_TOLD})]),
+        ScriptedTurn(text="Done."),
+    ]
+    with ModelServer(ScriptedModel(turns)) as model:
+        one_slot = {"TEMPORAL_MAX_CONCURRENCY": "1", **runner_environment(model)}
+        stack = RunningStack(tmp_path, server_environment=QUICK_HEARTBEAT, runner_environment=one_slot)
+        with stack:
+            first = Execution.start(stack, agent_manifest(), "Do it. [conversation first]")
+            first.wait_for(lambda recorded: isinstance(recorded.event, ToolStarted))
+            second = Execution.start(stack, agent_manifest(), "Do it. [conversation second]")
+
+            wait_until(lambda: second.resource.pending_reason == BUSY, "the second says that it waits")
+            assert first.resource.standing_reason is None, "somebody works on it"
+            assert f"pending ({BUSY})" in listed(stack)
+
+            stack.kill_runner(stack.runners[0])
+            wait_until(
+                lambda: first.resource.standing_reason in WITHOUT_RUNNER,
+                "the first says that nobody works on it",
+                seconds=60,
+            )
+            assert "in_progress (no runner " in listed(stack)
+
+            for execution in (first, second):
+                workspace = stack.workspace_root / execution.session_id
+                workspace.mkdir(parents=True, exist_ok=True)
+                (workspace / "go").touch()
+            stack.start_runner("later")
+            for execution in (first, second):
+                execution.wait_until_completed()
+                assert execution.resource.standing_reason is None
