@@ -20,6 +20,7 @@ from stack_home import StackHome
 from stigmer_cli.config import load_configuration
 from stigmer_cli.stack import find_ollama
 from stigmer_cli.stack.health import http_probe, temporal_probe
+from stigmer_cli.stack.installation_diagnosis import check_installation
 from tls_front import TlsFront
 
 Answer = Callable[[str, dict[str, str], bytes], tuple[int, object]]
@@ -225,3 +226,35 @@ def test_a_part_that_is_silent_is_not_waited_for() -> None:
         port = silent.getsockname()[1]
         assert http_probe("127.0.0.1", port)().reason == "it does not answer in time"
         assert temporal_probe("127.0.0.1", port)().reason == "it does not answer in time"
+
+
+@pytest.mark.parametrize(
+    ("ahead_seconds", "outcome", "detail"),
+    [
+        (-3600.4, "failed", "the clock of runner 1@there is 3600 s behind the server's"),
+        (29.0, "passed", "Temporal's and the runners' agree with the server's"),
+    ],
+)
+def test_clocks_of_the_stack_that_differ_are_told(
+    stack_home: StackHome, ahead_seconds: float, outcome: str, detail: str
+) -> None:
+    installation = {
+        "installation_id": "abc",
+        "task_queue": "queue-abc",
+        "older_task_queues": [],
+        "clocks": [
+            {"of": "Temporal", "ahead_seconds": 0.1},
+            {"of": "runner 1@there", "ahead_seconds": ahead_seconds},
+        ],
+    }
+    token = stack_home.path / "run" / "token"
+    token.parent.mkdir(parents=True)
+    token.write_text("t", encoding="ascii")
+    with _serve(lambda _path, _headers, _body: (200, installation)) as url:
+        port = url.rpartition(":")[2]
+        findings = check_installation(load_configuration(stack_home.environment | {"STIGMER_PORT": port}))
+
+    assert [(each.name, each.outcome.value, each.detail) for each in findings] == [
+        ("task queue", "passed", "queue-abc"),
+        ("clocks of the stack", outcome, detail),
+    ]

@@ -105,7 +105,10 @@ async def _beat() -> None:
 def _attempt() -> ActivityAttempt:
     info = activity.info()
     key = f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"
-    return ActivityAttempt(key=key, task_token=info.task_token)
+    ahead = datetime.now(UTC) - info.started_time
+    return ActivityAttempt(
+        key=key, task_token=info.task_token, ahead_of_temporal_seconds=ahead.total_seconds()
+    )
 
 
 def _result(work: "asyncio.Task[LegResult]") -> LegResult:

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from pydantic import BaseModel
@@ -38,6 +39,8 @@ class ActivityAttempt:
     key: str
     """Of this attempt of the activity, and no other."""
     task_token: bytes
+    ahead_of_temporal_seconds: float | None = None
+    """How far this machine's clock was ahead of Temporal's at the start."""
 
     @property
     def token_text(self) -> str:
@@ -188,6 +191,8 @@ class LegRunner:
                     log_format=LOG_FORMAT,
                     key=activity.key,
                     task_token=activity.token_text,
+                    sent_at=datetime.now(UTC),
+                    ahead_of_temporal_seconds=activity.ahead_of_temporal_seconds,
                 ),
             )
         except ServerRefused as refusal:

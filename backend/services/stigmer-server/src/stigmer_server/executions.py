@@ -214,6 +214,7 @@ class Executions:
             Conflict: the execution is about to be placed elsewhere, where its next leg runs.
         """
         self._presence.hear(request.runner)
+        self._installation.clocks.note(request)
         append_id = None if request.key is None else leg_append_id(request.runner, request.key)
         try:
             appended = await self._log.append(

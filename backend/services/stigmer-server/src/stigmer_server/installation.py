@@ -17,6 +17,7 @@ from stigmer_contract.temporal import (
     WORKFLOW_VERSION,
     task_queue_of_version,
 )
+from stigmer_server.clock_readings import ClockReadings
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.sessions import UNENDED_PHASES
 from stigmer_server.tables import executions, server_keys
@@ -36,6 +37,7 @@ class Installation:
         self._runner_per_workspace = runner_per_workspace
         self._base_task_queue = base_task_queue
         self._unknown_legs = 0
+        self.clocks: Final = ClockReadings()
         self.installation_id = ""
 
     @property
@@ -106,4 +108,5 @@ class Installation:
             task_queue=own,
             older_task_queues=sorted(in_use - {own} - set(self.task_queues) | in_use & set(readable[1:])),
             unknown_legs=self._unknown_legs,
+            clocks=self.clocks.list(),
         )

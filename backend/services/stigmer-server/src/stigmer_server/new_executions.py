@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from stigmer_contract.api import CreateExecution
 from stigmer_contract.events import BlobPayload, ExecutionStarted, Payload
@@ -27,6 +27,7 @@ from stigmer_server.sessions import (
     next_place,
     place_session,
 )
+from stigmer_server.tables import executions
 
 MAX_HEAD_CHARACTERS: Final = 120
 _READ_CHARACTERS: Final = 2000
@@ -108,7 +109,8 @@ def insert_execution(
     if caller.policy.max_cost_per_day_usd is not None and caller.token_id is not None:
         check_costs(connection, caller.token_id, now)
     duration: timedelta | None = manifest.spec.limits.duration
-    execution_id = new_id(EXECUTION_PREFIX)
+    newest = connection.execute(select(func.max(executions.c.execution_id))).scalar()
+    execution_id = new_id(EXECUTION_PREFIX, after=newest)
     state = ExecutionState(
         execution_id=execution_id,
         session_id=session.session_id,

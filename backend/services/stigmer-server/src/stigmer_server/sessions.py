@@ -134,8 +134,9 @@ def insert_session(
     connection: Connection, owner: str, workspace: str | None, placement: str | None
 ) -> SessionResource:
     """Write a new session. Whether the caller may choose that workspace is seen before."""
+    newest = connection.execute(select(func.max(sessions.c.session_id))).scalar()
     session = SessionResource(
-        session_id=new_id(SESSION_PREFIX),
+        session_id=new_id(SESSION_PREFIX, after=newest),
         workspace=workspace,
         placement=placement,
         created_at=datetime.now(UTC),

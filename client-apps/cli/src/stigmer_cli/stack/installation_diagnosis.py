@@ -4,6 +4,7 @@ import http.client
 from typing import TYPE_CHECKING
 
 from stigmer_cli.config import Configuration
+from stigmer_cli.stack.clock_diagnosis import TOLERATED_SECONDS
 from stigmer_cli.stack.finding import Finding, Outcome
 from stigmer_cli.stack.state import LOOPBACK, StackFiles
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 2.0
 _NAME = "task queue"
+_CLOCKS = "clocks of the stack"
 
 
 def check_installation(configuration: Configuration) -> list[Finding]:
@@ -19,16 +21,32 @@ def check_installation(configuration: Configuration) -> list[Finding]:
     installation = _ask(configuration)
     if installation is None:
         return []
+    return [_check_queue(configuration, installation), *_check_clocks(installation)]
+
+
+def _check_clocks(installation: "InstallationResource") -> list[Finding]:
+    """Whether the server's clock agrees with those of Temporal and the runners."""
+    if not installation.clocks:
+        return []
+    worst = max(installation.clocks, key=lambda clock: abs(clock.ahead_seconds))
+    if abs(worst.ahead_seconds) <= TOLERATED_SECONDS:
+        return [Finding(_CLOCKS, Outcome.PASSED, "Temporal's and the runners' agree with the server's")]
+    where = "ahead of" if worst.ahead_seconds > 0 else "behind"
+    detail = f"the clock of {worst.of} is {abs(worst.ahead_seconds):.0f} s {where} the server's"
+    return [Finding(_CLOCKS, Outcome.FAILED, detail, "set the clocks, and keep them by NTP")]
+
+
+def _check_queue(configuration: Configuration, installation: "InstallationResource") -> Finding:
     if (legs := installation.unknown_legs) > 0:
         detail = (
             f"{legs} legs came of executions that this server does not know: another Stigmer uses the same "
             f"Temporal, and its task queue {configuration.temporal_task_queue}"
         )
         remedy = "bring that one up to date, or give each a namespace of its own (`temporal.namespace`)"
-        return [Finding(_NAME, Outcome.WARNING, detail, remedy)]
+        return Finding(_NAME, Outcome.WARNING, detail, remedy)
     older = ", ".join(installation.older_task_queues)
     also = f", and {older} until what was started there has ended" if older else ""
-    return [Finding(_NAME, Outcome.PASSED, f"{installation.task_queue}{also}")]
+    return Finding(_NAME, Outcome.PASSED, f"{installation.task_queue}{also}")
 
 
 def _ask(configuration: Configuration) -> "InstallationResource | None":

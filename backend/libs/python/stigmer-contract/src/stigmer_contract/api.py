@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import Event, LiveEvent, Payload, RecordedEvent, Usage
@@ -264,6 +264,10 @@ class StartLeg(_Request):
     """Temporal's token of the activity in base64, by which it is ended where its runner is known to have."""
     log_format: int = Field(default=1, ge=1)
     """The newest form of events that the runner reads; a runner that names none is of version 0.1.0."""
+    sent_at: AwareDatetime | None = None
+    """When this was sent, by the runner's clock."""
+    ahead_of_temporal_seconds: float | None = Field(default=None, allow_inf_nan=False)
+    """How far the runner's clock was ahead of Temporal's when the leg began."""
 
 
 class EarlierLog(_Resource):
@@ -330,6 +334,15 @@ class LegHeld(_Resource):
     """Whether another runner waits for the execution: this one finishes the step in hand, and hands back."""
 
 
+class ClockReading(_Resource):
+    """Another clock, compared with the server's."""
+
+    of: str
+    """`Temporal`, or `runner NAME`."""
+    ahead_seconds: float
+    """Negative: it is behind. What a call takes counts as well."""
+
+
 class InstallationResource(_Resource):
     """Answer of `GET /v1/installation`: under which names Temporal knows what belongs to this server."""
 
@@ -341,6 +354,8 @@ class InstallationResource(_Resource):
     """Where executions run that were started under another name, or by older code, and have not ended."""
     unknown_legs: int = 0
     """Legs of executions that are not kept here, which runners asked this server for since it started."""
+    clocks: list[ClockReading] = []
+    """Other clocks, as the newest leg of each runner showed them."""
 
 
 class RunnerEnded(_Request):

@@ -11,11 +11,24 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower cas
 _LENGTH = 26
 
 
-def new_id(prefix: str) -> str:
+def new_id(prefix: str, *, after: str | None = None) -> str:
     """A fresh id such as `exe_01k9…`: 48 bits of milliseconds, then 80 random bits (the ULID layout).
 
-    The random part makes a session's directory name unguessable.
+    The random part makes a session's directory name unguessable. `after` is the greatest id there is; the
+    new one follows it, also where the clock was set back meanwhile.
     """
-    number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+    milliseconds = max(time.time_ns() // 1_000_000, _milliseconds_of(after) + 1)
+    number = (milliseconds << 80) | secrets.randbits(80)
     digits = [_ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(_LENGTH))]
     return f"{prefix}_{''.join(digits)}"
+
+
+def _milliseconds_of(any_id: str | None) -> int:
+    """The time in an id; 0 where it is none of ours."""
+    digits = "" if any_id is None else any_id.rpartition("_")[2]
+    if len(digits) != _LENGTH or not set(digits) <= set(_ALPHABET):
+        return 0
+    number = 0
+    for digit in digits:
+        number = number << 5 | _ALPHABET.index(digit)
+    return number >> 80
