@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic_ai.settings import ModelSettings
 from agent_runner.errors import AttemptSuperseded, ServerRefused
 from agent_runner.leg import LegParts, StopReason
 from agent_runner.legs import ActivityAttempt, LegRunner
+from agent_runner.loop_marker import marking
 from agent_runner.models import BuiltModel
 from agent_runner.models.asking import Answers, Watcher
 from agent_runner.runner_locks import RunnerLocks
@@ -45,6 +47,7 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.manifest import AgentSpec
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.runner_names import MARKER_BYTES
 from stigmer_contract.temporal import LegOutcome, LegResult
 from stigmer_isolation.launcher import CommandLauncher
 
@@ -442,3 +445,24 @@ async def test_a_process_that_is_told_to_hurry_drops_what_it_has_in_hand(make_ru
     await finished
     assert await work == LegResult(outcome=LegOutcome.DRAINED)
     assert server.events[-1] == LegEnded(attempt=1, reason=LegEndReason.DRAINED)
+
+
+async def test_the_marker_names_the_leg_that_holds_the_loop_and_nobody_else(
+    make_runner: Make, tmp_path: Path
+) -> None:
+    server = Server()
+    marker = tmp_path / "marker"
+    marker.write_bytes(bytes(MARKER_BYTES))
+    seen: list[bytes] = []
+
+    def answer(_messages: list[ModelMessage]) -> ModelResponse:
+        seen.append(marker.read_bytes())
+        return ModelResponse(parts=[TextPart("Hello.")])
+
+    descriptor = os.open(marker, os.O_RDWR)
+    with marking(descriptor):
+        assert await make_runner(server, answer).run("exe_1", TRY) == ENDED
+        await asyncio.sleep(0)
+        seen.append(marker.read_bytes())
+    os.close(descriptor)
+    assert [one.rstrip(b"\0") for one in seen] == [b"exe_1", b""]

@@ -1,40 +1,67 @@
-"""The runner's calls to the server, over a server, or a proxy before it, that is busy."""
+"""The runner's calls to a server whose connections go bad."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 
-from agent_runner.errors import ServerRefused
 from agent_runner.server_client import ServerClient
 
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-async def ask(statuses: list[int]) -> tuple[bytes, int]:
-    """Make a call to a server that answers with these, then with 200; and how often it was asked."""
-    asked = 0
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
-        await reader.readuntil(b"\r\n\r\n")
-        status = statuses[asked] if asked < len(statuses) else 200
-        asked += 1
-        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}".encode())
-        await writer.drain()
-        writer.close()
+class HalfOpenServer:
+    """Answers on connections that are opened; swallows what comes on those that stood open at a moment."""
 
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-    client = ServerClient(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", "token")
+    def __init__(self) -> None:
+        self.connections = 0
+        self.calls = 0
+        self._swallowing_up_to = 0
+
+    def swallow(self) -> None:
+        """Let the connections of now take everything and give nothing."""
+        self._swallowing_up_to = self.connections
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        number = self.connections
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                self.calls += 1
+                if number > self._swallowing_up_to:
+                    writer.write(ANSWER)
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def calling(half_open: HalfOpenServer) -> AsyncGenerator[ServerClient]:
+    """A client of the server."""
+    server = await asyncio.start_server(half_open.serve, "127.0.0.1", 0)
+    port: int = server.sockets[0].getsockname()[1]
+    client = ServerClient(f"http://127.0.0.1:{port}", "a-token")
     try:
-        return await client.request("GET", "/v1/installation"), asked
+        yield client
     finally:
         await client.close()
-        listener.close()
+        server.close()
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
-async def test_a_call_that_may_work_a_moment_later_is_made_again(status: int) -> None:
-    assert await ask([status, status]) == (b"{}", 3)
-
-
-async def test_a_call_that_was_refused_is_not_made_again() -> None:
-    with pytest.raises(ServerRefused):
-        await ask([400])
+async def test_a_connection_that_swallows_everything_is_given_up_and_others_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent_runner.server_client.FIRST_TIMEOUT_SECONDS", 0.5)
+    half_open = HalfOpenServer()
+    async with calling(half_open) as client, asyncio.timeout(60):
+        assert await asyncio.gather(*(client.request("GET", "/x") for _ in range(5))) == [b"ok"] * 5
+        before = half_open.connections
+        half_open.swallow()
+        assert await client.request("GET", "/x") == b"ok"
+        calls = half_open.calls
+        for _ in range(before):  # none of the old connections is tried any more
+            assert await client.request("GET", "/x") == b"ok"
+        assert half_open.calls == calls + before

@@ -30,6 +30,9 @@ class ScriptedLife:
         await self._probed.wait()
         return self._exit_code
 
+    def end_hung(self, how: str) -> None:
+        self.kill()
+
     def terminate(self) -> None:
         self._asked.set()
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from agent_runner.errors import AttemptSuperseded, ServerRefused, stack_of
 from agent_runner.leg import RUNNER_VERSION, Leg, LegParts, StopReason, defect
+from agent_runner.loop_marker import hold_loop_for
 from agent_runner.server_client import LegClient
 from stigmer_contract.api import LegGrant, StartLeg
 from stigmer_contract.error_codes import ErrorCode
@@ -182,6 +183,7 @@ class LegRunner:
         return held
 
     async def _run(self, execution_id: str, activity: ActivityAttempt, held: _HeldLeg) -> LegResult:
+        hold_loop_for(execution_id)
         try:
             grant = await self._parts.client.start_leg(
                 execution_id,

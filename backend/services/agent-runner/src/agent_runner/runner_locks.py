@@ -7,13 +7,14 @@ kernel lets go of the lock when the last of them is gone. Runners of one SANDBOX
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+from stigmer_contract.runner_names import MARKER_BYTES, RUNNER_FILES, runner_file_name
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,6 @@ WAIT_SECONDS: Final = 15.0
 KEPT_SECONDS: Final = 86_400.0
 """Of a lock file that nobody holds any more."""
 _LOOK_SECONDS: Final = 0.02
-_DIRECTORY: Final = ".runners"
 
 
 class RunnerLocks:
@@ -30,7 +30,7 @@ class RunnerLocks:
 
     def __init__(self, sandbox_root: Path, runner: str) -> None:
         """Takes nothing yet."""
-        self._directory = sandbox_root / _DIRECTORY
+        self._directory = sandbox_root / RUNNER_FILES
         self._runner = runner
 
     def hold(self) -> int:
@@ -43,6 +43,7 @@ class RunnerLocks:
         self._remove_old()
         descriptor = os.open(self._path(self._runner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.ftruncate(descriptor, MARKER_BYTES)
         return descriptor
 
     async def wait_for_ends(self, runners: Iterable[str]) -> None:
@@ -81,4 +82,4 @@ class RunnerLocks:
                         os.close(descriptor)
 
     def _path(self, runner: str) -> Path:
-        return self._directory / hashlib.sha256(runner.encode()).hexdigest()[:32]
+        return self._directory / runner_file_name(runner)

@@ -7,7 +7,9 @@ caller gives up (is cancelled): appends carry an id, which makes the repetition 
 import asyncio
 import hashlib
 import logging
+import math
 import random
+import time
 from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
@@ -41,6 +43,11 @@ from stigmer_contract.temporal import WORKFLOW_VERSION
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
+FIRST_TIMEOUT_SECONDS: Final = 5.0
+"""Of a call's first try; each further one has twice as long, up to `REQUEST_TIMEOUT_SECONDS`."""
+SUSPECT_SECONDS: Final = 30.0
+"""After a call that got no answer in time all calls open connections of their own for so long: those that
+stand open may swallow everything, and the pool closes the ones it does not use within half of that."""
 LIVE_TIMEOUT_SECONDS: Final = 2.0
 RETRY_FIRST_DELAY_SECONDS: Final = 0.05
 RETRY_MAX_DELAY_SECONDS: Final = 2.0
@@ -66,18 +73,23 @@ class ServerClient:
     def __init__(self, endpoint: str, token: str) -> None:
         """`endpoint` is a base URL such as `http://localhost:7234`."""
         self._endpoint = endpoint
-        self._http = aiohttp.ClientSession(
-            base_url=endpoint,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
-            # The server is ours and near; a proxy set for the models is not meant for it.
-            trust_env=False,
+        self._http, self._fresh = (
+            aiohttp.ClientSession(
+                base_url=endpoint,
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, force_close=is_fresh),
+                # The server is ours and near; a proxy set for the models is not meant for it.
+                trust_env=False,
+            )
+            for is_fresh in (False, True)
         )
+        self._suspect_until = -math.inf
 
     async def close(self) -> None:
         """Close the pool. Nothing may be called afterwards."""
         await self._http.close()
+        await self._fresh.close()
 
     async def is_reachable(self) -> str | None:
         """None when the server answers this runner's credentials, else the reason why not."""
@@ -134,11 +146,13 @@ class ServerClient:
         Raises:
             ServerRefused: the server answered, and refused.
         """
-        delay = RETRY_FIRST_DELAY_SECONDS
+        delay, patience = RETRY_FIRST_DELAY_SECONDS, FIRST_TIMEOUT_SECONDS
         while True:
+            http = self._fresh if time.monotonic() < self._suspect_until else self._http
+            timeout = aiohttp.ClientTimeout(total=patience)
             try:
-                async with self._http.request(
-                    method, path, data=content, params=params, headers=headers
+                async with http.request(
+                    method, path, data=content, params=params, headers=headers, timeout=timeout
                 ) as response:
                     body = await response.read()
                     if response.ok:
@@ -149,6 +163,9 @@ class ServerClient:
                     delay = max(delay, _asked_delay(response.headers.get("Retry-After", "")))
             except (aiohttp.ClientError, TimeoutError) as error:
                 problem = f"does not answer ({type(error).__name__})"
+                if isinstance(error, TimeoutError):
+                    self._suspect_until = time.monotonic() + SUSPECT_SECONDS
+                    patience = min(patience * 2, REQUEST_TIMEOUT_SECONDS)
             logger.warning("the server %s to %s %s; trying again in %.2g s", problem, method, path, delay)
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             delay = min(delay * 2, RETRY_MAX_DELAY_SECONDS)

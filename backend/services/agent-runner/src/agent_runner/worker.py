@@ -23,7 +23,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, TLSConfig
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.service import RPCError
+from temporalio.service import KeepAliveConfig, RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
@@ -32,6 +32,7 @@ from agent_runner.errors import ServerRefused
 from agent_runner.health import HealthServer
 from agent_runner.leg import RUNNER_VERSION, LegParts
 from agent_runner.legs import LegRunner
+from agent_runner.loop_marker import marking
 from agent_runner.models import ModelPool, preload_providers
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
@@ -54,6 +55,9 @@ OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
 """Of Python's default, 700, a tenth of an execution's processor time went into looking (2026-11)."""
 QUEUE_LOOK_SECONDS: Final = 30.0
 """How often it is looked whether an older task queue is needed any more."""
+KEEP_ALIVE: Final = KeepAliveConfig(interval_millis=11_000, timeout_millis=8_000)
+"""A connection that swallows everything is given up after 19 s at most. More often than every 10 s Temporal's
+frontend allows nobody, and cuts the connection (1.32, `frontend.keepAliveMinTime`)."""
 DESCRIBE_TIMEOUT: Final = timedelta(seconds=2)
 """Longest wait for Temporal to say who polls the task queue."""
 
@@ -89,6 +93,8 @@ async def run_worker(
         identity = settings.runner_name or own_name
         locks = RunnerLocks(settings.sandbox_root_dir, identity)
         held = _hold(locks)
+        for descriptor in held:
+            resources.enter_context(marking(descriptor))
         commands = await resources.enter_async_context(open_commands(settings, command_variables, held=held))
         server = ServerClient(settings.backend_endpoint, settings.token.get_secret_value())
         resources.push_async_callback(server.close)
@@ -356,6 +362,7 @@ async def _connect_once(settings: RunnerSettings, identity: str) -> Client:
         tls=_tls(settings) if settings.uses_temporal_tls else False,
         identity=identity,
         data_converter=pydantic_data_converter,
+        keep_alive_config=KEEP_ALIVE,
     )
 
 

@@ -27,7 +27,7 @@ from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExec
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode, TLSConfig
+from temporalio.service import KeepAliveConfig, RPCError, RPCStatusCode, TLSConfig
 
 from stigmer_contract.temporal import (
     LEG_LOST_FAILURE,
@@ -41,6 +41,8 @@ from stigmer_server.execution_state import WorkflowName
 from stigmer_server.settings import TemporalSettings
 
 RPC_TIMEOUT: Final = timedelta(seconds=5)
+KEEP_ALIVE: Final = KeepAliveConfig(interval_millis=11_000, timeout_millis=8_000)
+"""As the runner's."""
 WORKFLOW_TASK_TIMEOUT: Final = timedelta(seconds=2)
 """A task that was given to a frozen runner goes to another one after this long; one takes milliseconds. (The
 default, 10 s, made a takeover last up to 32 s.)"""
@@ -346,6 +348,7 @@ class TemporalClient:
             api_key=settings.api_key,
             tls=tls,
             data_converter=pydantic_data_converter,
+            keep_alive_config=KEEP_ALIVE,
             lazy=True,
         )
 

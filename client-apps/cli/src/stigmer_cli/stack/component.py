@@ -30,6 +30,10 @@ class RunningComponent(Protocol):
         """Asks it to end in good order; does nothing where it has ended."""
         ...
 
+    def end_hung(self, how: str) -> None:
+        """Ends it, since it does not answer any more; `how` says so to people."""
+        ...
+
     def kill(self) -> None:
         """Ends it, and what it has started, at once; does nothing where all that has ended."""
         ...
@@ -69,3 +73,5 @@ class Component:
     """Longest time from being asked to end until it is killed."""
     version: str | None = None
     """Where it is known before it runs."""
+    hang_seconds: float | None = None
+    """It is ended where it did not answer for so long; None: nobody looks."""

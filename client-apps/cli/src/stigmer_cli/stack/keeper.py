@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.stack.component import Component, Launcher, RunningComponent
+from stigmer_cli.stack.hang_watch import INTERVAL_SECONDS, HangWatch, take_pulse
 from stigmer_cli.stack.log_files import RotatingLog
 from stigmer_cli.stack.state import ComponentPhase, ComponentState
 
@@ -101,6 +102,7 @@ class ComponentKeeper:
         ended = asyncio.create_task(running.wait())
         ready = asyncio.create_task(self._await_ready())
         stop = asyncio.create_task(self._stop_requested.wait())
+        hang = asyncio.create_task(self._await_hang(running, ready))
         try:
             await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
@@ -108,7 +110,7 @@ class ComponentKeeper:
             exit_code = await ended
             return (ready.result() if ready.done() else None), exit_code
         finally:
-            for task in (ready, stop):
+            for task in (ready, stop, hang):
                 task.cancel()
 
     async def _await_ready(self) -> float:
@@ -129,6 +131,23 @@ class ComponentKeeper:
             if self._short_lives <= 1:
                 self._change(reason=health.reason)
             await asyncio.sleep(self._policy.probe_interval_seconds)
+
+    async def _await_hang(self, running: RunningComponent, ready: "asyncio.Task[float]") -> None:
+        """Ends the component where it does not answer any more."""
+        hang_seconds = self._component.hang_seconds
+        if hang_seconds is None:
+            return
+        await asyncio.wait([ready])
+        watch = HangWatch(hang_seconds)
+        while True:
+            asked_at = watch.clock()
+            pulse = await asyncio.to_thread(take_pulse, self._component.address, running.process.pid)
+            if watch.look(pulse, asked_at):
+                break
+            await asyncio.sleep(INTERVAL_SECONDS)
+        how = f"it did not answer for {hang_seconds:.0f} seconds, and was ended"
+        logger.warning("ended since it hangs component=%s", self._component.name)
+        running.end_hung(how)
 
     async def _end(self, running: RunningComponent, ended: "asyncio.Task[int]") -> None:
         self._change(phase=ComponentPhase.STOPPING)

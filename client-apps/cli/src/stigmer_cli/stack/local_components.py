@@ -27,6 +27,7 @@ _RUNNER_STOP_SECONDS = 6.5
 _RUNNER_DRAIN_GRACE_SECONDS = 6.0
 _CONTAINER_STOP_SECONDS = 7.5
 """The container's own grace is 5 s; the engine takes up to 2 s to clean up after it."""
+_RUNNER_HANG_SECONDS = 30.0
 _SERVER_STOP_SECONDS = 2.0
 _TEMPORAL_STOP_SECONDS = 5.0
 
@@ -239,9 +240,12 @@ def _runner_component(configuration: Configuration) -> Component:
     address = f"{LOOPBACK}:{configuration.runner_health_port}"
     reports = RunnerReports(LOOPBACK, configuration.server_port, StackFiles(configuration).runner_token)
     process = _python_launcher("agent_runner", runner_environment(configuration), configuration.home)
-    launcher = RunnerLauncher(process, reports, with_spare=configuration.runner_spare)
+    workspaces = configuration.data_directory / "workspace"
+    launcher = RunnerLauncher(process, reports, with_spare=configuration.runner_spare, workspaces=workspaces)
     probe = component_probe(RUNNER, address, is_external=False)
-    return Component(RUNNER, address, launcher, probe, _RUNNER_STOP_SECONDS)
+    return Component(
+        RUNNER, address, launcher, probe, _RUNNER_STOP_SECONDS, hang_seconds=_RUNNER_HANG_SECONDS
+    )
 
 
 def _python_component(

@@ -97,6 +97,10 @@ class RunningProcess:
         if self._process.returncode is None:
             self._process.terminate()
 
+    def end_hung(self, how: str) -> None:
+        """As `kill`."""
+        self.kill()
+
     def kill(self) -> None:
         """Sends SIGKILL to the process and its group."""
         if self._process.returncode is None:

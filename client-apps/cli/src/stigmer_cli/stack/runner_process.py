@@ -10,12 +10,13 @@ import logging
 import os
 import socket
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.processes.runner_reports import RunnerReports
 from stigmer_cli.stack.component import LineSink
 from stigmer_cli.stack.process_launcher import ProcessLauncher, RunningProcess
-from stigmer_contract.runner_names import new_runner_name
+from stigmer_contract.runner_names import MARKER_BYTES, RUNNER_FILES, new_runner_name, runner_file_name
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,12 @@ class _Spare:
 class RunnerLauncher:
     """Starts runners, one after the other."""
 
-    def __init__(self, process: ProcessLauncher, reports: RunnerReports, *, with_spare: bool) -> None:
+    def __init__(
+        self, process: ProcessLauncher, reports: RunnerReports, *, with_spare: bool, workspaces: Path
+    ) -> None:
+        """`workspaces` is the runners' `SANDBOX_ROOT_DIR`."""
         self._process = process
+        self._workspaces = workspaces
         self._reports = reports
         self._with_spare = with_spare
         self._spare: _Spare | None = None
@@ -53,10 +58,10 @@ class RunnerLauncher:
         """
         spare, self._spare = self._spare, None
         if spare is not None and _let_go(spare):
-            return RunningRunner(spare.process, spare.name, spare.proof, self._reports)
+            return RunningRunner(spare.process, spare.name, spare.proof, self._reports, self._workspaces)
         name, proof = new_runner_name(socket.gethostname())
         process = await self._named(name).launch(write_line)
-        return RunningRunner(process, name, proof, self._reports)
+        return RunningRunner(process, name, proof, self._reports, self._workspaces)
 
     async def prepare(self, write_line: LineSink) -> None:
         """Starts a spare process where there is none; without one, the next start takes longer."""
@@ -92,11 +97,15 @@ class RunnerLauncher:
 class RunningRunner:
     """A runner's process, whose end the server is told."""
 
-    def __init__(self, process: RunningProcess, name: str, proof: str, reports: RunnerReports) -> None:
+    def __init__(
+        self, process: RunningProcess, name: str, proof: str, reports: RunnerReports, workspaces: Path
+    ) -> None:
         self._process = process
         self._name = name
         self._proof = proof
         self._reports = reports
+        self._workspaces = workspaces
+        self._hung: str | None = None
 
     @property
     def process(self) -> ProcessIdentity:
@@ -111,16 +120,35 @@ class RunningRunner:
             if exit_code < 0
             else f"it ended with exit code {exit_code}"
         )
-        self._reports.tell(self._name, self._proof, how)
+        if self._hung is None:
+            self._reports.tell(self._name, self._proof, how)
+        else:
+            frozen_by = _read_marker(self._workspaces, self._name)
+            self._reports.tell(self._name, self._proof, self._hung, hung=True, frozen_by=frozen_by)
         return exit_code
 
     def terminate(self) -> None:
         """Sends SIGTERM."""
         self._process.terminate()
 
+    def end_hung(self, how: str) -> None:
+        """Kills it, and sees that the server is told why, and whose leg froze it."""
+        self._hung = how
+        self.kill()
+
     def kill(self) -> None:
         """Sends SIGKILL to the process and its group."""
         self._process.kill()
+
+
+def _read_marker(workspaces: Path, name: str) -> str | None:
+    """Which execution's leg held the runner's event loop to the last; None: none, or it is not known."""
+    try:
+        with (workspaces / RUNNER_FILES / runner_file_name(name)).open("rb") as file:
+            text = file.read(MARKER_BYTES).rstrip(b"\0").decode("ascii")
+    except (OSError, ValueError):
+        return None
+    return text or None
 
 
 def _let_go(spare: _Spare) -> bool:

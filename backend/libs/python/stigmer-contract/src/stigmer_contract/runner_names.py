@@ -7,6 +7,11 @@ import hashlib
 import hmac
 import secrets
 
+RUNNER_FILES = ".runners"
+"""Folder in `SANDBOX_ROOT_DIR` where each runner on the machine has a file: its lock, and its marker."""
+MARKER_BYTES = 64
+"""At its beginning: the id of the execution whose leg holds the event loop, filled up with zeros."""
+
 _DIGEST_CHARACTERS = 32
 _PROOF_BYTES = 24
 
@@ -19,6 +24,11 @@ def new_runner_name(place: str) -> tuple[str, str]:
     """
     proof = secrets.token_hex(_PROOF_BYTES)
     return f"runner@{place}:{_digest(proof)}", proof
+
+
+def runner_file_name(name: str) -> str:
+    """What a runner's file is called."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def proves(proof: str, name: str) -> bool:
