@@ -1,7 +1,8 @@
 """Stands in for a program of ours: answers `/readyz` on its port, and misbehaves when a file orders it.
 
 Orders are files in STIGMER_HOME/orders: `NAME-crash` and `NAME-refuse` at the start, `NAME-unready` and
-`NAME-weak` (isolation) and `NAME-other-version` at any time, `NAME-hang` when it should end. What it was
+`NAME-weak` (isolation) and `NAME-other-version` at any time, `NAME-hang` when it should end, and `NAME-busy`
+while it is to finish what it is at. What it was
 given is written to STIGMER_HOME/seen/NAME.json.
 """
 
@@ -10,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -66,6 +68,16 @@ def run(name: str, port_variable: str) -> None:
         if not (orders / f"{name}-hang").exists():
             threading.Thread(target=server.shutdown).start()
 
+    def finish(signal_number: int, frame: object) -> None:
+        threading.Thread(target=drain).start()
+
+    def drain() -> None:
+        server.server_close()
+        while (orders / f"{name}-busy").exists():
+            time.sleep(0.05)
+        server.shutdown()
+
     signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGUSR1, finish)
     server.serve_forever()
     print(f"{name} ends", flush=True)

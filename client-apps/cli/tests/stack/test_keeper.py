@@ -33,6 +33,9 @@ class ScriptedLife:
     def end_hung(self, how: str) -> None:
         self.kill()
 
+    def drain(self) -> None:
+        self.terminate()
+
     def terminate(self) -> None:
         self._asked.set()
 

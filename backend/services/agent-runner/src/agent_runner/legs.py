@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -113,13 +114,14 @@ class LegRunner:
                 self._keep_hold(held)
 
     async def finish(self, seconds: float, hurry: asyncio.Event) -> None:
-        """Wait for the legs' ends; after so long, or when told to hurry, drop what they have in hand."""
+        """Wait for the legs to end; after so long, or when told to hurry, drop what they have in hand."""
         works = {held.work for held in self._held.values()}
         if not works:
             return
         hurried = asyncio.create_task(hurry.wait())
         ended = asyncio.create_task(asyncio.wait(works))
-        await asyncio.wait({hurried, ended}, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+        timeout = None if seconds == math.inf else max(0.0, seconds)
+        await asyncio.wait({hurried, ended}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         for execution_id in list(self._held):
             self.stop(execution_id, StopReason.HAND_BACK)

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import os
 import secrets
 import signal
@@ -58,6 +59,8 @@ QUEUE_LOOK_SECONDS: Final = 30.0
 KEEP_ALIVE: Final = KeepAliveConfig(interval_millis=11_000, timeout_millis=8_000)
 """A connection that swallows everything is given up after 19 s at most. More often than every 10 s Temporal's
 frontend allows nobody, and cuts the connection (1.32, `frontend.keepAliveMinTime`)."""
+DRAIN_TIMEOUT: Final = timedelta(days=1)
+"""Of Temporal's worker; what really bounds a drain is how long the legs are waited for."""
 DESCRIBE_TIMEOUT: Final = timedelta(seconds=2)
 """Longest wait for Temporal to say who polls the task queue."""
 
@@ -69,18 +72,14 @@ async def run_worker(
     *,
     is_spare: bool = False,
 ) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second one says that its time is up. Agents' commands get
-    `command_variables` and no others.
+    """Run until SIGTERM or SIGINT, then drain; a second one says that the time is up. With SIGUSR1 the drain
+    takes as long as the steps in hand, until SIGTERM. Agents' commands get `command_variables` and no others.
 
     A spare one makes everything ready, and waits until it is its turn.
     """
-    stop, hurry = asyncio.Event(), asyncio.Event()
-
-    def end() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signal_number, end)
+    ending = _Ending()
+    ending.listen(asyncio.get_running_loop())
+    stop = ending.begun
     if is_spare:
         await asyncio.to_thread(preload_providers, settings)
     # What was imported stays: looking through it at each collection took a tenth of the processor's time.
@@ -116,7 +115,7 @@ async def run_worker(
         )
         legs = LegRunner(parts, identity=identity)
         runner = _Runner(settings, server, legs, identity)
-        await resources.enter_async_context(
+        health = await resources.enter_async_context(
             HealthServer(
                 settings.health_host,
                 settings.health_port,
@@ -127,7 +126,7 @@ async def run_worker(
             )
         )
         try:
-            await runner.run_until(stop, hurry)
+            await runner.run_until(ending, health)
         finally:
             await tracing.close(runner.drain_seconds_left())
 
@@ -135,6 +134,32 @@ async def run_worker(
 def _find_warnings(workspace_root: Path) -> list[str]:
     warning = warning_of("the workspaces of sessions", free_bytes(workspace_root))
     return [] if warning is None else [warning]
+
+
+class _Ending:
+    """How the process was told to end."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        """To drain."""
+        self.hurried = asyncio.Event()
+        """The time is up."""
+        self.is_patient = False
+        """Whether there is no time by which the drain has to end, until `hurried`."""
+
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the signals."""
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, self._end)
+        loop.add_signal_handler(signal.SIGUSR1, self._end_patiently)
+
+    def _end(self) -> None:
+        (self.hurried if self.begun.is_set() else self.begun).set()
+
+    def _end_patiently(self) -> None:
+        if not self.begun.is_set():
+            self.is_patient = True
+            self.begun.set()
 
 
 def _hold(locks: RunnerLocks) -> tuple[int, ...]:
@@ -198,8 +223,9 @@ class _Runner:
             return self._settings.drain_grace_seconds
         return self._drain_until - asyncio.get_running_loop().time()
 
-    async def run_until(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
-        """Connect, however long that takes, poll until `stop`, then drain until all is done, or `hurry`."""
+    async def run_until(self, ending: _Ending, health: HealthServer) -> None:
+        """Connect, however long that takes, poll until that begins, then drain."""
+        stop = ending.begun
         stopping = asyncio.create_task(stop.wait())
         connecting = asyncio.create_task(self._connect())
         await asyncio.wait({stopping, connecting}, return_when=asyncio.FIRST_COMPLETED)
@@ -221,7 +247,10 @@ class _Runner:
         await asyncio.wait(
             {stopping, *(poll.task for poll in polls.values())}, return_when=asyncio.FIRST_COMPLETED
         )
-        self._drain_until = asyncio.get_running_loop().time() + self._settings.drain_grace_seconds
+        if ending.is_patient:
+            health.stop_listening()  # who comes after this runner may be here already
+        else:
+            self._drain_until = asyncio.get_running_loop().time() + self._settings.drain_grace_seconds
         stopping.cancel()
         retiring.cancel()
         if stop.is_set():
@@ -229,7 +258,8 @@ class _Runner:
             self._legs.drain()
         stopped = [asyncio.create_task(poll.worker.shutdown()) for poll in polls.values()]
         # Legs whose activity Temporal has lost are none of the workers', and end with the others.
-        await self._legs.finish(self.drain_seconds_left() - SHUTDOWN_MARGIN_SECONDS, hurry)
+        grace = math.inf if ending.is_patient else self.drain_seconds_left() - SHUTDOWN_MARGIN_SECONDS
+        await self._legs.finish(grace, ending.hurried)
         await asyncio.gather(*stopped, *(poll.task for poll in polls.values()))
         logger.info("stopped")
 
@@ -277,7 +307,7 @@ class _Runner:
             workflow_runner=UnsandboxedWorkflowRunner(),
             max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
             default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
-            graceful_shutdown_timeout=timedelta(seconds=self._settings.drain_grace_seconds),
+            graceful_shutdown_timeout=DRAIN_TIMEOUT,
         )
 
     async def _connect(self) -> Client:

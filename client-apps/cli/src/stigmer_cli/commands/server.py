@@ -9,7 +9,7 @@ import click
 
 from stigmer_cli.commands.image_options import Verify, verify_option
 from stigmer_cli.commands.server_logs import logs
-from stigmer_cli.commands.start_options import runner_wish, start_options
+from stigmer_cli.commands.start_options import grace_seconds, runner_wish, start_options
 from stigmer_cli.errors import EnvironmentNotReady
 
 if TYPE_CHECKING:
@@ -55,6 +55,12 @@ def start(
 
 @server.command(epilog="Example: stigmer server restart")
 @start_options
+@click.option(
+    "--grace",
+    metavar="DURATION",
+    help="How long steps in hand may take, such as 90s or 1h (default: until they end, at most 10m).",
+)
+@click.option("--now", is_flag=True, help="Drop steps in hand that do not end within some seconds.")
 def restart(
     native: bool,
     engine: str | None,
@@ -64,18 +70,27 @@ def restart(
     quiet: bool,
     wait: bool,
     timeout: float | None,
+    grace: str | None,
+    now: bool,
 ) -> None:
     """Stop the stack, then start it with the settings of now.
 
-    Flags that the last start was given hold on, where no other is given.
+    The runner finishes the steps that it has in hand: as a plain process beside the new one, in a container
+    before it is replaced. Flags that the last start was given hold on, where no other is given.
     """
     from stigmer_cli import stack
     from stigmer_cli.output import print_note
 
     configuration = _configuration()
     wish = runner_wish(native, engine, use_local_image, image_archive, verify, quiet)
-    seconds = timeout or stack.START_TIMEOUT_SECONDS
-    started = stack.restart(configuration, report=print_note, wait=wait, wait_seconds=seconds, runner=wish)
+    started = stack.restart(
+        configuration,
+        report=print_note,
+        wait=wait,
+        wait_seconds=timeout or stack.START_TIMEOUT_SECONDS,
+        runner=wish,
+        grace_seconds=grace_seconds(grace, is_now=now),
+    )
     _tell_started(configuration, wish, is_started=started, is_ready=wait)
 
 

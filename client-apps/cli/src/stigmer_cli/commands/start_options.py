@@ -43,6 +43,26 @@ def start_options(function: FunctionT) -> FunctionT:
     return function
 
 
+def grace_seconds(grace: str | None, *, is_now: bool) -> float:
+    """For how long a runner may finish the steps it has in hand.
+
+    Raises:
+        UsageError: the options contradict each other, or the duration is none.
+    """
+    from stigmer_cli.stack.lifecycle import DEFAULT_GRACE_SECONDS
+
+    if grace is None:
+        return 0.0 if is_now else DEFAULT_GRACE_SECONDS
+    if is_now:
+        raise UsageError("`--now` cannot go with `--grace`", "pass one of them")
+    from stigmer_contract.manifest import parse_duration
+
+    try:
+        return parse_duration(grace).total_seconds()
+    except ValueError as error:
+        raise UsageError(f"--grace: {error}", "write it like 90s, 10m or 1h") from error
+
+
 def runner_wish(
     native: bool,
     engine: str | None,

@@ -1,5 +1,6 @@
 """A container in its three states: known, created, running. What it shall be is said by its spec."""
 
+import contextlib
 import struct
 import threading
 import time
@@ -90,6 +91,11 @@ class Container:
             )
         except ContainerNotFound:
             return
+
+    def send_signal(self, name: str) -> None:
+        """Sends its first process a signal, such as `SIGUSR1`; does nothing where it has ended."""
+        with contextlib.suppress(ContainerNotFound, EngineRefused):
+            self._call("signal", "POST", "/kill", query={"signal": name})
 
     def remove(self) -> None:
         """Ends it at once where it runs, and removes it with its anonymous volumes; idempotent.

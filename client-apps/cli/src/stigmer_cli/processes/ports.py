@@ -17,6 +17,13 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
+def find_free_port(host: str) -> int:
+    """A port that is free now."""
+    with socket.create_server((host, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 def find_holder(port: int) -> str | None:
     """The program that listens on the port, as `NAME (pid PID)`; None where this user may not know."""
     try:

@@ -61,6 +61,7 @@ class Attendant:
         """Of the container's output so far, how many to show; None: all."""
         self._woken = threading.Event()
         self._stop_requested = False
+        self._is_draining = False
         self._ended: ExitState | None = None
         self._failure: ContainersError | None = None
 
@@ -68,12 +69,19 @@ class Attendant:
         """Until the container has ended and is removed; answers the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._request_stop)
+        signal.signal(signal.SIGUSR1, self._request_drain)
         container = self._adopt_or_start()
         try:
-            threading.Thread(target=self._wait_for, args=(container,), daemon=True).start()
+            waiter = threading.Thread(target=self._wait_for, args=(container,), daemon=True)
+            waiter.start()
             copying = threading.Thread(target=self._copy_output, args=(container,), daemon=True)
             copying.start()
             self._woken.wait()
+            if self._is_draining and not self._stop_requested and waiter.is_alive():
+                self._woken.clear()
+                container.send_signal("SIGUSR1")  # it ends when it has finished what it is at
+                if not self._stop_requested and waiter.is_alive():
+                    self._woken.wait()
             if self._stop_requested and self._ended is None:
                 container.stop(STOP_SECONDS)
             copying.join(_LAST_OUTPUT_SECONDS)
@@ -84,6 +92,10 @@ class Attendant:
 
     def _request_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stop_requested = True
+        self._woken.set()
+
+    def _request_drain(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_draining = True
         self._woken.set()
 
     def _adopt_or_start(self) -> Container:
@@ -154,7 +166,7 @@ class Attendant:
         self._files.proof.unlink(missing_ok=True)
 
     def _judge(self) -> int:
-        if self._stop_requested:
+        if self._stop_requested or self._is_draining:
             return 0
         if self._ended is None:
             _say(f"the container is lost: {self._failure}")

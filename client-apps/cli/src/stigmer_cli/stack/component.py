@@ -26,6 +26,10 @@ class RunningComponent(Protocol):
         """Waits for its end; answers the exit code, or the negative number of the signal that ended it."""
         ...
 
+    def drain(self) -> None:
+        """Asks it to begin nothing new, and to end when it has finished what it is at; only a runner can."""
+        ...
+
     def terminate(self) -> None:
         """Asks it to end in good order; does nothing where it has ended."""
         ...
@@ -75,3 +79,7 @@ class Component:
     """Where it is known before it runs."""
     hang_seconds: float | None = None
     """It is ended where it did not answer for so long; None: nobody looks."""
+    can_drain: bool = False
+    """Whether it can finish what it is at before it ends, however long that takes."""
+    can_overlap: bool = False
+    """Whether the next one can run beside it meanwhile."""

@@ -49,7 +49,7 @@ class ComponentKeeper:
         policy: RestartPolicy,
     ) -> None:
         """`on_process` is told of each process, True when it starts and False when it has ended."""
-        self._component = component
+        self.component = component
         self._launcher = launcher
         self._log = log
         self._on_change = on_change
@@ -59,6 +59,8 @@ class ComponentKeeper:
         self._short_lives = 0
         """One after the other, up to the newest."""
         self._stop_requested = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._drain_seconds = 0.0
 
     async def keep(self) -> None:
         """Runs until `request_stop`, or until the component has failed."""
@@ -75,6 +77,12 @@ class ComponentKeeper:
 
     def request_stop(self) -> None:
         """Asks the component to end; it is killed after its grace."""
+        self._hurried.set()
+        self._stop_requested.set()
+
+    def request_drain(self, seconds: float) -> None:
+        """Asks the component to finish what it is at and end; after so long it is stopped all the same."""
+        self._drain_seconds = seconds
         self._stop_requested.set()
 
     async def _live_once(self) -> float | None:
@@ -91,7 +99,7 @@ class ComponentKeeper:
             return None
         self._on_process(running.process, True)
         self._change(process=running.process)
-        logger.info("started component=%s pid=%d", self._component.name, running.process.pid)
+        logger.info("started component=%s pid=%d", self.component.name, running.process.pid)
         ready_at, exit_code = await self._watch(running)
         self._on_process(running.process, False)
         self._change(process=None)
@@ -115,7 +123,7 @@ class ComponentKeeper:
 
     async def _await_ready(self) -> float:
         while True:
-            health = await asyncio.to_thread(self._component.probe)
+            health = await asyncio.to_thread(self.component.probe)
             if health.ready and not self._stop_requested.is_set():
                 self._change(
                     phase=ComponentPhase.READY,
@@ -124,7 +132,7 @@ class ComponentKeeper:
                     last_lines=(),
                     version=health.version or self._state.version,
                 )
-                logger.info("ready component=%s", self._component.name)
+                logger.info("ready component=%s", self.component.name)
                 ready_at = time.monotonic()
                 await self._launcher.prepare(self._log.write_line)
                 return ready_at
@@ -134,27 +142,33 @@ class ComponentKeeper:
 
     async def _await_hang(self, running: RunningComponent, ready: "asyncio.Task[float]") -> None:
         """Ends the component where it does not answer any more."""
-        hang_seconds = self._component.hang_seconds
+        hang_seconds = self.component.hang_seconds
         if hang_seconds is None:
             return
         await asyncio.wait([ready])
         watch = HangWatch(hang_seconds)
-        while True:
+        while not self._stop_requested.is_set():  # then another one may answer there
             asked_at = watch.clock()
-            pulse = await asyncio.to_thread(take_pulse, self._component.address, running.process.pid)
+            pulse = await asyncio.to_thread(take_pulse, self.component.address, running.process.pid)
             if watch.look(pulse, asked_at):
-                break
+                logger.warning("ended since it hangs component=%s", self.component.name)
+                running.end_hung(f"it did not answer for {hang_seconds:.0f} seconds, and was ended")
+                return
             await asyncio.sleep(INTERVAL_SECONDS)
-        how = f"it did not answer for {hang_seconds:.0f} seconds, and was ended"
-        logger.warning("ended since it hangs component=%s", self._component.name)
-        running.end_hung(how)
 
     async def _end(self, running: RunningComponent, ended: "asyncio.Task[int]") -> None:
         self._change(phase=ComponentPhase.STOPPING)
+        if self._drain_seconds:
+            running.drain()
+            hurried = asyncio.create_task(self._hurried.wait())
+            await asyncio.wait(
+                [ended, hurried], timeout=self._drain_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            hurried.cancel()
         running.terminate()
-        done, _ = await asyncio.wait([ended], timeout=self._component.stop_seconds)
+        done, _ = await asyncio.wait([ended], timeout=self.component.stop_seconds)
         if not done:
-            logger.warning("killed after its grace component=%s", self._component.name)
+            logger.warning("killed after its grace component=%s", self.component.name)
             running.kill()
 
     def _judge(self, ready_at: float | None, exit_code: int) -> float | None:
@@ -166,7 +180,7 @@ class ComponentKeeper:
             if exit_code < 0
             else f"it ended with exit code {exit_code}"
         )
-        logger.warning("ended component=%s exit_code=%d", self._component.name, exit_code)
+        logger.warning("ended component=%s exit_code=%d", self.component.name, exit_code)
         if exit_code in _NEEDS_A_PERSON and ready_at is None:
             self._fail(how)
             return None
@@ -182,7 +196,7 @@ class ComponentKeeper:
         return delay
 
     def _fail(self, reason: str) -> None:
-        logger.error("failed component=%s reason=%s", self._component.name, reason)
+        logger.error("failed component=%s reason=%s", self.component.name, reason)
         self._change(
             phase=ComponentPhase.FAILED, process=None, reason=reason, last_lines=self._log.last_lines
         )

@@ -49,6 +49,8 @@ from stigmer_cli.stack.state import (
 )
 
 START_TIMEOUT_SECONDS = 120.0
+DEFAULT_GRACE_SECONDS = 600.0
+"""How long a runner may finish what it has in hand, where a restart does not say."""
 SUPERVISOR_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 9.5
 CHANGE_TIMEOUT_SECONDS = 45.0
@@ -139,18 +141,22 @@ def restart(
     wait: bool = True,
     wait_seconds: float = START_TIMEOUT_SECONDS,
     runner: RunnerWish,
+    grace_seconds: float = DEFAULT_GRACE_SECONDS,
 ) -> bool:
     """Stops the stack and starts it with the settings of now, and as the last start was told where `runner`
     says nothing else.
 
-    Where that cannot be had, the stack that runs goes on. Answers as `start`; raises as `start` and `stop`.
+    The runner finishes the steps that it has in hand, within `grace_seconds`: beside the next one where it is
+    a plain process, before that where it is in a container. 0: it drops them after some seconds. Where the
+    next one cannot be had, the stack that runs goes on. Answers as `start`; raises as `start` and `stop`.
     """
     prepare_home(configuration)
     wish = kept_wish(configuration).changed_by(runner)
     if kept := [flag for flag in wish.flags if flag not in runner.flags]:
         report(f"as the stack was started: {', '.join(kept)}")
     planned = plan_runner(configuration, wish, ensure_token(StackFiles(configuration).runner_token), report)
-    stop(configuration)
+    if not (grace_seconds and _hand_over(configuration, grace_seconds, report)):
+        stop(configuration)
     return start(
         configuration, report=report, wait=wait, wait_seconds=wait_seconds, runner=wish, planned=planned
     )
@@ -176,8 +182,45 @@ def stop(configuration: Configuration) -> bool:
                 time.sleep(_POLL_SECONDS)
             if is_locked(files.supervisor_lock):
                 state.supervisor.send(signal.SIGKILL)
+        was_running = _end_draining(files) or was_running
         _end_leftovers(configuration, files, grace_seconds=0.0 if was_running else 2.0)
     return was_running
+
+
+def _hand_over(configuration: Configuration, grace_seconds: float, report: Report) -> bool:
+    """Has the supervisor make room for the next one, while the runner finishes; False where it cannot."""
+    files = StackFiles(configuration)
+    with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):
+        state = read_state(files.state)
+        if state is None or not state.can_hand_over or not is_locked(files.supervisor_lock):
+            return False
+        waited_for = grace_seconds if has_plan(configuration) else 0.0
+        if waited_for:
+            report(f"the runner finishes the steps it has in hand, within {grace_seconds:.0f} s")
+        replace_file(files.grace, f"{grace_seconds}\n")
+        state.supervisor.send(signal.SIGUSR1)
+        deadline = time.monotonic() + waited_for + 2 * STOP_TIMEOUT_SECONDS
+        while is_locked(files.supervisor_lock):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        if files.drainings():
+            report("the runner before finishes the steps it has in hand, beside the new one")
+    return True
+
+
+def _end_draining(files: StackFiles) -> bool:
+    """Ends what earlier supervisors wait for; whether there was any."""
+    found = files.drainings()
+    for supervisor in found.values():
+        supervisor.send(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
+    for path, supervisor in found.items():
+        while supervisor.is_alive() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        supervisor.send(signal.SIGKILL)  # its guard ends the runner
+        path.unlink(missing_ok=True)
+    return bool(found)
 
 
 def ensure_token(path: Path) -> str:
@@ -279,8 +322,9 @@ def _check_ports(configuration: Configuration) -> None:
 
     needed = [
         (SERVER, configuration.server_port, "server.port"),
-        (RUNNER, configuration.runner_health_port, "runner.healthPort"),
     ]
+    if not StackFiles(configuration).drainings():  # else the runner before may have it, and another is taken
+        needed.append((RUNNER, configuration.runner_health_port, "runner.healthPort"))
     if configuration.temporal_address is None:
         needed.insert(0, (TEMPORAL, configuration.temporal_port, "temporal.port"))
         if configuration.temporal_ui_port is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stigmer_cli.config import Configuration, Secret, settings_by_field
 from stigmer_cli.errors import ProgramMissing
+from stigmer_cli.processes.ports import find_free_port, is_free
 from stigmer_cli.processes.runner_reports import RunnerReports
 from stigmer_cli.stack.component import Component
 from stigmer_cli.stack.health import Probe, http_probe, tcp_probe, temporal_probe
@@ -232,19 +233,30 @@ def _container_component(configuration: Configuration) -> Component:
     )
     address = f"{LOOPBACK}:{configuration.runner_health_port}"
     probe = component_probe(RUNNER, address, is_external=False)
-    return Component(RUNNER, address, launcher, probe, _CONTAINER_STOP_SECONDS)
+    return Component(RUNNER, address, launcher, probe, _CONTAINER_STOP_SECONDS, can_drain=True)
 
 
 def _runner_component(configuration: Configuration) -> Component:
     """The runner as a plain process."""
-    address = f"{LOOPBACK}:{configuration.runner_health_port}"
-    reports = RunnerReports(LOOPBACK, configuration.server_port, StackFiles(configuration).runner_token)
-    process = _python_launcher("agent_runner", runner_environment(configuration), configuration.home)
+    files = StackFiles(configuration)
+    port = configuration.runner_health_port
+    if files.drainings() and not is_free(LOOPBACK, port):
+        port = find_free_port(LOOPBACK)  # the runner before stands still on that one
+    address = f"{LOOPBACK}:{port}"
+    reports = RunnerReports(LOOPBACK, configuration.server_port, files.runner_token)
+    environment = runner_environment(configuration) | {"STIGMER_HEALTH_PORT": str(port)}
+    process = _python_launcher("agent_runner", environment, configuration.home)
     workspaces = configuration.data_directory / "workspace"
     launcher = RunnerLauncher(process, reports, with_spare=configuration.runner_spare, workspaces=workspaces)
-    probe = component_probe(RUNNER, address, is_external=False)
     return Component(
-        RUNNER, address, launcher, probe, _RUNNER_STOP_SECONDS, hang_seconds=_RUNNER_HANG_SECONDS
+        name=RUNNER,
+        address=address,
+        launcher=launcher,
+        probe=component_probe(RUNNER, address, is_external=False),
+        stop_seconds=_RUNNER_STOP_SECONDS,
+        hang_seconds=_RUNNER_HANG_SECONDS,
+        can_drain=True,
+        can_overlap=True,
     )
 
 

@@ -92,6 +92,11 @@ class RunningProcess:
         self._output.cancel()
         return exit_code
 
+    def drain(self) -> None:
+        """Sends SIGUSR1 to the process alone."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGUSR1)
+
     def terminate(self) -> None:
         """Sends SIGTERM to the process alone: what it has started is its own to end."""
         if self._process.returncode is None:

@@ -127,6 +127,10 @@ class RunningRunner:
             self._reports.tell(self._name, self._proof, self._hung, hung=True, frozen_by=frozen_by)
         return exit_code
 
+    def drain(self) -> None:
+        """Sends SIGUSR1."""
+        self._process.drain()
+
     def terminate(self) -> None:
         """Sends SIGTERM."""
         self._process.terminate()

@@ -3,6 +3,7 @@
 A record is a claim, not the truth: readers check that the processes it names still run.
 """
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -66,6 +67,8 @@ class StackState:
     model_fingerprint: str
     """Tells whether the model settings are still those that the stack was started with."""
     components: tuple[ComponentState, ...]
+    can_hand_over: bool = False
+    """Whether the supervisor knows what SIGUSR1 asks of it; the first version's does not."""
 
     def with_component(self, changed: ComponentState) -> "StackState":
         """The same state, with one component replaced by name."""
@@ -85,8 +88,25 @@ class StackFiles:
         self.state = run_directory / "supervisor.json"
         self.supervisor_lock = run_directory / "supervisor.lock"
         """Held by the supervisor for as long as it lives."""
+        self.grace = run_directory / "grace"
+        """How many seconds a supervisor that is asked to hand over has its runner drain at most."""
+        self._run_directory = run_directory
         self.change_lock = run_directory / "change.lock"
         """Held by a command while it starts or stops the stack."""
+
+    def draining(self, supervisor: ProcessIdentity) -> Path:
+        """The record of a supervisor that has handed over, and waits for its runner's end."""
+        return self._run_directory / f"draining-{supervisor.pid}.json"
+
+    def drainings(self) -> dict[Path, ProcessIdentity]:
+        """The supervisors that wait for their runner's end, by record."""
+        found: dict[Path, ProcessIdentity] = {}
+        for path in self._run_directory.glob("draining-*.json"):
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                process = ProcessIdentity(**json.loads(path.read_text(encoding="utf-8")))
+                if process.is_alive():
+                    found[path] = process
+        return found
 
 
 def write_state(path: Path, state: StackState) -> None:
@@ -95,7 +115,16 @@ def write_state(path: Path, state: StackState) -> None:
     Raises:
         HomeUnusable: it cannot be written.
     """
-    replace_file(path, json.dumps(asdict(state), indent=2) + "\n")
+    write_json(path, asdict(state))
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Replaces a file by a document, in one step.
+
+    Raises:
+        HomeUnusable: it cannot be written.
+    """
+    replace_file(path, json.dumps(document, indent=2) + "\n")
 
 
 def read_state(path: Path) -> StackState | None:
@@ -107,6 +136,7 @@ def read_state(path: Path) -> StackState | None:
             version=document["version"],
             model_fingerprint=document["model_fingerprint"],
             components=tuple(_read_component(entry) for entry in document["components"]),
+            can_hand_over=document.get("can_hand_over", False),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from stigmer_cli.stack.component import Component
 from stigmer_cli.stack.keeper import ComponentKeeper, RestartPolicy
 from stigmer_cli.stack.locks import FileLock
 from stigmer_cli.stack.log_files import RotatingLog
-from stigmer_cli.stack.state import ComponentPhase, ComponentState, StackFiles, StackState, write_state
+from stigmer_cli.stack.state import (
+    ComponentPhase,
+    ComponentState,
+    StackFiles,
+    StackState,
+    write_json,
+    write_state,
+)
 from stigmer_contract.process_protection import protect_process
 
 logger = logging.getLogger(__name__)
@@ -49,16 +57,25 @@ class Supervisor:
         self._log_directory = log_directory
         self._policy = policy or RestartPolicy()
         self._stop_requested = asyncio.Event()
+        self._hand_over_requested = asyncio.Event()
+        self._has_handed_over = False
         self._guard_pipe: int | None = None
         """What is written there the guard reads; that it closes tells the guard that we are no more."""
         self._watched: set[ProcessIdentity] = set()
         states = tuple(_initial_state(component) for component in components)
-        self._state = StackState(identity, version, model_fingerprint, states)
+        self._identity = identity
+        self._state = StackState(identity, version, model_fingerprint, states, can_hand_over=True)
 
-    async def run(self, on_running: Callable[[], None]) -> None:
-        """Runs until SIGTERM. `on_running` is called once the state is on record."""
+    async def run(self, on_running: Callable[[], None], make_room: Callable[[], None]) -> None:
+        """Runs until SIGTERM, or SIGUSR1: then the runner finishes what it is at.
+
+        Args:
+            on_running: is called once the state is on record.
+            make_room: is called when another supervisor may begin, though this one's runner has not ended.
+        """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop_requested.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._hand_over_requested.set)
         for ignored in (signal.SIGHUP, signal.SIGINT):
             signal.signal(ignored, signal.SIG_IGN)
         write_state(self._files.state, self._state)
@@ -66,19 +83,55 @@ class Supervisor:
         guarding = asyncio.create_task(self._keep_guard())
         keepers = [self._make_keeper(component) for component in self._components if component.launcher]
         tasks = [asyncio.create_task(keeper.keep()) for keeper in keepers]
-        await self._stop_requested.wait()
+        kept = list(zip(keepers, tasks, strict=True))
+        if await self._is_handed_over():
+            draining = [one for one in kept if one[0].component.can_drain]
+            rest = [one for one in kept if not one[0].component.can_drain]
+            await self._hand_over(draining, rest, make_room)
+            kept = draining
         logger.info("stopping")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                for keeper, task in reversed(list(zip(keepers, tasks, strict=True))):
-                    keeper.request_stop()
-                    await task
+        await _end_in_time(kept)
         for process in self._watched:  # the time is up
             process.send(signal.SIGKILL, to_group=True)
         guarding.cancel()
         await asyncio.wait([guarding])
-        self._files.state.unlink(missing_ok=True)
+        if self._has_handed_over:
+            self._files.draining(self._identity).unlink(missing_ok=True)
+        else:
+            self._files.state.unlink(missing_ok=True)
         logger.info("stopped")
+
+    async def _is_handed_over(self) -> bool:
+        """Waits until all is to end; whether the runner is to finish what it is at."""
+        asked = [
+            asyncio.create_task(event.wait()) for event in (self._stop_requested, self._hand_over_requested)
+        ]
+        await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        for task in asked:
+            task.cancel()
+        return not self._stop_requested.is_set()
+
+    async def _hand_over(self, draining: "Kept", rest: "Kept", make_room: Callable[[], None]) -> None:
+        """Lets the runner finish; beside it, or after it, the next stack can begin."""
+        seconds = _read_seconds(self._files.grace)
+        logger.info("handing over; the runner finishes within %.0f s", seconds)
+        for keeper, _ in draining:
+            keeper.request_drain(seconds)
+        finished = [task for _, task in draining]
+        if not all(keeper.component.can_overlap for keeper, _ in draining):
+            await self._wait_unless_stopped(finished)
+        await _end_in_time(rest)
+        self._has_handed_over = True
+        write_json(self._files.draining(self._identity), asdict(self._identity))
+        self._files.state.unlink(missing_ok=True)
+        make_room()
+        await self._wait_unless_stopped(finished)
+
+    async def _wait_unless_stopped(self, tasks: "list[asyncio.Task[None]]") -> None:
+        stop = asyncio.create_task(self._stop_requested.wait())
+        ended = asyncio.create_task(asyncio.wait(tasks)) if tasks else None
+        await asyncio.wait([stop, *([ended] if ended else [])], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
 
     def _make_keeper(self, component: Component) -> ComponentKeeper:
         assert component.launcher is not None, "components elsewhere are not kept"
@@ -89,6 +142,8 @@ class Supervisor:
 
     def _record(self, changed: ComponentState) -> None:
         self._state = self._state.with_component(changed)
+        if self._has_handed_over:
+            return  # the record is another supervisor's by now
         try:
             write_state(self._files.state, self._state)
         except Exception:  # a full disk must not end the components
@@ -141,6 +196,25 @@ class Supervisor:
         logger.warning("the guard ended and is started again exit_code=%s", guard.returncode)
 
 
+Kept = list[tuple[ComponentKeeper, "asyncio.Task[None]"]]
+
+
+async def _end_in_time(kept: Kept) -> None:
+    """Ends components in reverse order; gives up after a while."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_SECONDS):
+            for keeper, task in reversed(kept):
+                keeper.request_stop()
+                await asyncio.wait([task])
+
+
+def _read_seconds(path: Path) -> float:
+    try:
+        return float(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0.0
+
+
 def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """What the guard needs to be found and to start."""
     return {name: environ[name] for name in ("PATH", "PYTHONPATH", "STIGMER_HOME") if name in environ}
@@ -180,7 +254,7 @@ def run_detached(make_supervisor: Callable[[], Supervisor], files: StackFiles, l
         lock = FileLock(files.supervisor_lock)
         if lock.acquire():
             _configure_logging(log_directory)
-            asyncio.run(_run(make_supervisor, write_end))
+            asyncio.run(_run(make_supervisor, write_end, lock.release))
             exit_code = 0
     except BaseException:
         logger.exception("the supervisor ended unexpectedly")
@@ -189,12 +263,14 @@ def run_detached(make_supervisor: Callable[[], Supervisor], files: StackFiles, l
         os._exit(exit_code)
 
 
-async def _run(make_supervisor: Callable[[], Supervisor], write_end: int) -> None:
+async def _run(
+    make_supervisor: Callable[[], Supervisor], write_end: int, make_room: Callable[[], None]
+) -> None:
     def tell_starter() -> None:
         os.write(write_end, b"running")
         os.close(write_end)
 
-    await make_supervisor().run(tell_starter)
+    await make_supervisor().run(tell_starter, make_room)
 
 
 def _configure_logging(log_directory: Path) -> None:

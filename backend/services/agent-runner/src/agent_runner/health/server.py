@@ -58,6 +58,11 @@ class HealthServer:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
+    def stop_listening(self) -> None:
+        """Give the address back, before the end of all."""
+        if self._server is not None:
+            self._server.close()
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
