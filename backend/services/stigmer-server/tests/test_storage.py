@@ -121,6 +121,8 @@ def test_a_full_disk_is_told_and_over_by_itself(small_disk: Path, fill: Callable
             "are free for the database",
         ]
         assert api.read_metrics()['stigmer_free_bytes{of="database"}'] > 0
+        wait_until(lambda: 'stigmer_stored_bytes{of="blobs"}' in api.read_metrics(), "sizes are measured")
+        assert api.read_metrics()['stigmer_stored_bytes{of="database"}'] > 0
 
         filler = fill(small_disk)
         refused = [api.append(execution_id, [responded(turn, "x" * 50_000)]) for turn in range(1, 9)]

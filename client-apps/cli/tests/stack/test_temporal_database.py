@@ -75,6 +75,11 @@ def test_doctor_tells_of_a_damaged_log_and_what_to_do(stack_home: StackHome) -> 
     path.parent.mkdir(parents=True)
     _make_database(path)
     assert _findings(stack_home, "database") == [("passed", f"{path} is sound")]
+    [(outcome, sizes)] = _findings(stack_home, "sizes")
+    assert (outcome, sizes.partition(",")[2]) == (
+        "passed",
+        " blobs 0.0 MB, Temporal 0.0 MB, sessions' folders 0.0 MB",
+    )
     damage_table(path, "executions")
 
     completed = stack_home.stigmer("doctor")

@@ -43,6 +43,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._stored_bytes = Gauge(
+            "stigmer_stored_bytes",
+            "What the server keeps takes, as measured every five minutes.",
+            ["of"],
+            registry=self._registry,
+        )
+
     def observe_append(self, seconds: float, event_count: int) -> None:
         """Count an append that has been answered."""
         self._append_seconds.observe(seconds)
@@ -53,7 +60,11 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
 
     def render(
-        self, executions_by_phase: Mapping[str, int], reader_count: int, free_bytes: Mapping[str, int]
+        self,
+        executions_by_phase: Mapping[str, int],
+        reader_count: int,
+        free_bytes: Mapping[str, int],
+        stored_bytes: Mapping[str, int],
     ) -> bytes:
         """The metrics in Prometheus' text format."""
         for phase in ExecutionPhase:
@@ -61,4 +72,6 @@ class Metrics:
         self._event_readers.set(reader_count)
         for what, free in free_bytes.items():
             self._free_bytes.labels(what).set(free)
+        for what, stored in stored_bytes.items():
+            self._stored_bytes.labels(what).set(stored)
         return generate_latest(self._registry)

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 5.0
 PROBLEM_INTERVAL_SECONDS: Final = 0.5
+MEASURE_INTERVAL_SECONDS: Final = 300.0
+"""Every blob is looked at."""
 FULL_BYTES: Final = 1024**2
 """With less than this a large event has no room."""
 
@@ -34,6 +36,8 @@ class StorageWatch:
             self._directories["database"] = database.directory
         self.free_bytes: dict[str, int] = {}
         """By what is kept there."""
+        self.stored_bytes: dict[str, int] = {}
+        """What it takes, by what it is."""
         self._told: str | None = None
         self._warned: set[str] = set()
 
@@ -63,6 +67,7 @@ class StorageWatch:
     async def run(self) -> None:
         """Watch, until cancelled."""
         looking = asyncio.create_task(self._look_for_damage(), name="look for damage")
+        measuring = asyncio.create_task(self._measure_often(), name="measure")
         try:
             while True:
                 self.look_at_disks()
@@ -72,7 +77,8 @@ class StorageWatch:
                 await asyncio.sleep(PROBLEM_INTERVAL_SECONDS if bad else INTERVAL_SECONDS)
         finally:
             looking.cancel()
-            await asyncio.wait([looking])
+            measuring.cancel()
+            await asyncio.wait([looking, measuring])
 
     async def _try_again(self) -> None:
         """Write a little where writing was refused."""
@@ -99,6 +105,15 @@ class StorageWatch:
         elif problem is None and self._told is not None:
             logger.info("what the server keeps can be written again")
         self._told = problem
+
+    async def _measure_often(self) -> None:
+        while True:
+            try:
+                self.stored_bytes["database"] = await self._database.measure()
+                self.stored_bytes["blobs"] = await self._blobs.measure()
+            except Unavailable as error:
+                logger.debug("%s", error)
+            await asyncio.sleep(MEASURE_INTERVAL_SECONDS)
 
     async def _look_for_damage(self) -> None:
         try:

@@ -1,6 +1,9 @@
 """Checks the files in which the local stack keeps everything: damage, and what there is room for."""
 
+import contextlib
 import sqlite3
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from stigmer_cli.config import Configuration
@@ -10,6 +13,7 @@ from stigmer_contract.sqlite_damage import DamageSearch
 
 CHECK_SECONDS = 3.0
 """How long a file is looked through: some hundred megabytes."""
+MEASURE_SECONDS = 1.0
 
 
 def check_databases(configuration: Configuration) -> list[Finding]:
@@ -30,7 +34,33 @@ def check_databases(configuration: Configuration) -> list[Finding]:
             findings.append(
                 Finding("temporal's database", Outcome.WARNING, detail, "delete it when nobody needs it")
             )
+    if data.exists():
+        findings.append(_measure(data))
     return findings
+
+
+def _measure(data: Path) -> Finding:
+    """What the stack's files take; of many only those that are seen in a second are counted."""
+    end = time.monotonic() + MEASURE_SECONDS
+    parts = {
+        "log": data.glob("stigmer.db*"),
+        "blobs": (data / "blobs").rglob("*"),
+        "Temporal": data.glob("temporal.db*"),
+        "sessions' folders": (data / "workspace").rglob("*"),
+    }
+    said = [f"{name} {_total(files, end)}" for name, files in parts.items()]
+    return Finding("sizes", Outcome.PASSED, ", ".join(said))
+
+
+def _total(files: Iterable[Path], end: float) -> str:
+    total, is_all = 0, True
+    with contextlib.suppress(OSError):  # something that is just being removed
+        for file in files:
+            total += file.lstat().st_size
+            if time.monotonic() > end:
+                is_all = False
+                break
+    return f"{'' if is_all else 'more than '}{total / 1e6:.1f} MB"
 
 
 def _check(name: str, path: Path, outcome: Outcome, remedy: str) -> list[Finding]:

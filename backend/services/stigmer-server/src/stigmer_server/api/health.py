@@ -64,7 +64,10 @@ async def metrics(services: ServicesOf) -> Response:
         return {row[0]: row[1] for row in connection.execute(query)}
 
     by_phase = await services.database.read(count)
-    text = services.metrics.render(by_phase, services.feed.reader_count, services.storage.free_bytes)
+    storage = services.storage
+    text = services.metrics.render(
+        by_phase, services.feed.reader_count, storage.free_bytes, storage.stored_bytes
+    )
     return Response(text, media_type=CONTENT_TYPE)
 
 

@@ -112,6 +112,14 @@ class SqliteDatabase(Database):
             raise self.condition.note_damage(found)
         self._is_looked_through = True
 
+    async def measure(self) -> int:
+        """The file, and the part of the log that is not in it yet."""
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        try:
+            return sum(file.stat().st_size for file in files if file.exists())
+        except OSError as error:
+            raise Unavailable(f"the database cannot be measured: {error.strerror}") from error
+
     async def close(self) -> None:
         """Finish what is in hand, and close the file."""
         for executor in (self._writer, self._readers):

@@ -62,6 +62,14 @@ class Database(ABC):
         """
 
     @abstractmethod
+    async def measure(self) -> int:
+        """How many bytes the database takes.
+
+        Raises:
+            Unavailable: it cannot be told.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Let go of all connections."""
 
