@@ -9,7 +9,7 @@ from typing import Final, assert_never
 
 from chaos.cluster import Cluster
 from chaos.disks import Disk
-from chaos.plan import RUNNERS, Fault, FaultKind
+from chaos.plan import Fault, FaultKind
 from chaos.watch import InHand, Watch
 
 _AT_ONCE: Final = 32
@@ -26,8 +26,6 @@ class Happened:
     """The name that the runner had which it struck."""
     in_hand: list[InHand] = field(default_factory=list[InHand])
     """What that runner had in hand."""
-    problem: str | None = None
-    """Why it could not be done, or undone."""
 
 
 class Injector:
@@ -122,8 +120,3 @@ def kinds_possible(disks: Mapping[str, Disk], *, can_move_clocks: bool) -> froze
     if not can_move_clocks:
         kinds.discard(FaultKind.CLOCK)
     return frozenset(kinds)
-
-
-def is_runner(fault: Fault) -> bool:
-    """Whether it struck a runner's process."""
-    return fault.target in RUNNERS

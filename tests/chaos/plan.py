@@ -84,7 +84,7 @@ class Shape:
     def of(cls, minutes: float) -> "Shape":
         """For so many minutes: 500 executions in half an hour; short runs have more a minute."""
         if minutes < 5:
-            return cls(minutes, max(8, round(minutes * 30)), 2.0, 8.0, 6.0)
+            return cls(minutes, max(8, round(minutes * 20)), 2.0, 8.0, 6.0)
         return cls(minutes, round(minutes * 50 / 3), 6.0, 120.0, 60.0)
 
     @property

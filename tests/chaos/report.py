@@ -12,7 +12,7 @@ from chaos.evidence import Evidence, Ran
 from chaos.faults import Happened
 from chaos.plan import FaultKind, Plan
 from chaos.watch import InHand, Sighting
-from stigmer_contract.events import ExecutionFailed, LegLost, LegStarted, ToolFinished, ToolOutcome
+from stigmer_contract.events import ExecutionFailed, LegLost, LegStarted, ToolFinished
 
 QUIET_BEFORE_SECONDS: Final = 3.0
 """A recovery counts as undisturbed where no other fault came so shortly before it, or in it."""
@@ -55,44 +55,13 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """All figures."""
-        ran = self.evidence.ran
-        paid = [asking for one in ran for asking in one.askings if asking.is_paid]
-        answered = len({(asking.conversation, asking.turn) for asking in paid})
-        failures = [one.log[-1].event for one in ran if isinstance(one.log[-1].event, ExecutionFailed)]
-        outcomes = Counter(
-            recorded.event.outcome.value
-            for one in ran
-            for recorded in one.log
-            if isinstance(recorded.event, ToolFinished)
-        )
         return {
             "seed": self.plan.seed,
             "minutes_of_faults": self.plan.shape.minutes,
             "seconds": round(self.seconds, 1),
-            "executions": len(ran),
-            "executions_by_end": dict(Counter(one.phase for one in ran)),
-            "failures": [f"{failure.code}: {failure.message}" for failure in failures],
-            "events": sum(len(one.log) for one in ran),
-            "legs": sum(_count(one, LegStarted) for one in ran),
-            "legs_lost_by_cause": dict(
-                Counter(
-                    recorded.event.cause.value
-                    for one in ran
-                    for recorded in one.log
-                    if isinstance(recorded.event, LegLost)
-                )
-            ),
-            "commands_by_outcome": dict(outcomes),
-            "commands_unknown": outcomes[ToolOutcome.UNKNOWN.value],
-            "answers": answered,
-            "answers_paid": len(paid),
-            "answers_paid_again": len(paid) - answered,
-            "streams_given_up": sum(one.told.gave_up for one in ran),
-            "faults": len(self.evidence.happened),
-            "faults_by_kind": dict(
-                sorted(Counter(one.fault.kind.value for one in self.evidence.happened).items())
-            ),
-            "fault_problems": [one.problem for one in self.evidence.happened if one.problem is not None],
+            **_executions(self.evidence.ran),
+            **_steps(self.evidence.ran),
+            **_faults(self.evidence.happened),
             "recoveries": {
                 f"{after}{which}": _figures(
                     [
@@ -110,12 +79,9 @@ class Report:
             "broken_invariants": list(self.broken),
             "timelines_of_broken": {
                 one.execution_id: _timeline(one, self.evidence)
-                for one in ran
+                for one in self.evidence.ran
                 if any(line.startswith(one.execution_id) for line in self.broken)
             },
-            "schedule": [
-                {**asdict(one.fault), "met_executions": len(one.in_hand)} for one in self.evidence.happened
-            ],
         }
 
     def write(self, path: Path) -> None:
@@ -143,6 +109,40 @@ class Report:
         yield f"  broken           {len(self.broken)}"
         for line in self.broken:
             yield f"    {line}"
+
+
+def _executions(ran: Sequence[Ran]) -> dict[str, Any]:
+    ends = [one.log[-1].event for one in ran if one.log]
+    return {
+        "executions": len(ran),
+        "executions_by_end": dict(Counter(one.phase for one in ran)),
+        "failures": [f"{end.code}: {end.message}" for end in ends if isinstance(end, ExecutionFailed)],
+        "events": sum(len(one.log) for one in ran),
+        "streams_given_up": sum(one.told.gave_up for one in ran),
+    }
+
+
+def _steps(ran: Sequence[Ran]) -> dict[str, Any]:
+    events = [recorded.event for one in ran for recorded in one.log]
+    paid = [asking for one in ran for asking in one.askings if asking.is_paid]
+    answered = len({(asking.conversation, asking.turn) for asking in paid})
+    outcomes = Counter(event.outcome.value for event in events if isinstance(event, ToolFinished))
+    return {
+        "legs": sum(isinstance(event, LegStarted) for event in events),
+        "legs_lost_by_cause": dict(Counter(one.cause.value for one in events if isinstance(one, LegLost))),
+        "commands_by_outcome": dict(outcomes),
+        "answers": answered,
+        "answers_paid": len(paid),
+        "answers_paid_again": len(paid) - answered,
+    }
+
+
+def _faults(happened: Sequence[Happened]) -> dict[str, Any]:
+    return {
+        "faults": len(happened),
+        "faults_by_kind": dict(sorted(Counter(one.fault.kind.value for one in happened).items())),
+        "schedule": [{**asdict(one.fault), "met_executions": len(one.in_hand)} for one in happened],
+    }
 
 
 def find_recoveries(evidence: Evidence) -> list[Recovery]:
@@ -226,10 +226,6 @@ def _figures(values: Sequence[float]) -> dict[str, float]:
         "p95": round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 3),
         "longest": round(ordered[-1], 3),
     }
-
-
-def _count(ran: Ran, kind: type[LegStarted]) -> int:
-    return sum(isinstance(recorded.event, kind) for recorded in ran.log)
 
 
 def _counts(counts: dict[str, int]) -> str:

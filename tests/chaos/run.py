@@ -22,8 +22,8 @@ from chaos.watch import Watch
 from chaos.workload import Workload
 from postgres_server import PostgresServer
 
-SETTLE_SECONDS: Final = 240.0
-"""For every execution to end, once nothing goes wrong any more."""
+SETTLE_SECONDS: Final = 480.0
+"""For every execution to end, once nothing goes wrong any more: seconds, on a machine that is not busy."""
 _DISK_MEGABYTES: Final = 400
 
 
