@@ -1,6 +1,7 @@
 """Gathers what a chaos run has left: logs, marks of commands, questions to the model, what is still open."""
 
 import asyncio
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,9 +17,12 @@ from chaos.faults import Happened
 from chaos.model import MARKS_FILE, Asking
 from chaos.plan import MODEL
 from chaos.watch import Watch
-from chaos.workload import Told
+from chaos.workload import ANSWER_TIMEOUT_SECONDS, Told
 from stigmer_contract.api import ExecutionResource, Page
 from stigmer_contract.events import (
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionFailed,
     InlinePayload,
     LegLost,
     ModelResponded,
@@ -26,6 +30,7 @@ from stigmer_contract.events import (
     ToolFinished,
 )
 
+ENDS: Final = (ExecutionCompleted, ExecutionFailed, ExecutionCancelled)
 LINGER_SECONDS: Final = 2.0
 """After a link's fault: what it had taken in may have been lost."""
 LEFT_TIMEOUT_SECONDS: Final = 60.0
@@ -50,6 +55,11 @@ class Ran:
     def execution_id(self) -> str:
         """Of the execution."""
         return self.told.execution_id
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its log says so."""
+        return any(isinstance(recorded.event, ENDS) for recorded in self.log)
 
     def askings_by_turn(self) -> dict[int, list[Asking]]:
         """What the model was asked for each turn."""
@@ -92,10 +102,19 @@ class Evidence:
 def lost_answers(ran: Ran, turn: int, evidence: Evidence) -> list[Asking]:
     """Those paid answers of a turn that never came to be in the log, for a reason that is known.
 
-    The model itself broke it, the link to its runner was hit meanwhile, or the leg that asked was lost.
+    The model itself broke it, the link to its runner was hit meanwhile, it took the agent's time-out (on a
+    busy machine), or the leg that asked was lost.
     """
-    paid = [asking for asking in ran.askings_by_turn()[turn] if asking.is_paid]
-    broken = [asking for asking in paid if asking.fault is not None or _was_hit(asking, evidence)]
+    asked = ran.askings_by_turn()[turn]
+    paid = [asking for asking in asked if asking.is_paid]
+    next_at = {id(one): following.began_at for one, following in itertools.pairwise(asked)}
+    broken = [
+        asking
+        for asking in paid
+        if asking.fault is not None
+        or _was_hit(asking, evidence)
+        or next_at.get(id(asking), asking.began_at) - asking.began_at >= ANSWER_TIMEOUT_SECONDS
+    ]
     rest = [asking for asking in paid if asking not in broken]
     return broken + rest[: ran.legs_lost_in(turn)]
 
@@ -116,16 +135,19 @@ def gather(cluster: Cluster, told: Sequence[Told], askings: Sequence[Asking]) ->
     for asking in askings:
         by_key[asking.conversation].append(asking)
     headers = {"Authorization": f"Bearer {cluster.token}"}
-    ran = list[Ran]()
+    begun = [one for one in told if one.execution_id]
     with httpx.Client(base_url=cluster.direct_endpoint(), headers=headers, timeout=30) as client:
-        phases = _phases(client)
-        for one in told:
-            if one.execution_id:
-                marks_file = cluster.workspace_root / one.session_id / MARKS_FILE
-                marks = marks_file.read_text(encoding="utf-8").split() if marks_file.exists() else []
-                log = _log(client, one.execution_id)
-                ran.append(Ran(one, phases[one.execution_id], log, marks, by_key[one.work.key]))
-    return ran
+        logs = [_log(client, one.execution_id) for one in begun]
+        phases = _phases(client)  # after the logs: what has ended there must have ended here
+    return [
+        Ran(one, phases[one.execution_id], log, _marks(cluster, one), by_key[one.work.key])
+        for one, log in zip(begun, logs, strict=True)
+    ]
+
+
+def _marks(cluster: Cluster, told: Told) -> list[str]:
+    file = cluster.workspace_root / told.session_id / MARKS_FILE
+    return file.read_text(encoding="utf-8").split() if file.exists() else []
 
 
 def _phases(client: httpx.Client) -> dict[str, str]:

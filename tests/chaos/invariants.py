@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from chaos.evidence import Evidence, Ran, lost_answers
+from chaos.evidence import ENDS, Evidence, Ran, lost_answers
 from chaos.faults import Happened
 from chaos.plan import MODEL
 from stigmer_contract.error_codes import ErrorCode
@@ -26,14 +26,14 @@ from stigmer_contract.events import (
 
 TRUTHFUL_FAILURES: Final = frozenset({ErrorCode.MODEL_UNAVAILABLE})
 """Besides completed and cancelled, an execution may end so; and only where its model was hit."""
-_ENDS: Final = (ExecutionCompleted, ExecutionFailed, ExecutionCancelled)
 
 
 def broken_invariants(evidence: Evidence) -> list[str]:
     """One line for each thing that does not hold."""
     lines = list[str]()
     for ran in evidence.ran:
-        for check in _OF_EACH:
+        # Of those that have not ended, `left_behind` tells.
+        for check in _OF_EACH if ran.has_ended else _OF_UNENDED:
             lines += [f"{ran.execution_id}: {line}" for line in check(ran, evidence)]
     lines += evidence.left_behind
     return lines
@@ -53,7 +53,7 @@ def _was_told_each_event_once(ran: Ran, evidence: Evidence) -> Iterator[str]:
 
 
 def _ends_once_and_truthfully(ran: Ran, evidence: Evidence) -> Iterator[str]:
-    ends = [recorded.event for recorded in ran.log if isinstance(recorded.event, _ENDS)]
+    ends = [recorded.event for recorded in ran.log if isinstance(recorded.event, ENDS)]
     if len(ends) != 1 or ran.log[-1].event is not ends[0]:
         yield f"it has {len(ends)} final events; the log ends with {ran.log[-1].event.type}"
         return
@@ -157,6 +157,14 @@ _OF_EACH: Final[tuple[Check, ...]] = (
     _is_written_by_its_newest_attempt,
     _pays_no_answer_twice_without_a_fault,
     _runs_each_command_once,
+    _knows_all_events,
+    _starts_no_call_twice,
+)
+_OF_UNENDED: Final[tuple[Check, ...]] = (
+    _has_no_gap,
+    _answers_each_turn_once,
+    _is_written_by_its_newest_attempt,
+    _pays_no_answer_twice_without_a_fault,
     _knows_all_events,
     _starts_no_call_twice,
 )

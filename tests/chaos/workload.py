@@ -22,7 +22,7 @@ from stigmer_contract.api import ExecutionResource
 from stigmer_contract.events import RecordedEvent
 
 AGAIN_SECONDS: Final = 0.5
-ANSWER_TIMEOUT: Final = "20s"
+ANSWER_TIMEOUT_SECONDS: Final = 20
 """What the agents wait for one answer; the default is 10 minutes, which no short run has."""
 _RETRYABLE: Final = frozenset({429, 500, 502, 503, 504})
 _JOIN_SECONDS: Final = 60.0
@@ -91,7 +91,7 @@ class Workload:
             told.problem = f"{type(error).__name__}: {error}"
 
     def _start(self, told: Told, transport: HttpTransport) -> None:
-        manifest = agent_manifest(tools=("shell",), model_settings={"timeout": ANSWER_TIMEOUT})
+        manifest = agent_manifest(tools=("shell",), model_settings={"timeout": f"{ANSWER_TIMEOUT_SECONDS}s"})
         prompt = f"Leave marks in {MARKS_FILE}. [conversation {told.work.key}]"
         body = json.dumps({"manifest": manifest, "input": prompt}).encode()
         answer = self._call(transport, "/v1/executions", body, {"Idempotency-Key": told.work.key})

@@ -1,16 +1,24 @@
 """Several servers on one PostgreSQL, and a PostgreSQL that goes away for a moment."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy import Connection, make_url, text
 
-from server_process import ServerApi, ServerProcess, completed, responded, wait_until
+from server_process import WAIT_SECONDS, ServerApi, ServerProcess, completed, responded, wait_until
+from stigmer_server.database import postgres
+from stigmer_server.database.postgres import PostgresDatabase
+from stigmer_server.database.transactions import Work
+from stigmer_server.errors import Unavailable
 
 pytestmark = pytest.mark.postgres
+
+LOCK = text("SELECT pg_advisory_xact_lock(1)")
 
 
 @pytest.fixture
@@ -29,6 +37,35 @@ async def disconnect_everybody(url: str) -> None:
         )
     finally:
         await connection.close()
+
+
+def test_a_server_that_is_frozen_in_a_transaction_holds_nobody_up(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "IDLE_IN_TRANSACTION_SECONDS", 0.5)
+    holds, is_free = threading.Event(), threading.Event()
+
+    def hold_on(connection: Connection) -> None:
+        connection.execute(LOCK)
+        holds.set()
+        # Like a process that is stopped: its event loop does nothing meanwhile.
+        assert is_free.wait(WAIT_SECONDS)
+        connection.execute(LOCK)
+
+    async def write(work: Work[object]) -> None:
+        database = PostgresDatabase(make_url(url))
+        try:
+            await database.write(work)
+        finally:
+            await database.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        frozen = pool.submit(asyncio.run, write(hold_on))
+        assert holds.wait(WAIT_SECONDS)
+        asyncio.run(write(lambda connection: connection.execute(LOCK)))
+        is_free.set()
+        with pytest.raises(Unavailable):
+            frozen.result(WAIT_SECONDS)
 
 
 def test_two_servers_fence_and_order_one_execution_s_appends(url: str, tmp_path: Path) -> None:

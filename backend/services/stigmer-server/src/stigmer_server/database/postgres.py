@@ -15,6 +15,9 @@ from stigmer_server.errors import DatabaseAway, DatabaseBroken, DatabaseDamaged,
 CONNECTIONS: Final = 10
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 COMMAND_TIMEOUT_SECONDS: Final = 30.0
+IDLE_IN_TRANSACTION_SECONDS: Final = 10.0
+"""After so long PostgreSQL ends a transaction of whose server it hears no more, and gives its locks back: the
+server was frozen, or its machine is gone. Else they would be held for two hours (keepalive of Linux)."""
 _REFUSALS: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 """Wrong user, password or database: waiting cannot help."""
 _DAMAGE_REMEDY: Final = "stop the server and restore a backup, or see PostgreSQL's log and `pg_amcheck`"
@@ -36,7 +39,13 @@ class PostgresDatabase(Database):
             max_overflow=0,
             pool_timeout=COMMAND_TIMEOUT_SECONDS,
             hide_parameters=True,
-            connect_args={"timeout": CONNECT_TIMEOUT_SECONDS, "command_timeout": COMMAND_TIMEOUT_SECONDS},
+            connect_args={
+                "timeout": CONNECT_TIMEOUT_SECONDS,
+                "command_timeout": COMMAND_TIMEOUT_SECONDS,
+                "server_settings": {
+                    "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS * 1000:.0f}"
+                },
+            },
         )
         event.listen(self._engine.sync_engine, "handle_error", _drop_stuck_connection)
 
