@@ -174,7 +174,9 @@ def test_each_message_is_given_once_however_often_the_runner_is_killed(
         send(stack, execution, text)
         stack.start_runner(f"other-{number}")
         if number == 0:
-            first_wait = execution.wait_for(lambda each: isinstance(each.event, StepFinished)).sequence
+            first_wait = execution.wait_for(
+                lambda each: isinstance(each.event, StepFinished) and each.event.kind == "wait"
+            ).sequence
             execution.wait_for(lambda each, after=first_wait: each.sequence > after and waits(each))
 
     execution.wait_until_completed()

@@ -1,36 +1,26 @@
 """A leg from its grant to its end, with a server in memory and a scripted model."""
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncGenerator, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
-from pydantic_ai.models import ModelRequestParameters
-from pydantic_ai.models.function import FunctionModel
-from pydantic_ai.settings import ModelSettings
 
-from agent_runner.errors import AttemptSuperseded, ServerRefused
 from agent_runner.leg import LegParts, StopReason
 from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.loop_marker import marking
-from agent_runner.models import BuiltModel
-from agent_runner.models.asking import Answers, Watcher
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.settings import load_settings
 from agent_runner.tracing import NO_TRACING
-from journal_legs import MOMENT
-from stigmer_contract.api import ExecutionResource, LegGrant, LegHeld, StartLeg
+from leg_server import SESSION, Answer, ScriptedModels, Server
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
-    EVENT_ADAPTER,
-    Event,
+    EnvironmentDescribed,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
@@ -40,135 +30,17 @@ from stigmer_contract.events import (
     LegEndReason,
     LegStarted,
     ModelResponded,
-    RecordedEvent,
+    StepFinished,
     ToolFinished,
     ToolStarted,
-    Usage,
 )
-from stigmer_contract.manifest import AgentSpec
-from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.runner_names import MARKER_BYTES
 from stigmer_contract.temporal import LegOutcome, LegResult
 from stigmer_isolation.launcher import CommandLauncher
 
-SESSION = "ses_01hzy8q5n3k9x2v7c4m6b1d0fg"
 ENDED = LegResult(outcome=LegOutcome.ENDED)
 TRY = ActivityAttempt("try-1", b"token")
 NEXT_TRY = ActivityAttempt("try-2", b"next")
-Answer = Callable[[list[ModelMessage]], ModelResponse]
-
-
-class Server:
-    """The log of one execution, as a runner meets it."""
-
-    def __init__(self, **spec: Any) -> None:
-        self.spec = AgentSpec.model_validate({"instructions": "Work.", **spec})
-        self.log: list[RecordedEvent] = []
-        self.attempt = 0
-        self.cancel_requested = False
-        self.refuses: str | None = None
-        self.holds: list[str | None] = []
-        self.is_wanted = False
-        self.written = asyncio.Condition()
-
-    @property
-    def events(self) -> list[Event]:
-        return [recorded.event for recorded in self.log]  # type: ignore[misc]
-
-    def write(self, event: Event) -> None:
-        self.log.append(RecordedEvent(sequence=len(self.log) + 1, recorded_at=MOMENT, event=event))
-
-    async def start_leg(self, execution_id: str, request: StartLeg) -> LegGrant:
-        self.attempt += 1
-        self.write(LegStarted(attempt=self.attempt, runner=request.runner, runner_version="0"))
-        return LegGrant(
-            attempt=self.attempt,
-            execution=ExecutionResource(
-                execution_id=execution_id,
-                session_id=SESSION,
-                agent_name="main",
-                model=None,
-                phase=ExecutionPhase.IN_PROGRESS,
-                attempt=self.attempt,
-                last_sequence=len(self.log),
-                cancel_requested=self.cancel_requested,
-                usage=Usage(),
-                created_at=datetime.now(UTC),
-            ),
-            spec=self.spec,
-            input=InlinePayload(value="Go."),
-            workspace=None,
-            previous_execution_ids=[],
-            events=self.log,
-            lease=f"lease-{self.attempt}",
-        )
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        content: bytes | None = None,
-        params: object = None,
-        headers: object = None,
-    ) -> bytes:
-        assert method == "POST"
-        body = json.loads(content or b"")
-        if body["attempt"] != self.attempt:
-            raise AttemptSuperseded(409, ErrorCode.ATTEMPT_SUPERSEDED, "fenced off")
-        if path == "/v1/executions/exe_1/hold":
-            async with self.written:
-                self.holds.append(body["task_token"])
-                self.written.notify_all()
-            held = LegHeld(cancel_requested=self.cancel_requested, is_wanted=self.is_wanted)
-            return held.model_dump_json().encode()
-        assert path == "/v1/executions/exe_1/events"
-        if self.refuses is not None and any(event["type"] == self.refuses for event in body["events"]):
-            raise ServerRefused(422, ErrorCode.INVALID_REQUEST, f"no {self.refuses} today")
-        async with self.written:
-            for event in body["events"]:
-                self.write(EVENT_ADAPTER.validate_python(event))
-            self.written.notify_all()
-        answer = {"last_sequence": len(self.log), "cancel_requested": self.cancel_requested}
-        return json.dumps(answer).encode()
-
-    async def publish(self, path: str, body: bytes, headers: dict[str, str]) -> None:
-        assert path == "/v1/executions/exe_1/live"
-
-    async def wait_for_holds(self, is_enough: Callable[[list[str | None]], bool]) -> None:
-        async with self.written, asyncio.timeout(10):
-            await self.written.wait_for(lambda: is_enough(self.holds))
-
-    async def wait_for(self, kind: type[object]) -> None:
-        async with self.written, asyncio.timeout(10):
-            await self.written.wait_for(lambda: any(isinstance(event, kind) for event in self.events))
-
-
-class Models:
-    """Builds one scripted model."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    async def build(self, reference: str | None, load_blob: object) -> BuiltModel:
-        return BuiltModel(Scripted(self._answer), "test:scripted")
-
-
-class Scripted(FunctionModel, Answers):
-    """A model as ours are."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(lambda messages, _info: answer(messages), model_name="scripted")
-        self._answer = answer
-
-    async def answer(
-        self,
-        messages: list[ModelMessage],
-        settings: ModelSettings | None,
-        parameters: ModelRequestParameters,
-        watcher: Watcher,
-    ) -> ModelResponse:
-        return self._answer(messages)
 
 
 @pytest.fixture
@@ -182,7 +54,7 @@ def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Callable[[Server, 
     settings = load_settings({"STIGMER_TOKEN": "a-token-of-the-server", "SANDBOX_ROOT_DIR": str(tmp_path)})
 
     def make(server: Any, answer: Answer) -> LegRunner:
-        models: Any = Models(answer)
+        models: Any = ScriptedModels(answer)
         parts = LegParts(
             settings=settings,
             client=server,
@@ -229,8 +101,11 @@ def last_failure(server: Server) -> ExecutionFailed:
 async def test_a_leg_writes_what_happened_and_how_it_ended(make_runner: Make) -> None:
     server = Server()
     assert await make_runner(server, say("Hello.")).run("exe_1", TRY) == ENDED
-    started, answered, stored, ended, completed = server.events
+    started, described, noted, answered, stored, ended, completed = server.events
     assert isinstance(started, LegStarted)
+    assert isinstance(described, EnvironmentDescribed)
+    assert isinstance(noted, StepFinished)
+    assert noted.kind == "note"
     assert isinstance(answered, ModelResponded)
     assert isinstance(stored, HistoryStored)
     assert ended == LegEnded(attempt=1, reason=LegEndReason.COMPLETED)
@@ -248,7 +123,7 @@ async def test_what_the_log_refuses_fails_the_execution_with_its_own_code_and_ca
     failed = last_failure(server)
     assert failed.code is ErrorCode.EVENT_UNWRITABLE
     assert failed.message == (
-        "what happened after event 2 could not be written into the log: the server answered 422: no "
+        "what happened after event 4 could not be written into the log: the server answered 422: no "
         "tool.started today"
     )
 
@@ -466,3 +341,12 @@ async def test_the_marker_names_the_leg_that_holds_the_loop_and_nobody_else(
         seen.append(marker.read_bytes())
     os.close(descriptor)
     assert [one.rstrip(b"\0") for one in seen] == [b"exe_1", b""]
+
+
+async def test_a_model_without_a_price_is_not_asked_where_dollars_are_limited(make_runner: Make) -> None:
+    server = Server(limits={"costUsd": "1"})
+    await make_runner(server, say("That was paid for.")).run("exe_1", TRY)
+    failed = last_failure(server)
+    assert failed.code is ErrorCode.LIMIT_COST
+    assert failed.message == "limits.costUsd cannot be kept: no price is known for model 'test:scripted'"
+    assert not any(isinstance(event, ModelResponded) for event in server.events)

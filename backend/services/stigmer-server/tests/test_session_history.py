@@ -17,6 +17,17 @@ def piece(turn: int, *messages: str, replaces: bool = False) -> dict[str, Any]:
     }
 
 
+def described(text: str) -> dict[str, Any]:
+    return {
+        "type": "environment.described",
+        "text": text,
+        "workspace": "/w",
+        "time_zone": "UTC",
+        "tools": [],
+        "network": "none",
+    }
+
+
 def inline(value: object) -> dict[str, object]:
     return {"kind": "inline", "value": value}
 
@@ -76,6 +87,22 @@ def test_the_sessions_next_execution_starts_from_the_pieces_and_what_they_do_not
     api.append(fourth, [responded(1), piece(1, "c")]).raise_for_status()
     again = api.start_leg(fourth)
     assert (messages_in(again), again["earlier"]) == ([["a"], ["b"], ["c"]], [])
+
+
+def test_what_a_session_was_told_of_where_it_works_is_granted_to_all_of_its_later_legs(
+    api: ServerApi,
+) -> None:
+    first = run(api, None, described("of the first"), responded(1))
+    run(api, first["session_id"], responded(1))
+    third = api.create_execution(session_id=first["session_id"])["execution_id"]
+    api.start_leg(third)
+    api.append(third, [described("of the third"), responded(1)]).raise_for_status()
+
+    again = api.start_leg(third)
+    another = api.start_leg(api.create_execution()["execution_id"])
+
+    assert [each["text"] for each in again["environments"]] == ["of the first", "of the third"]
+    assert another["environments"] == []
 
 
 def test_what_was_before_replaced_messages_is_not_granted(api: ServerApi) -> None:

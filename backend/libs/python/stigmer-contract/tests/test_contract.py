@@ -104,6 +104,9 @@ EVENTS: list[events.Event] = [
     events.LegStarted(attempt=1, runner="1@host", runner_version="0.1"),
     events.LegEnded(attempt=1, reason=events.LegEndReason.DRAINED),
     events.LegLost(attempt=1, runner="1@host", cause=next(iter(events.LegLossCause))),
+    events.EnvironmentDescribed(
+        text="Where you work.", workspace="/w", time_zone="UTC", tools=["shell"], network="none"
+    ),
     events.HistoryRepaired(turn=2, message="thinking was left out"),
     events.HistoryStored(turn=1, messages=PAYLOAD, replaces=True, usage=events.Usage(requests=1)),
     events.ModelResponded(

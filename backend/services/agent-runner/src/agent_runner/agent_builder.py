@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.messages import InstructionPart
 from pydantic_ai.models import Model
 
 from agent_runner.errors import ExecutionFailure
@@ -31,11 +32,13 @@ def build_agent(
     workspace: SessionWorkspace,
     durability: JournalDurability,
     command_variables: Mapping[str, str],
+    surroundings: str | None,
     further: Sequence[AbstractCapability[Any]] = (),
 ) -> Agent[None, str]:
     """The agent that works through `durability`'s journal in `workspace`.
 
-    `command_variables` go into the environment of its commands. `further` capabilities watch it.
+    `command_variables` go into the environment of its commands. `surroundings` says where it works, as a part
+    of its own behind its instructions. `further` capabilities watch it.
 
     Raises:
         ExecutionFailure: the spec asks for something that does not exist yet.
@@ -52,7 +55,10 @@ def build_agent(
         name=agent_name,
         deps_type=type(None),
         output_type=str,
-        instructions=spec.instructions,
+        instructions=[
+            spec.instructions,
+            *([InstructionPart(surroundings, name="surroundings")] if surroundings else []),
+        ],
         model_settings=model_settings(spec.model_settings, settings),
         retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
         capabilities=[session_tools(spec, workspace, command_variables), durability, *further],

@@ -6,13 +6,11 @@ nothing of Temporal; `legs` begins it.
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib.metadata import version
 from typing import Any, Final
 
-from pydantic import SecretStr
 from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.usage import UsageLimits
 
@@ -26,16 +24,18 @@ from agent_runner.journal.history import load_history, without_pieces
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
 from agent_runner.journal.surrogates import mend
+from agent_runner.journal.surroundings import open_surroundings
 from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.waits import ServerClock, WaitSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
-from agent_runner.models import ModelPool, ShownAnswers, describe_unusable
+from agent_runner.models import ModelPool, ShownAnswers, describe_unusable, has_price
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import LegClient, ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.toolsets import waiter
+from agent_runner.toolsets.command_variables import command_variables, excess_of
 from agent_runner.toolsets.shown_names import shown_name
 from agent_runner.tracing import Tracing, mark_leg_end
 from agent_runner.workspace import (
@@ -57,7 +57,6 @@ from stigmer_contract.events import (
     TerminalEvent,
     WorkspaceWarned,
 )
-from stigmer_contract.manifest import secrets_excess
 from stigmer_contract.temporal import LegOutcome, LegResult
 from stigmer_contract.waits import WaitReason, first_time
 from stigmer_isolation.launcher import CommandLauncher
@@ -133,7 +132,7 @@ class Leg:
         log_context = {"execution_id": self._execution_id, "attempt": self._grant.attempt}
         logger.info("leg started", extra=log_context)
         # With too many no command is run that could show one.
-        secrets = self._grant.secrets if _excess_of(self._grant.secrets) is None else {}
+        secrets = self._grant.secrets if excess_of(self._grant.secrets) is None else {}
         with self._parts.secrets.held(secrets) as masker, self._parts.tracing.leg(self._grant):
             async with LogWriter(
                 self._client,
@@ -248,19 +247,23 @@ class Leg:
         await asyncio.sleep(grant.pause_seconds)
         # What they started may still change files that this leg is about to look at.
         await self._parts.locks.wait_for_ends(grant.lost_runners)
-        variables = self._command_variables()
+        variables = command_variables(grant.spec, grant.secrets)
         workspace = await asyncio.to_thread(self._open_workspace)
+        surroundings = await open_surroundings(journal, grant, workspace, self._clock)
         built = await self._parts.models.build(
             grant.execution.model or grant.spec.model, self._client.load_blob
         )
+        # Before anything is paid for.
+        journal.parts.budget.check_price(built.reference, is_known=has_price(built.model))
         agent = build_agent(
             grant.execution.agent_name,
             grant.spec,
             model=ShownAnswers(built.model, journal),
             settings=self._parts.settings,
             workspace=workspace,
-            durability=JournalDurability(journal, built.reference),
+            durability=JournalDurability(journal, built.reference, surroundings.notes),
             command_variables=variables,
+            surroundings=surroundings.text,
             further=self._parts.tracing.capabilities,
         )
         waiter.set(waits)
@@ -285,28 +288,6 @@ class Leg:
             history = await load_history(self._client, self._grant)
             assert history is not None
         journal.go_on_from(history, self._grant.resumption)
-
-    def _command_variables(self) -> dict[str, str]:
-        """What the manifest puts into the environment of commands, secrets among it."""
-        spec, secrets = self._grant.spec, self._grant.secrets
-        missing = [name for name in spec.secret_names if name not in secrets]
-        if missing:
-            raise ExecutionFailure(
-                ErrorCode.SECRET_MISSING,
-                f"the server has no readable secret {missing[0]!r}, which the agent needs",
-                f"run `stigmer secrets set {missing[0]}`, then start the execution again",
-            )
-        excess = _excess_of(secrets)
-        if excess is not None:
-            raise ExecutionFailure(
-                ErrorCode.INVALID_REQUEST,
-                excess,
-                "set smaller values, or name fewer secrets in `spec.env`, then start the execution again",
-            )
-        return {
-            name: value if isinstance(value, str) else secrets[value.secret].get_secret_value()
-            for name, value in spec.env.items()
-        }
 
     def _open_workspace(self) -> SessionWorkspace:
         root, session_id = self._parts.settings.sandbox_root_dir, self._grant.execution.session_id
@@ -401,12 +382,6 @@ def defect(error: BaseException, last_sequence: int) -> ExecutionFailed:
         message=f"the runner failed unexpectedly after event {last_sequence}: {type(error).__name__}",
         hint="look for the execution's id in the runner's log",
     )
-
-
-def _excess_of(secrets: Mapping[str, SecretStr]) -> str | None:
-    """Why so much cannot be masked; the values may have grown since the execution was created."""
-    size = sum(len(value.get_secret_value().encode("utf-8", "surrogatepass")) for value in secrets.values())
-    return secrets_excess(len(secrets), size)
 
 
 async def _sleep(seconds: float | None) -> None:

@@ -15,6 +15,7 @@ from stigmer_contract.api import ADMINISTRATOR, ExecutionError, ExecutionResourc
 from stigmer_contract.events import (
     ApprovalRequested,
     ApprovalResolved,
+    EnvironmentDescribed,
     Event,
     ExecutionCancelled,
     ExecutionCompleted,
@@ -287,6 +288,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             | ToolStarted()
             | ToolFinished()
             | HistoryStored()
+            | EnvironmentDescribed()
             | RequestChanged()
             | ApprovalRequested()
             | ApprovalResolved()
@@ -308,7 +310,7 @@ def _advance_legs(state: ExecutionState, event: Event, recorded_at: datetime) ->
             return replace(state, leg_runner=None, lost_legs=lost)
         case LegEnded():
             return replace(state, leg_runner=None, leg_task_token=None, lost_legs=())
-        case MessageReceived() | ApprovalResolved() | RequestChanged():
+        case MessageReceived() | ApprovalResolved() | RequestChanged() | EnvironmentDescribed():
             return state
         case _ if state.phase.is_terminal:
             return replace(state, leg_runner=None, leg_task_token=None)

@@ -1,4 +1,5 @@
-"""Finds what a session's model was shown: the stored pieces, and which logs tell the rest. Reads no messages.
+"""Finds what a session's model was shown: the stored pieces, which logs tell the rest, and where it was told
+to work. Reads no messages.
 
 A piece holds what is new since the piece before it, whichever execution of the session wrote that, so only
 executions after the newest piece have to be read event by event.
@@ -11,12 +12,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, or_, select
 
 from stigmer_contract.api import EarlierLog, Resumption
-from stigmer_contract.events import EVENT_ADAPTER, HistoryStored, Payload
+from stigmer_contract.events import EVENT_ADAPTER, EnvironmentDescribed, HistoryStored, Payload
 from stigmer_server.execution_state import ExecutionState
-from stigmer_server.tables import HISTORY_TYPE, events, executions
+from stigmer_server.tables import ENVIRONMENT_TYPE, HISTORY_TYPE, events, executions
 
 TELLING_TYPES: Final = ("execution.started", "model.responded", "tool.started", "tool.finished")
 """Events that tell of messages."""
+MAX_ENVIRONMENTS: Final = 20
+"""A session needs one for each kind of agent that works in it; what is not among the oldest is told anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class SessionHistory:
     """Where the execution's own newest piece ends."""
     after: int
     """Sequence of that piece; 0: it has none."""
+    environments: Sequence[EnvironmentDescribed]
+    """What the session's agents were told of where they work, oldest first."""
 
 
 def find_history(connection: Connection, state: ExecutionState) -> SessionHistory:
@@ -38,7 +43,7 @@ def find_history(connection: Connection, state: ExecutionState) -> SessionHistor
     pieces: list[HistoryStored] = []
     place, sequence, is_own = 0, 0, False
     newer = (0, 0)
-    for row in connection.execute(_pieces_of(state)):
+    for row in connection.execute(_events_of(state, HISTORY_TYPE)):
         stored = EVENT_ADAPTER.validate_json(row.body)
         assert isinstance(stored, HistoryStored)
         if stored.more_follows and newer != (row.place, row.sequence + 1):
@@ -55,10 +60,21 @@ def find_history(connection: Connection, state: ExecutionState) -> SessionHistor
         earlier=[] if is_own else _find_earlier(connection, state, place, sequence),
         resumption=newest and Resumption(turn=newest.turn, usage=newest.usage, counters=newest.counters),
         after=sequence if is_own else 0,
+        environments=_find_environments(connection, state),
     )
 
 
-def _pieces_of(state: ExecutionState) -> Select[Any, Any, Any]:
+def _find_environments(connection: Connection, state: ExecutionState) -> list[EnvironmentDescribed]:
+    found: list[EnvironmentDescribed] = []
+    for row in list(connection.execute(_events_of(state, ENVIRONMENT_TYPE)))[::-1][:MAX_ENVIRONMENTS]:
+        described = EVENT_ADAPTER.validate_json(row.body)
+        assert isinstance(described, EnvironmentDescribed)
+        found.append(described)
+    return found
+
+
+def _events_of(state: ExecutionState, event_type: str) -> Select[Any, Any, Any]:
+    """The session's events of a type that has an index, newest first."""
     return (
         select(executions.c.place, events.c.sequence, events.c.body)
         .join(events, events.c.execution_id == executions.c.execution_id)
@@ -68,7 +84,7 @@ def _pieces_of(state: ExecutionState) -> Select[Any, Any, Any]:
                 executions.c.place < state.place,
                 (executions.c.place == state.place) & (events.c.sequence <= state.last_sequence),
             ),
-            events.c.type == HISTORY_TYPE,
+            events.c.type == event_type,
         )
         .order_by(executions.c.place.desc(), events.c.sequence.desc())
     )

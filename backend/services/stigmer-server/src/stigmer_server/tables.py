@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0010"
+SCHEMA_REVISION = "0011"
 """The newest migration; a test holds it to the files."""
 
 
@@ -176,6 +176,15 @@ Index(
     events.c.sequence,
     sqlite_where=_IS_HISTORY,
     postgresql_where=_IS_HISTORY,
+)
+ENVIRONMENT_TYPE = "environment.described"
+_IS_ENVIRONMENT = text(f"type = '{ENVIRONMENT_TYPE}'")
+Index(
+    "ix_events_environment",
+    events.c.execution_id,
+    events.c.sequence,
+    sqlite_where=_IS_ENVIRONMENT,
+    postgresql_where=_IS_ENVIRONMENT,
 )
 
 blob_references = Table(

@@ -68,6 +68,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
         case contract.LegEnded():
             waits = f" for {describe_waits(event.waiting_for)}" if event.waiting_for else ""
             return f"attempt {event.attempt} ends: {event.reason}{waits}"
+        case contract.EnvironmentDescribed():
+            return f"told where it works: {event.workspace}"
         case contract.ModelResponded():
             retries = f", {plural(event.retries, 'failed request')} before" if event.retries else ""
             heading = f"turn {event.turn}: {event.model} in {format_seconds(event.duration_seconds)}{retries}"

@@ -11,7 +11,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.events import Event, LiveEvent, Payload, RecordedEvent, Usage
+from stigmer_contract.events import EnvironmentDescribed, Event, LiveEvent, Payload, RecordedEvent, Usage
 from stigmer_contract.isolation_words import IsolationLevel, Network, SandboxSetting
 from stigmer_contract.manifest import (
     MAX_SECRET_CHARACTERS,
@@ -305,6 +305,8 @@ class LegGrant(_Resource):
     """All earlier executions of the session, oldest first, for a runner that cannot read the pieces."""
     resumption: Resumption | None = None
     """Where this execution's own newest piece ends; None where it has none yet."""
+    environments: list[EnvironmentDescribed] = []
+    """What the session's agents were told of where they work, oldest first."""
     events: list[RecordedEvent]
     """The log after that piece, ascending by sequence, behind all `message.received` before it; without such
     a piece the whole log."""

@@ -193,6 +193,24 @@ class Asked(_Frozen):
     """Digest of the model's settings."""
 
 
+class EnvironmentDescribed(_Frozen):
+    """What the session's agents are told of where they work: a part of its own of the model's instructions.
+
+    Written once. Later legs, on whichever machine, and the session's later executions read it here.
+    """
+
+    type: Literal["environment.described"] = "environment.described"
+    text: str
+    workspace: str
+    """The working directory that the text names."""
+    time_zone: str
+    """Name in the IANA database; the dates that the agent is told are of it."""
+    tools: list[str]
+    """The toolsets of the agent that it was written for; one with others is told anew."""
+    network: str
+    """What that agent's commands may reach; likewise."""
+
+
 class ModelResponded(_Frozen):
     """One complete model answer. It is paid for, so it is never asked for again."""
 
@@ -272,7 +290,7 @@ class StepFinished(_Frozen):
     agent_path: str = ""
     """Whose step it is, as in `model.responded`."""
     kind: str
-    """What kind of step: `tools.listed`, `operation`, `message`, `input`, `submitted`, or one that is new."""
+    """What kind of step: `tools.listed`, `operation`, `note`, `message`, `input`, `submitted`, or another."""
     key: str
     """Which of that kind: the toolset's id, the operation's name, the turn, …"""
     nth: int = Field(default=1, ge=1)
@@ -391,6 +409,7 @@ Event = Annotated[
     | LegStarted
     | LegEnded
     | LegLost
+    | EnvironmentDescribed
     | ModelResponded
     | HistoryRepaired
     | ToolStarted

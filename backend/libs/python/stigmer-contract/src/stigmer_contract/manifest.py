@@ -250,6 +250,15 @@ class ApprovalRule(_ManifestPart):
     """What an unanswered question means."""
 
 
+class Context(_ManifestPart):
+    """What the agent is told beside its instructions and the person's words."""
+
+    environment: bool = Field(default=True, strict=True)
+    """Where it works (shell, network, programs, time zone), the date, and what is left of its limits."""
+    agents_file: bool = Field(default=True, strict=True)
+    """`AGENTS.md` of the workspace, marked as not the person's words; at most 32 KiB of it."""
+
+
 class Limits(_ManifestPart):
     """What an execution may use at most, over all its legs and crashes."""
 
@@ -301,6 +310,8 @@ class AgentSpec(_ManifestPart):
     """When a person is asked."""
     limits: Limits = Limits()
     """What an execution may use at most."""
+    context: Context = Context()
+    """What the agent is told by itself."""
 
     @field_validator("env")
     @classmethod

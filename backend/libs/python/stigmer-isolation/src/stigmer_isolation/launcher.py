@@ -124,6 +124,11 @@ class CommandLauncher:
             self._withheld.add(directory)
 
     @property
+    def base_environment(self) -> Mapping[str, str]:
+        """What every command gets."""
+        return self._base_environment
+
+    @property
     def zygote_pid(self) -> int | None:
         """Pid of the zygote that is not in bubblewrap, for diagnosis; None before the first command."""
         return self._zygotes.pid

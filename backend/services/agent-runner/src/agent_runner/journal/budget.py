@@ -46,13 +46,13 @@ class Budget:
         """Count what one request was paid for."""
         self.used += usage
 
-    def check_price(self, usage: Usage, model_reference: str) -> None:
-        """Whether the dollars of a request that was made could be counted, where they are limited.
+    def check_price(self, model_reference: str, *, is_known: bool) -> None:
+        """Whether dollars can be counted, where they are limited.
 
         Raises:
-            ExecutionFailure: no price is known.
+            ExecutionFailure: no price is known for the model.
         """
-        if self._limits.cost_usd is not None and usage.cost_usd is None:
+        if self._limits.cost_usd is not None and not is_known:
             raise ExecutionFailure(
                 ErrorCode.LIMIT_COST,
                 f"limits.costUsd cannot be kept: no price is known for model {model_reference!r}",

@@ -7,13 +7,15 @@ carried out, or that nobody knows.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 from pydantic import JsonValue, TypeAdapter
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import ModelMessage, UserPromptPart
 
 from agent_runner.journal.bodies import response_of
+from agent_runner.journal.kinds import NOTE
 from agent_runner.journal.results import OUTCOME_UNKNOWN
+from agent_runner.models import read_note
 from stigmer_contract.conversation import (
     ModelAnswer,
     TextContent,
@@ -25,6 +27,7 @@ from stigmer_contract.events import (
     ModelResponded,
     Payload,
     RecordedEvent,
+    StepFinished,
     ToolFinished,
     ToolStarted,
 )
@@ -33,6 +36,7 @@ from stigmer_contract.pydantic_ai_format import told_to_pydantic_ai
 LoadPayload = Callable[[Payload], Awaitable[JsonValue]]
 
 NOT_CARRIED_OUT: Final = "The call was not carried out: the execution ended before it began."
+_PART: Final = TypeAdapter(UserPromptPart)
 _MESSAGES: Final[TypeAdapter[list[ModelMessage]]] = TypeAdapter(list[ModelMessage])
 
 
@@ -76,7 +80,19 @@ async def messages_of(events: Sequence[RecordedEvent], load: LoadPayload) -> lis
             if parts:
                 # What is shown beside results stands behind all of them.
                 messages.append({"kind": "request", "parts": sorted(parts, key=_is_beside)})
+        elif isinstance(event, StepFinished) and event.kind == NOTE and event.result is not None:
+            _add_note(messages, await load(event.result))
     return _MESSAGES.validate_python(messages)
+
+
+def _add_note(messages: list[JsonValue], value: JsonValue) -> None:
+    """Put a note at the end of what came before it."""
+    note = cast("JsonValue", _PART.dump_python(read_note(cast("dict[str, JsonValue]", value)), mode="json"))
+    match messages[-1] if messages else None:
+        case {"kind": "request", "parts": list() as parts}:
+            parts.append(note)
+        case _:
+            messages.append({"kind": "request", "parts": [note]})
 
 
 def _is_beside(part: JsonValue) -> bool:

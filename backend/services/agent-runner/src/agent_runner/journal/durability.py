@@ -6,6 +6,7 @@ grows in minor releases: what is not recognised is journalled as an operation, a
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal, cast
 
 from pydantic import JsonValue
@@ -25,13 +26,15 @@ from pydantic_ai.durable_exec import (
     ToolsetGetToolsId,
     WorkspaceCall,
 )
-from pydantic_ai.messages import ToolCallPart
+from pydantic_ai.messages import ModelRequest, ToolCallPart
+from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 
 from agent_runner.journal.fingerprints import Request, digest_of_arguments
 from agent_runner.journal.kinds import OPERATION, TOOLS_LISTED
 from agent_runner.journal.model_steps import ModelSteps
+from agent_runner.journal.notes import NoteSteps
 from agent_runner.journal.results import dump_error, dump_return, play
 from agent_runner.journal.steps import StepJournal
 from agent_runner.journal.tool_steps import ToolCall, ToolSteps
@@ -125,10 +128,11 @@ class JournalDurability(BaseDurabilityCapability[None]):
         unsupported_runtime_toolset_kinds=frozenset({"dynamic"}),
     )
 
-    def __init__(self, steps: StepJournal, model_reference: str) -> None:
-        """`model_reference` is `provider:name` of the agent's model, for the log."""
+    def __init__(self, steps: StepJournal, model_reference: str, notes: NoteSteps | None = None) -> None:
+        """`model_reference` is `provider:name` of the agent's model, for the log; `notes` what it is told."""
         super().__init__()
         self._steps = steps
+        self._notes = notes
         self._models = ModelSteps(steps, model_reference)
         self._tools = ToolSteps(steps)
 
@@ -158,6 +162,24 @@ class JournalDurability(BaseDurabilityCapability[None]):
         """Name the run, in the order in which runs begin."""
         await super().before_run(ctx)
         self._steps.scopes.of(ctx.run_id, self.name)
+
+    async def before_model_request(
+        self, ctx: RunContext[None], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        """The request with the note that is due at its end, which stays in the conversation."""
+        scope = self._steps.scopes.of(ctx.run_id, self.name)
+        if self._notes is None or scope.path:
+            return request_context
+        turn, messages = scope.turns_before + ctx.run_step, request_context.messages
+        note = await self._notes.due(turn, messages)
+        if note is not None:
+            last = messages[-1]
+            assert isinstance(last, ModelRequest)
+            noted = replace(last, parts=[*last.parts, note])
+            request_context.messages = [*messages[:-1], noted]
+            if ctx.messages and ctx.messages[-1] is last:
+                ctx.messages[-1] = noted
+        return request_context
 
     async def wrap_tool_execute(
         self,

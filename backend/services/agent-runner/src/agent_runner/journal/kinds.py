@@ -55,6 +55,7 @@ MESSAGE: Final = "message"
 INPUT: Final = "input"
 SUBMITTED: Final = "submitted"
 WAIT: Final = "wait"
+NOTE: Final = "note"
 
 KINDS: Final[Mapping[str, StepKind]] = {
     kind.name: kind
@@ -93,6 +94,14 @@ KINDS: Final[Mapping[str, StepKind]] = {
         ),
         StepKind(
             WAIT, "turn/call id", StepFinished, CutOff.REPEATED, "to wait changes nothing", must_settle=False
+        ),
+        StepKind(
+            NOTE,
+            "turn that it comes before",
+            StepFinished,
+            CutOff.REPEATED,
+            "nobody was asked with it yet",
+            must_settle=False,
         ),
         StepKind(INPUT, "id of the question", StepFinished, CutOff.REPEATED, "to wait changes nothing"),
         StepKind(

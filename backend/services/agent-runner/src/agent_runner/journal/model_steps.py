@@ -145,7 +145,7 @@ class ModelSteps:
                 # A tool call, the next request or the leg's end, and nothing of them takes effect before.
                 journal.write(event, more_follows=True)
         try:
-            parts.budget.check_price(usage, self._model_reference)
+            parts.budget.check_price(self._model_reference, is_known=usage.cost_usd is not None)
         except ExecutionFailure:
             await parts.log.flush()
             raise

@@ -8,8 +8,9 @@ from agent_runner.models.asking import Watcher
 from agent_runner.models.cut_answers import CutAnswers
 from agent_runner.models.model_faults import ModelFault, Retry, backoff_seconds, classify_fault
 from agent_runner.models.model_pool import BuiltModel, ModelPool
+from agent_runner.models.notes import read_note, told_in
 from agent_runner.models.preloading import preload_providers
-from agent_runner.models.prices import price_of
+from agent_runner.models.prices import has_price, price_of
 from agent_runner.models.request_settings import model_settings
 from agent_runner.models.shown_answers import ShownAnswers
 from agent_runner.models.unusable_answers import describe_unusable
@@ -28,7 +29,10 @@ __all__ = [
     "backoff_seconds",
     "classify_fault",
     "describe_unusable",
+    "has_price",
     "model_settings",
     "preload_providers",
     "price_of",
+    "read_note",
+    "told_in",
 ]

@@ -38,6 +38,7 @@ from agent_runner.models.model_faults import (
     silent,
     unavailable,
 )
+from agent_runner.models.notes import with_notes_in_place
 from agent_runner.models.provider_call import AnswerReader, ProviderRequest, read_answer
 from agent_runner.models.request_settings import DEFAULT_SILENCE_SECONDS
 from agent_runner.models.tool_calls import CallDraft, finished_calls, whole_text
@@ -102,6 +103,8 @@ class AsksDirectly(Answers):
     path: str
     _repair: Repair = Repair.NONE
     """How far the conversation has to be changed for this provider; found out by asking."""
+    notes_in_results: bool = False
+    """Whether a note of ours behind a tool's result becomes a part of that."""
 
     # What pydantic-ai's models have.
     @property
@@ -143,7 +146,8 @@ class AsksDirectly(Answers):
         Raises:
             ModelRequestFailed: there is none.
         """
-        messages = as_taken_back(messages)
+        placed = with_notes_in_place(messages, in_results=self.notes_in_results)
+        messages = as_taken_back(placed)
         repair, refusal = self._repair, ""
         sent = repaired(messages, repair)
         while True:

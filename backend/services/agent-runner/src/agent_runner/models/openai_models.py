@@ -53,7 +53,20 @@ class CompatibleProvider(OpenAIProvider):
                 openai_supports_strict_tool_definition=False,
                 openai_chat_supports_allowed_tools=False,
                 supports_cache=False,
+                # Chat templates of many models take one, and at the beginning only.
+                openai_chat_supports_multiple_system_messages=False,
             ),
+        )
+
+
+class _OllamaProvider(OllamaProvider):
+    """Ollama's, with its models' chat templates in mind."""
+
+    @staticmethod
+    def model_profile(model_name: str) -> ModelProfile | None:
+        return merge_profile(
+            OllamaProvider.model_profile(model_name),
+            OpenAIModelProfile(openai_chat_supports_multiple_system_messages=False),
         )
 
 
@@ -61,6 +74,7 @@ class ChatModel(OpenAIChatModel, AsksDirectly):
     """A model that speaks Chat Completions. pydantic-ai writes the request; asking and reading are ours."""
 
     path = "/chat/completions"
+    notes_in_results = True
 
     def __init__(self, name: str, endpoint: Endpoint, provider: Provider[AsyncOpenAI]) -> None:
         super().__init__(name, provider=provider)
@@ -158,7 +172,7 @@ def compatible_model(name: str, *, endpoint: Endpoint) -> Model:
 
 def ollama_model(name: str, *, endpoint: Endpoint) -> Model:
     """A model that Ollama runs."""
-    return _OllamaChatModel(name, endpoint, OllamaProvider(openai_client=_client(endpoint)))
+    return _OllamaChatModel(name, endpoint, _OllamaProvider(openai_client=_client(endpoint)))
 
 
 def _client(endpoint: Endpoint) -> AsyncOpenAI:

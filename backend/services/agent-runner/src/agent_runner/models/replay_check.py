@@ -24,6 +24,7 @@ from pydantic_core import to_jsonable_python
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.linear_patterns import InvalidPattern, compile_pattern
+from agent_runner.models.notes import told_in
 from stigmer_contract.cassette import Cassette, ExpectedResult
 from stigmer_contract.error_codes import ErrorCode
 
@@ -95,7 +96,7 @@ def _starts_of_executions(messages: Sequence[ModelMessage]) -> list[int]:
             if message.run_id is not None:
                 answered.add(message.run_id)
         elif message.run_id not in answered and any(
-            isinstance(part, UserPromptPart) for part in message.parts
+            isinstance(part, UserPromptPart) and told_in(part) is None for part in message.parts
         ):
             starts.append(index)
     return starts
@@ -173,7 +174,8 @@ def _comparable(value: JsonValue) -> JsonValue:
 def _prompt_of(messages: Sequence[ModelMessage]) -> str | None:
     """The text of the person's message that came last, if no answer has followed it."""
     last = messages[-1]
-    prompts = [part for part in last.parts if isinstance(part, UserPromptPart)]
+    # What a note of ours says (a date, what is left of limits) is no part of what was recorded.
+    prompts = [part for part in last.parts if isinstance(part, UserPromptPart) and told_in(part) is None]
     if not isinstance(last, ModelRequest) or not prompts:
         return None
     content = prompts[-1].content

@@ -1,5 +1,12 @@
 """The session's workspace: where its files are and its commands run. Knows nothing of agents or models."""
 
+from agent_runner.workspace.agents_file import (
+    AGENTS_FILE,
+    MAX_AGENTS_FILE_BYTES,
+    NO_FILE,
+    AgentsFile,
+    AgentsFileReader,
+)
 from agent_runner.workspace.confined_files import ConfinedFiles, DirectoryEntry, EntryKind
 from agent_runner.workspace.directories import (
     list_named_directories,
@@ -11,9 +18,15 @@ from agent_runner.workspace.isolation import Isolation
 from agent_runner.workspace.programs import find_ripgrep, find_shell
 from agent_runner.workspace.runnable_watch import WATCHED, RunnableWatch
 from agent_runner.workspace.session_workspace import SessionWorkspace
+from agent_runner.workspace.surroundings import describe_surroundings, is_time_zone, local_time_zone
 
 __all__ = [
+    "AGENTS_FILE",
+    "MAX_AGENTS_FILE_BYTES",
+    "NO_FILE",
     "WATCHED",
+    "AgentsFile",
+    "AgentsFileReader",
     "ConfinedFiles",
     "DirectoryEntry",
     "EntryKind",
@@ -21,9 +34,12 @@ __all__ = [
     "Isolation",
     "RunnableWatch",
     "SessionWorkspace",
+    "describe_surroundings",
     "find_ripgrep",
     "find_shell",
+    "is_time_zone",
     "list_named_directories",
+    "local_time_zone",
     "open_named_directory",
     "open_session_directory",
 ]

@@ -96,6 +96,21 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         return self._launcher.warning
 
     @property
+    def refusal(self) -> str | None:
+        """Why commands are not run here at all."""
+        return self._launcher.refusal
+
+    @property
+    def has_own_home(self) -> bool:
+        """Whether the `HOME` of commands is another directory."""
+        return self._home is not None
+
+    @property
+    def command_environment(self) -> Mapping[str, str]:
+        """What every command gets, here and elsewhere."""
+        return self._launcher.base_environment
+
+    @property
     def holds_files_in(self) -> bool:
         """Whether a command sees nothing of other directories than it may."""
         return self._launcher.refusal is None and (

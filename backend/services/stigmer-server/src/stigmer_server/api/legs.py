@@ -25,7 +25,7 @@ from stigmer_contract.api import (
     Resumption,
     StartLeg,
 )
-from stigmer_contract.events import LOG_FORMAT, Payload
+from stigmer_contract.events import LOG_FORMAT, EnvironmentDescribed, Payload
 from stigmer_server.api.access import (
     NEEDS_RUNNER,
     GuardedRoute,
@@ -55,6 +55,7 @@ _NAMES: Final = TypeAdapter(list[str])
 _PAYLOADS: Final = TypeAdapter(list[Payload])
 _EARLIER: Final = TypeAdapter(list[EarlierLog])
 _RESUMPTION: Final = TypeAdapter(Resumption | None)
+_ENVIRONMENTS: Final = TypeAdapter(list[EnvironmentDescribed])
 _NEWEST: Final = f'"log_format":{LOG_FORMAT},'.encode()
 _RUNNERS: Final = allowed_scopes(NEEDS_RUNNER)
 _SECRETS: Final = TypeAdapter(dict[str, str])
@@ -240,6 +241,7 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "earlier": _EARLIER.dump_json(list(grant.history.earlier)).decode(),
         "previous_execution_ids": _NAMES.dump_json(list(grant.previous_execution_ids)).decode(),
         "resumption": _RESUMPTION.dump_json(grant.history.resumption).decode(),
+        "environments": _ENVIRONMENTS.dump_json(list(grant.history.environments)).decode(),
         "events": f"[{','.join(event.to_json() for event in grant.stored)}]",
         "seconds_left": TypeAdapter(float | None).dump_json(grant.seconds_left).decode(),
         "lease": TypeAdapter(str).dump_json(lease).decode(),

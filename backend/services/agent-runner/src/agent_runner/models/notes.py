@@ -1,0 +1,86 @@
+"""Notes of ours to a model: how they stand in a conversation, and in what form a provider gets them.
+
+A note is added at the end of a message, and never changed: what stands before it keeps its place in the
+provider's cache. Which notes there are is the journal's business.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, cast
+
+from pydantic import JsonValue
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelRequestPart,
+    TextContent,
+    ToolReturnPart,
+    UserPromptPart,
+)
+
+_MARK: Final = "stigmer_note"
+"""Key in the metadata of a note's text, which no model sees: what is known to have been told by then."""
+
+
+def read_note(value: Mapping[str, JsonValue]) -> UserPromptPart:
+    """The note as a part of a message.
+
+    Args:
+        value: `text`, `told` (an object; what was told by then) and `at` (ISO 8601).
+    """
+    text = TextContent(str(value["text"]), metadata={_MARK: value["told"]})
+    return UserPromptPart([text], timestamp=datetime.fromisoformat(str(value["at"])))
+
+
+def told_in(part: object) -> Mapping[str, JsonValue] | None:
+    """What was told by the time of the note that the part is; None: it is none."""
+    if not isinstance(part, UserPromptPart) or isinstance(part.content, str):
+        return None
+    [first, *_] = part.content or [""]
+    metadata = cast("object", first.metadata) if isinstance(first, TextContent) else None
+    told = cast("dict[str, object]", metadata).get(_MARK) if isinstance(metadata, dict) else None
+    return cast("Mapping[str, JsonValue]", told) if isinstance(told, dict) else None
+
+
+def with_notes_in_place(messages: Sequence[ModelMessage], *, in_results: bool) -> list[ModelMessage]:
+    """The conversation with each note as plain text at the end of what it stands behind.
+
+    Args:
+        in_results: behind tools' results the note becomes a part of the last one. Many chat templates refuse
+            a word of the user's between a result and the answer, and some two of them in a row.
+    """
+    return [
+        replace(message, parts=_placed(message.parts, in_results=in_results))
+        if isinstance(message, ModelRequest) and any(told_in(part) is not None for part in message.parts)
+        else message
+        for message in messages
+    ]
+
+
+def _placed(parts: Sequence[ModelRequestPart], *, in_results: bool) -> list[ModelRequestPart]:
+    placed: list[ModelRequestPart] = []
+    for part in parts:
+        if told_in(part) is None:
+            placed.append(part)
+            continue
+        text = _text_of(part)
+        match placed[-1] if placed else None:
+            case UserPromptPart(content=str() as said) as prompt:
+                placed[-1] = replace(prompt, content=f"{said}\n\n{text}")
+            case UserPromptPart(content=said) as prompt:
+                placed[-1] = replace(prompt, content=[*said, text])
+            case ToolReturnPart(content=str() as result) as returned if in_results:
+                placed[-1] = replace(returned, content=f"{result}\n\n{text}")
+            case _:
+                placed.append(UserPromptPart(text, timestamp=cast("UserPromptPart", part).timestamp))
+    return placed
+
+
+def _text_of(part: ModelRequestPart) -> str:
+    content = cast("UserPromptPart", part).content
+    return (
+        content
+        if isinstance(content, str)
+        else "".join(cast("TextContent", each).content for each in content)
+    )

@@ -1,0 +1,153 @@
+"""A server in memory that has one execution, and scripted models, for legs that run in the test's process."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.settings import ModelSettings
+
+from agent_runner.errors import AttemptSuperseded, ServerRefused
+from agent_runner.models import BuiltModel
+from agent_runner.models.asking import Answers, Watcher
+from journal_legs import MOMENT
+from stigmer_contract.api import ExecutionResource, LegGrant, LegHeld, StartLeg
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import (
+    EVENT_ADAPTER,
+    EnvironmentDescribed,
+    Event,
+    InlinePayload,
+    LegStarted,
+    Payload,
+    RecordedEvent,
+    Usage,
+)
+from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.phases import ExecutionPhase
+
+SESSION = "ses_01hzy8q5n3k9x2v7c4m6b1d0fg"
+Answer = Callable[[list[ModelMessage]], ModelResponse]
+
+
+class Server:
+    """The log of one execution, as a runner meets it."""
+
+    def __init__(self, *, environments: Sequence[EnvironmentDescribed] = (), **spec: Any) -> None:
+        """`environments` is what the session's earlier executions were told of where they work."""
+        self.environments = list(environments)
+        self.now = MOMENT
+        self.spec = AgentSpec.model_validate({"instructions": "Work.", **spec})
+        self.log: list[RecordedEvent] = []
+        self.history: list[Payload] = []
+        self.attempt = 0
+        self.cancel_requested = False
+        self.refuses: str | None = None
+        self.holds: list[str | None] = []
+        self.is_wanted = False
+        self.written = asyncio.Condition()
+
+    @property
+    def events(self) -> list[Event]:
+        return [recorded.event for recorded in self.log]  # type: ignore[misc]
+
+    def write(self, event: Event) -> None:
+        self.log.append(RecordedEvent(sequence=len(self.log) + 1, recorded_at=self.now, event=event))
+
+    async def start_leg(self, execution_id: str, request: StartLeg) -> LegGrant:
+        self.attempt += 1
+        self.write(LegStarted(attempt=self.attempt, runner=request.runner, runner_version="0"))
+        return LegGrant(
+            attempt=self.attempt,
+            execution=ExecutionResource(
+                execution_id=execution_id,
+                session_id=SESSION,
+                agent_name="main",
+                model=None,
+                phase=ExecutionPhase.IN_PROGRESS,
+                attempt=self.attempt,
+                last_sequence=len(self.log),
+                cancel_requested=self.cancel_requested,
+                usage=Usage(),
+                created_at=datetime.now(UTC),
+            ),
+            spec=self.spec,
+            input=InlinePayload(value="Go."),
+            workspace=None,
+            previous_execution_ids=[],
+            history=self.history,
+            environments=self.environments,
+            events=self.log,
+            lease=f"lease-{self.attempt}",
+        )
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        params: object = None,
+        headers: object = None,
+    ) -> bytes:
+        assert method == "POST"
+        body = json.loads(content or b"")
+        if body["attempt"] != self.attempt:
+            raise AttemptSuperseded(409, ErrorCode.ATTEMPT_SUPERSEDED, "fenced off")
+        if path == "/v1/executions/exe_1/hold":
+            async with self.written:
+                self.holds.append(body["task_token"])
+                self.written.notify_all()
+            held = LegHeld(cancel_requested=self.cancel_requested, is_wanted=self.is_wanted)
+            return held.model_dump_json().encode()
+        assert path == "/v1/executions/exe_1/events"
+        if self.refuses is not None and any(event["type"] == self.refuses for event in body["events"]):
+            raise ServerRefused(422, ErrorCode.INVALID_REQUEST, f"no {self.refuses} today")
+        async with self.written:
+            for event in body["events"]:
+                self.write(EVENT_ADAPTER.validate_python(event))
+            self.written.notify_all()
+        answer = {"last_sequence": len(self.log), "cancel_requested": self.cancel_requested}
+        return json.dumps(answer).encode()
+
+    async def publish(self, path: str, body: bytes, headers: dict[str, str]) -> None:
+        assert path == "/v1/executions/exe_1/live"
+
+    async def wait_for_holds(self, is_enough: Callable[[list[str | None]], bool]) -> None:
+        async with self.written, asyncio.timeout(10):
+            await self.written.wait_for(lambda: is_enough(self.holds))
+
+    async def wait_for(self, kind: type[object]) -> None:
+        async with self.written, asyncio.timeout(10):
+            await self.written.wait_for(lambda: any(isinstance(event, kind) for event in self.events))
+
+
+class ScriptedModels:
+    """Builds one scripted model."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def build(self, reference: str | None, load_blob: object) -> BuiltModel:
+        return BuiltModel(Scripted(self._answer), "test:scripted")
+
+
+class Scripted(FunctionModel, Answers):
+    """A model as ours are."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(lambda messages, _info: answer(messages), model_name="scripted")
+        self._answer = answer
+
+    async def answer(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+        watcher: Watcher,
+    ) -> ModelResponse:
+        return self._answer(messages)
