@@ -3,6 +3,7 @@
 import itertools
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -147,6 +148,53 @@ def test_a_wrong_key_fails_at_once_with_the_providers_reason(stack: RunningStack
     assert resource.error.code is ErrorCode.MODEL_REJECTED
     assert "Incorrect API key provided" in resource.error.message
     assert model.asked[key, 1] == 1
+
+
+def retry(stack: RunningStack, execution: Execution, **limits: int) -> None:
+    """Let an execution go on that failed."""
+    body = {"limits": limits} if limits else {}
+    answer = stack.client.post(f"/v1/executions/{execution.execution_id}/retry", json=body)
+    assert answer.is_success, answer.text
+
+
+def test_an_execution_that_failed_goes_on_when_its_key_is_right_again(
+    stack: RunningStack, model: ModelServer
+) -> None:
+    key = uuid4().hex
+    model.script.faults = {1: [Fault("status", 401, message="Incorrect API key provided")]}
+    try:
+        execution = Execution.start(stack, agent_manifest(), f"Hello. [conversation {key}]")
+        execution.wait_until_ended()
+    finally:
+        model.script.faults = {}
+
+    retry(stack, execution)
+
+    assert execution.wait_until_completed().error is None
+    assert model.asked[key, 1] == 2
+
+
+def test_a_limit_that_is_raised_lets_an_execution_go_on_and_nothing_is_paid_for_twice(
+    stack: RunningStack, model: ModelServer
+) -> None:
+    key, prompt = conversation("many")
+    asked = Counter(model.asked)
+    execution = Execution.start(stack, agent_manifest(limits={"turns": 25}), prompt)
+    resource = execution.wait_until_ended()
+    assert resource.error is not None
+    assert resource.error.code is ErrorCode.LIMIT_TURNS
+    retry(stack, execution)
+    resource = execution.wait_until_ended()
+    assert resource.error is not None  # at once, for nothing has changed
+    assert resource.error.code is ErrorCode.LIMIT_TURNS
+
+    retry(stack, execution, turns=100)
+
+    execution.wait_until_completed()
+    assert answered_turns(execution.events) == list(range(1, 42))
+    assert {turn: model.asked[key, turn] - asked[key, turn] for turn in range(1, 42)} == dict.fromkeys(
+        range(1, 42), 1
+    )
 
 
 def test_an_unknown_model_fails_at_once_with_the_providers_reason(stack: RunningStack) -> None:

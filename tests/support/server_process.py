@@ -202,6 +202,11 @@ def completed(output: str = "done") -> dict[str, Any]:
     return {"type": "execution.completed", "output": {"kind": "inline", "value": output}}
 
 
+def failed(code: str = "model_unavailable", message: str = "the model is away") -> dict[str, Any]:
+    """The JSON of an event `execution.failed`."""
+    return {"type": "execution.failed", "code": code, "message": message}
+
+
 class ServerApi:
     """HTTP calls with the token; `http` for everything that has no method of its own."""
 
@@ -264,6 +269,13 @@ class ServerApi:
             "events": list(events),
         }
         return self.http.post(f"/v1/executions/{execution_id}/events", json=request)
+
+    def fail_execution(self, execution_id: str, **failure: str) -> int:
+        """Take the execution as a runner would, and end it as failed; gives the attempt."""
+        attempt: int = self.start_leg(execution_id)["attempt"]
+        answer = self.append(execution_id, [failed(**failure)], attempt=attempt)
+        assert answer.is_success, answer.text
+        return attempt
 
     def publish(
         self, execution_id: str, events: Sequence[Mapping[str, Any]], *, attempt: int = 1

@@ -75,6 +75,7 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/v1/executions"): Rule(USERS, "own", {"manifest": manifest(), "input": "x"}),
     ("GET", "/v1/executions/{execution_id}"): Rule(USERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/cancel"): Rule(USERS, "theirs"),
+    ("POST", "/v1/executions/{execution_id}/retry"): Rule(USERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/messages"): Rule(USERS, "theirs", {"text": "x"}),
     ("GET", "/v1/executions/{execution_id}/events"): Rule(EVERYBODY, "theirs"),
     ("POST", "/v1/executions/{execution_id}/events"): Rule(RUNNERS, "lease", APPEND),
@@ -296,6 +297,8 @@ def test_whoever_it_is_for_is_let_in(world: World, method: str, template: str) -
     path, callers = world.path(template), [world.owner, world.clients["admin"]]
     if (method, template) == ("DELETE", "/v1/sessions/{session_id}"):
         world.owner.http.post(f"/v1/executions/{world.ids['execution_id']}/cancel").raise_for_status()
+    if template.endswith("/retry"):
+        world.clients["admin"].fail_execution(world.ids["execution_id"])
     if rule.reach == "lease":
         runner = world.clients["runner"]
         runner.http.headers["Stigmer-Lease"] = runner.start_leg(world.ids["execution_id"])["lease"]

@@ -111,7 +111,7 @@ def test_a_failed_execution_tells_code_reason_and_hint(command: Command, server:
     assert result.stderr.splitlines()[1:] == [
         "error: the execution failed (model_rejected): openai refused the key",
         "",
-        "hint: set OPENAI_API_KEY",
+        f"hint: set OPENAI_API_KEY; `stigmer executions retry {leg.execution_id}` goes on from its log",
     ]
 
 

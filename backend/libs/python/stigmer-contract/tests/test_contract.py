@@ -17,6 +17,7 @@ from stigmer_contract import events, identifiers
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import (
     AgentSpec,
+    Limits,
     format_duration,
     parse_duration,
     unsupported_fields,
@@ -40,6 +41,7 @@ def test_the_legal_moves_are_these_and_no_others() -> None:
         (p.WAITING, p.IN_PROGRESS),
         (p.WAITING, p.FAILED),
         (p.WAITING, p.CANCELLED),
+        (p.FAILED, p.IN_PROGRESS),
         *((phase, phase) for phase in p),
     }
 
@@ -130,6 +132,7 @@ EVENTS: list[events.Event] = [
     ),
     events.ApprovalResolved(call_id="c", approved=False, resolved_by="a person"),
     events.MessageReceived(message=PAYLOAD),
+    events.ExecutionRetried(limits=Limits(turns=7)),
     events.WorkspaceWarned(files=[".git/hooks/pre-commit"], moved_aside=[".envrc"], further=3),
     events.ExecutionCompleted(output=PAYLOAD),
     events.ExecutionFailed(code=ErrorCode.LIMIT_TURNS, message="m", hint="h"),

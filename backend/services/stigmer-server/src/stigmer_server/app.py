@@ -55,6 +55,7 @@ from stigmer_server.migrations import migrate
 from stigmer_server.placements import Placements
 from stigmer_server.rate_limits import RateLimits
 from stigmer_server.reconciler import Reconciler
+from stigmer_server.retries import Retries
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secret_keys import SecretKeyFile
 from stigmer_server.secrets_store import Secrets
@@ -142,6 +143,7 @@ class StigmerServer:
             feed=EventFeed(self._log, self._broadcast, formats),
             formats=formats,
             messages=Messages(self._database, self._log, self._blobs),
+            retries=Retries(self._database, self._log, self._reconciler.begin_again_soon),
             blobs=self._blobs,
             metrics=self._metrics,
             tokens=self._tokens,

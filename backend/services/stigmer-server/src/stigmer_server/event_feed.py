@@ -44,18 +44,20 @@ class EventFeed:
         Close the generator to stop earlier. It also ends when the server does.
         """
         with self._broadcast.subscribe(execution_id) as subscription:
-            last = after
+            last, has_ended = after, False
             while not subscription.closed:
                 subscription.must_read_log = False
                 while True:
                     stored = await self.read(execution_id, last, REPLAY_PAGE_SIZE)
                     if stored:
                         last = subscription.newest_sequence = stored[-1].sequence
+                        has_ended = stored[-1].type in TERMINAL_TYPES
                         yield stored
-                        if stored[-1].type in TERMINAL_TYPES:
-                            return
                     if len(stored) < REPLAY_PAGE_SIZE:
                         break
+                # Only at the log's end: one that failed may have been retried.
+                if has_ended:
+                    return
                 # Without a pause from here on: the answer so far holds the pieces of it that are waiting.
                 waiting = [item for item in subscription.take() if item.type not in _ANSWER_TYPES]
                 partial = self._broadcast.answer_so_far(execution_id)
@@ -64,7 +66,9 @@ class EventFeed:
                 async for batch, sequence in _follow(subscription, waiting, last):
                     last = sequence
                     yield batch
-                    if any(item.type in TERMINAL_TYPES for item in batch):
+                    recorded = [item.type for item in batch if isinstance(item, StoredEvent)]
+                    has_ended = recorded[-1] in TERMINAL_TYPES if recorded else has_ended
+                    if has_ended:
                         return
 
 

@@ -84,6 +84,10 @@ Decision = Callable[[ExecutionState], Change]
 """Pure; raises a `CallRefused` to change nothing. May run in another thread."""
 
 
+Check = Callable[[Connection], None]
+"""Looks at what else the database holds, inside the transaction; raises a `CallRefused` to change nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Appended:
     """What an append led to."""
@@ -99,6 +103,7 @@ class _Append:
     execution_id: str
     decide: Decision
     append_id: str | None
+    check: "Check | None"
     future: "asyncio.Future[Appended]"
     outcome: Appended | Exception | None = None
 
@@ -167,11 +172,17 @@ class EventLog:
         self._wake = asyncio.Event()
         self._closed = False
 
-    async def append(self, execution_id: str, decide: Decision, append_id: str | None = None) -> Appended:
+    async def append(
+        self,
+        execution_id: str,
+        decide: Decision,
+        append_id: str | None = None,
+        check: Check | None = None,
+    ) -> Appended:
         """Let a decision change an execution; durable on return.
 
         With an `append_id` that the execution's log has already seen, nothing is decided or changed, and
-        `stored` of the answer is empty.
+        `stored` of the answer is empty. A `check` comes after a decision that adds events.
 
         Raises:
             NotFound: there is no such execution.
@@ -181,7 +192,7 @@ class EventLog:
         if self._closed:
             raise Unavailable("the server is stopping")
         started = time.perf_counter()
-        append = _Append(execution_id, decide, append_id, asyncio.get_running_loop().create_future())
+        append = _Append(execution_id, decide, append_id, check, asyncio.get_running_loop().create_future())
         self._waiting.append(append)
         self._wake.set()
         appended = await append.future
@@ -299,7 +310,7 @@ def _write_group(connection: Connection, group: list[_Append]) -> None:
     tables = _load_group(connection, group, now)
     for append in group:
         try:
-            append.outcome = _decide(append, tables, now)
+            append.outcome = _decide(connection, append, tables, now)
         except CallRefused as refusal:
             append.outcome = refusal
     if tables.rows:
@@ -323,7 +334,7 @@ def _load_group(connection: Connection, group: list[_Append], now: datetime) -> 
     return _Group(states, seen, costs=DailyCosts.load(connection, limited, now))
 
 
-def _decide(append: _Append, group: _Group, now: datetime) -> Appended:
+def _decide(connection: Connection, append: _Append, group: _Group, now: datetime) -> Appended:
     state = group.states.get(append.execution_id)
     if state is None:
         raise NotFound("execution", append.execution_id)
@@ -332,6 +343,8 @@ def _decide(append: _Append, group: _Group, now: datetime) -> Appended:
         if repeated is not None:
             return Appended(state, (), repeated)
     change = append.decide(state)
+    if append.check is not None and change.new_events:
+        append.check(connection)
     following = advance(change.state, [new.event for new in change.new_events], now)
     if state.token_id is not None:
         excess = group.costs.charge(state.token_id, [new.event for new in change.new_events])

@@ -20,6 +20,7 @@ from stigmer_contract.events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionRetried,
     ExecutionStarted,
     HistoryRepaired,
     HistoryStored,
@@ -37,8 +38,9 @@ from stigmer_contract.events import (
     Usage,
     WorkspaceWarned,
 )
+from stigmer_contract.manifest import Limits
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
-from stigmer_contract.waits import WAKING_EVENT_TYPES, WaitReason, can_end, ends_wait, first_time
+from stigmer_contract.waits import WAKING_EVENT_TYPES, WaitKind, WaitReason, can_end, ends_wait, first_time
 from stigmer_server.errors import IllegalMove, Woken
 from stigmer_server.lost_legs import MAX_LOST_LEGS, LostLeg
 
@@ -68,6 +70,9 @@ CHANGING_COLUMNS: Final = (
     "leg_runner",
     "leg_task_token",
     "lost_legs",
+    "token_id",
+    "retried_at",
+    "limits",
 )
 """Columns of `executions` that change after its first event."""
 
@@ -129,9 +134,12 @@ class ExecutionState:
     """Of the workflow; None: the server's."""
     owner: str = ADMINISTRATOR
     token_id: str | None = None
-    """Of the token that started it, whose policy holds for it."""
+    """Of the token that started it, or retried it last, whose policy holds for it."""
     leg_task_queue: str | None = None
     """Of its legs: its session's placement; None: where the workflow runs."""
+    retried_at: datetime | None = None
+    limits: Limits | None = None
+    """Since it was retried; None: those of its agent."""
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> "ExecutionState":
@@ -167,7 +175,19 @@ class ExecutionState:
             owner=row.owner,
             token_id=row.token_id,
             leg_task_queue=row.leg_task_queue,
+            retried_at=row.retried_at,
+            limits=None if row.limits is None else Limits.model_validate_json(row.limits),
         )
+
+    @property
+    def waits_for_model(self) -> bool:
+        """Whether a model that is away is all that it waits for, or some of it."""
+        return any(reason.kind is WaitKind.MODEL for reason in self.waiting_for)
+
+    @property
+    def begins_again(self) -> bool:
+        """Whether it was retried and no leg has begun since: how its workflow ended before says nothing."""
+        return self.retried_at is not None and self.wake_at == self.retried_at
 
     @property
     def workflow(self) -> WorkflowName:
@@ -208,6 +228,8 @@ class ExecutionState:
             "owner": self.owner,
             "token_id": self.token_id,
             "leg_task_queue": self.leg_task_queue,
+            "retried_at": self.retried_at,
+            "limits": None if self.limits is None else self.limits.model_dump_json(by_alias=True),
         }
 
     def to_resource(
@@ -234,6 +256,7 @@ class ExecutionState:
             created_at=self.created_at,
             started_at=self.started_at,
             ended_at=self.ended_at,
+            retried_at=self.retried_at,
         )
 
 
@@ -245,7 +268,7 @@ def advance(state: ExecutionState, events: Sequence[Event], recorded_at: datetim
         Woken: a leg would wait, but what it waits for may have come already.
     """
     for event in events:
-        if state.phase.is_terminal:
+        if state.phase.is_terminal and not isinstance(event, ExecutionRetried):
             raise IllegalMove(event.type, "cannot follow the event that ended the execution")
         state = _advance_legs(_advance_by_one(state, event, recorded_at), event, recorded_at)
         state = replace(state, last_sequence=state.last_sequence + 1)
@@ -277,6 +300,8 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             state = _move(state, event, ExecutionPhase.FAILED)
             error = ExecutionError(code=code, message=message, hint=hint)
             return replace(state, error=error, ended_at=recorded_at)
+        case ExecutionRetried():
+            return _retry(state, event, recorded_at)
         case ExecutionCancelled():
             state = _end_wait(state, recorded_at)
             state = _move(state, event, ExecutionPhase.CANCELLED)
@@ -342,6 +367,33 @@ def _begin_wait(state: ExecutionState, event: LegEnded, recorded_at: datetime) -
     state = _move(state, event, ExecutionPhase.WAITING)
     reasons = event.waiting_for
     return replace(state, waiting_for=tuple(reasons), waiting_since=recorded_at, wake_at=first_time(reasons))
+
+
+def _retry(state: ExecutionState, event: ExecutionRetried, recorded_at: datetime) -> ExecutionState:
+    """Go on after a failure, or wait no more for a model (which `_wake` sees to).
+
+    The attempt counts up, so that a runner of before, which may not know of the end, writes nothing more. The
+    time that went by since the end does not count towards `limits.duration`.
+    """
+    state = replace(state, retried_at=recorded_at, limits=event.limits or state.limits)
+    if state.waits_for_model:
+        return state
+    if state.phase is not ExecutionPhase.FAILED:
+        raise IllegalMove(event.type, f"cannot follow while the execution is {state.phase}")
+    idle = recorded_at - (state.ended_at or recorded_at)
+    return replace(
+        _move(state, event, ExecutionPhase.IN_PROGRESS),
+        attempt=state.attempt + 1,
+        error=None,
+        ended_at=None,
+        cancel_requested_at=None,
+        cancel_reason=None,
+        deadline_at=None if state.deadline_at is None else state.deadline_at + idle,
+        wake_at=recorded_at,
+        leg_runner=None,
+        leg_task_token=None,
+        lost_legs=(),
+    )
 
 
 def _wake(state: ExecutionState, event: Event, recorded_at: datetime) -> ExecutionState:

@@ -27,6 +27,7 @@ from stigmer_contract.events import (
     INLINE_PAYLOAD_MAX_BYTES,
     Event,
     ExecutionCancelled,
+    ExecutionRetried,
     ExecutionStarted,
     InlinePayload,
     LegEnded,
@@ -379,7 +380,7 @@ def _check_attempt(state: ExecutionState, attempt: int) -> None:
 
 
 def _check_event(event: Event, attempt: int) -> NewEvent:
-    if isinstance(event, ExecutionStarted | LegStarted | LegLost):
+    if isinstance(event, ExecutionStarted | LegStarted | LegLost | ExecutionRetried):
         raise InvalidRequest(f"event {event.type!r} is written by the server alone")
     if isinstance(event, LegEnded) and event.attempt != attempt:
         raise InvalidRequest(f"event {event.type!r} is of attempt {event.attempt}, the append of {attempt}")
@@ -423,6 +424,8 @@ def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
     [opening] = read_events(connection, state.execution_id, limit=1)
     first = EVENT_ADAPTER.validate_json(opening.body)
     assert isinstance(first, ExecutionStarted)
+    if state.limits is not None:
+        first = first.model_copy(update={"spec": first.spec.model_copy(update={"limits": state.limits})})
     history = find_history(connection, state)
     # Without what came after this grant, which a newer attempt may have written meanwhile.
     left = state.last_sequence - history.after

@@ -30,7 +30,12 @@ from stigmer_server.sessions import UNENDED_PHASES
 from stigmer_server.standing_reasons import StandingReasons
 from stigmer_server.standing_still import StandingStill
 from stigmer_server.tables import executions, sessions
-from stigmer_server.temporal_client import TemporalClient, WorkflowCondition, WorkflowView
+from stigmer_server.temporal_client import (
+    OPEN_CONDITIONS,
+    TemporalClient,
+    WorkflowCondition,
+    WorkflowView,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +101,11 @@ class Reconciler:
     def cancel_soon(self, execution_id: str) -> None:
         """Make sure that an execution ends, whose cancellation was asked for."""
         self._spawn(self._follow_cancellation(execution_id), f"cancel {execution_id}")
+
+    def begin_again_soon(self, state: ExecutionState) -> None:
+        """Start the workflow anew of an execution that had failed and is to go on."""
+        self._starting.add(state.execution_id)
+        self._spawn(self._begin_again(state), f"begin {state.execution_id} again")
 
     def observe(self, state: ExecutionState, stored: Sequence[StoredEvent]) -> None:
         """Wake the workflow of an execution for which something has come that it waits for."""
@@ -212,6 +222,8 @@ class Reconciler:
                 await self._move_to_runners(state, view)
             case WorkflowCondition.OPEN:
                 await self._wake_due(state)
+            case WorkflowCondition.CANCELLED | WorkflowCondition.TERMINATED if state.begins_again:
+                await self._go_on_with(state, view)
             case WorkflowCondition.CANCELLED:
                 await self._end(state, ExecutionCancelled(reason=state.cancel_reason))
             case WorkflowCondition.TERMINATED:
@@ -312,6 +324,17 @@ class Reconciler:
     async def _start(self, state: ExecutionState) -> None:
         try:
             await self._temporal.start_workflow(state.workflow)
+        except TemporalUnavailable as error:
+            self._note_away(error)
+        finally:
+            self._starting.discard(state.execution_id)
+
+    async def _begin_again(self, state: ExecutionState) -> None:
+        """Never are two open: one that has not ended yet, or still looks for its leg's end, is replaced."""
+        try:
+            view = await self._temporal.look_at_workflow(state.workflow)
+            is_open = view.condition in OPEN_CONDITIONS
+            await self._temporal.start_workflow(state.workflow, anew=not is_open, replacing=is_open)
         except TemporalUnavailable as error:
             self._note_away(error)
         finally:

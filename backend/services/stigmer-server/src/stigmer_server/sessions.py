@@ -161,10 +161,15 @@ def has_unended_execution(connection: Connection, session_id: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+def newest_place(connection: Connection, session_id: str) -> int:
+    """The place of the session's newest execution; 0: it has none."""
+    query = select(func.max(executions.c.place)).where(executions.c.session_id == session_id)
+    return connection.execute(query).scalar() or 0
+
+
 def next_place(connection: Connection, session_id: str) -> int:
     """The place of an execution that the session, which is locked, is to get."""
-    query = select(func.max(executions.c.place)).where(executions.c.session_id == session_id)
-    return (connection.execute(query).scalar() or 0) + 1
+    return newest_place(connection, session_id) + 1
 
 
 def _delete(connection: Connection, session_id: str, caller: Caller) -> None:

@@ -127,6 +127,8 @@ executions = Table(
     Column("owner", String(63), nullable=False),
     Column("token_id", String(64)),
     Column("leg_task_queue", String(255), comment="of its legs; NULL: where the workflow runs"),
+    Column("retried_at", UtcDateTime, comment="when somebody let it go on the last time"),
+    Column("limits", Text, comment="JSON of Limits since it was retried; NULL: those of its agent"),
 )
 Index(
     "ix_executions_leg_runner",

@@ -79,6 +79,10 @@ class WorkflowCondition(Enum):
     NOT_FOUND = auto()
 
 
+OPEN_CONDITIONS: Final = frozenset(
+    {WorkflowCondition.RUNNING_LEG, WorkflowCondition.QUEUED, WorkflowCondition.OPEN}
+)
+
 _ENDED: Final = {
     WorkflowExecutionStatus.CANCELED: WorkflowCondition.CANCELLED,
     WorkflowExecutionStatus.TERMINATED: WorkflowCondition.TERMINATED,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal, TypeVar
@@ -25,6 +25,7 @@ from stigmer_contract.api import (
     MessageResource,
     Owned,
     Page,
+    RetryExecution,
     SecretResource,
     SecretsKeyRotation,
     SendMessage,
@@ -179,6 +180,20 @@ class ApiClient:
         """Asks an execution to stop; its log says when it has."""
         body = CancelExecution(reason=reason).model_dump_json().encode()
         self.transport.request("POST", f"{_execution_path(execution_id)}/cancel", body=body, headers=_JSON)
+
+    def retry_execution(self, execution_id: str, limits: Mapping[str, object]) -> ExecutionResource:
+        """Lets an execution that failed go on; sent again after a broken connection it is still done once.
+
+        `limits` are as in a manifest; those that are left out stay what they were.
+        """
+        request = RetryExecution.model_validate({"limits": limits} if limits else {})
+        response = self.transport.request(
+            "POST",
+            f"{_execution_path(execution_id)}/retry",
+            body=request.model_dump_json(by_alias=True, exclude_unset=True).encode(),
+            headers=_JSON | {IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)},
+        )
+        return ExecutionResource.model_validate_json(response.body)
 
     def send_message(self, execution_id: str, text: str) -> MessageResource:
         """Says something to an execution; sent again after a broken connection it is still said once."""

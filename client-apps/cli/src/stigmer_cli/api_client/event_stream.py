@@ -43,6 +43,8 @@ def follow_events(
 ) -> Iterator[RecordedEvent | LiveEvent]:
     """Events after the sequence `after`, until the execution has ended.
 
+    A failure is the end only where the server's stream ends with it: the execution may have been retried.
+
     Reconnects by itself and takes up behind the last recorded event. Live events are given as they
     come: after a reconnect some may be missing, and `model.partial` brings the text so far.
 
@@ -55,6 +57,7 @@ def follow_events(
     """
     lost_at: float | None = None
     failures = 0
+    has_failed = False
     while True:
         reason = "the server ended the stream"
         stream: HttpStream | None = None
@@ -71,8 +74,9 @@ def follow_events(
                         reason = f"event {after + 1} is missing"
                         break
                     after = event.sequence
+                    has_failed = isinstance(event.event, ExecutionFailed)
                 yield event
-                if isinstance(event, RecordedEvent) and is_terminal(event):
+                if isinstance(event, RecordedEvent) and is_final(event):
                     return
         except CallRefused as error:
             if error.status not in _RETRYABLE_STATUSES:
@@ -83,6 +87,8 @@ def follow_events(
         finally:
             if stream:
                 stream.close()
+        if has_failed:
+            return
         now = time.monotonic()
         if lost_at is None:
             lost_at = now
@@ -95,9 +101,9 @@ def follow_events(
         _wait_before_attempt(failures)
 
 
-def is_terminal(event: RecordedEvent) -> bool:
-    """Whether nothing follows the event."""
-    return isinstance(event.event, ExecutionCompleted | ExecutionFailed | ExecutionCancelled)
+def is_final(event: RecordedEvent) -> bool:
+    """Whether nothing can follow the event."""
+    return isinstance(event.event, ExecutionCompleted | ExecutionCancelled)
 
 
 def _open_stream(transport: HttpTransport, execution_id: str, after: int) -> HttpStream:

@@ -1,11 +1,15 @@
 """`stigmer executions`: what agents did, and what they are doing."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from stigmer_cli.commands.completions import complete_agents, complete_executions, complete_sessions
 from stigmer_contract.phases import ExecutionPhase
+
+if TYPE_CHECKING:
+    from stigmer_cli.api_client import ApiClient
 
 
 @click.group()
@@ -89,19 +93,11 @@ def follow(given: str | None, last: bool, as_json: bool, plain: bool, after: int
     Ctrl-C ends the watch, not the execution. The exit code is that of `stigmer run`.
     """
     from stigmer_cli.commands.connecting import open_client
-    from stigmer_cli.commands.following import Following
     from stigmer_cli.commands.references import find_execution_id
-    from stigmer_cli.rendering.execution_view import ExecutionView
-    from stigmer_cli.rendering.json_view import JsonView
-    from stigmer_cli.rendering.screen import Screen
 
     with open_client() as client:
         execution_id = find_execution_id(client, given, last=last)
-        if as_json:
-            view = JsonView(sys.stdout, execution_id)
-        else:
-            view = ExecutionView(Screen(sys.stdout, sys.stderr, plain=plain), client.load_payload)
-        Following(client, execution_id, view, cancels=False).follow(after)
+        _watch(client, execution_id, after=after, as_json=as_json, plain=plain)
 
 
 @executions.command("cancel", epilog="Example: stigmer executions cancel exe_01k9… --reason 'wrong file'")
@@ -118,6 +114,45 @@ def cancel(given: str | None, last: bool, reason: str | None) -> None:
         execution_id = find_execution_id(client, given, last=last)
         client.cancel_execution(execution_id, reason)
     print_note(f"asked {execution_id} to stop; `stigmer executions follow {execution_id}` shows when it has")
+
+
+@executions.command("retry", epilog="Example: stigmer executions retry exe_01k9… --turns 200")
+@click.argument("given", metavar="ID", required=False)
+@click.option("--last", is_flag=True, help="The newest one.")
+@click.option("--turns", type=click.IntRange(1), help="From now on limits.turns: model answers in all.")
+@click.option("--tokens", type=click.IntRange(1), help="From now on limits.tokens: tokens in all.")
+@click.option("--cost", metavar="USD", help="From now on limits.costUsd: US dollars in all.")
+@click.option("--duration", metavar="TIME", help="From now on limits.duration, such as 2h.")
+@click.option("--follow", "follows", is_flag=True, help="Watch it from here to its end.")
+def retry(
+    given: str | None,
+    last: bool,
+    turns: int | None,
+    tokens: int | None,
+    cost: str | None,
+    duration: str | None,
+    follows: bool,
+) -> None:
+    """Let an execution that failed go on from its log.
+
+    What its log holds is neither paid for nor done again. It must be the newest of its session. A limit that
+    ended it ends it again, unless it is raised here. One that waits for a model asks it at once.
+    """
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_execution_id
+    from stigmer_cli.output import print_note
+
+    wanted = {"turns": turns, "tokens": tokens, "costUsd": cost, "duration": duration}
+    limits: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
+    _check_limits(limits)
+    with open_client() as client:
+        execution_id = find_execution_id(client, given, last=last)
+        before = client.get_execution(execution_id).last_sequence if follows else 0
+        client.retry_execution(execution_id, limits)
+        if follows:
+            _watch(client, execution_id, after=before, as_json=False, plain=False)
+            return
+    print_note(f"{execution_id} goes on; `stigmer executions follow {execution_id}` shows how")
 
 
 @executions.command("approve", epilog="Example: stigmer executions approve exe_01k9…")
@@ -154,6 +189,34 @@ def send(given: str, message: str) -> None:
         execution_id = find_execution_id(client, given, last=False)
         sent = client.send_message(execution_id, text)
     print_note(f"the message is number {sent.sequence} in the log of {execution_id}")
+
+
+def _watch(client: "ApiClient", execution_id: str, *, after: int, as_json: bool, plain: bool) -> None:
+    from stigmer_cli.commands.following import Following
+    from stigmer_cli.rendering.execution_view import ExecutionView
+    from stigmer_cli.rendering.json_view import JsonView
+    from stigmer_cli.rendering.screen import Screen
+
+    if as_json:
+        view = JsonView(sys.stdout, execution_id)
+    else:
+        view = ExecutionView(Screen(sys.stdout, sys.stderr, plain=plain), client.load_payload)
+    Following(client, execution_id, view, cancels=False).follow(after)
+
+
+def _check_limits(limits: "dict[str, object]") -> None:
+    """Say what is wrong with a limit in the words of the command line."""
+    from pydantic import ValidationError
+
+    from stigmer_contract.manifest import Limits
+
+    try:
+        Limits.model_validate(limits)
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        option = {"costUsd": "cost"}.get(str(first["loc"][0]), str(first["loc"][0]))
+        reason = first["msg"].removeprefix("Value error, ")
+        raise click.BadParameter(reason, param_hint=f"--{option}") from error
 
 
 def _not_yet(what: str, _argument: str | None) -> Exception:

@@ -21,6 +21,7 @@ from stigmer_cli.api_client import ApiClient, follow_events
 from stigmer_cli.errors import ExecutionFailed, Interrupted, StigmerError
 from stigmer_cli.output import is_terminal, sanitize
 from stigmer_contract import events
+from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.phases import ExecutionPhase
 
 PENDING_NOTE_AFTER_SECONDS = 2.0
@@ -31,6 +32,14 @@ TERMINATION_SECONDS = 5.0
 """How long SIGTERM waits for the execution to say that it has stopped."""
 CANCEL_TIMEOUT_SECONDS = 15.0
 """How long a cancelled execution may take to say so."""
+
+
+_RAISED_BY = {
+    ErrorCode.LIMIT_TURNS: " --turns N",
+    ErrorCode.LIMIT_TOKENS: " --tokens N",
+    ErrorCode.LIMIT_COST: " --cost USD",
+    ErrorCode.LIMIT_DURATION: " --duration TIME",
+}
 
 
 class View(Protocol):
@@ -80,7 +89,13 @@ class _Terminate:
     """The process is to end: SIGTERM."""
 
 
-_Item = events.RecordedEvent | events.LiveEvent | _Note | _Interrupt | _HangUp | _Terminate | BaseException
+class _End:
+    """The log holds no more, and the execution has ended."""
+
+
+_Item = (
+    events.RecordedEvent | events.LiveEvent | _Note | _Interrupt | _HangUp | _Terminate | _End | BaseException
+)
 
 
 class Following:
@@ -96,6 +111,7 @@ class Following:
         self._has_started = False
         self._told_reason: str | None = None
         """Why the execution stands still, as was said last."""
+        self._failure: events.ExecutionFailed | None = None
         self._cancelled_at: float | None = None
         self._cancel_timeout_seconds = CANCEL_TIMEOUT_SECONDS
         self._heard_at = time.monotonic()
@@ -127,6 +143,8 @@ class Following:
                         raise self._no_longer_watching()
                     case _Terminate():
                         self._handle_termination()
+                    case _End():
+                        raise self._failed()
                     case _Note():
                         self._view.show_note(item.text)
                     case BaseException():
@@ -145,6 +163,7 @@ class Following:
                 self._client.transport, self._execution_id, after=after, report=report
             ):
                 self._queue.put(event)
+            self._queue.put(_End())
         except BaseException as error:
             self._queue.put(error)
 
@@ -157,8 +176,9 @@ class Following:
                 self._view.show_summary()
                 return True
             case events.ExecutionFailed():
-                self._view.show_summary()
-                raise ExecutionFailed(f"the execution failed ({event.code}): {event.message}", event.hint)
+                self._failure = event  # until the stream ends with it
+            case events.ExecutionRetried():
+                self._failure, self._has_started = None, False
             case events.ExecutionCancelled():
                 self._view.show_summary()
                 if self._cancelled_at is not None:
@@ -168,6 +188,14 @@ class Following:
             case _:
                 pass
         return False
+
+    def _failed(self) -> ExecutionFailed:
+        self._view.show_summary()
+        assert self._failure is not None, "the log of an execution that has not failed has ended"
+        raised = _RAISED_BY.get(self._failure.code, "")
+        retry = f"`stigmer executions retry {self._execution_id}{raised}` goes on from its log"
+        hint = f"{self._failure.hint}; {retry}" if self._failure.hint else retry
+        return ExecutionFailed(f"the execution failed ({self._failure.code}): {self._failure.message}", hint)
 
     def _look_after_silence(self) -> None:
         if self._cancelled_at is not None:

@@ -94,6 +94,11 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return f"{'approved' if event.approved else 'denied'} by {event.resolved_by}"
         case contract.MessageReceived():
             return f"message: {_text(load_payload(event.message))}"
+        case contract.ExecutionRetried():
+            other = event.limits and event.limits.model_dump(
+                mode="json", by_alias=True, exclude_defaults=True
+            )
+            return f"retried, with limits {json.dumps(other)}" if other else "retried"
         case contract.WorkspaceWarned():
             return f"warning: {describe_warning(event)}"
         case contract.ExecutionCompleted():

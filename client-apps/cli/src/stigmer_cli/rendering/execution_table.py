@@ -45,7 +45,10 @@ def describe_waits(reasons: Sequence[WaitReason]) -> str:
 def _describe_wait(reason: WaitReason) -> str:
     until = "" if reason.until is None else f"until {reason.until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     what = "" if reason.kind is WaitKind.TIME else _WAITS[reason.kind]
-    return " ".join(part for part in (what, until) if part)
+    if reason.kind is WaitKind.MODEL:
+        what = f"{what} {reason.key or ''}".rstrip()
+    why = f"({reason.detail})" if reason.detail else ""
+    return " ".join(part for part in (what, until, why) if part)
 
 
 _WAITS = {
@@ -53,6 +56,7 @@ _WAITS = {
     WaitKind.ANSWER: "an answer",
     WaitKind.CHILD: "another execution",
     WaitKind.MESSAGE: "a message",
+    WaitKind.MODEL: "model",
     WaitKind.SUBMITTED: "a submitted request",
 }
 

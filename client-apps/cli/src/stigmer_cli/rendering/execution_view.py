@@ -23,6 +23,8 @@ from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.events import (
     ApprovalRequested,
     ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionRetried,
     ExecutionStarted,
     HistoryRepaired,
     LegEnded,
@@ -73,6 +75,8 @@ class ExecutionView:
         self._outputs: dict[str, CommandOutput] = {}
         self._usage = Usage()
         self._warnings: list[str] = []
+        self._failure: str | None = None
+        """Not shown before it is known to be the end, which the command itself tells."""
         self._session_id: str | None = None
         self._first: RecordedEvent | None = None
         self._last: RecordedEvent | None = None
@@ -209,6 +213,14 @@ class ExecutionView:
                 what = describe_waits(event.waiting_for)
                 self._do(f"waiting for {what}")
                 self._screen.write_note(f"waiting for {what}", BOLD, YELLOW)
+            case ExecutionFailed() as event:
+                self._failure = f"failed ({event.code}): {event.message}"
+            case ExecutionRetried():
+                if self._failure is not None:
+                    self._screen.write_note(self._failure, RED)
+                    self._failure = None
+                self.show_note("retried")
+                self._do("waiting for a runner")
             case MessageReceived() as event:
                 message = sanitize(str(self._load_payload(event.message)))
                 self._screen.write_note(f"message: {shorten(message, self._screen.width)}", DIM)

@@ -18,6 +18,7 @@ from stigmer_contract.manifest import (
     MIN_SECRET_CHARACTERS,
     AgentManifest,
     AgentSpec,
+    Limits,
 )
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.waits import WaitReason
@@ -177,6 +178,15 @@ class ExecutionResource(_Resource):
     started_at: datetime | None = None
     """When the first leg started."""
     ended_at: datetime | None = None
+    retried_at: datetime | None = None
+    """When somebody let it go on the last time, after it had failed or while a model was away."""
+
+
+class RetryExecution(_Request):
+    """`POST /v1/executions/{id}/retry`."""
+
+    limits: Limits | None = None
+    """Other limits, as in a manifest; those that are left out stay what they were."""
 
 
 class CancelExecution(_Request):

@@ -25,7 +25,7 @@ from pydantic import (
 
 from stigmer_contract.conversation import ToolOutcome as ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.manifest import AgentSpec, Limits
 from stigmer_contract.waits import WaitReason
 
 LOG_FORMAT = 2
@@ -364,6 +364,17 @@ class MessageReceived(_Frozen):
     """A JSON string."""
 
 
+class ExecutionRetried(_Frozen):
+    """Somebody lets the execution go on: it had failed, or waits for a model, which is asked at once.
+
+    Recorded answers and results hold. What a runner of before writes from here on is refused.
+    """
+
+    type: Literal["execution.retried"] = "execution.retried"
+    limits: Limits | None = None
+    """Those that hold from here on; None: the ones that held before."""
+
+
 class WorkspaceWarned(_Frozen):
     """The agent changed files of its workspace that other programs execute later, on a person's machine."""
 
@@ -387,7 +398,7 @@ class ExecutionCompleted(_Frozen):
 
 
 class ExecutionFailed(_Frozen):
-    """The execution cannot go on."""
+    """The execution cannot go on, unless somebody retries it."""
 
     type: Literal["execution.failed"] = "execution.failed"
     code: ErrorCode
@@ -420,6 +431,7 @@ Event = Annotated[
     | ApprovalRequested
     | ApprovalResolved
     | MessageReceived
+    | ExecutionRetried
     | WorkspaceWarned
     | ExecutionCompleted
     | ExecutionFailed

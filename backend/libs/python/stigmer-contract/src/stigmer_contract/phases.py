@@ -18,8 +18,8 @@ class ExecutionPhase(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing can follow."""
-        return not LEGAL_MOVES[self]
+        """Whether nothing works on it, or will by itself. One that failed may be retried."""
+        return self in (ExecutionPhase.COMPLETED, ExecutionPhase.FAILED, ExecutionPhase.CANCELLED)
 
 
 LEGAL_MOVES: dict[ExecutionPhase, frozenset[ExecutionPhase]] = {
@@ -38,7 +38,7 @@ LEGAL_MOVES: dict[ExecutionPhase, frozenset[ExecutionPhase]] = {
         {ExecutionPhase.IN_PROGRESS, ExecutionPhase.FAILED, ExecutionPhase.CANCELLED}
     ),
     ExecutionPhase.COMPLETED: frozenset(),
-    ExecutionPhase.FAILED: frozenset(),
+    ExecutionPhase.FAILED: frozenset({ExecutionPhase.IN_PROGRESS}),
     ExecutionPhase.CANCELLED: frozenset(),
 }
 """For each phase, the phases that may follow it. Staying in a phase is always legal."""

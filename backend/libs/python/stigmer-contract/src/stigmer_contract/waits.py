@@ -26,6 +26,8 @@ class WaitKind(StrEnum):
     """Somebody says something to the execution."""
     TIME = "time"
     """A moment comes."""
+    MODEL = "model"
+    """A model that is away is to be asked again."""
     SUBMITTED = "submitted"
     """A request that was handed in is to be collected."""
 
@@ -40,6 +42,8 @@ class WaitReason(BaseModel):
     """Which of that kind, where there may be several: an input's id, an execution's id, …"""
     until: AwareDatetime | None = None
     """When the wait is over though nothing came, by the server's clock; a `time` has nothing but that."""
+    detail: str | None = Field(default=None, max_length=500)
+    """Why that is waited for, for a person: how a model failed last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class WaitEnd:
 
 ENDED_BY: Final[Mapping[WaitKind, WaitEnd]] = {
     WaitKind.MESSAGE: WaitEnd("message.received"),
+    WaitKind.MODEL: WaitEnd("execution.retried"),
 }
 """Kinds that are not here end by their time alone."""
 WAKING_EVENT_TYPES: Final = frozenset(end.event_type for end in ENDED_BY.values())

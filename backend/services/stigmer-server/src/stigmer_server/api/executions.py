@@ -10,6 +10,7 @@ from stigmer_contract.api import (
     ExecutionResource,
     MessageResource,
     Page,
+    RetryExecution,
     SendMessage,
 )
 from stigmer_contract.phases import ExecutionPhase
@@ -90,6 +91,30 @@ async def cancel_execution(
     """Ask for an execution to stop. Cancelling it again changes nothing."""
     reason = None if request is None else request.reason
     return await services.executions.request_cancel(execution_id, caller, reason)
+
+
+@router.post(
+    "/{execution_id}/retry",
+    status_code=202,
+    responses=problem_responses(NotFound, Conflict),
+    openapi_extra=NEEDS_USER,
+)
+async def retry_execution(
+    execution_id: ExecutionId,
+    credential: CredentialOf,
+    services: ServicesOf,
+    request: RetryExecution | None = None,
+    idempotency_key: IdempotencyKey = None,
+) -> ExecutionResource:
+    """Let an execution that failed go on from its log, or one that waits for a model ask it at once.
+
+    It must be the newest of its session. Retrying it again while it goes on changes nothing.
+    """
+    state = await services.executions.load(execution_id, credential.caller)
+    check_model(state.model, credential)
+    return await services.retries.retry(
+        state, request or RetryExecution(), credential.caller, idempotency_key
+    )
 
 
 @router.post(

@@ -24,6 +24,7 @@ from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
 from stigmer_server.placements import Placements
+from stigmer_server.retries import Retries
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.sessions import Sessions
@@ -46,6 +47,7 @@ class Services:
     feed: EventFeed
     formats: LogFormats
     messages: Messages
+    retries: Retries
     blobs: BlobStore
     metrics: Metrics
     tokens: Tokens

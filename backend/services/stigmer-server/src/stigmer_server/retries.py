@@ -1,0 +1,134 @@
+"""Executions that go on: those that failed, from their log, and those that wait for a model, at once.
+
+Decides who may retry what. The workflow is `reconciler`'s business.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from stigmer_contract.api import ExecutionResource, RetryExecution
+from stigmer_contract.events import EVENT_ADAPTER, ExecutionRetried, ExecutionStarted
+from stigmer_contract.manifest import AgentSpec, Limits
+from stigmer_contract.phases import ExecutionPhase
+from stigmer_server.database import Database
+from stigmer_server.errors import Conflict, ExecutionEnded, Forbidden, InvalidRequest
+from stigmer_server.event_log import Change, EventLog, NewEvent, read_events
+from stigmer_server.execution_state import ExecutionState
+from stigmer_server.idempotency import MAX_KEY_LENGTH
+from stigmer_server.owners import Caller
+from stigmer_server.policies import check_costs, check_policy
+from stigmer_server.sessions import find_session, newest_place
+
+
+class Retries:
+    """Lets executions go on."""
+
+    def __init__(
+        self, database: Database, log: EventLog, on_retried: Callable[[ExecutionState], None]
+    ) -> None:
+        """`on_retried` is told of those that had failed, after the commit, and must not block."""
+        self._database = database
+        self._log = log
+        self._on_retried = on_retried
+
+    async def retry(
+        self, seen: ExecutionState, request: RetryExecution, caller: Caller, idempotency_key: str | None
+    ) -> ExecutionResource:
+        """Let an execution go on from its log; one that does so already is left as it is.
+
+        Raises:
+            InvalidRequest: the key is too long.
+            Forbidden: the execution is somebody else's, or the policy of the caller's token excludes it.
+            ExecutionEnded: it has completed, or was cancelled.
+            Conflict: it has not failed, or is not the newest of its session.
+        """
+        if caller.owner != seen.owner and not caller.sees_all:
+            raise Forbidden(
+                f"execution {seen.execution_id!r} is {seen.owner!r}'s, whose secrets it is given",
+                "start an execution of your own in the session",
+            )
+        spec, workspace = await self._database.read(lambda connection: _what_it_may(connection, seen))
+        check_policy(caller.policy, spec, workspace)
+        is_limited = caller.policy.max_cost_per_day_usd is not None
+        token_id = caller.token_id if is_limited else None
+        began_again = list[bool]()
+
+        def decide(state: ExecutionState) -> Change:
+            if not _may_go_on(state, has_wishes=request.limits is not None):
+                return Change(state)
+            limits = None if request.limits is None else _merged(state.limits or spec.limits, request.limits)
+            if limits is not None:
+                state = _with_duration(state, (state.limits or spec.limits).duration, limits.duration)
+            began_again.append(state.phase is ExecutionPhase.FAILED)
+            return Change(replace(state, token_id=token_id), [NewEvent.of(ExecutionRetried(limits=limits))])
+
+        def check(connection: Connection) -> None:
+            find_session(connection, seen.session_id, lock=True)
+            if newest_place(connection, seen.session_id) != seen.place:
+                raise Conflict(
+                    f"execution {seen.execution_id!r} is not the newest of its session; only that can go on",
+                    "start a new execution in the session",
+                )
+            if token_id is not None:
+                check_costs(connection, token_id, datetime.now(UTC))
+
+        append_id = _append_id(caller.owner, idempotency_key)
+        appended = await self._log.append(seen.execution_id, decide, append_id, check)
+        if appended.stored and began_again[-1]:
+            self._on_retried(appended.state)
+        return appended.state.to_resource()
+
+
+def _may_go_on(state: ExecutionState, *, has_wishes: bool) -> bool:
+    """Whether there is something to do; False: it goes on already."""
+    match state.phase:
+        case ExecutionPhase.COMPLETED | ExecutionPhase.CANCELLED:
+            raise ExecutionEnded(state.execution_id, state.phase)
+        case ExecutionPhase.FAILED:
+            return True
+        case _ if state.waits_for_model:
+            return True
+        case _ if state.retried_at is not None and not has_wishes:
+            return False
+        case _:
+            raise Conflict(
+                f"execution {state.execution_id!r} has not failed: it is {state.phase}",
+                f"run `stigmer executions follow {state.execution_id}` to see how it goes on",
+            )
+
+
+def _what_it_may(connection: Connection, state: ExecutionState) -> tuple[AgentSpec, str | None]:
+    """What the agent is and may do, and the session's directory where a person named one."""
+    [opening] = read_events(connection, state.execution_id, limit=1)
+    first = EVENT_ADAPTER.validate_json(opening.body)
+    assert isinstance(first, ExecutionStarted)
+    return first.spec, find_session(connection, state.session_id).workspace
+
+
+def _merged(before: Limits, wanted: Limits) -> Limits:
+    return before.model_copy(update={name: getattr(wanted, name) for name in wanted.model_fields_set})
+
+
+def _with_duration(
+    state: ExecutionState, before: timedelta | None, after: timedelta | None
+) -> ExecutionState:
+    """With the deadline of another `limits.duration`: what has been used of it stays used."""
+    if before == after:
+        return state
+    if after is None:
+        return replace(state, deadline_at=None)
+    since = state.created_at if state.deadline_at is None or before is None else state.deadline_at - before
+    return replace(state, deadline_at=since + after)
+
+
+def _append_id(owner: str, idempotency_key: str | None) -> str | None:
+    """The log itself remembers the key, for as long as it is kept. No runner can guess it."""
+    if idempotency_key is None:
+        return None
+    if not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
+        raise InvalidRequest(f"an Idempotency-Key has from 1 to {MAX_KEY_LENGTH} characters")
+    return hashlib.sha256(f"retry\n{owner}\n{idempotency_key}".encode()).hexdigest()
