@@ -1,5 +1,6 @@
 """Killed at any step, an execution goes on where it stood, and no answer is paid for twice."""
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from e2e_script import TOOL_CALLS
 from executions import Execution, agent_manifest, answered_turns, tool_results
 from model_server import ModelServer
 from running_stack import RunnerProcess, RunningStack
+from server_process import wait_until
 from stigmer_contract.events import LegEnded, LegEndReason, LegStarted, RecordedEvent, ToolOutcome
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("recovery")]
@@ -87,6 +89,26 @@ def test_an_execution_survives_the_death_of_the_server(
         execution.wait_until_completed()
         # The runner was not killed: it holds every answer until the log has it.
         assert_whole(ten_tools_stack, execution, key, ten_tools_model, repeats=0)
+
+
+def test_an_execution_survives_a_server_that_stands_still(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer
+) -> None:
+    def silences() -> int:
+        return sum(
+            ten_tools_stack.log_of(one.name).count("does not answer") for one in ten_tools_stack.runners
+        )
+
+    execution, key = start(ten_tools_stack)
+    execution.wait_for(at(9))
+    before = silences()
+    os.kill(ten_tools_stack.server_pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: silences() > before, "the runner has waited for an answer in vain")
+    finally:
+        os.kill(ten_tools_stack.server_pid, signal.SIGCONT)
+    execution.wait_until_completed()
+    assert_whole(ten_tools_stack, execution, key, ten_tools_model, repeats=0)
 
 
 def test_an_execution_survives_the_death_of_temporal(

@@ -16,6 +16,7 @@ from typing import Final
 from uuid import uuid4
 
 import asyncpg
+import psutil
 
 from temporal_server import free_port
 
@@ -108,6 +109,21 @@ class PostgresServer:
             self._process.kill()
             self._process.wait(STOP_TIMEOUT_SECONDS)
             self._process = None
+
+    def freeze(self) -> None:
+        """Stop all of its processes, as a machine does that hangs: connections stay open, nothing answers."""
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        assert self._process is not None
+        postmaster = psutil.Process(self._process.pid)
+        return [postmaster, *postmaster.children(recursive=True)]
 
     async def create_database(self) -> str:
         """Make an empty database, and give its URL."""

@@ -184,7 +184,7 @@ def test_a_late_piece_of_an_answer_that_is_in_the_log_is_no_new_answer(api: Serv
 
 def test_a_reader_cut_off_at_random_gets_every_event_once_and_in_order(server: ServerProcess) -> None:
     chance = random.Random(20261122)
-    cuts = 50
+    cuts = 100
     cut_often_enough = threading.Event()
 
     def write(execution_id: str) -> int:

@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 from sqlalchemy import Connection, make_url, text
 
+from needed import skip_outside_ci
+from postgres_server import PostgresServer, find_postgres_binaries
 from server_process import WAIT_SECONDS, ServerApi, ServerProcess, completed, responded, wait_until
 from stigmer_server.database import postgres
 from stigmer_server.database.postgres import PostgresDatabase
@@ -114,6 +117,58 @@ def test_however_often_the_database_hangs_up_each_append_is_written_once(url: st
         wait_until(lambda: api.http.get(path).status_code == 200, "the database is back")
         assert api.get_execution(execution_id)["usage"]["requests"] == 60
         assert [event["sequence"] for event in api.read_log(execution_id)] == list(range(1, 63))
+
+
+def test_an_append_waits_for_tables_that_somebody_has_locked(url: str, tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, database_url=url) as server, server.client() as api:
+        execution_id = api.create_execution()["execution_id"]
+        api.start_leg(execution_id)
+
+        async def append_behind_a_lock() -> int:
+            locker = await asyncpg.connect(url)
+            watcher = await asyncpg.connect(url)
+            try:
+                async with asyncio.timeout(60), locker.transaction():
+                    await locker.execute("LOCK TABLE executions IN ACCESS EXCLUSIVE MODE")
+                    appending = asyncio.create_task(
+                        asyncio.to_thread(api.append, execution_id, [responded(1)], append_id="behind")
+                    )
+                    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                    while not await watcher.fetchval(waiting):  # noqa: ASYNC110 - PostgreSQL tells nobody
+                        await asyncio.sleep(0.02)
+                    assert not appending.done()
+                return (await appending).status_code
+            finally:
+                await locker.close()
+                await watcher.close()
+
+        assert asyncio.run(append_behind_a_lock()) == 200
+        assert [event["sequence"] for event in api.read_log(execution_id)] == [1, 2, 3]
+
+
+def test_a_frozen_database_makes_the_server_unready_and_loses_no_append(tmp_path: Path) -> None:
+    binaries = find_postgres_binaries()
+    if binaries is None:
+        skip_outside_ci("the binaries of PostgreSQL are not installed")
+    with PostgresServer(binaries) as postgres:
+        url = asyncio.run(postgres.create_database())
+        with (
+            ServerProcess(tmp_path, database_url=url) as server,
+            server.client() as api,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            execution_id = api.create_execution()["execution_id"]
+            api.start_leg(execution_id)
+            postgres.freeze()
+            try:
+                appended = pool.submit(append_until_written, api, execution_id, 0)
+                with pytest.raises(httpx.ReadTimeout):
+                    httpx.get(f"{server.url}/readyz", timeout=1, trust_env=False)
+                assert not appended.done()
+            finally:
+                postgres.thaw()
+            appended.result()
+            assert [event["sequence"] for event in api.read_log(execution_id)] == [1, 2, 3]
 
 
 def append_until_written(api: ServerApi, execution_id: str, number: int) -> None:
