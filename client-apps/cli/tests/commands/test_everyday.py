@@ -159,7 +159,7 @@ def run_in_shell(command: Command, script: str, **environment: str) -> "subproce
         env={**command.environment, **environment},
         cwd=command.folder,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

@@ -180,7 +180,8 @@ def a_wait_for_a_message(terminal: Terminal, leg: Leg, look: Callable[[str], Non
             seen=leg.client.get_execution(leg.execution_id).last_sequence,
         )
     )
-    terminal.wait_for("waiting for a message")
+    # As a remark, and below it as what is happening now.
+    terminal.wait_until(lambda screen: screen.count("waiting for a message") == 2, "the wait")
     look("while it waits")
     leg.client.cancel_execution(leg.execution_id, "nobody answers")
 
