@@ -29,6 +29,7 @@ from stigmer_isolation.self_test import IsolationLevel, measure_isolation
 from stigmer_isolation.web_access import WebAccess
 from stigmer_isolation.zygote import policy
 from stigmer_isolation.zygote.landlock import abi_version
+from stigmer_isolation.zygote.own_mounts import can_be_own
 from stigmer_isolation.zygote.policy import Network, Policy
 
 pytestmark = [
@@ -38,8 +39,9 @@ pytestmark = [
     ),
 ]
 
-# Root's processes have powers that commands give up, and so cannot be looked into; a person's own can.
-WITHOUT_LANDLOCK = IsolationLevel.WEAK if os.getuid() == 0 else IsolationLevel.NONE
+# Root's processes have powers that commands give up, and so cannot be looked into; a person's own can, unless
+# commands are in a user namespace of their own.
+WITHOUT_LANDLOCK = IsolationLevel.WEAK if os.getuid() == 0 or can_be_own() else IsolationLevel.NONE
 LEVELS = {7: "full", 6: "full", 5: "good", 3: "good", 2: "partial", 1: "partial", 0: WITHOUT_LANDLOCK}
 
 

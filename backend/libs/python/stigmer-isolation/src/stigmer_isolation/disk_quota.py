@@ -118,6 +118,8 @@ class DiskWatch:
         self._session = session
         self._first_process = first_process
         self._at_start = self._free()
+        self._least_bytes = 0 if session.used_bytes <= quota_bytes else None
+        """Least that a session took since, which was full already; None: it was not measured since."""
         for number, free in self._at_start.items():
             session.free_when_measured.setdefault(number, free)
 
@@ -147,8 +149,13 @@ class DiskWatch:
         if shrunk >= self._quota_bytes // MEASURE_AT_SHARE or session.used_bytes > self._quota_bytes:
             session.used_bytes = self._measure(max(taken.values()))
             before.update(now)
-        # A command that only tidies up a full session must be let alone.
-        if session.used_bytes > self._quota_bytes and any(taken.values()):
+        if session.used_bytes <= self._quota_bytes:
+            self._least_bytes = 0
+            return None
+        # A command that only tidies up a full session must be let alone, whatever others write meanwhile.
+        least = self._least_bytes
+        self._least_bytes = min(session.used_bytes, least or session.used_bytes)
+        if any(taken.values()) and least is not None and session.used_bytes > least:
             return f"the session's files take more than {self._quota_bytes >> 20} MiB"
         return None
 
