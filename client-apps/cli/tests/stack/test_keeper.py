@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from stigmer_cli.processes.exit_codes import EXIT_AWAY
 from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.stack.component import Component, LineSink
 from stigmer_cli.stack.health import Health
@@ -139,6 +140,27 @@ async def test_the_same_exit_code_later_is_an_end_like_others(tmp_path: Path) ->
     keeping = Keeping(launcher, tmp_path, QUICK, ready=True)
     task = asyncio.create_task(keeping.keeper.keep())
     await keeping.reaches(ComponentPhase.READY, lives=2)
+    keeping.keeper.request_stop()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_what_waits_for_an_engine_is_no_failure_and_says_for_what_it_waits(tmp_path: Path) -> None:
+    launcher = ScriptedLauncher([EXIT_AWAY] * 20 + [None], becomes_ready=False)
+    keeping = Keeping(launcher, tmp_path, QUICK, ready=False)
+    task = asyncio.create_task(keeping.keeper.keep())
+    await keeping.reaches(ComponentPhase.STARTING, lives=21)
+    last = keeping.states[-1]
+    assert (last.restarts, last.failures, last.last_lines, last.reason) == (20, 0, (), "life 20")
+    keeping.keeper.request_stop()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_an_end_in_good_order_of_what_was_ready_is_no_short_life(tmp_path: Path) -> None:
+    launcher = ScriptedLauncher([0] * 9 + [None], becomes_ready=True)
+    keeping = Keeping(launcher, tmp_path, QUICK, ready=True)
+    task = asyncio.create_task(keeping.keeper.keep())
+    await keeping.reaches(ComponentPhase.READY, lives=10)
+    assert (keeping.states[-1].restarts, {state.failures for state in keeping.states}) == (9, {0})
     keeping.keeper.request_stop()
     await asyncio.wait_for(task, 5)
 

@@ -225,6 +225,7 @@ class StigmerServer:
     def end_streams(self) -> None:
         """End every reader's stream, which would keep the process from stopping."""
         self._broadcast.close()
+        self._placements.close()
 
     def _observe(self, state: ExecutionState, stored: Sequence[StoredEvent]) -> None:
         """Tell whoever must hear of what has been appended."""

@@ -48,6 +48,12 @@ class Placements:
         self._log = log
         self._standing_still = standing_still
         self._changed = asyncio.Event()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Answer whoever waits, who would keep the process from stopping."""
+        self._is_closed = True
+        self._changed.set()
 
     def observe(self, state: ExecutionState, stored: Sequence[StoredEvent] = ()) -> None:
         """Note that an execution was made or went on, which may give a placement work, or take it away."""
@@ -69,7 +75,7 @@ class Placements:
             self._changed.clear()
             found = _listed(await self._database.read(_find_busy))
             left = end - loop.time()
-            if found.version != known_version or left <= 0:
+            if found.version != known_version or left <= 0 or self._is_closed:
                 return found
             try:
                 async with asyncio.timeout(min(left, LOOK_SECONDS)):

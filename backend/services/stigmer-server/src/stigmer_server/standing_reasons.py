@@ -101,7 +101,9 @@ class StandingReasons:
         if state.phase is not ExecutionPhase.PENDING:
             return None
         problem = await self._find_queue_problem(state)
-        if problem is None and datetime.now(UTC) - state.created_at > USUAL_WAIT:
+        # An execution with a placement waits for its own runner, whatever others are busy with.
+        is_late = datetime.now(UTC) - state.created_at > USUAL_WAIT
+        if problem is None and is_late and state.leg_task_queue is None:
             return await self._find_busy(state)
         return problem
 

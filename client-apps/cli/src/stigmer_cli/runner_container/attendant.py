@@ -21,9 +21,11 @@ from stigmer_cli.containers.errors import (
     ContainerNotFound,
     ContainersError,
     EngineGone,
+    EngineUnusable,
     MountRefused,
     NameTaken,
 )
+from stigmer_cli.processes.exit_codes import EXIT_AWAY
 from stigmer_cli.processes.runner_reports import post_report
 from stigmer_cli.runner_container.environment import LOOPBACK
 from stigmer_cli.runner_container.inspection import remove_containers
@@ -44,8 +46,7 @@ EXIT_SETTINGS = 2
 """Starting again cannot help."""
 EXIT_ENGINE = 1
 _REPORT_TRIES = 5
-_REATTACH_SECONDS = 0.2
-_REATTACH_TRIES = 50
+_REPORT_SECONDS = 0.2
 _LAST_OUTPUT_SECONDS = 2.0
 
 
@@ -66,22 +67,28 @@ class Attendant:
         self._failure: ContainersError | None = None
 
     def run(self) -> int:
-        """Until the container has ended and is removed; answers the exit code."""
+        """Until the container has ended and is removed; answers the exit code.
+
+        Raises:
+            EngineGone: the engine is away; the container may outlive that, and is gone on with then.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._request_stop)
         signal.signal(signal.SIGUSR1, self._request_drain)
         container = self._adopt_or_start()
+        waiter = threading.Thread(target=self._wait_for, args=(container,), daemon=True)
+        waiter.start()
+        copying = threading.Thread(target=self._copy_output, args=(container,), daemon=True)
+        copying.start()
+        self._woken.wait()
+        if self._is_draining and not self._stop_requested and waiter.is_alive():
+            self._woken.clear()
+            container.send_signal("SIGUSR1")  # it ends when it has finished what it is at
+            if not self._stop_requested and waiter.is_alive():
+                self._woken.wait()
+        if self._ended is None and isinstance(self._failure, EngineGone):
+            raise self._failure
         try:
-            waiter = threading.Thread(target=self._wait_for, args=(container,), daemon=True)
-            waiter.start()
-            copying = threading.Thread(target=self._copy_output, args=(container,), daemon=True)
-            copying.start()
-            self._woken.wait()
-            if self._is_draining and not self._stop_requested and waiter.is_alive():
-                self._woken.clear()
-                container.send_signal("SIGUSR1")  # it ends when it has finished what it is at
-                if not self._stop_requested and waiter.is_alive():
-                    self._woken.wait()
             if self._stop_requested and self._ended is None:
                 container.stop(STOP_SECONDS)
             copying.join(_LAST_OUTPUT_SECONDS)
@@ -127,16 +134,10 @@ class Attendant:
             raise
 
     def _wait_for(self, container: Container) -> None:
-        for _ in range(_REATTACH_TRIES):
-            try:
-                self._ended = container.wait()
-                break
-            except EngineGone as error:  # the engine is restarted: containers may outlive that
-                self._failure = error
-                threading.Event().wait(_REATTACH_SECONDS)
-            except ContainersError as error:
-                self._failure = error
-                break
+        try:
+            self._ended = container.wait()
+        except ContainersError as error:
+            self._failure = error
         self._woken.set()
 
     def _copy_output(self, container: Container) -> None:
@@ -162,7 +163,7 @@ class Attendant:
         for _ in range(_REPORT_TRIES):
             if post_report(LOOPBACK, port, token, {**report, "how": how}):
                 break
-            threading.Event().wait(_REATTACH_SECONDS)
+            threading.Event().wait(_REPORT_SECONDS)
         self._files.proof.unlink(missing_ok=True)
 
     def _judge(self) -> int:
@@ -199,6 +200,9 @@ def main() -> int:
         with reopen_engine(os.environ, configuration.run_directory, plan.traits) as engine:
             trusted = plan.without_untrusted(configuration, _say)
             return Attendant(engine, trusted, configuration).run()
+    except (EngineGone, EngineUnusable) as error:
+        _say(f"{error}; it is waited for")
+        return EXIT_AWAY
     except (MountRefused, NameTaken) as error:
         _say(str(error))
         return EXIT_SETTINGS

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from stigmer_cli.processes.exit_codes import EXIT_AWAY
 from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.stack.component import Component, Launcher, RunningComponent
 from stigmer_cli.stack.hang_watch import INTERVAL_SECONDS, HangWatch, take_pulse
@@ -58,6 +59,8 @@ class ComponentKeeper:
         self._state = ComponentState(component.name, component.address, version=component.version)
         self._short_lives = 0
         """One after the other, up to the newest."""
+        self._lives_away = 0
+        """One after the other, up to the newest, that ended because what they need is away."""
         self._stop_requested = asyncio.Event()
         self._hurried = asyncio.Event()
         self._drain_seconds = 0.0
@@ -89,9 +92,8 @@ class ComponentKeeper:
         """One life. Answers after how many seconds the next may begin; None: never."""
         self._log.forget_last_lines()
         # Why it ended so often stays to be seen while it is tried again.
-        self._change(
-            phase=ComponentPhase.STARTING, reason=self._state.reason if self._short_lives > 1 else None
-        )
+        keeps_reason = self._short_lives > 1 or self._lives_away > 0
+        self._change(phase=ComponentPhase.STARTING, reason=self._state.reason if keeps_reason else None)
         try:
             running = await self._launcher.launch(self._log.write_line)
         except OSError as error:
@@ -136,7 +138,7 @@ class ComponentKeeper:
                 ready_at = time.monotonic()
                 await self._launcher.prepare(self._log.write_line)
                 return ready_at
-            if self._short_lives <= 1:
+            if self._short_lives <= 1 and not self._lives_away:
                 self._change(reason=health.reason)
             await asyncio.sleep(self._policy.probe_interval_seconds)
 
@@ -181,10 +183,14 @@ class ComponentKeeper:
             else f"it ended with exit code {exit_code}"
         )
         logger.warning("ended component=%s exit_code=%d", self.component.name, exit_code)
+        self._lives_away = 0 if exit_code != EXIT_AWAY or ready_at is not None else self._lives_away
+        if exit_code == EXIT_AWAY:
+            return self._wait_for_what_is_away()
         if exit_code in _NEEDS_A_PERSON and ready_at is None:
             self._fail(how)
             return None
-        is_short = ready_at is None or now - ready_at < self._policy.short_life_seconds
+        # What ended in good order after it was ready was asked to: such an end is no crash.
+        is_short = ready_at is None or (exit_code != 0 and now - ready_at < self._policy.short_life_seconds)
         self._short_lives = self._short_lives + 1 if is_short else 0
         if self._short_lives <= 1:
             self._change(reason=how, failures=self._short_lives, last_lines=())
@@ -194,6 +200,15 @@ class ComponentKeeper:
         reason = f"{how}, {self._short_lives} times in a row"
         self._change(reason=reason, failures=self._short_lives, last_lines=self._log.last_lines)
         return delay
+
+    def _wait_for_what_is_away(self) -> float:
+        """No fault of the component's: it is tried again for ever, and says for what it waits."""
+        delay = self._policy.first_delay_seconds * 2 ** min(self._lives_away, MAX_DOUBLINGS)
+        self._lives_away += 1
+        self._short_lives = 0
+        reason = next(iter(self._log.last_lines[-1:]), "what it needs is away")
+        self._change(reason=reason, failures=0, last_lines=())
+        return min(delay, self._policy.max_delay_seconds)
 
     def _fail(self, reason: str) -> None:
         logger.error("failed component=%s reason=%s", self.component.name, reason)

@@ -37,6 +37,7 @@ from stigmer_cli.stack.runner_choice import (
 )
 from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish
 from stigmer_cli.stack.state import (
+    COMPONENT_NAMES,
     LOOPBACK,
     RUNNER,
     SERVER,
@@ -63,13 +64,15 @@ _SETTLED = (ComponentPhase.READY, ComponentPhase.EXTERNAL)
 def ensure_running(configuration: Configuration, *, report: Report, wait: bool = True) -> Connection:
     """Makes sure that a server answers; starts the local stack where none is named and none runs.
 
+    Of a stack that runs the server is enough: an execution waits for its runner, and says so.
+
     Raises:
         ConfigurationError: `server.endpoint` is set without its token.
         EnvironmentNotReady: as `start`.
     """
     if configuration.server_endpoint is not None:
         return _remote_connection(configuration, configuration.server_endpoint)
-    start(configuration, report=report, wait=wait)
+    start(configuration, report=report, wait=wait, needed_where_it_runs=(SERVER,))
     return _local_connection(configuration, StackFiles(configuration))
 
 
@@ -95,6 +98,7 @@ def start(
     wait_seconds: float = START_TIMEOUT_SECONDS,
     runner: RunnerWish | None = None,
     planned: PlannedRunner | PlainRunner | None = None,
+    needed_where_it_runs: tuple[str, ...] = COMPONENT_NAMES,
 ) -> bool:
     """Starts the local stack where it does not run, and waits until all of it is ready.
 
@@ -126,7 +130,8 @@ def start(
         )
     if wait:
         try:
-            wait_until_ready(files, report, announce=started, timeout_seconds=wait_seconds)
+            needed = COMPONENT_NAMES if started else needed_where_it_runs
+            wait_until_ready(files, report, announce=started, timeout_seconds=wait_seconds, needed=needed)
         except (ComponentFailed, NotReadyInTime):
             if started:  # half a stack would be in the way of the next start
                 stop(configuration)
@@ -365,9 +370,14 @@ def _report_differences(
 
 
 def wait_until_ready(
-    files: StackFiles, report: Report, *, announce: bool, timeout_seconds: float = START_TIMEOUT_SECONDS
+    files: StackFiles,
+    report: Report,
+    *,
+    announce: bool,
+    timeout_seconds: float = START_TIMEOUT_SECONDS,
+    needed: tuple[str, ...] = COMPONENT_NAMES,
 ) -> None:
-    """Waits until every component is ready.
+    """Waits until every component that is needed is ready.
 
     Raises:
         ComponentFailed: one failed.
@@ -379,7 +389,7 @@ def wait_until_ready(
     with WaitingLine() as line:
         while True:
             state = read_state(files.state)
-            components = () if state is None else state.components
+            components = () if state is None else tuple(one for one in state.components if one.name in needed)
             _raise_if_failed(components)
             for component in components:
                 if component.phase is ComponentPhase.READY and component.name not in announced:

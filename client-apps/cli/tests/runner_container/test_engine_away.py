@@ -1,0 +1,48 @@
+"""An engine that goes away under a running stack is waited for, and everything comes back by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from engine_socket import EngineSocket
+from stack_home import StackHome, wait_until
+from stigmer_cli.config import load_configuration
+from stigmer_cli.containers import Engine
+from stigmer_cli.runner_container.inspection import find_own_containers
+from stigmer_cli.stack.state import RUNNER, ComponentPhase, StackFiles, read_state
+
+pytestmark = pytest.mark.timeout(400)
+
+WAIT_SECONDS = 120.0
+
+
+def test_an_engine_that_is_away_is_waited_for_and_the_container_gone_on_with(
+    contained_home: StackHome, engine: Engine, tmp_path: Path
+) -> None:
+    variable = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}[engine.traits.kind.value]
+    with EngineSocket(tmp_path / "engine.sock", engine.api.socket_path) as way:
+        contained_home.environment[variable] = f"unix://{way.path}"
+        contained_home.start()
+        (before,) = find_own_containers(engine, str(contained_home.path))
+
+        way.take_away()
+
+        def is_told() -> bool:
+            # What the supervisor wrote down: the container itself goes on, and answers.
+            state = read_state(StackFiles(load_configuration(contained_home.environment)).state)
+            assert state is not None
+            runner = next(one for one in state.components if one.name == RUNNER)
+            return runner.restarts > 2 and "it is waited for" in (runner.reason or "")
+
+        wait_until(is_told, "status says that the engine is waited for", seconds=WAIT_SECONDS)
+        listed = contained_home.stigmer("executions", "list")
+        assert listed.returncode == 0, listed.stderr
+        assert contained_home.component("runner")["phase"] != ComponentPhase.FAILED
+
+        way.bring_back()
+
+        wait_until(lambda: contained_home.status()["ready"], "all is ready", seconds=WAIT_SECONDS)
+        (after,) = find_own_containers(engine, str(contained_home.path))
+        assert after.container_id == before.container_id
+        assert contained_home.stigmer("server", "stop").returncode == 0
+        assert find_own_containers(engine, str(contained_home.path)) == []
