@@ -284,7 +284,7 @@ MUST_WORK: Mapping[str, str] = {
     "archives": "mkdir a && touch a/x && tar cf a.tar a && mkdir e && tar xf a.tar -C e",
     "metadata": "mkdir f && touch f/x && cp -a f b && touch -d 2001-01-01 b/x && chmod 700 b",
     "modes of a group's own": "mkdir w && chmod 2770 w && test -g w && touch w/x && chmod 2770 w/x "
-    "&& cp -a w w2 && test -g w2 && tar cf w.tar w && rm -r w && tar xf w.tar && test -g w "
+    "&& cp -a w w2 && test -g w2 && tar cf w.tar w && rm -r w && tar xpf w.tar && test -g w "
     "&& install -d -m 2770 w3 "
     "&& umask 007 && git init -q --shared gs && test -g gs/.git/objects && git -C gs -c user.name=a "
     "-c user.email=a@b commit -q --allow-empty -m x",
