@@ -1,4 +1,4 @@
-"""An agent that leaves a Git hook in a person's directory is told of, or moved aside."""
+"""What an agent leaves in a person's directory for other programs to run is told of, or moved aside."""
 
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from stigmer_contract.events import WorkspaceWarned
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runnable-files")]
 
-PLANT = "echo evil > .git/hooks/pre-commit; git config alias.st '!evil'; echo b > b"
+PLANT = "echo evil > .envrc; git config alias.st '!evil'; echo evil > .git/hooks/pre-commit; echo b > b"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def model() -> Iterator[ModelServer]:
 
 
 @pytest.mark.parametrize("protection", ["warn", "refuse"])
-def test_a_hook_that_an_agent_leaves_is_told_of(
+def test_what_an_agent_leaves_to_be_run_is_told_of_and_hooks_it_cannot_leave(
     protection: str, model: ModelServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     project = tmp_path_factory.mktemp("project")
@@ -37,11 +37,12 @@ def test_a_hook_that_an_agent_leaves_is_told_of(
     with RunningStack(tmp_path, server_environment=QUICK_HEARTBEAT, runner_environment=environment) as stack:
         execution = Execution.start(stack, agent_manifest(), "Go", workspace=str(project))
         list(execution.follow())
-        changed = [".git/config", ".git/hooks/pre-commit"]
+        changed = [".envrc", ".git/config"]
         warned = [event for event in execution.events if isinstance(event, WorkspaceWarned)]
         assert warned == [
             WorkspaceWarned(files=changed) if protection == "warn" else WorkspaceWarned(moved_aside=changed)
         ]
         assert list((stack.workspace_root / ".watched").iterdir()) == []
-    assert (project / ".git" / "hooks" / "pre-commit").exists() == (protection == "warn")
+    assert (project / ".envrc").exists() == (protection == "warn")
+    assert not (project / ".git" / "hooks" / "pre-commit").exists()
     assert (project / "b").read_text(encoding="utf-8") == "b\n"
