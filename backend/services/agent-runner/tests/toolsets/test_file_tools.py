@@ -284,3 +284,68 @@ def test_an_edit_never_mixes_line_ends(before: list[str], line_end: str, new: li
 def test_an_edit_that_does_not_fit_changes_nothing(text: str, old: str, why: str) -> None:
     with pytest.raises(EditRefused, match=why):
         apply_replacements(text, [Replacement(old, "x")], "f")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+async def test_utf_16_is_read_and_stays_utf_16_when_it_is_edited(
+    workspace: SessionWorkspace, tmp_path: Path, encoding: str
+) -> None:
+    place = tmp_path / "session" / "wide.txt"
+    mark = "\ufeff".encode(encoding)
+    place.write_bytes(mark + "eins\r\nzwei \U0001f600\r\n".encode(encoding))
+    [shown, edited, found] = await call_tools(
+        workspace,
+        ("read_file", {"path": "wide.txt"}),
+        ("edit_file", {"path": "wide.txt", "old_text": "eins\nzwei", "new_text": "one\ntwo"}),
+        ("search_files", {"pattern": "^two"}),
+    )
+    assert "     1\teins\r\n     2\tzwei \U0001f600\r\n" in shown.content
+    assert edited.outcome == "success"
+    assert place.read_bytes() == mark + "one\r\ntwo \U0001f600\r\n".encode(encoding)
+    assert found.content.splitlines() == ["wide.txt:2:two \U0001f600"]
+
+
+async def test_half_a_character_of_utf_16_is_shown_and_not_edited(
+    workspace: SessionWorkspace, tmp_path: Path
+) -> None:
+    content = b"\xff\xfea\0b"
+    (tmp_path / "session" / "odd.txt").write_bytes(content)
+    [shown, edited] = await call_tools(
+        workspace,
+        ("read_file", {"path": "odd.txt"}),
+        ("edit_file", {"path": "odd.txt", "old_text": "a", "new_text": "b"}),
+    )
+    assert "     1\ta" in shown.content
+    assert edited.outcome == "failed"
+    assert (tmp_path / "session" / "odd.txt").read_bytes() == content
+
+
+async def test_a_byte_order_mark_is_not_shown_and_stays(workspace: SessionWorkspace, tmp_path: Path) -> None:
+    place = tmp_path / "session" / "marked.txt"
+    place.write_bytes(b"\xef\xbb\xbfone\n")
+    [shown, edited] = await call_tools(
+        workspace,
+        ("read_file", {"path": "marked.txt"}),
+        ("edit_file", {"path": "marked.txt", "old_text": "one", "new_text": "two"}),
+    )
+    assert "     1\tone" in shown.content
+    assert edited.outcome == "success"
+    assert place.read_bytes() == b"\xef\xbb\xbftwo\n"
+
+
+async def test_a_glob_may_name_the_workspace_by_its_whole_path(
+    workspace: SessionWorkspace, tmp_path: Path
+) -> None:
+    directory = tmp_path / "session"
+    for name in ("top.py", "src/inner.py"):
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text("needle", encoding="utf-8")
+    [top, inner, found] = await call_tools(
+        workspace,
+        ("find_files", {"pattern": f"{directory}/*.py"}),
+        ("find_files", {"pattern": f"{directory}/**/inner.*"}),
+        ("search_files", {"pattern": "needle", "include_glob": f"{directory}/src/*.py"}),
+    )
+    assert top.content.splitlines() == ["top.py"]
+    assert inner.content.splitlines() == ["src/inner.py"]
+    assert found.content.splitlines() == ["src/inner.py:1:needle"]

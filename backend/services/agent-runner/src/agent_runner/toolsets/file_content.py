@@ -3,6 +3,7 @@
 All of it works on an open descriptor, in pieces: a file's size is nothing to rely on.
 """
 
+import codecs
 import hashlib
 import io
 import mimetypes
@@ -23,6 +24,7 @@ _BINARY_SAMPLE_BYTES: Final = 8192
 _HEX_BYTES: Final = 64
 _NOTICE_CHARACTERS: Final = 200
 _WHOLE_LINES_SUFFICE: Final = 256
+_UTF_16: Final = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _MEDIA: Final = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -81,16 +83,18 @@ def read_window(
     digest = hashlib.sha256()
     head = file.read(_PIECE_BYTES)
     media_type = sniff_media_type(head)
-    if media_type is not None or is_binary(head):
+    encoding = utf_16_of(head)
+    if media_type is not None or (encoding is None and is_binary(head)):
         return _read_binary(file, head, name, media_type)
     window = _Window(offset, limit, max_characters)
+    decoder = None if encoding is None else codecs.getincrementaldecoder("utf-16")("replace")
     size, piece = 0, head
     while piece:
         size += len(piece)
         if size > MAX_READ_BYTES:
             return TooLarge()
         digest.update(piece)
-        window.add(piece)
+        window.add(piece if decoder is None else decoder.decode(piece).encode())
         piece = file.read(_PIECE_BYTES)
     return TextWindow(window.finish(), window.total, digest.hexdigest()[:HASH_CHARACTERS])
 
@@ -114,6 +118,28 @@ def digest_of(file: Reader) -> str | None:
 def is_binary(head: bytes) -> bool:
     """Whether content that begins so is no text."""
     return b"\0" in head[:_BINARY_SAMPLE_BYTES]
+
+
+def utf_16_of(head: bytes) -> str | None:
+    """The encoding of content that begins with a byte order mark of UTF-16; None where it does not."""
+    if head.startswith(codecs.BOM_UTF32_LE):
+        return None
+    return next((name for mark, name in _UTF_16.items() if head.startswith(mark)), None)
+
+
+def text_of(data: bytes) -> tuple[str, str, str]:
+    """A whole file as text, its encoding, and how that treats what is no text: both lead back to the bytes.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    encoding = utf_16_of(data)
+    if encoding is not None:
+        # UnicodeDecodeError: half a character.
+        return data.decode(encoding, "surrogatepass"), encoding, "surrogatepass"
+    if is_binary(data):
+        raise ValueError("it is binary")
+    return data.decode("utf-8", "surrogateescape"), "utf-8", "surrogateescape"
 
 
 def sniff_media_type(head: bytes) -> str | None:
@@ -208,6 +234,8 @@ class _Window:
     def _end_line(self) -> None:
         if self._offset <= self.total < self._end and self._left > 0:
             line = self._unfinished.getvalue().decode("utf-8", errors="replace")
+            if self.total == 0:
+                line = line.removeprefix("\ufeff")
             self._lines.append(line)
             self._left -= len(line)
         self.total += 1

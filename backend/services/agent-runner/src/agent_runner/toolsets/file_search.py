@@ -83,7 +83,7 @@ async def find_files(
     Raises:
         InvalidGlob: the glob is malformed.
     """
-    matches = compile_glob(pattern)
+    matches = compile_glob(await _from_root(workspace, pattern))
     prefix = "" if start == "." else f"{start}/"
 
     def wanted(path: str) -> str | None:
@@ -115,7 +115,7 @@ async def search_files(
         InvalidGlob: the glob is malformed.
         InvalidSearch: the pattern is.
     """
-    matches = None if include_glob is None else compile_glob(include_glob)
+    matches = None if include_glob is None else compile_glob(await _from_root(workspace, include_glob))
     prefix = "" if start == "." else f"{start}/"
 
     def is_wanted(path: str) -> bool:
@@ -149,6 +149,12 @@ async def search_files(
                     yield _line(*_shortened(match))
 
     return await _walk(workspace, start, include_ignored, walk)
+
+
+async def _from_root(workspace: SessionWorkspace, glob: str) -> str:
+    """The glob, anchored at the workspace where it names that by its whole path."""
+    root = await workspace.working_dir()
+    return f"/{glob.removeprefix(f'{root}/')}" if glob.startswith(f"{root}/") else glob
 
 
 def _usable_ripgrep(workspace: SessionWorkspace) -> str | None:

@@ -173,17 +173,18 @@ async def edit_file(
                     f"{path} is too large to edit: the limit is {file_content.MAX_EDIT_BYTES} bytes. Use a "
                     "command such as sed"
                 )
-            if file_content.is_binary(data):
-                raise ToolFailed(f"{path} is a binary file; edit_file only edits text files.")
+            try:
+                # Bytes that are not of the encoding go through as they are.
+                text, encoding, errors = file_content.text_of(data)
+            except ValueError as error:
+                raise ToolFailed(f"{path} is a binary file; edit_file only edits text files.") from error
             if expected_hash is not None:
                 _check_hash(path, file_content.content_digest(data), expected_hash)
-            # Bytes that are not UTF-8 go through as they are.
-            text = data.decode("utf-8", errors="surrogateescape")
             try:
                 edited = apply_replacements(text, edits, path)
             except EditRefused as refusal:
                 raise ToolFailed(str(refusal)) from refusal
-            new_data = edited.encode("utf-8", errors="surrogateescape")
+            new_data = edited.encode(encoding, errors)
             files.write_bytes(place, new_data)
         return f"Edited {path}. [hash:{file_content.content_digest(new_data)}]"
 

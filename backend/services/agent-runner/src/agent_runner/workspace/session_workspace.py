@@ -283,4 +283,6 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
             "TERM": "dumb",
             "PAGER": "cat",
             "GIT_TERMINAL_PROMPT": "0",
+            # There is nobody to edit: `rebase --continue` and `commit --amend` take the text as it is.
+            "GIT_EDITOR": "true",
         }
