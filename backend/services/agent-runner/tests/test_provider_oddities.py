@@ -6,6 +6,7 @@ And whatever they send: no defect, no more requests than a failure is worth, and
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, cast
@@ -86,6 +87,13 @@ def _named(named: dict[str, object], value: object) -> dict[str, object]:
 
 def reply_of(row: Row) -> Reply:
     """The response that a row describes."""
+    made = _reply_of(row)
+    deep = b"[" * int(row.get("deep", 0)) + b"]" * int(row.get("deep", 0))
+    body = made.body.replace(b"DEEP", deep).replace(b"DIGITS", b"1" * 5000)
+    return replace(made, body=body)
+
+
+def _reply_of(row: Row) -> Reply:
     headers = {str(key): str(item) for key, item in row.get("headers", {}).items()}
     status = int(row.get("status", 200))
     if "json" in row:
@@ -292,6 +300,34 @@ async def test_a_conversation_with_calls_that_a_server_takes_in_no_form_is_told_
     assert (ending.output, len(server.bodies)) == ("done", 3)
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (404, "Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."),
+        (400, "Item 'rs_1' of type 'reasoning' was provided without its required following item."),
+        (500, "Jinja Exception: Conversation roles must alternate user/assistant/user/assistant/..."),
+    ],
+)
+async def test_a_session_heals_whatever_status_a_server_refuses_its_conversation_with(
+    status: int, words: str
+) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Reply:
+        if "rs_1" in json.dumps(body):
+            return reply_of({"status": status, "json": {"error": {"message": words}}})
+        return reply_of(DONE["responses"])
+
+    thinking = ThinkingPart("hm", id="rs_1", signature="s", provider_name="openai")
+    history: list[ModelMessage] = [
+        ModelRequest(parts=[UserPromptPart("go")]),
+        ModelResponse(parts=[thinking, TextPart("so it is")], provider_name="openai"),
+    ]
+    async with answering(answer) as server:
+        ending = await execute("responses", server, history=history)
+
+    assert (ending.output, len(server.bodies)) == ("done", 2)
+    assert [event for event in ending.events if isinstance(event, HistoryRepaired)]
+
+
 async def test_a_refusal_that_no_repair_cures_ends_after_three_requests() -> None:
     async with answering(lambda number, body: refusing("never")) as server:
         ending = await execute("chat", server, history=ODD_HISTORY)
@@ -324,7 +360,7 @@ STREAMS: Final = st.lists(st.sampled_from(PIECES) | st.binary(max_size=12), max_
 
 
 @given(body=STREAMS, wire=st.sampled_from(sorted(WIRES)), status=st.sampled_from([200, 200, 200, 400, 503]))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 async def test_no_bytes_of_a_provider_are_a_defect_or_end_a_session(
     body: bytes, wire: str, status: int
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from agent_runner.models.calls_in_text import calls_in_text
 from agent_runner.models.event_stream import JsonObject
 from agent_runner.models.thinking_tags import ThinkingTags
 from agent_runner.models.tool_calls import CallDraft, CallDrafts, whole_text
@@ -119,6 +120,15 @@ class AnswerBuilder:
             last.kind, last.pieces = "text", [opening, *last.pieces]
             self._join_texts()
         self._reclaim_headless_thinking()
+        self._find_calls_in_text()
+
+    def _find_calls_in_text(self) -> None:
+        if self.calls.drafts:
+            return
+        texts = [each for each in self.order if isinstance(each, Passage) and each.kind == "text"]
+        found = calls_in_text("".join(each.text for each in texts).strip(), self.known_tools)
+        if found:
+            self.order = [each for each in self.order if each not in texts] + list(found)
 
     def _flush_tags(self) -> None:
         for kind, piece in self._tags.close():

@@ -192,9 +192,14 @@ class AsksDirectly(Answers):
             content,
         )
         reader = self.reader(builder)
-        await self._read(request, reader, _timeout_seconds(settings))
-        reader.finish()
-        return self._response(builder, messages, len(content))
+        try:
+            await self._read(request, reader, _timeout_seconds(settings))
+            reader.finish()
+            return self._response(builder, messages, len(content))
+        except (RecursionError, ValueError) as error:
+            # Nested without end, numbers of thousands of digits: no JSON that Python handles.
+            problem = f"its answer cannot be read: {type(error).__name__}"
+            raise ModelRequestFailed(odd_answer(self.model_name, problem)) from error
 
     async def _read(self, request: ProviderRequest, reader: AnswerReader, seconds: float) -> None:
         """Read the answer, which may take as long as it likes while no piece takes longer than `seconds`."""

@@ -6,6 +6,7 @@ One place for their oddities; which there are, `tests/provider_oddities` lists.
 from collections.abc import Iterator
 from typing import Final, cast
 
+from agent_runner.models.end_reasons import meaning_of
 from agent_runner.models.event_stream import JsonObject
 from agent_runner.models.provider_call import AnswerReader
 from agent_runner.models.usage_reports import find_report
@@ -20,6 +21,9 @@ class ChatReader(AnswerReader):
     def take(self, record: JsonObject) -> None:
         """Take in the next chunk."""
         builder = self.builder
+        inner = record.get("provider")
+        if not record.get("choices") and isinstance(inner, dict) and "choices" in inner:
+            record = cast("JsonObject", inner)  # OpenRouter, now and then
         choice = _first_choice(record)
         if choice is None or record.get("error"):
             self.refuse_error(record)
@@ -40,8 +44,9 @@ class ChatReader(AnswerReader):
         reason = choice.get("finish_reason") or choice.get("stop_reason") or record.get("finish_reason")
         if isinstance(delta, dict):
             reason = reason or cast("JsonObject", delta).get("finish_reason")
-        if isinstance(reason, str) and reason.strip():
-            builder.reason = reason.strip()
+        if isinstance(reason, str):
+            if meaning_of(reason) is not None:  # not `null`, as text
+                builder.reason = reason.strip()
         elif isinstance(reason, dict):
             builder.reason = str(cast("JsonObject", reason).get("type") or "stop")
         elif record.get("done") is True and builder.reason is None:

@@ -18,7 +18,7 @@ MAX_PLAIN_CHARACTERS: Final = 1_000_000
 """Of a body that is neither: more of it is not kept."""
 
 _FIELDS: Final = (b"event", b"id", b"retry")
-_END_MARKS: Final = (b"[DONE]", b'"[DONE]"', b"DONE")
+_END_MARKS: Final = (b"[DONE]", b'"[DONE]"', b"DONE", b"[done]")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -93,7 +93,10 @@ class EventStream:
         elif not line.strip():
             self._end_event(records)
         elif line.startswith(b"data:"):
-            self._take_data(line[5:].strip(), records)
+            data = line[5:].strip()
+            while data.startswith(b"data:"):  # some proxies frame what is framed already
+                data = data[5:].strip()
+            self._take_data(data, records)
         elif line.startswith(b":") or line.partition(b":")[0].strip() in _FIELDS:
             pass  # comments are ignored, and what kind of event it is stands in its data
         else:

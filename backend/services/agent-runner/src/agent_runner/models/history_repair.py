@@ -194,10 +194,15 @@ def _as_text(message: ModelMessage) -> ModelMessage:
             if isinstance(part, ToolCallPart) or (isinstance(part, TextPart) and part.content.strip())
         ]
         return replace(message, parts=[TextPart("\n\n".join(lines))] if lines else [])
-    changed: list[ModelRequestPart] = [
-        UserPromptPart(f"[{part.tool_name} returned]\n{part.model_response_str()}")
-        if isinstance(part, ToolReturnPart)
-        else part
-        for part in message.parts
-    ]
+    changed: list[ModelRequestPart] = []
+    for part in message.parts:
+        told = part
+        if isinstance(part, ToolReturnPart):
+            told = UserPromptPart(f"[{part.tool_name} returned]\n{part.model_response_str()}")
+        match changed[-1:], told:
+            case [UserPromptPart(content=str() as before)], UserPromptPart(content=str() as text):
+                # Of many templates two of the user's messages may not follow each other.
+                changed[-1] = UserPromptPart(f"{before}\n\n{text}")
+            case _:
+                changed.append(told)
     return replace(message, parts=changed)

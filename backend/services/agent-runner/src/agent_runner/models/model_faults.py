@@ -182,18 +182,23 @@ _REFUSED_WORDS: Final = frozenset(
 )
 
 _CONTEXT_TEXT: Final = re.compile(
-    r"maximum context length|context[ _](length|window|size)|prompt is too long|(input|prompt) (is )?too long"
+    r"maximum context length|context[ _]?(length|window|size)|(input|prompt) (is )?too long"
     r"|input token count|tokens allowed|maximum prompt length|reduce the length of|too large for model with"
     r"|max_new_tokens. must be|range of input length"
     r"|exceeds? the (model'?s? )?max(imum)? (input|number of) tok"
     r"|exceed_context|input length .{0,40}exceed|too many (input |total )?tokens"
     r"|tokens? .{0,40}exceeds? .{0,30}limit"
-    r"|number of input tokens|larger than the context|上下文|超过.{0,8}长度",
+    r"|number of input tokens|larger than the context|must have less than \d+ tokens|上下文|超过.{0,8}长度",
     re.IGNORECASE,
 )
+_TOO_LARGE_TEXT: Final = re.compile(
+    r"request too large|tokens must be reduced|reduce your message size", re.IGNORECASE
+)
+"""For the whole limit of a minute, so that waiting for the next does not help."""
 _QUOTA_TEXT: Final = re.compile(
     r"credit balance|insufficient (balance|credit|quota|funds)|exceeded your current quota|out of credits"
-    r"|requires more credits|payment required|account .{0,20}(overdue|arrears)|余额不足|欠费",
+    r"|requires more credits|used all available credits|requires a subscription"
+    r"|payment required|account .{0,20}(overdue|arrears)|余额不足|欠费",
     re.IGNORECASE,
 )
 _KEY_TEXT: Final = re.compile(
@@ -206,9 +211,31 @@ _NAME_TEXT: Final = re.compile(
 )
 _TOOLS_TEXT: Final = re.compile(
     r"does not support (tools|function|tool)|tool (use|calling|choice) .{0,30}(not supported|unsupported)"
-    r"|support tool use|--enable-auto-tool-choice|tools? (is|are) not supported",
+    r"|support tool use|--enable-auto-tool-choice|requires --jinja|tools? (is|are) not supported",
     re.IGNORECASE,
 )
+_TEMPLATE_TEXT: Final = re.compile(
+    r"jinja|chat[ _]template|conversation roles must|roles must alternate|rendering prompt|apply template"
+    r"|unexpected role|expected last role",
+    re.IGNORECASE,
+)
+"""The model's own template cannot put this conversation into words; servers say 400 or 500."""
+_HISTORY_TEXT: Final = re.compile(
+    r"item (with id )?.{0,120}(not found|without its required)|no tool (output|call) found"
+    r"|tool_call_ids? did not have response|unexpected .?tool_use_id|encrypted content",
+    re.IGNORECASE,
+)
+_HOPELESS_TEXT: Final = re.compile(
+    r"requires more (system )?memory|unexpected endpoint|no models? loaded",
+    re.IGNORECASE,
+)
+"""What a server says with 500 or 200, and says again however often it is asked."""
+_FILTER_TEXT: Final = re.compile(
+    r"requires moderation|flagged (by|as)|content (policy|management policy|filter)"
+    r"|data may contain inappropriate",
+    re.IGNORECASE,
+)
+_NO_QUOTA_AT_ALL: Final = re.compile(r"limit: 0(?![.\d])")
 _BUSY_TEXT: Final = re.compile(
     r"overloaded|over capacity|try again|temporar|time(d)? ?out|internal (server )?error|too many requests"
     r"|rate limit|unavailable|upstream|bad gateway|connection (error|reset|refused|closed)|busy|loading model"
@@ -268,23 +295,30 @@ def fault_of_error(
         return ModelFault(Retry.NEVER, None, ErrorCode.MODEL_REJECTED, message, hint, refuses_history)
 
     limits_rate = status == 429 or "resource_exhausted" in words
+    if _TOO_LARGE_TEXT.search(text):
+        return refused(_CONTEXT_HINT)
     if (
         words & _QUOTA_WORDS
         or status == 402
         or (_QUOTA_TEXT.search(text) and "resource_exhausted" not in words)
+        or (limits_rate and _NO_QUOTA_AT_ALL.search(text))
     ):
         return refused(_QUOTA_HINT)
     if words & _CONTEXT_WORDS or status == 413 or (not limits_rate and _CONTEXT_TEXT.search(text)):
         return refused(_CONTEXT_HINT)
-    if words & _FILTER_WORDS:
+    if words & _FILTER_WORDS or (status in (400, 403, None) and _FILTER_TEXT.search(text)):
         message = f"the provider's content filter refused: {reason}"
         return ModelFault(Retry.NEVER, None, ErrorCode.MODEL_REJECTED, message)
+    if _TOOLS_TEXT.search(text) and (not status or status < 500 or status == 501 or "--jinja" in text):
+        return refused("name a model, or start the server in a way, that can call tools")
+    if _TEMPLATE_TEXT.search(text) or (_HISTORY_TEXT.search(text) and status in (400, 404, 422, None)):
+        return refused(None, refuses_history=True)
+    if _HOPELESS_TEXT.search(text):
+        return refused("look at the server of the model, and at the provider's base URL")
     if status in (401, 403) or words & _KEY_WORDS or (status == 400 and _KEY_TEXT.search(text)):
         return refused(_KEY_HINT)
     if status == 404 or words & _NAME_WORDS or (status in (400, None) and _NAME_TEXT.search(text)):
         return refused(_NAME_HINT)
-    if _TOOLS_TEXT.search(text) and not (status and status >= 500 and status != 501):
-        return refused("name a model, or start the server in a way, that can call tools")
     if status is not None:
         if (status >= 500 and status not in (501, 505)) or status in _BUSY_STATUSES:
             return unavailable(f"model {model!r} failed: {reason}", wait)

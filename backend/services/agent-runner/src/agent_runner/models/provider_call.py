@@ -60,6 +60,8 @@ class AnswerReader(ABC):
         self.builder = builder
         self.is_over = False
         """Whether the stream said that nothing will come."""
+        self.ended_too_early = False
+        """Whether more came behind a word for the end, which some servers say with each piece."""
 
     @abstractmethod
     def take(self, record: JsonObject) -> None:
@@ -76,7 +78,7 @@ class AnswerReader(ABC):
     @property
     def has_ended(self) -> bool:
         """Whether the answer is whole, though more about it may come."""
-        return self.is_over or self.builder.reason is not None
+        return self.is_over or (self.builder.reason is not None and not self.ended_too_early)
 
     def refuse_error(self, record: JsonObject) -> None:
         """Raise what the record says went wrong, if it does."""
@@ -158,6 +160,7 @@ async def _read_body(
             on_progress()
     if not reader.is_over:
         _take_all(stream.close(), reader)
+    reader.ended_too_early = False
     _check_end(reader, stream, size, response.headers.get("content-type", ""))
 
 
@@ -172,7 +175,9 @@ def _take_all(records: list[Record], reader: AnswerReader) -> None:
                 problem = f"a piece of its answer is no JSON: {record.text[:80]}"
                 raise ModelRequestFailed(odd_answer(reader.model, problem))
         else:
+            had_ended, before = reader.has_ended, reader.builder.characters
             reader.take(record)
+            reader.ended_too_early |= had_ended and reader.builder.characters > before
 
 
 def _check_end(reader: AnswerReader, stream: EventStream, size: int, content_type: str) -> None:

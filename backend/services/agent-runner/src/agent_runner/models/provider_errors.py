@@ -9,7 +9,17 @@ from typing import Final, cast
 
 from agent_runner.models.event_stream import JsonObject
 
-_NESTED: Final = ("error", "errors", "fault", "base_resp", "detail", "response", "cause", "innererror")
+_NESTED: Final = (
+    "error",
+    "errors",
+    "fault",
+    "base_resp",
+    "detail",
+    "message",
+    "response",
+    "cause",
+    "innererror",
+)
 _MESSAGES: Final = (
     "message",
     "msg",
@@ -27,6 +37,7 @@ _WAITS: Final = (
     ("retry_after_seconds", 1.0),
     ("retry_after", 1.0),
     ("retryDelay", 1.0),
+    ("estimated_time", 1.0),  # Hugging Face, of a model that is loading
 )
 _WAIT_IN_WORDS: Final = re.compile(
     r"(?:try again|retry|wait)(?: \w+){0,2} (?:in|after|for)[: ]+"
@@ -35,6 +46,7 @@ _WAIT_IN_WORDS: Final = re.compile(
 )
 _DURATION: Final = re.compile(r"([\d.]+)\s*(ms|[hms]|sec|min)?", re.IGNORECASE)
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "sec": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_HTTP_ERROR: Final = re.compile(r"[45][0-9]{2}")
 _DEEPEST: Final = 6
 
 
@@ -114,7 +126,7 @@ def _read(body: JsonObject) -> ProviderError:
                 if isinstance(about.get("reason"), str):
                     words.add(str(about["reason"]).lower())
     raw = _raw_of_upstream(levels)
-    status = next((int(word) for word in words if word.isdigit() and 400 <= int(word) < 600), status)
+    status = next((int(word) for word in words if _HTTP_ERROR.fullmatch(word)), status)
     if wait is None and (said := _WAIT_IN_WORDS.search(message)) is not None:
         wait = read_duration(said["wait"])
     return ProviderError(raw or message, frozenset(words), status, wait)

@@ -15,9 +15,11 @@ _TAGS: Final = {
     "<thinking>": "</thinking>",
     "<thought>": "</thought>",
     "[THINK]": "[/THINK]",
+    "<seed:think>": "</seed:think>",
+    "◁think▷": "◁/think▷",
 }
 _OPENING: Final = re.compile("|".join(map(re.escape, _TAGS)))
-_FIRSTS: Final = ("<", "[")
+_FIRSTS: Final = ("<", "[", "◁")
 _QUOTES: Final = frozenset("`'\"")
 """A tag in quotes is talked about, not used."""
 
