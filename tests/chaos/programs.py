@@ -14,6 +14,8 @@ from running_stack import plain_environment, wait_until_ready
 from stigmer_contract.runner_names import new_runner_name
 
 STOP_TIMEOUT_SECONDS: Final = 30.0
+READY_TIMEOUT_SECONDS: Final = 180.0
+"""Five programs start at once, each runner with a test of its isolation; 12 s on an idle machine."""
 
 
 class Program(Protocol):
@@ -95,7 +97,7 @@ class OwnProgram:
     def wait_until_ready(self, url: str) -> None:
         """Wait until `url` answers 200."""
         assert self._process is not None
-        wait_until_ready(url, self._process)
+        wait_until_ready(url, self._process, timeout_seconds=READY_TIMEOUT_SECONDS)
 
 
 class Runner(OwnProgram):

@@ -204,14 +204,16 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
 
 
-def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(
+    url: str, process: subprocess.Popen[bytes], *, timeout_seconds: float = READY_TIMEOUT_SECONDS
+) -> None:
     """Wait until `/readyz` answers 200.
 
     Raises:
         TimeoutError: it does not in time; says what it answered last.
         ChildProcessError: the process has ended.
     """
-    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+    deadline = time.monotonic() + timeout_seconds
     last = "no answer"
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -225,7 +227,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
                 return
             last = answer.text
         time.sleep(POLL_SECONDS)
-    raise TimeoutError(f"{url} was not ready within {READY_TIMEOUT_SECONDS:g} s: {last}")
+    raise TimeoutError(f"{url} was not ready within {timeout_seconds:g} s: {last}")
 
 
 def _kill(process: subprocess.Popen[bytes] | None) -> None:
