@@ -77,7 +77,18 @@ async def test_a_command_sees_nothing_of_the_runners_environment(
     assert "canary" not in everything.stdout
     result = await workspace.run(["env"], env={"EXTRA": "1"})
     names = sorted(line.partition("=")[0] for line in result.stdout.splitlines())
-    expected = ["EXTRA", "GIT_TERMINAL_PROMPT", "HOME", "LANG", "PAGER", "PATH", "PWD", "TERM", "TMPDIR"]
+    expected = [
+        "EXTRA",
+        "GIT_EDITOR",
+        "GIT_TERMINAL_PROMPT",
+        "HOME",
+        "LANG",
+        "PAGER",
+        "PATH",
+        "PWD",
+        "TERM",
+        "TMPDIR",
+    ]
     assert names == expected
 
 
