@@ -79,8 +79,10 @@ class StandingReasons:
 
     def _reasons(self, state: ExecutionState, pending: str | None) -> Reasons:
         """With what is noted, and with what keeps the runner of the execution's placement."""
+        if state.phase.is_terminal:
+            return Reasons()
         placed = None
-        if state.leg_task_queue is not None and state.leg_runner is None and not state.phase.is_terminal:
+        if state.leg_task_queue is not None and state.leg_runner is None:
             placed = self._noted.reason_of_placement(state.leg_task_queue)
         if state.phase is ExecutionPhase.PENDING:
             return Reasons(pending or placed, self._noted.reason_of(state.execution_id))
