@@ -68,6 +68,9 @@ class MemoryLog:
     def send(self) -> None:
         pass
 
+    async def secure(self) -> None:
+        pass
+
     async def flush(self) -> None:
         pass
 

@@ -112,6 +112,9 @@ class _ListLog:
     def send(self) -> None:
         pass
 
+    async def secure(self) -> None:
+        pass
+
     async def flush(self) -> None:
         pass
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,10 +23,12 @@ from stigmer_contract.events import (
     LegEnded,
     LegEndReason,
     ModelDelta,
+    ModelResponded,
     StepFinished,
     ToolFinished,
     ToolOutput,
     ToolStarted,
+    Usage,
 )
 
 SECRET = "s3cret-value"
@@ -39,6 +41,8 @@ class Server:
         self.calls: list[list[str]] = []
         self.texts: list[str] = []
         self.shown: list[str] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self._refuses = refuses
         self._error: ServerRefused = ServerRefused(422, ErrorCode.INVALID_REQUEST, "an event of no use")
 
@@ -46,6 +50,7 @@ class Server:
         self._refuses, self._error = "", AttemptSuperseded(409, ErrorCode.ATTEMPT_SUPERSEDED, "fenced off")
 
     async def append(self, events: Sequence[bytes]) -> AppendResult:
+        await self.may_answer.wait()
         if isinstance(self._error, AttemptSuperseded) or (
             self._refuses and any(self._refuses.encode() in event for event in events)
         ):
@@ -59,7 +64,9 @@ class Server:
 
 
 @asynccontextmanager
-async def writing(server: Server, *secrets: str) -> AsyncGenerator[tuple[LogWriter, list[Exception]]]:
+async def writing(
+    server: Server, *secrets: str, now: Callable[[], float] | None = None
+) -> AsyncGenerator[tuple[LogWriter, list[Exception]]]:
     failures: list[Exception] = []
     client: Any = server  # a leg's client, as far as a writer uses it
     async with LogWriter(
@@ -68,6 +75,7 @@ async def writing(server: Server, *secrets: str) -> AsyncGenerator[tuple[LogWrit
         last_sequence=10,
         on_cancel_requested=lambda: None,
         on_failure=failures.append,
+        now=now,
     ) as writer:
         yield writer, failures
 
@@ -85,6 +93,17 @@ def finished(call_id: str) -> ToolFinished:
         tool="run",
         outcome=ToolOutcome.SUCCEEDED,
         result=InlinePayload(value={}),
+        duration_seconds=0,
+    )
+
+
+def answered(turn: int) -> ModelResponded:
+    return ModelResponded(
+        turn=turn,
+        model="replay:x",
+        response=InlinePayload(value={}),
+        usage=Usage(),
+        retries=0,
         duration_seconds=0,
     )
 
@@ -123,6 +142,59 @@ async def test_what_the_server_refuses_is_told_and_the_end_can_still_be_written(
         await writer.flush()
     assert server.calls == [["tool.started"], ["execution.cancelled"]]
     assert [type(failure) for failure in failures] == [ServerRefused]
+
+
+async def test_what_can_be_begun_again_waits_for_the_log_only_where_the_server_was_silent_for_a_while() -> (
+    None
+):
+    server, seconds = Server(), 100.0
+    async with writing(server, now=lambda: seconds) as (writer, _):
+        server.may_answer.clear()
+        writer.append(finished("c0"))
+        seconds += 0.4
+        await writer.secure()
+        assert server.calls == []
+
+        seconds += 60  # the runner was frozen: its execution may be another's by now
+        waiting = asyncio.create_task(writer.secure())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        server.may_answer.set()
+        await waiting
+        assert server.calls == [["tool.finished"]]
+
+        writer.append(finished("c1"))
+        await writer.secure()
+        assert server.calls == [["tool.finished"]]
+        await writer.flush()
+    assert server.calls == [["tool.finished"], ["tool.finished"]]
+
+
+async def test_a_frozen_runner_begins_nothing_of_an_execution_that_is_anothers() -> None:
+    server, seconds = Server(), 100.0
+    async with writing(server, now=lambda: seconds) as (writer, failures):
+        writer.append(finished("c0"), more_follows=True)
+        seconds += 60
+        server.supersede()
+        with pytest.raises(AttemptSuperseded):
+            await writer.secure()
+        with pytest.raises(AttemptSuperseded):
+            await writer.secure()
+    assert [type(failure) for failure in failures] == [AttemptSuperseded]
+
+
+async def test_pieces_of_an_answer_that_is_whole_are_not_shown_any_more() -> None:
+    server = Server()
+    async with writing(server) as (writer, _):
+        writer.show(ModelDelta(turn=1, text="before"))
+        writer.append(started("c1"))
+        writer.show(ModelDelta(turn=2, text="Hel"))
+        writer.show(ModelDelta(turn=2, kind="thinking", text="lo"))
+        writer.append(answered(turn=2))
+        await writer.flush()
+    assert server.shown == ["before"]
+    assert server.calls == [["tool.started", "model.responded"]]
 
 
 async def test_a_leg_that_was_fenced_off_falls_silent() -> None:

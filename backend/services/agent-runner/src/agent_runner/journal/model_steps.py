@@ -108,8 +108,8 @@ class ModelSteps:
                 changed: list[_Aspect] = [aspect for aspect in _ASPECTS if aspect in scope.changed]
                 journal.write(RequestChanged(agent_path=scope.path, turn=scope.turn, changed=changed))
                 scope.changed = set()
-            # What this request builds on must not be lost while it is paid for.
-            await parts.log.flush()
+            # What this request builds on goes out before it, and is in the log before the answer.
+            await parts.log.secure()
             started = time.monotonic()
             on_failure = functools.partial(self._show_failure, scope)
             answer, retries = await ask_until_answered(ask, scope.turn, on_failure)

@@ -54,6 +54,10 @@ class Log(Protocol):
         """Let what was appended go out now."""
         ...
 
+    async def secure(self) -> None:
+        """Let what was appended go out; wait for it only where the execution may be another's by now."""
+        ...
+
     async def flush(self) -> None:
         """Wait until everything appended so far is in the log."""
         ...
