@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -22,7 +23,9 @@ from stigmer_contract.events import (
     INLINE_PAYLOAD_MAX_BYTES,
     BlobPayload,
     ExecutionFailed,
+    LegEnded,
     LegStarted,
+    ModelFailed,
     ModelResponded,
     RecordedEvent,
     ToolFinished,
@@ -31,6 +34,7 @@ from stigmer_contract.events import (
     Usage,
 )
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.waits import WaitKind
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("faults")]
 
@@ -195,6 +199,33 @@ def test_a_limit_that_is_raised_lets_an_execution_go_on_and_nothing_is_paid_for_
     assert {turn: model.asked[key, turn] - asked[key, turn] for turn in range(1, 42)} == dict.fromkeys(
         range(1, 42), 1
     )
+
+
+def test_a_model_that_is_away_for_long_is_waited_for_without_a_leg_over_kills_and_asked_when_a_person_says(
+    stack: RunningStack, model: ModelServer
+) -> None:
+    key = uuid4().hex
+    model.script.faults = {1: [Fault("status", 503, retry_after="3600", message="back in an hour")]}
+    try:
+        execution = Execution.start(stack, agent_manifest(), f"Hello. [conversation {key}]")
+        execution.wait_for(lambda each: isinstance(each.event, LegEnded))
+    finally:
+        model.script.faults = {}
+    [reason] = execution.resource.waiting_for
+    assert (reason.kind, reason.key) == (WaitKind.MODEL, "openai:gpt-5")
+    assert "back in an hour" in (reason.detail or "")
+    stack.kill_runner(stack.runners[-1])
+    stack.kill_server()
+    stack.start_server()
+    stack.start_runner(f"after-{key}")
+    assert execution.resource.phase is ExecutionPhase.WAITING
+
+    retry(stack, execution)
+
+    execution.wait_until_completed()
+    assert model.asked[key, 1] == 2
+    [failed] = [event for event in execution.events if isinstance(event, ModelFailed)]
+    assert failed.next_try_at - failed.since >= timedelta(hours=1)
 
 
 def test_an_unknown_model_fails_at_once_with_the_providers_reason(stack: RunningStack) -> None:

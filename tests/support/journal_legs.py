@@ -22,6 +22,7 @@ from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.budget import Budget
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.journal.gate import StepGate
+from agent_runner.journal.open_waits import OpenWaits, ServerClock
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
 from agent_runner.journal.unexecuted import UnexecutedCalls
@@ -105,6 +106,7 @@ class Leg:
                 masker=Masker(self.secrets),
                 budget=Budget(self.limits, recorded.usage),
                 limits=self.limits,
+                waits=OpenWaits(self.gate, ServerClock(MOMENT)),
             )
         )
         self._unexecuted = UnexecutedCalls(self.journal)

@@ -9,7 +9,8 @@ import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from pydantic import JsonValue
 from pydantic_ai import Agent, FunctionToolset, UsageLimits
@@ -21,6 +22,7 @@ from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.budget import Budget
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.journal.gate import StepGate
+from agent_runner.journal.open_waits import OpenWaits, ServerClock
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
 from agent_runner.masking import Masker
@@ -93,6 +95,24 @@ async def answering(answer: Answering) -> AsyncGenerator[OneAnswerServer]:
         yield server
     finally:
         listener.close()
+
+
+PATIENCE: Final = timedelta(minutes=1)
+"""How long a model may be away, unless a test says otherwise."""
+
+
+class _QuickClock(ServerClock):
+    """Waits take no time, and yet it is later then."""
+
+    def __init__(self) -> None:
+        super().__init__(datetime.now(UTC))
+        self._slept = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self._slept
+
+    async def sleep_until(self, moment: datetime) -> None:
+        self._slept += max(timedelta(), moment - self.now())
 
 
 class _ListLog:
@@ -169,16 +189,19 @@ async def execute_with(
     """Run that agent on a model of a runner with these variables."""
     settings = load_settings({"STIGMER_TOKEN": "t", **variables})
     limits = limits or Limits(turns=12)
-    log, noted = _ListLog(), list[str]()
+    if limits.model_unavailable is None:
+        limits = limits.model_copy(update={"model_unavailable": PATIENCE})
+    log, noted, gate = _ListLog(), list[str](), StepGate()
     journal = StepJournal(
         JournalParts(
             recorded=RecordedSteps(),
             log=log,
             bodies=Bodies(_Inline()),
-            gate=StepGate(),
+            gate=gate,
             masker=Masker({}),
             budget=Budget(limits, Usage()),
             limits=limits,
+            waits=OpenWaits(gate, _QuickClock()),
         )
     )
 

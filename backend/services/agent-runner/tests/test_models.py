@@ -281,6 +281,7 @@ async def test_too_many_requests_are_retryable_after_what_the_provider_asks(refe
         ErrorCode.MODEL_UNAVAILABLE,
         f"model {reference.partition(':')[2]!r} failed: 429: Slow down.",
         "try again later, or name another model",
+        is_away=True,
     )
     assert as_date.retry_after_seconds is not None
     assert 3500 < as_date.retry_after_seconds <= 3600
@@ -467,12 +468,12 @@ def test_waits_grow_with_each_failure_up_to_a_limit_and_are_spread() -> None:
     }
 
     for failures, longest in ((1, 1.0), (3, 4.0), (9, 30.0), (10_000, 30.0)):
-        assert 0 <= min(waits[failures]) < longest / 4
-        assert longest * 3 / 4 < max(waits[failures]) <= longest
+        assert longest / 2 <= min(waits[failures]) < longest * 5 / 8
+        assert longest * 7 / 8 < max(waits[failures]) <= longest
 
 
 @pytest.mark.parametrize(
-    ("asked_for", "at_least", "at_most"), [(0.0, 0, 1), (7.0, 7, 8), (86_400.0, 120, 121), (-5.0, 0, 1)]
+    ("asked_for", "at_least", "at_most"), [(0.0, 0, 1), (7.0, 7, 8), (86_400.0, 86_400, 86_401), (-5.0, 0, 1)]
 )
 def test_a_provider_is_not_asked_earlier_than_it_wants(
     asked_for: float, at_least: float, at_most: float

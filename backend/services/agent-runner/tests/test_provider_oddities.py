@@ -26,9 +26,9 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from agent_runner.journal import asking
+from agent_runner.journal import patience
 from agent_runner.models.event_stream import EndOfStream, EventStream
-from one_answer_server import WIRES, Answering, Ending, Reply, answering, execute
+from one_answer_server import PATIENCE, WIRES, Answering, Ending, Reply, answering, execute
 from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import HistoryRepaired, InlinePayload, ModelResponded
@@ -134,12 +134,12 @@ def answering_row(row: Row) -> Answering:
 
 
 @pytest.fixture(autouse=True)
-def waits_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "backoff_seconds", _no_backoff)
+def a_model_that_is_away_is_asked_nine_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "backoff_seconds", _an_eighth_of_patience)
 
 
-def _no_backoff(failure_count: int, retry_after_seconds: float | None) -> float:
-    return 0.0
+def _an_eighth_of_patience(failure_count: int, retry_after_seconds: float | None) -> float:
+    return PATIENCE.total_seconds() / 8
 
 
 def first_answer(ending: Ending) -> ModelResponded | None:

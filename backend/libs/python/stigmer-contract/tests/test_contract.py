@@ -114,6 +114,14 @@ EVENTS: list[events.Event] = [
     events.ModelResponded(
         turn=1, model="openai:gpt-5", response=BLOB, usage=events.Usage(requests=1), duration_seconds=0.1
     ),
+    events.ModelFailed(
+        turn=1,
+        model="openai:gpt-5",
+        message="503",
+        failures=2,
+        since=datetime(2026, 1, 1, tzinfo=UTC),
+        next_try_at=datetime(2026, 1, 2, tzinfo=UTC),
+    ),
     events.ToolStarted(turn=1, call_id="c", tool="shell", arguments=PAYLOAD, side_effects=True),
     events.ToolFinished(
         turn=1,

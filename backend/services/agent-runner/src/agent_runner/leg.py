@@ -21,12 +21,13 @@ from agent_runner.journal.budget import Budget, duration_exceeded
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.journal.gate import StepGate
 from agent_runner.journal.history import load_history, without_pieces
+from agent_runner.journal.open_waits import OpenWaits, ServerClock
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
 from agent_runner.journal.surrogates import mend
 from agent_runner.journal.surroundings import open_surroundings
 from agent_runner.journal.unexecuted import UnexecutedCalls
-from agent_runner.journal.waits import ServerClock, WaitSteps
+from agent_runner.journal.waits import WaitSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
 from agent_runner.models import ModelPool, ShownAnswers, describe_unusable, has_price
@@ -111,6 +112,7 @@ class Leg:
         self._seen = self._recorded.sequence
         self._clock = ServerClock(grant.events[-1].recorded_at)
         self._gate = StepGate()
+        self._waits = OpenWaits(self._gate, self._clock)
         self._reasons: list[WaitReason] = []
         self._stop_reason: StopReason | None = None
         self._stopped = asyncio.Event()
@@ -156,14 +158,15 @@ class Leg:
                 masker=masker,
                 budget=Budget(limits, self._recorded.usage),
                 limits=limits,
+                waits=self._waits,
             )
         )
         # Before anything is written: what had begun then, another runner began.
         unexecuted = UnexecutedCalls(journal)
-        waits = WaitSteps(journal, self._clock)
+        waits = WaitSteps(journal)
         work = asyncio.create_task(self._work(journal, waits, masker), name=f"agent {self._execution_id}")
         try:
-            await self._wait_for_end(work, waits)
+            await self._wait_for_end(work)
         finally:
             await cancel_and_wait(work)
         if self._stop_reason is StopReason.FALL_SILENT:
@@ -215,7 +218,7 @@ class Leg:
         self._refusal = error
         self.stop(StopReason.LOG_REFUSES)
 
-    async def _wait_for_end(self, work: asyncio.Task[str], waits: WaitSteps) -> None:
+    async def _wait_for_end(self, work: asyncio.Task[str]) -> None:
         """Return when the work is done, or has to be cancelled."""
         stopped = asyncio.create_task(self._stopped.wait())
         drained = asyncio.create_task(self._gate.drained())
@@ -226,7 +229,7 @@ class Leg:
             await asyncio.wait({*ends, idle}, return_when=asyncio.FIRST_COMPLETED)
             # Without a pause: a wait that ended just now is one no more, and what waited for it goes on.
             if idle.done() and self._gate.is_idle:
-                self._reasons = waits.reasons
+                self._reasons = self._waits.reasons
                 self.stop(StopReason.WAIT)
             await cancel_and_wait(idle)
         if overdue.done() and not work.done():

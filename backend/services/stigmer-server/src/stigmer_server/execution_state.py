@@ -29,6 +29,7 @@ from stigmer_contract.events import (
     LegLost,
     LegStarted,
     MessageReceived,
+    ModelFailed,
     ModelResponded,
     Payload,
     RequestChanged,
@@ -309,6 +310,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
         case (
             LegEnded()
             | LegLost()
+            | ModelFailed()
             | HistoryRepaired()
             | ToolStarted()
             | ToolFinished()

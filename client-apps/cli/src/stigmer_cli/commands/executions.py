@@ -123,6 +123,9 @@ def cancel(given: str | None, last: bool, reason: str | None) -> None:
 @click.option("--tokens", type=click.IntRange(1), help="From now on limits.tokens: tokens in all.")
 @click.option("--cost", metavar="USD", help="From now on limits.costUsd: US dollars in all.")
 @click.option("--duration", metavar="TIME", help="From now on limits.duration, such as 2h.")
+@click.option(
+    "--model-unavailable", metavar="TIME", help="From now on limits.modelUnavailable, or `forever`."
+)
 @click.option("--follow", "follows", is_flag=True, help="Watch it from here to its end.")
 def retry(
     given: str | None,
@@ -131,6 +134,7 @@ def retry(
     tokens: int | None,
     cost: str | None,
     duration: str | None,
+    model_unavailable: str | None,
     follows: bool,
 ) -> None:
     """Let an execution that failed go on from its log.
@@ -142,7 +146,13 @@ def retry(
     from stigmer_cli.commands.references import find_execution_id
     from stigmer_cli.output import print_note
 
-    wanted = {"turns": turns, "tokens": tokens, "costUsd": cost, "duration": duration}
+    wanted = {
+        "turns": turns,
+        "tokens": tokens,
+        "costUsd": cost,
+        "duration": duration,
+        "modelUnavailable": model_unavailable,
+    }
     limits: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
     _check_limits(limits)
     with open_client() as client:
@@ -214,7 +224,9 @@ def _check_limits(limits: "dict[str, object]") -> None:
         Limits.model_validate(limits)
     except ValidationError as error:
         [first, *_] = error.errors()
-        option = {"costUsd": "cost"}.get(str(first["loc"][0]), str(first["loc"][0]))
+        option = {"costUsd": "cost", "modelUnavailable": "model-unavailable"}.get(
+            str(first["loc"][0]), str(first["loc"][0])
+        )
         reason = first["msg"].removeprefix("Value error, ")
         raise click.BadParameter(reason, param_hint=f"--{option}") from error
 

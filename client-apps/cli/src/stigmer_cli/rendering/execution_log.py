@@ -75,6 +75,9 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             heading = f"turn {event.turn}: {event.model} in {format_seconds(event.duration_seconds)}{retries}"
             text = ModelAnswer.model_validate(load_payload(event.response)).text
             return f"{heading}\n{text}" if text else heading
+        case contract.ModelFailed():
+            again = f"asked again at {event.next_try_at:%H:%M:%S}"
+            return f"turn {event.turn}: {event.message} ({_ordinal_failure(event)}; {again})"
         case contract.HistoryRepaired():
             return f"turn {event.turn}: the conversation was changed for the provider: {event.message}"
         case contract.ToolStarted():
@@ -112,6 +115,10 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return event.type
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _ordinal_failure(event: contract.ModelFailed) -> str:
+    return f"failure {event.failures} since {event.since:%H:%M:%S}"
 
 
 def _text(value: object) -> str:

@@ -14,7 +14,8 @@ class ErrorCode(StrEnum):
     MODEL_REJECTED = "model_rejected"
     """The provider refused for good: wrong key, unknown model, bad request. A retry cannot help."""
     MODEL_UNAVAILABLE = "model_unavailable"
-    """The provider kept failing (429, 5xx, cut connection, time-out) until retries were used up."""
+    """The provider was away (429, 5xx, no connection, time-out) for longer than `limits.modelUnavailable`, or
+    kept giving answers that broke off or could not be used."""
     MODEL_NOT_CONFIGURED = "model_not_configured"
     """No model was named by manifest, flag or environment, or its key is missing."""
     REPLAY_MISMATCH = "replay_mismatch"

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import (
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -233,6 +234,30 @@ class ModelResponded(_Frozen):
     """What was asked; None in logs of 0.1.0."""
 
 
+class ModelFailed(_Frozen):
+    """A request for an answer failed, and is made again. It holds all that a later leg needs to go on so."""
+
+    type: Literal["model.failed"] = "model.failed"
+    agent_path: str = ""
+    """Which agent asked, as in `model.responded`."""
+    turn: int = Field(ge=1)
+    nth: int = Field(default=1, ge=1)
+    """Which request of that turn, as in `model.responded`."""
+    model: str
+    """`provider:name` that was asked."""
+    message: str
+    """One line for a person: how it failed, in the provider's own words."""
+    failures: int = Field(ge=1)
+    """How often the request has failed, this time included."""
+    answered: int = Field(default=0, ge=0)
+    """How often of these the model had answered, or begun to: such answers are paid for, and few are asked
+    for again."""
+    since: AwareDatetime
+    """When it failed first, by the server's clock."""
+    next_try_at: AwareDatetime
+    """When it is made again, by the server's clock."""
+
+
 class HistoryRepaired(_Frozen):
     """The provider refused the conversation as it was, and took it with something changed.
 
@@ -422,6 +447,7 @@ Event = Annotated[
     | LegLost
     | EnvironmentDescribed
     | ModelResponded
+    | ModelFailed
     | HistoryRepaired
     | ToolStarted
     | ToolFinished

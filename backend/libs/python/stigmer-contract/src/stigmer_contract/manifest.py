@@ -87,6 +87,33 @@ Duration: TypeAlias = Annotated[
     ),
 ]
 
+FOREVER: Final = "forever"
+
+
+def _read_patience(value: object) -> object:
+    if value == FOREVER:
+        return value
+    try:
+        return _read_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or `forever`") from error
+
+
+def _write_patience(value: timedelta | str) -> str:
+    return value if isinstance(value, str) else format_duration(value)
+
+
+Patience: TypeAlias = Annotated[
+    timedelta | Literal["forever"],
+    BeforeValidator(_read_patience),
+    PlainSerializer(_write_patience, return_type=str),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^((\d+[smhd])+|forever)$", "examples": ["30m", "2h", FOREVER]},
+        mode="validation",
+    ),
+]
+"""A duration, or `forever`."""
+
 _TextT = TypeVar("_TextT", bound=str)
 
 
@@ -270,6 +297,9 @@ class Limits(_ManifestPart):
     """US dollars, by the known prices; a model without a known price is then refused."""
     duration: Duration | None = None
     """Wall-clock time from creation to end."""
+    model_unavailable: Patience | None = None
+    """How long a model that is away is waited for, or `forever`; default 30m, or until the provider says
+    that it will be back."""
     tool_timeout: Duration = timedelta(minutes=10)
     """Longest run of one tool call, such as one command."""
 

@@ -1,49 +1,103 @@
-"""Asks a model until it answers: what one failed request means, and how long to wait for the next."""
+"""Asks a model until it answers, however many legs that takes: each failure goes into the log first.
 
-import asyncio
+What a failure means is `models`' business, when to ask again that of `patience`.
+"""
+
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
 
 from pydantic import JsonValue
 
-from agent_runner.errors import ExecutionFailure, RunnerError
-from agent_runner.models import backoff_seconds, classify_fault
+from agent_runner.errors import RunnerError
+from agent_runner.journal.kinds import StepKey
+from agent_runner.journal.patience import Failures, after_failure
+from agent_runner.journal.steps import StepJournal
+from agent_runner.models import classify_fault
 from agent_runner.tracing import mark_failed_request
+from stigmer_contract.events import ModelFailed
+from stigmer_contract.waits import WaitKind, WaitReason
 
 logger = logging.getLogger(__name__)
 
+SHORT_REST: Final = timedelta(seconds=2)
+"""A leg that finds so little of a wait left waits itself."""
 
-async def ask_until_answered(
-    ask: Callable[[], Awaitable[JsonValue]], turn: int, on_failure: Callable[[str, float], None]
-) -> tuple[JsonValue, int]:
-    """The answer, and how many requests failed before it.
 
-    Args:
-        ask: makes one request.
-        turn: for the log.
-        on_failure: called with what failed and the seconds until the next request, before they pass.
+class PatientAsking:
+    """The requests of one leg to one model."""
 
-    Raises:
-        ExecutionFailure: the model cannot be had.
-    """
-    failures = 0
-    while True:
-        try:
-            return await ask(), failures
-        except RunnerError:
-            raise
-        except Exception as error:
-            fault = classify_fault(error)
-            failures += 1
-            mark_failed_request(fault.code)
-            if failures >= fault.retry:
-                raise ExecutionFailure(fault.code, fault.message, fault.hint) from error
-            delay = backoff_seconds(failures, fault.retry_after_seconds)
-        logger.warning(
-            "model request failed (%s); asking again in %.1f s",
-            fault.code,
-            delay,
-            extra={"turn": turn, "failures": failures},
+    def __init__(self, journal: StepJournal, model_reference: str) -> None:
+        """`model_reference` is `provider:name`."""
+        self._journal = journal
+        self._model_reference = model_reference
+
+    async def answer(
+        self, key: StepKey, ask: Callable[[], Awaitable[JsonValue]], on_failure: Callable[[str, float], None]
+    ) -> tuple[JsonValue, int]:
+        """The answer, and how many requests failed before it.
+
+        Args:
+            key: of the step that the answer is the result of.
+            ask: makes one request.
+            on_failure: called with what failed and the seconds until the next request, before they pass.
+
+        Raises:
+            ExecutionFailure: the model cannot be had.
+        """
+        parts = self._journal.parts
+        recorded = parts.recorded.failed_requests.get(key)
+        failures = Failures.of(recorded)
+        if recorded is not None:
+            await self._wait(key, failures, recorded.message)
+        while True:
+            try:
+                return await ask(), failures.count
+            except RunnerError:
+                raise
+            except Exception as error:
+                fault = classify_fault(error)
+                mark_failed_request(fault.code)
+                # The clock may be a little behind the moment that was waited for.
+                now = max(parts.waits.clock.now(), failures.next_try_at or parts.waits.clock.now())
+                failures = after_failure(failures, fault, now, parts.limits.model_unavailable)
+            assert failures.since is not None
+            assert failures.next_try_at is not None
+            delay = (failures.next_try_at - now).total_seconds()
+            logger.warning(
+                "model request failed (%s); asking again in %.1f s",
+                fault.code,
+                delay,
+                extra={"turn": key.key, "failures": failures.count},
+            )
+            self._journal.write(
+                ModelFailed(
+                    agent_path=key.agent_path,
+                    turn=int(key.key),
+                    nth=key.nth,
+                    model=self._model_reference,
+                    message=fault.message,
+                    failures=failures.count,
+                    answered=failures.answered,
+                    since=failures.since,
+                    next_try_at=failures.next_try_at,
+                )
+            )
+            on_failure(fault.message, delay)
+            # A later leg must not begin to count anew.
+            await parts.log.flush()
+            await self._wait(key, failures, fault.message)
+
+    async def _wait(self, key: StepKey, failures: Failures, message: str) -> None:
+        until = failures.next_try_at
+        waits = self._journal.parts.waits
+        if until is None or until <= waits.clock.now():
+            return
+        if failures.holds_leg or until - waits.clock.now() <= SHORT_REST:
+            await waits.clock.sleep_until(until)
+            return
+        reason = WaitReason(
+            kind=WaitKind.MODEL, key=self._model_reference[:255], until=until, detail=message[:500]
         )
-        on_failure(fault.message, delay)
-        await asyncio.sleep(delay)
+        await waits.until_over(key, [reason], until)

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from pydantic import JsonValue
 
 from agent_runner.errors import ExecutionFailure
-from agent_runner.journal.asking import ask_until_answered
+from agent_runner.journal.asking import PatientAsking
 from agent_runner.journal.bodies import is_submitted, usage_of_answer
 from agent_runner.journal.fingerprints import Request, difference
 from agent_runner.journal.kinds import SUBMITTED, StepKey
@@ -38,6 +38,7 @@ class ModelSteps:
         """`model_reference` is `provider:name` of the model that answers."""
         self._journal = journal
         self._model_reference = model_reference
+        self._asking = PatientAsking(journal, model_reference)
         self._unexecuted = UnexecutedCalls(journal)
 
     async def answer(
@@ -56,7 +57,10 @@ class ModelSteps:
         try:
             await self._unexecuted.note(scope, request.messages)
             first = scope.begins_turn(run_step)
-            if first is not None and not scope.path and first not in self._journal.parts.recorded.results:
+            recorded = self._journal.parts.recorded
+            # Nor behind failures of it, which a leg that begins there would not see.
+            is_known = first in recorded.results or first in recorded.failed_requests
+            if first is not None and not scope.path and not is_known:
                 await self._journal.store_history(scope, request.messages)
             key = scope.begin_request(run_step)
             asked = await off_loop(self._journal.parts.masker, 0, scope.chain.extend, request)
@@ -112,7 +116,7 @@ class ModelSteps:
             await parts.log.secure()
             started = time.monotonic()
             on_failure = functools.partial(self._show_failure, scope)
-            answer, retries = await ask_until_answered(ask, scope.turn, on_failure)
+            answer, retries = await self._asking.answer(key, ask, on_failure)
             mark_requests(retries + 1)
             answer = await journal.clean(answer)
             usage = usage_of_answer(answer)

@@ -17,8 +17,8 @@ from pydantic import BaseModel, JsonValue
 from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
 
 from agent_runner.journal.kinds import MODEL, NOTE, SUBMITTED, StepKey
+from agent_runner.journal.open_waits import ServerClock
 from agent_runner.journal.steps import StepJournal
-from agent_runner.journal.waits import ServerClock
 from agent_runner.models import read_note, told_in
 from agent_runner.workspace import (
     AGENTS_FILE,

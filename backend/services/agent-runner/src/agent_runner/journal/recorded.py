@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple, cast
 
-from agent_runner.journal.kinds import WAIT, StepKey, key_of
+from agent_runner.journal.kinds import MODEL, WAIT, StepKey, key_of
 from stigmer_contract.api import Resumption
 from stigmer_contract.events import (
     AnyEvent,
+    ExecutionRetried,
     InlinePayload,
     MessageReceived,
+    ModelFailed,
     ModelResponded,
     Payload,
     RecordedEvent,
@@ -48,6 +50,8 @@ class RecordedSteps:
     """What was said to the execution, by sequence, as far as the log was found."""
     messages_given: int = 0
     """The newest of those that the agent was given; they are given in their order."""
+    failed_requests: dict[StepKey, ModelFailed] = field(default_factory=dict[StepKey, ModelFailed])
+    """The last failure of each request, by the step that its answer is to be the result of."""
     answers: dict[str, ModelResponded] = field(default_factory=dict[str, ModelResponded])
     """The last answer, by agent path."""
     usage: Usage = field(default_factory=Usage)
@@ -87,6 +91,7 @@ class RecordedSteps:
         self.started_at.clear()
         self.messages.clear()
         self.answers.clear()
+        self.failed_requests.clear()
         self._results_by_digest.clear()
         self.usage, self.messages_given = Usage(), 0
         self.take(events)
@@ -97,6 +102,12 @@ class RecordedSteps:
 
     def add(self, event: AnyEvent) -> None:
         """Take in the next event."""
+        if isinstance(event, ModelFailed):
+            key = StepKey(event.agent_path, MODEL, str(event.turn), event.nth)
+            self.failed_requests[key] = event
+        elif isinstance(event, ExecutionRetried):
+            # Somebody thinks that it works now: all patience begins anew.
+            self.failed_requests.clear()
         key = key_of(event)
         if key is None:
             return

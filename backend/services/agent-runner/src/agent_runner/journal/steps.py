@@ -27,6 +27,7 @@ from agent_runner.journal.fingerprints import digest_of
 from agent_runner.journal.gate import StepGate
 from agent_runner.journal.history import History
 from agent_runner.journal.kinds import SUBMITTED, TOOLS_LISTED, StepKey, kind_named
+from agent_runner.journal.open_waits import OpenWaits
 from agent_runner.journal.recorded import MESSAGES_GIVEN, RecordedSteps
 from agent_runner.journal.scopes import AgentScope, AgentScopes, running_call
 from agent_runner.journal.surrogates import mend_json
@@ -77,6 +78,7 @@ class JournalParts:
     later leg goes on from the very same texts."""
     budget: Budget
     limits: Limits
+    waits: OpenWaits
 
 
 class StepJournal:

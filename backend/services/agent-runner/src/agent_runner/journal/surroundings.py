@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import Final
 
 from agent_runner.journal.notes import NoteRules, NoteSteps
+from agent_runner.journal.open_waits import ServerClock
 from agent_runner.journal.steps import StepJournal
-from agent_runner.journal.waits import ServerClock
 from agent_runner.workspace import (
     AgentsFileReader,
     SessionWorkspace,

@@ -5,9 +5,6 @@ the reasons of all waits; the next one finds what came in the log it is granted.
 time, counted from the event that began the call.
 """
 
-import asyncio
-import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pydantic import JsonValue
@@ -21,32 +18,13 @@ from stigmer_contract.events import StepFinished
 from stigmer_contract.waits import WaitKind, WaitReason
 
 
-class ServerClock:
-    """The server's time, as far as a leg knows it: that of its start, and what went by here since."""
-
-    def __init__(self, leg_started_at: datetime) -> None:
-        """Make it when the leg is granted."""
-        self._leg_started_at = leg_started_at
-        self._granted = time.monotonic()
-
-    def now(self) -> datetime:
-        """Aware UTC."""
-        return self._leg_started_at + timedelta(seconds=time.monotonic() - self._granted)
-
-
 class WaitSteps:
     """The waits of one leg; a `Waiter` for the tools."""
 
-    def __init__(self, journal: StepJournal, clock: ServerClock) -> None:
+    def __init__(self, journal: StepJournal) -> None:
         self._journal = journal
-        self._clock = clock
-        self._waiting: dict[StepKey, Sequence[WaitReason]] = {}
+        self._clock = journal.parts.waits.clock
         self._given: set[int] | None = None
-
-    @property
-    def reasons(self) -> list[WaitReason]:
-        """What the waits that have not ended wait for."""
-        return [reason for reasons in self._waiting.values() for reason in reasons]
 
     async def wait(self, *, message: bool, seconds: float | None) -> Waited:
         """Return when a message or the time has come, whichever is first."""
@@ -63,7 +41,8 @@ class WaitSteps:
         until = None if seconds is None else began_at + timedelta(seconds=seconds)
         sequence = self._take_message() if message else None
         if sequence is None:
-            await self._until_over(place, _reasons(of_call, message=message, until=until), until)
+            reasons = _reasons(of_call, message=message, until=until)
+            await self._journal.parts.waits.until_over(place, reasons, until)
         await self._finish(place, sequence, (self._clock.now() - began_at).total_seconds())
         return await self._waited(sequence)
 
@@ -79,20 +58,6 @@ class WaitSteps:
                 self._given.add(sequence)
                 return sequence
         return None
-
-    async def _until_over(
-        self, place: StepKey, reasons: Sequence[WaitReason], until: datetime | None
-    ) -> None:
-        """Until the time has come. A message ends the leg's wait, and is found by the next leg."""
-        self._waiting[place] = reasons
-        try:
-            with self._journal.parts.gate.waiting():
-                if until is None:
-                    await asyncio.Event().wait()  # for ever: the leg ends meanwhile
-                else:
-                    await asyncio.sleep((until - self._clock.now()).total_seconds())
-        finally:
-            del self._waiting[place]
 
     async def _finish(self, place: StepKey, sequence: int | None, seconds: float) -> None:
         result: JsonValue = None if sequence is None else {MESSAGE_SEQUENCE: sequence}

@@ -215,7 +215,12 @@ class AsksDirectly(Answers):
                 raise
             if not reader.has_ended:
                 has_begun = reader.builder.has_begun
-                raise ModelRequestFailed(silent(self.model_name, seconds, has_begun=has_begun)) from error
+                fault = silent(self.model_name, seconds, has_begun=has_begun)
+                raise ModelRequestFailed(fault.once_begun if has_begun else fault) from error
+        except ModelRequestFailed as error:
+            if reader.builder.has_begun:
+                error.fault = error.fault.once_begun
+            raise
 
     # --- the answer -----------------------------------------------------------------------------
 
@@ -279,11 +284,10 @@ class AsksDirectly(Answers):
         end = meaning_of(builder.reason)
         match end:
             case AnswerEnd.GAVE_UP:
-                raise ModelRequestFailed(
-                    unavailable(
-                        f"model {name!r} failed: the provider gave up on the answer ({builder.reason})"
-                    )
+                fault = unavailable(
+                    f"model {name!r} failed: the provider gave up on the answer ({builder.reason})"
                 )
+                raise ModelRequestFailed(fault.once_begun if builder.has_begun else fault)
             case AnswerEnd.REFUSED:
                 raise ModelRequestFailed(refused_by_model(name, text))
             case AnswerEnd.CONTEXT_FULL:

@@ -7,7 +7,7 @@ import random
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -19,8 +19,6 @@ from stigmer_contract.error_codes import ErrorCode
 
 FIRST_BACKOFF_SECONDS: Final = 1.0
 LONGEST_BACKOFF_SECONDS: Final = 30.0
-LONGEST_RETRY_AFTER_SECONDS: Final = 120.0
-"""A provider that asks for more is asked again after this long all the same."""
 MAX_REASON_CHARACTERS: Final = 300
 
 
@@ -32,7 +30,7 @@ class Retry(IntEnum):
     ODD = 3
     """The answer could not be used. Most servers that answer so always do, and each answer is paid for."""
     OFTEN = 9
-    """The provider has too much to do, or the connection broke; about two minutes."""
+    """The answer broke off, or the model is away; how long that may last is `limits.modelUnavailable`."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,18 @@ class ModelFault:
     hint: str | None = None
     refuses_history: bool = False
     """Whether something in the conversation may be what the provider does not take."""
+    is_away: bool = False
+    """Whether the model gave nothing at all, so that asking again costs nothing."""
 
     @property
     def retryable(self) -> bool:
         """Whether asking again can help at all."""
         return self.retry > Retry.NEVER
+
+    @property
+    def once_begun(self) -> "ModelFault":
+        """The same, where the answer had begun."""
+        return replace(self, is_away=False)
 
 
 class ModelRequestFailed(Exception):
@@ -332,7 +337,8 @@ def fault_of_error(
 
 def unavailable(message: str, retry_after_seconds: float | None = None) -> ModelFault:
     """It may work later."""
-    return ModelFault(Retry.OFTEN, retry_after_seconds, ErrorCode.MODEL_UNAVAILABLE, message, _LATER_HINT)
+    code = ErrorCode.MODEL_UNAVAILABLE
+    return ModelFault(Retry.OFTEN, retry_after_seconds, code, message, _LATER_HINT, is_away=True)
 
 
 def silent(model: str, seconds: float, *, has_begun: bool) -> ModelFault:
@@ -419,18 +425,17 @@ def fault_of_transport(model: str, error: Exception) -> ModelFault:
 
 
 def backoff_seconds(failure_count: int, retry_after_seconds: float | None) -> float:
-    """How long to wait before asking again: exponential with full jitter, never less than asked for.
+    """How long to wait before asking again: exponential with jitter, never less than asked for.
 
     Args:
         failure_count: failures of this request so far, from 1.
-        retry_after_seconds: what the provider asked for; honoured up to `LONGEST_RETRY_AFTER_SECONDS`.
+        retry_after_seconds: what the provider asked for.
     """
     longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (min(failure_count, 32) - 1))
     if retry_after_seconds is not None:
         # The jitter keeps executions that were refused together from coming back together.
-        wanted = min(max(retry_after_seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
-        return wanted + random.uniform(0, min(longest, 1.0))  # noqa: S311 - no secret
-    return random.uniform(0, longest)  # noqa: S311 - no secret
+        return max(retry_after_seconds, 0.0) + random.uniform(0, min(longest, 1.0))  # noqa: S311 - no secret
+    return random.uniform(longest / 2, longest)  # noqa: S311 - no secret
 
 
 def one_line(text: str) -> str:
