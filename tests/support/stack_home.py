@@ -25,7 +25,10 @@ from stigmer_cli.errors import ConfigurationError
 from stigmer_cli.stack.status import stack_status
 
 STAND_INS = Path(__file__).parent / "stack_stand_ins"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
+"""Bounds a test that hangs; a busy machine may take long for what takes a second elsewhere."""
+COMMAND_SECONDS = 200.0
+"""Longer than the longest command takes: a start gives up after two minutes."""
 
 
 def free_port() -> int:
@@ -59,7 +62,10 @@ class StackHome:
     """Before each command, such as what makes another person of its caller."""
 
     def stigmer(
-        self, *arguments: str, timeout_seconds: float = 60, variables: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        timeout_seconds: float = COMMAND_SECONDS,
+        variables: Mapping[str, str] | None = None,
     ) -> "subprocess.CompletedProcess[str]":
         """Runs the command to its end."""
         return subprocess.run(
@@ -91,7 +97,7 @@ class StackHome:
         except OSError:  # Linux says so where nobody holds the terminal any more
             pass
         os.close(controller)
-        return process.wait(60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+        return process.wait(COMMAND_SECONDS), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
     def start(self, **variables: str) -> None:
         """Starts the stack, and expects it to be ready."""

@@ -54,6 +54,8 @@ DEFAULT_GRACE_SECONDS = 600.0
 """How long a runner may finish what it has in hand, where a restart does not say."""
 SUPERVISOR_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 9.5
+_KILL_TIMEOUT_SECONDS = 5.0
+"""For the kernel to end a process that was killed."""
 CHANGE_TIMEOUT_SECONDS = 45.0
 FAILURES_TO_REPORT = 5
 """After so many short lives in a row a start does not wait for another one, though the supervisor goes on."""
@@ -179,15 +181,16 @@ def stop(configuration: Configuration) -> bool:
         return False
     with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):
         was_running = is_locked(files.supervisor_lock)
+        drainings = files.drainings()
+        for supervisor in drainings.values():  # now, while the server takes what their runners hand back
+            supervisor.send(signal.SIGTERM)
         state = read_state(files.state)
         if was_running and state is not None:
             state.supervisor.send(signal.SIGTERM)
-            deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-            while is_locked(files.supervisor_lock) and time.monotonic() < deadline:
-                time.sleep(_POLL_SECONDS)
-            if is_locked(files.supervisor_lock):
+            if not _is_released(files.supervisor_lock, STOP_TIMEOUT_SECONDS):
                 state.supervisor.send(signal.SIGKILL)
-        was_running = _end_draining(files) or was_running
+                _is_released(files.supervisor_lock, _KILL_TIMEOUT_SECONDS)  # else its leftovers are not ours
+        was_running = _end_draining(files) or bool(drainings) or was_running
         _end_leftovers(configuration, files, grace_seconds=0.0 if was_running else 2.0)
     return was_running
 
@@ -204,13 +207,20 @@ def _hand_over(configuration: Configuration, grace_seconds: float, report: Repor
             report(f"the runner finishes the steps it has in hand, within {grace_seconds:.0f} s")
         replace_file(files.grace, f"{grace_seconds}\n")
         state.supervisor.send(signal.SIGUSR1)
-        deadline = time.monotonic() + waited_for + 2 * STOP_TIMEOUT_SECONDS
-        while is_locked(files.supervisor_lock):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(_POLL_SECONDS)
+        if not _is_released(files.supervisor_lock, waited_for + 2 * STOP_TIMEOUT_SECONDS):
+            return False
         if files.drainings():
             report("the runner before finishes the steps it has in hand, beside the new one")
+    return True
+
+
+def _is_released(lock: Path, timeout_seconds: float) -> bool:
+    """Whether nobody holds the lock, after a while at most."""
+    deadline = time.monotonic() + timeout_seconds
+    while is_locked(lock):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
     return True
 
 
