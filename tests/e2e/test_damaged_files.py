@@ -15,7 +15,7 @@ from stack_home import wait_until
 from stigmer_contract.events import ToolFinished
 from supervised_stack import SupervisedStack
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("damaged-files")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("damaged-files")]
 
 
 def test_executions_go_on_where_temporals_database_is_damaged_and_the_logs_damage_is_told(

@@ -36,7 +36,7 @@ from stigmer_contract.events import (
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.waits import WaitKind
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("faults")]
 
 CANARY = "canary-7f3a91"
 """Stands in a prompt, an answer and a tool's output, and must stand nowhere that it does not belong."""

@@ -16,7 +16,7 @@ from running_stack import RunningStack
 from stigmer_contract.events import HistoryStored, ModelResponded, ToolOutcome, ToolStarted
 from stigmer_contract.phases import ExecutionPhase
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("history")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("history")]
 
 TURNS: Final = 45
 PNG: Final = base64.b64decode(

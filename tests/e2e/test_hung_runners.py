@@ -18,7 +18,7 @@ from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import LegLossCause, LegLost, ToolFinished
 from supervised_stack import SupervisedStack
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("hung-runners")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("hung-runners")]
 
 FREEZING = """
 import asyncio, os

@@ -15,7 +15,7 @@ from stack_home import wait_until
 from stigmer_contract.events import LegLossCause, LegLost, ToolFinished
 from supervised_stack import SupervisedStack
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("known-deaths")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("known-deaths")]
 
 LONG_HEARTBEAT = {"STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS": "600"}
 """Who waits for Temporal to miss a runner waits in vain."""

@@ -16,7 +16,7 @@ from model_server import Fault, ModelServer, ScriptedCall, ScriptedModel, Script
 from running_stack import RunningStack
 from stigmer_contract.events import ToolOutcome, ToolStarted
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("lost-activities")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("lost-activities")]
 
 FROZEN_SECONDS = 7.0
 """Longer than a leg's heartbeat may be missing; what happens does not depend on how much longer."""

@@ -16,7 +16,7 @@ from running_stack import RunnerProcess, RunningStack
 from server_process import wait_until
 from stigmer_contract.events import LegEnded, LegEndReason, LegStarted, RecordedEvent, ToolOutcome
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("recovery")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("recovery")]
 
 KILLS = 20
 """Kills of the runner, at places spread over the log of the execution."""

@@ -15,7 +15,7 @@ from stack_home import wait_until
 from stigmer_contract.events import LegLost, LegStarted, ToolOutcome, ToolStarted
 from supervised_stack import SupervisedStack
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("restart")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("restart")]
 
 EXECUTIONS = 20
 
@@ -60,7 +60,7 @@ def test_a_restart_in_the_middle_of_commands_loses_and_repeats_nothing(
         started = list(threads.map(start, [stack] * EXECUTIONS))
         before = stack.pid("runner")
 
-        restarted = stack.home.stigmer("server", "restart", timeout_seconds=150)
+        restarted = stack.home.stigmer("server", "restart")
 
         assert restarted.returncode == 0, restarted.stderr
         assert "the runner before finishes the steps" in restarted.stderr
@@ -87,7 +87,7 @@ def test_a_restart_in_the_middle_of_commands_loses_and_repeats_nothing(
 def test_a_runner_that_may_take_no_longer_hands_back(stack: SupervisedStack) -> None:
     execution, _ = start(stack)
 
-    restarted = stack.home.stigmer("server", "restart", "--grace", "1s", timeout_seconds=150)
+    restarted = stack.home.stigmer("server", "restart", "--grace", "1s")
 
     assert restarted.returncode == 0, restarted.stderr
     execution.wait_until_completed()
@@ -96,7 +96,7 @@ def test_a_runner_that_may_take_no_longer_hands_back(stack: SupervisedStack) -> 
 
 def test_stopping_the_stack_ends_what_an_earlier_runner_is_at(stack: SupervisedStack) -> None:
     start(stack)
-    assert stack.home.stigmer("server", "restart", timeout_seconds=150).returncode == 0
+    assert stack.home.stigmer("server", "restart").returncode == 0
 
     stopped = stack.home.stigmer("server", "stop")
 
@@ -107,7 +107,7 @@ def test_stopping_the_stack_ends_what_an_earlier_runner_is_at(stack: SupervisedS
 def test_a_runner_that_is_frozen_holds_up_no_restart(stack: SupervisedStack) -> None:
     frozen = stack.pid("runner")
     os.kill(frozen, signal.SIGSTOP)
-    restarted = stack.home.stigmer("server", "restart", timeout_seconds=150)
+    restarted = stack.home.stigmer("server", "restart")
     assert restarted.returncode == 0, restarted.stderr
     assert stack.home.component("runner")["ready"]
     os.kill(frozen, signal.SIGCONT)

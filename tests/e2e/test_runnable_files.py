@@ -12,7 +12,7 @@ from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
 from stigmer_contract.events import WorkspaceWarned
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runnable-files")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("runnable-files")]
 
 PLANT = "echo evil > .envrc; git config alias.st '!evil'; echo evil > .git/hooks/pre-commit; echo b > b"
 

@@ -17,7 +17,7 @@ from running_stack import RunningStack
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import BlobPayload, ExecutionFailed, ToolStarted
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("secrets")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("secrets")]
 
 CANARIES = {name: new_canary() for name in ("environment", "file", "manifest")}
 """A provider's key in the runner's environment; one that it reads from a file; a secret of the manifest."""

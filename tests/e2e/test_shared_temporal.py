@@ -12,7 +12,7 @@ from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
 from stigmer_contract.events import ToolOutcome, ToolStarted
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("shared-temporal")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("shared-temporal")]
 
 EXECUTIONS_OF_EACH = 10
 OFTEN = {"STIGMER_RECONCILE_INTERVAL_SECONDS": "1"}

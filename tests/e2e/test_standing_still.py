@@ -13,7 +13,7 @@ from running_stack import RunningStack
 from server_process import wait_until
 from stigmer_contract.events import ToolStarted
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("standing-still")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("standing-still")]
 
 BUSY = "every slot of the runners is taken: they have another execution in hand"
 WITHOUT_RUNNER = ("no runner has taken it yet", "no runner is connected")
@@ -43,15 +43,11 @@ def test_executions_behind_a_busy_runner_and_without_one_say_so_until_there_is_o
             second = Execution.start(stack, agent_manifest(), "Do it. [conversation second]")
 
             wait_until(lambda: second.resource.pending_reason == BUSY, "the second says that it waits")
-            assert first.resource.standing_reason is None, "somebody works on it"
+            wait_until(lambda: first.resource.standing_reason is None, "somebody works on the first")
             assert f"pending ({BUSY})" in listed(stack)
 
             stack.kill_runner(stack.runners[0])
-            wait_until(
-                lambda: first.resource.standing_reason in WITHOUT_RUNNER,
-                "the first says that nobody works on it",
-                seconds=60,
-            )
+            wait_until(lambda: first.resource.standing_reason in WITHOUT_RUNNER, "nobody works on the first")
             assert "in_progress (no runner " in listed(stack)
 
             for execution in (first, second):

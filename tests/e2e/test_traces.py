@@ -16,7 +16,7 @@ from stigmer_contract.events import LegStarted, ToolFinished
 from temporal_server import free_port
 from trace_collector import CollectedSpan, TraceCollector
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("traces")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("traces")]
 
 CANARIES = {name: new_canary() for name in ("manifest", "header", "prompt", "answer", "argument", "result")}
 SECRET_NAME = "DEPLOY_TOKEN"

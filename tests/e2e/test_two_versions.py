@@ -72,7 +72,7 @@ async def _end(api: ServerApi, ids: list[str], *, seconds: float = 30) -> None:
     await asyncio.to_thread(wait_until, have_ended, "all have ended", seconds=seconds)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_fifty_executions_survive_an_upgrade_and_a_downgrade_of_runners(tmp_path: Path) -> None:
     with TemporalServer() as temporal:
         today = ServerProcess(tmp_path, temporal_address=temporal.address)

@@ -133,7 +133,7 @@ async def test_many_wake_ups_reach_an_execution_whose_workflow_is_continued_as_n
 KILLS = 100
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_server_killed_between_append_and_signal_wakes_the_execution_when_it_is_back(
     tmp_path: Path, temporal: TemporalServer
 ) -> None:

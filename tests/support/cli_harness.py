@@ -28,9 +28,17 @@ from stigmer_contract.conversation import (
     ToolResult,
 )
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 """Bounds a test that hangs; a busy machine may take long for what takes a second elsewhere."""
 TOKEN = "token-of-the-test"
+UNHURRIED = """
+from stigmer_cli.__main__ import main
+from stigmer_cli.commands import following
+
+following.PENDING_NOTE_AFTER_SECONDS = following.STANDING_NOTE_AFTER_SECONDS = float("inf")
+main()
+"""
+"""The command, which does not remark on a silence, as may be long on a busy machine."""
 
 
 def wait_for(find: Callable[[], object], what: str) -> None:
@@ -224,11 +232,13 @@ class Command:
 
     environment: dict[str, str]
     folder: Path
+    program: tuple[str, ...] = ("-m", "stigmer_cli")
+    """What Python runs."""
 
     def start(self, *arguments: str, stdin: int | None = subprocess.DEVNULL) -> subprocess.Popen[str]:
         """Starts it with pipes, as a program would."""
         return subprocess.Popen(
-            [sys.executable, "-m", "stigmer_cli", *arguments],
+            [sys.executable, *self.program, *arguments],
             env=self.environment,
             cwd=self.folder,
             stdin=stdin,
@@ -246,7 +256,7 @@ class Command:
     def start_in_terminal(self, *arguments: str, columns: int = 100, lines: int = 40) -> "Terminal":
         """Starts it as a person would see it."""
         sizes = {"COLUMNS": f"{columns}", "LINES": f"{lines}"}
-        arguments = (sys.executable, "-m", "stigmer_cli", *arguments)
+        arguments = (sys.executable, *self.program, *arguments)
         return self.start_program(arguments, {**sizes, "NO_COLOR": "1"}, columns=columns, lines=lines)
 
     def start_program(

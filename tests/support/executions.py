@@ -19,7 +19,7 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.phases import ExecutionPhase
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 150.0
 """Longest silence of a log that is followed; recovery takes a runner's start and a heartbeat time-out."""
 
 

@@ -15,7 +15,7 @@ from temporal_server import free_port
 
 USER: Final = "tester"
 PASSWORD: Final = "correct-horse"
-START_TIMEOUT_SECONDS: Final = 20.0
+START_TIMEOUT_SECONDS: Final = 90.0
 INDEX_TYPES: Final = ", ".join(
     [
         "application/vnd.docker.distribution.manifest.list.v2+json",

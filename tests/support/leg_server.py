@@ -30,6 +30,7 @@ from stigmer_contract.events import (
 from stigmer_contract.manifest import AgentSpec
 from stigmer_contract.phases import ExecutionPhase
 
+WAIT_SECONDS = 60.0
 SESSION = "ses_01hzy8q5n3k9x2v7c4m6b1d0fg"
 Answer = Callable[[list[ModelMessage]], ModelResponse]
 
@@ -118,11 +119,11 @@ class Server:
         assert path == "/v1/executions/exe_1/live"
 
     async def wait_for_holds(self, is_enough: Callable[[list[str | None]], bool]) -> None:
-        async with self.written, asyncio.timeout(10):
+        async with self.written, asyncio.timeout(WAIT_SECONDS):
             await self.written.wait_for(lambda: is_enough(self.holds))
 
     async def wait_for(self, kind: type[object]) -> None:
-        async with self.written, asyncio.timeout(10):
+        async with self.written, asyncio.timeout(WAIT_SECONDS):
             await self.written.wait_for(lambda: any(isinstance(event, kind) for event in self.events))
 
 

@@ -36,7 +36,7 @@ from model_wire_formats import (
 )
 
 VALID_KEY = "test-key"
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 SIGN_OF_LIFE_SECONDS = 0.05
 
 _MAX_HEAD_BYTES = 64 * 1024

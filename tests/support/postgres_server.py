@@ -20,8 +20,8 @@ import psutil
 
 from temporal_server import free_port
 
-START_TIMEOUT_SECONDS: Final = 30.0
-STOP_TIMEOUT_SECONDS: Final = 10.0
+START_TIMEOUT_SECONDS: Final = 120.0
+STOP_TIMEOUT_SECONDS: Final = 30.0
 USER: Final = "stigmer"
 _POLL_SECONDS: Final = 0.05
 

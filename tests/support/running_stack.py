@@ -18,8 +18,9 @@ import httpx
 from temporal_server import TemporalServer, free_port
 
 LOOPBACK = "127.0.0.1"
-READY_TIMEOUT_SECONDS = 40.0
-STOP_TIMEOUT_SECONDS = 10.0
+READY_TIMEOUT_SECONDS = 120.0
+"""Of a busy machine; an idle one takes some seconds."""
+STOP_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.05
 
 _OURS = ("STIGMER_", "TEMPORAL_", "OTEL_", "OPENAI_", "ANTHROPIC_", "OLLAMA_")
@@ -61,7 +62,7 @@ class RunningStack:
         self._server: subprocess.Popen[bytes] | None = None
         self._runners: list[RunnerProcess] = []
         self.client = httpx.Client(
-            base_url=self.endpoint, headers={"Authorization": f"Bearer {self.token}"}, timeout=30
+            base_url=self.endpoint, headers={"Authorization": f"Bearer {self.token}"}, timeout=60
         )
 
     @property
@@ -219,7 +220,7 @@ def wait_until_ready(
         if process.poll() is not None:
             raise ChildProcessError(f"{process.args!r} ended with exit code {process.returncode}")
         try:
-            answer = httpx.get(url, timeout=5)
+            answer = httpx.get(url, timeout=20)
         except httpx.TransportError as error:
             last = f"no answer ({type(error).__name__})"
         else:

@@ -20,10 +20,10 @@ from stigmer_contract.conversation import AnswerText, ModelAnswer
 from stigmer_contract.events import LOG_FORMAT
 from temporal_server import free_port
 
-START_TIMEOUT_SECONDS: Final = 30.0
-STOP_TIMEOUT_SECONDS: Final = 10.0
-WAIT_SECONDS: Final = 30.0
-REQUEST_TIMEOUT_SECONDS: Final = 30.0
+START_TIMEOUT_SECONDS: Final = 120.0
+STOP_TIMEOUT_SECONDS: Final = 60.0
+WAIT_SECONDS: Final = 90.0
+REQUEST_TIMEOUT_SECONDS: Final = 60.0
 TOKEN: Final = "token-for-tests"
 RUNNER_TOKEN: Final = "token-of-runners-for-tests"
 NOWHERE: Final = "127.0.0.1:9"
@@ -147,7 +147,7 @@ class ServerProcess:
 
     def _answers(self) -> bool:
         try:
-            answer = httpx.get(f"{self.url}/healthz", timeout=1, trust_env=False, verify=self._verify)
+            answer = httpx.get(f"{self.url}/healthz", timeout=10, trust_env=False, verify=self._verify)
             return answer.is_success
         except httpx.TransportError:
             return False

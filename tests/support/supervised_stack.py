@@ -42,7 +42,7 @@ class SupervisedStack:
             self._client = httpx.Client(
                 base_url=f"http://127.0.0.1:{self.home.ports['server']}",
                 headers={"Authorization": f"Bearer {token}"},
-                timeout=30,
+                timeout=60,
             )
         except BaseException:
             end_everything(self.home)

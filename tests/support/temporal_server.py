@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-START_TIMEOUT_SECONDS: Final = 30.0
-STOP_TIMEOUT_SECONDS: Final = 10.0
+START_TIMEOUT_SECONDS: Final = 120.0
+STOP_TIMEOUT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.05
 
 
@@ -122,7 +122,7 @@ class TemporalServer:
         """Whether the default namespace can be described; the port alone opens before that."""
         arguments = ["operator", "namespace", "describe", "default", "--address", self.address]
         described = subprocess.run(
-            [str(_temporal_binary()), *arguments, "--command-timeout", "2s"],
+            [str(_temporal_binary()), *arguments, "--command-timeout", "10s"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=START_TIMEOUT_SECONDS,

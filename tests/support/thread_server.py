@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Final, Self
 
-WAIT_SECONDS: Final = 10.0
+WAIT_SECONDS: Final = 60.0
 CHUNK_BYTES: Final = 1 << 16
 IP_FREEBIND: Final = 15
 """Of Linux; Python does not name it before 3.12."""

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cli_harness import TOKEN, Command, Server, free_port, running_server
+from cli_harness import TOKEN, UNHURRIED, Command, Server, free_port, running_server
 
 MANIFEST = """\
 apiVersion: agentic.stigmer.ai/v1
@@ -39,3 +40,9 @@ def command(tmp_path: Path, server: Server) -> Command:
         "LANG": "C.UTF-8",
     }
     return Command(environment, tmp_path)
+
+
+@pytest.fixture
+def unhurried(command: Command) -> Command:
+    """The command, which does not say that something takes long: for where all that it writes is compared."""
+    return replace(command, program=("-c", UNHURRIED))

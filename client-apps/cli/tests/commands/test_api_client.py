@@ -140,7 +140,7 @@ def test_a_watch_survives_a_server_that_is_killed_and_started_again(tmp_path: Pa
         same_leg = Leg(server.client, leg.grant)
         same_leg.answer(2, "two")
         same_leg.complete("done")
-        reconnecting.join(timeout=30)
+        reconnecting.join(timeout=60)
 
     assert [event.sequence for event in read if isinstance(event, events.RecordedEvent)] == [1, 2, 3, 4, 5]
     assert reported[0].startswith("connection to the server lost (")

@@ -99,7 +99,7 @@ def test_help_imports_nothing_heavy(command: Command) -> None:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=30,
+        timeout=60,
         check=True,
     )
 

@@ -206,7 +206,7 @@ def test_a_page_that_nobody_reads_any_more_is_no_error(command: Command, server:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

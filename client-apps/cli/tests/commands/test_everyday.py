@@ -222,15 +222,15 @@ def test_why_an_execution_was_cancelled_stands_in_its_log(command: Command, serv
     assert "cancelled: wrong file" in command.run("executions", "get", execution_id).stdout
 
 
-def test_why_a_request_is_made_again_and_when_is_seen(command: Command, server: Server) -> None:
+def test_why_a_request_is_made_again_and_when_is_seen(unhurried: Command, server: Server) -> None:
     retry = events.ModelRetry(turn=1, reason="model 'gpt-5' failed: HTTP 503 overloaded\x1b[2J", seconds=80)
-    terminal = command.start_in_terminal("run", ".", "Hello", columns=60)
+    terminal = unhurried.start_in_terminal("run", ".", "Hello", columns=60)
     leg = server.take_execution()
     terminal.wait_for("asking the model")
     leg.show(retry)
     terminal.wait_for("asking the model again in")
     assert "\n↻ model 'gpt-5' failed: HTTP 503 overloaded\n" in "\n" + terminal.screen
-    piped = command.start("executions", "follow", leg.execution_id)
+    piped = unhurried.start("executions", "follow", leg.execution_id)
     assert piped.stderr
     line = ""
     while "again" not in line:  # it watches from some moment on
@@ -263,8 +263,8 @@ def test_markdown_is_rendered_and_wraps_at_words(command: Command, server: Serve
     assert all(len(line) <= columns for line in lines)
 
 
-def test_plain_shows_the_answer_as_it_was_written(command: Command, server: Server) -> None:
-    terminal = command.start_in_terminal("run", ".", "Hello", "--plain")
+def test_plain_shows_the_answer_as_it_was_written(unhurried: Command, server: Server) -> None:
+    terminal = unhurried.start_in_terminal("run", ".", "Hello", "--plain")
     leg = server.take_execution()
     leg.answer(1, "A **bold** claim")
     leg.complete("A **bold** claim")
@@ -272,8 +272,8 @@ def test_plain_shows_the_answer_as_it_was_written(command: Command, server: Serv
     assert terminal.screen.splitlines()[0] == "A **bold** claim"
 
 
-def test_parallel_calls_are_told_apart(command: Command, server: Server) -> None:
-    terminal = command.start_in_terminal("run", ".", "Hello")
+def test_parallel_calls_are_told_apart(unhurried: Command, server: Server) -> None:
+    terminal = unhurried.start_in_terminal("run", ".", "Hello")
     leg = server.take_execution()
     leg.answer(1, "", calls={"a": "first", "b": "second"})
     leg.call(1, "a", "first")

@@ -39,7 +39,8 @@ make report
 ```
 """
 
-_IDS = re.compile(r"(ses|exe)_[0-9a-hjkmnp-tv-z]{26}")
+_IDS = re.compile(r"(?<=ses_|exe_)(?:\n?[0-9a-hjkmnp-tv-z]){26}")
+"""Where the terminal's edge is, too."""
 _SIGN_OF_LIFE = re.compile(r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] (\S+ \S+).*")
 _SECONDS = re.compile(r"(?<![\d$.])(\d+ min )?\d+(\.\d)? s\b")
 
@@ -49,7 +50,7 @@ Play = Callable[[Terminal, Leg, Callable[[str], None]], None]
 def still(screen: str) -> str:
     """A screen without what is another one each time: ids, how long it took, and of the sign of life all but
     its beginning: the rest is a test of its own."""
-    screen = _IDS.sub(lambda match: f"{match[1]}_{'0' * 26}", screen)
+    screen = _IDS.sub(lambda match: re.sub(r"\S", "0", match[0]), screen)
     return "\n".join(_SECONDS.sub("N s", _SIGN_OF_LIFE.sub(r"⠋ \1 …", line)) for line in screen.splitlines())
 
 
@@ -213,8 +214,8 @@ RUNS: dict[Play, int] = {
 
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("play", RUNS, ids=lambda play: play.__name__)
-def test_a_run_looks_as_it_was_reviewed(command: Command, server: Server, play: Play, columns: int) -> None:
-    terminal = command.start_in_terminal("run", ".", "Hello", columns=columns, lines=60)
+def test_a_run_looks_as_it_was_reviewed(unhurried: Command, server: Server, play: Play, columns: int) -> None:
+    terminal = unhurried.start_in_terminal("run", ".", "Hello", columns=columns, lines=60)
     leg = server.take_execution()
     terminal.wait_for("asking the model")
     seen = list[str]()

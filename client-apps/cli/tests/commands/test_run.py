@@ -9,8 +9,8 @@ from stigmer_contract import events
 from stigmer_contract.error_codes import ErrorCode
 
 
-def test_only_the_answer_goes_to_a_pipe(command: Command, server: Server) -> None:
-    process = command.start("run", ".", "Hello")
+def test_only_the_answer_goes_to_a_pipe(unhurried: Command, server: Server) -> None:
+    process = unhurried.start("run", ".", "Hello")
 
     leg = server.take_execution()
     leg.write(1, "I will look.")
@@ -30,8 +30,8 @@ def test_only_the_answer_goes_to_a_pipe(command: Command, server: Server) -> Non
     )
 
 
-def test_a_terminal_shows_the_answer_as_it_is_written(command: Command, server: Server) -> None:
-    terminal = command.start_in_terminal("run", ".", "Hello")
+def test_a_terminal_shows_the_answer_as_it_is_written(unhurried: Command, server: Server) -> None:
+    terminal = unhurried.start_in_terminal("run", ".", "Hello")
 
     leg = server.take_execution()
     leg.write(1, "I will ")
@@ -50,9 +50,9 @@ def test_a_terminal_shows_the_answer_as_it_is_written(command: Command, server: 
 
 
 def test_a_terminal_shows_the_beginning_and_the_end_of_a_long_output(
-    command: Command, server: Server
+    unhurried: Command, server: Server
 ) -> None:
-    terminal = command.start_in_terminal("run", ".", "Hello")
+    terminal = unhurried.start_in_terminal("run", ".", "Hello")
 
     leg = server.take_execution()
     leg.answer(1, "", calls={"a": "seq 100"})
@@ -96,8 +96,8 @@ def test_json_prints_every_event_recorded_and_live(command: Command, server: Ser
     assert result.exit_code == 0
 
 
-def test_a_failed_execution_tells_code_reason_and_hint(command: Command, server: Server) -> None:
-    process = command.start("run", ".", "Hello")
+def test_a_failed_execution_tells_code_reason_and_hint(unhurried: Command, server: Server) -> None:
+    process = unhurried.start("run", ".", "Hello")
 
     leg = server.take_execution()
     leg.append(

@@ -156,7 +156,7 @@ def test_a_manifest_may_come_from_a_pipe_of_the_shell_s_and_from_no_other(
         cwd=command.folder,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.stdout.endswith(": agent greeter is valid\n"), done.stderr

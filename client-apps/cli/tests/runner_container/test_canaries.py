@@ -20,7 +20,7 @@ from stack_home import StackHome
 from stigmer_cli.containers import Container, ContainerSpec, Engine
 from stigmer_cli.runner_container.inspection import find_own_containers
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 CANARIES = {name: new_canary() for name in ("environment", "file", "manifest")}
 """A key in the environment of the stack; one that it reads from a file; a secret of the manifest."""

@@ -22,7 +22,7 @@ ARCHIVED = "localhost/stigmer-tests/archived-runner"
 GUIDE = Path(__file__).parents[2] / "docs" / "container-mode.md"
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 def test_the_commands_for_a_local_image_run_in_order(contained_home: StackHome, engine: Engine) -> None:
     [commands, _] = fenced_blocks(GUIDE, "sh")
     del contained_home.environment["STIGMER_AGENT_RUNNER_IMAGE"]  # a local build is asked for
@@ -33,7 +33,7 @@ def test_the_commands_for_a_local_image_run_in_order(contained_home: StackHome, 
     assert find_own_containers(engine, str(contained_home.path)) == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_commands_for_an_image_of_a_registry_and_of_an_archive_run_in_order(
     contained_home: StackHome, engine: Engine, runner_image: str, archive: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from stigmer_cli.containers import Engine, EngineKind
 from stigmer_cli.runner_container.inspection import find_own_containers, remove_containers
 from stigmer_cli.runner_container.released_image import REPOSITORY
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 OURS = f"{REPOSITORY}:{installed_version('stigmer')}"
 UNCONTAINED = "note: commands of agents run directly on this machine, not in a container"

@@ -11,7 +11,7 @@ from stigmer_cli.containers import Engine
 from stigmer_cli.runner_container.inspection import find_own_containers
 from stigmer_cli.stack.state import RUNNER, ComponentPhase, StackFiles, read_state
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 WAIT_SECONDS = 120.0
 

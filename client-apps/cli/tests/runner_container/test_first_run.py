@@ -15,7 +15,7 @@ from faulty_registry import FaultyRegistry
 from stack_home import StackHome, make_stack_home
 from stigmer_cli.containers import Engine, EngineKind
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 LABELS = {
     "org.opencontainers.image.title": "agent-runner",
@@ -151,7 +151,7 @@ def test_ctrl_c_leaves_nothing_half_made(home: StackHome, registry: FaultyRegist
     process = subprocess.Popen(command, env=home.environment, stderr=subprocess.PIPE, text=True)
     assert registry.seen.stalled.wait(30)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     registry.orders.stall.set()

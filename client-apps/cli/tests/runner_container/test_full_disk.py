@@ -16,7 +16,7 @@ from small_image import write_image_archive
 from stack_home import StackHome, make_stack_home, wait_until
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0 and "CI" not in os.environ, reason="only root can mount"),
     pytest.mark.skipif(
         shutil.which("podman") is None and "CI" not in os.environ, reason="Podman is not installed"

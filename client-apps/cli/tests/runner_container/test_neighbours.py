@@ -14,7 +14,7 @@ from stigmer_cli.containers import Container, Engine
 from stigmer_cli.runner_container.inspection import find_own_containers
 from tls_front import TlsFront
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(600)
 
 KEY_OF_OLLAMA = "no-key"
 """What is sent in place of a key, as Ollama wants none."""

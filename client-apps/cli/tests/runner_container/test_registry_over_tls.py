@@ -17,7 +17,7 @@ from stack_home import StackHome, make_stack_home
 from stigmer_cli.containers import Engine, EngineKind
 from tls_front import TlsFront
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(600)
 
 LABELS = {
     "org.opencontainers.image.title": "agent-runner",

@@ -7,7 +7,7 @@ import pytest
 from stack_home import StackHome
 from stigmer_cli.containers import Engine
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 NONE = "localhost/stigmer-tests/none:1"
 ARCHIVED = "localhost/stigmer-tests/archived-runner:1"

@@ -15,7 +15,7 @@ from stack_home import StackHome, wait_until
 from stigmer_cli.containers import Engine, ImageReference
 from stigmer_cli.runner_container.inspection import find_own_containers
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "csv-report"
 
@@ -50,7 +50,7 @@ def test_an_update_pulls_and_replaces_with_a_drain(
 
         second = push_anew(engine, runner_image, reference)
         engine.api.call("forget", "DELETE", f"/images/{reference}", query={"force": "true"})
-        updated = contained_home.stigmer("server", "update", timeout_seconds=120)
+        updated = contained_home.stigmer("server", "update")
 
         assert updated.returncode == 0, updated.stderr
         assert (
@@ -58,9 +58,9 @@ def test_an_update_pulls_and_replaces_with_a_drain(
         )
         assert updated.stderr.splitlines()[-1] == "the runner is ready again"
         assert contained_home.status()["container"]["image_id"] == second
-        followed = contained_home.stigmer("executions", "follow", started.stdout.strip(), timeout_seconds=60)
+        followed = contained_home.stigmer("executions", "follow", started.stdout.strip())
         assert followed.returncode == 0, followed.stderr
-        again = contained_home.stigmer("server", "update", "--quiet", timeout_seconds=120)
+        again = contained_home.stigmer("server", "update", "--quiet")
         assert (again.returncode, again.stderr) == (0, "the runner is up to date\n")
     finally:
         contained_home.stigmer("server", "stop")

@@ -17,7 +17,7 @@ from stack_home import StackHome, end_everything, make_stack_home
 from stigmer_cli.containers import Engine, EngineKind
 
 pytestmark = [
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         os.geteuid() != 0 and "CI" not in os.environ, reason="only root can make another user of this machine"
     ),

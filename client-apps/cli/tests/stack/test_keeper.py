@@ -12,6 +12,7 @@ from stigmer_cli.stack.keeper import ComponentKeeper, RestartPolicy
 from stigmer_cli.stack.log_files import RotatingLog
 from stigmer_cli.stack.state import ComponentPhase, ComponentState
 
+WAIT_SECONDS = 60.0
 QUICK = RestartPolicy(first_delay_seconds=0.001, max_delay_seconds=0.002, probe_interval_seconds=0.001)
 
 
@@ -81,7 +82,7 @@ class Keeping:
 
     async def reaches(self, phase: ComponentPhase, lives: int) -> None:
         """Waits until the component is in the phase, in its so-manieth life."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             while self._launcher.lives < lives or self.states[-1].phase is not phase:
                 await self._changed.wait()
                 self._changed.clear()
@@ -102,7 +103,7 @@ async def test_short_lives_are_followed_by_another_without_end(tmp_path: Path) -
     assert (last.restarts, last.failures, last.last_lines[-1]) == (31, 31, "life 31")
     assert last.reason == "it was ended by signal 11, 31 times in a row"
     keeping.keeper.request_stop()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, WAIT_SECONDS)
     assert keeping.states[-1].phase is ComponentPhase.STOPPED
 
 
@@ -113,7 +114,7 @@ async def test_long_lives_are_followed_by_another_without_end(tmp_path: Path) ->
     task = asyncio.create_task(keeping.keeper.keep())
     await keeping.reaches(ComponentPhase.READY, lives=21)
     keeping.keeper.request_stop()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, WAIT_SECONDS)
     assert (keeping.states[-1].phase, keeping.states[-1].restarts) == (ComponentPhase.STOPPED, 20)
 
 
@@ -124,14 +125,14 @@ async def test_a_stop_during_the_pause_before_a_restart_is_heard(tmp_path: Path)
     task = asyncio.create_task(keeping.keeper.keep())
     await keeping.reaches(ComponentPhase.RESTARTING, lives=1)
     keeping.keeper.request_stop()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, WAIT_SECONDS)
     assert (keeping.states[-1].phase, launcher.lives) == (ComponentPhase.STOPPED, 1)
 
 
 async def test_refused_settings_are_final_before_the_component_was_ready(tmp_path: Path) -> None:
     launcher = ScriptedLauncher([2], becomes_ready=False)
     keeping = Keeping(launcher, tmp_path, QUICK, ready=False)
-    await asyncio.wait_for(keeping.keeper.keep(), 5)
+    await asyncio.wait_for(keeping.keeper.keep(), WAIT_SECONDS)
     assert (keeping.states[-1].phase, launcher.lives) == (ComponentPhase.FAILED, 1)
 
 
@@ -141,7 +142,7 @@ async def test_the_same_exit_code_later_is_an_end_like_others(tmp_path: Path) ->
     task = asyncio.create_task(keeping.keeper.keep())
     await keeping.reaches(ComponentPhase.READY, lives=2)
     keeping.keeper.request_stop()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, WAIT_SECONDS)
 
 
 async def test_what_waits_for_an_engine_is_no_failure_and_says_for_what_it_waits(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ async def test_what_waits_for_an_engine_is_no_failure_and_says_for_what_it_waits
     last = keeping.states[-1]
     assert (last.restarts, last.failures, last.last_lines, last.reason) == (20, 0, (), "life 20")
     keeping.keeper.request_stop()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, WAIT_SECONDS)
 
 
 async def test_an_end_in_good_order_of_what_was_ready_is_no_short_life(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ async def test_an_end_in_good_order_of_what_was_ready_is_no_short_life(tmp_path:
     await keeping.reaches(ComponentPhase.READY, lives=10)
     assert (keeping.states[-1].restarts, {state.failures for state in keeping.states}) == (9, {0})
     keeping.keeper.request_stop()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, WAIT_SECONDS)
 
 
 async def test_a_program_that_cannot_be_run_has_failed(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ async def test_a_program_that_cannot_be_run_has_failed(tmp_path: Path) -> None:
     component = Component("server", "127.0.0.1:1", Missing(), lambda: Health(False))
     log = RotatingLog(tmp_path / "server.log")
     keeper = ComponentKeeper(component, Missing(), log, states.append, lambda _, __: None, QUICK)
-    await asyncio.wait_for(keeper.keep(), 5)
+    await asyncio.wait_for(keeper.keep(), WAIT_SECONDS)
     assert (states[-1].phase, states[-1].reason) == (
         ComponentPhase.FAILED,
         "it could not be started: No such file or directory",

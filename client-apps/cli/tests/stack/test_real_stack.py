@@ -107,7 +107,7 @@ def test_the_real_stack_starts_answers_comes_back_and_ends(real_home: StackHome)
     assert notes[0] == "starting the local stack"
 
     headers = {"Authorization": f"Bearer {connection.token}"}
-    assert httpx.get(f"{connection.endpoint}/v1/agents", headers=headers, timeout=10).json()["items"] == []
+    assert httpx.get(f"{connection.endpoint}/v1/agents", headers=headers, timeout=60).json()["items"] == []
 
     before = real_home.status()
     assert before["ready"] is True
@@ -118,5 +118,5 @@ def test_the_real_stack_starts_answers_comes_back_and_ends(real_home: StackHome)
         os.kill(component["pid"], signal.SIGKILL)
     wait_until(lambda: _lives(real_home) == [(1, True)] * 3, "all of it is ready again")
 
-    assert real_home.stigmer("server", "stop", timeout_seconds=15).returncode == 0
+    assert real_home.stigmer("server", "stop").returncode == 0
     assert real_home.processes() == []

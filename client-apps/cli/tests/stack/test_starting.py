@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stack_home import StackHome, wait_until
+from stack_home import COMMAND_SECONDS, StackHome, wait_until
 from stigmer_cli.config import load_configuration
 from stigmer_cli.errors import ConfigurationError
 from stigmer_cli.stack import ensure_running
@@ -53,7 +53,7 @@ def test_starts_at_the_same_time_make_one_stack(stack_home: StackHome) -> None:
         subprocess.Popen(arguments, env=stack_home.environment, stderr=subprocess.PIPE, text=True)
         for _ in range(5)
     ]
-    notes = [start.communicate(timeout=60)[1] for start in starts]
+    notes = [start.communicate(timeout=COMMAND_SECONDS)[1] for start in starts]
     assert [start.returncode for start in starts] == [0] * 5, notes
     assert sum("starting the local stack" in note for note in notes) == 1
     runners = [p.cmdline() for p in stack_home.processes() if "agent_runner" in p.cmdline()]
@@ -68,7 +68,7 @@ def test_a_start_during_a_stop_starts_again(stack_home: StackHome) -> None:
     stop = subprocess.Popen(arguments, env=stack_home.environment, stderr=subprocess.DEVNULL)
     wait_until(lambda: stack_home.component("runner")["phase"] == "stopped", "the stop is under way")
     stack_home.start()
-    assert stop.wait(timeout=10) == 0
+    assert stop.wait(COMMAND_SECONDS) == 0
     assert stack_home.status()["supervisor_pid"] != first
 
 
@@ -111,7 +111,7 @@ def test_the_stack_outlives_the_terminal(stack_home: StackHome) -> None:
     wait_until(lambda: stack_home.component("runner")["ready"], "the runner is ready")
     before = stack_home.component("runner")["pid"]
     os.close(controller)  # the kernel sends SIGHUP to whoever belongs to the terminal
-    starter.wait(timeout=10)
+    starter.wait(COMMAND_SECONDS)
     assert stack_home.component("runner")["pid"] == before
     assert {process.terminal() for process in stack_home.processes()} == {None}
 
@@ -124,7 +124,7 @@ def test_the_parts_inherit_no_file_of_the_starter(stack_home: StackHome, tmp_pat
             pass_fds=[private.fileno()],
             check=False,
             capture_output=True,
-            timeout=40,
+            timeout=COMMAND_SECONDS,
         )
     assert completed.returncode == 0
     for process in stack_home.processes():

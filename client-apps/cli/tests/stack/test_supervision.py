@@ -152,8 +152,8 @@ def test_stopping_ends_parts_that_will_not_end(stack_home: StackHome) -> None:
     stack_home.order("server-hang")
     stack_home.order("runner-hang")
     stack_home.start()
-    assert stack_home.stigmer("server", "stop", timeout_seconds=11).returncode == 0
-    assert stack_home.processes() == []
+    assert stack_home.stigmer("server", "stop").returncode == 0
+    wait_until(lambda: not stack_home.processes(), "everything has ended")
 
 
 def test_the_runner_ends_first(stack_home: StackHome) -> None:
@@ -167,10 +167,11 @@ def test_the_runner_ends_first(stack_home: StackHome) -> None:
 def test_stopping_a_supervisor_that_hangs_ends_everything(stack_home: StackHome) -> None:
     stack_home.start()
     os.kill(stack_home.status()["supervisor_pid"], signal.SIGSTOP)
-    assert stack_home.stigmer("server", "stop", timeout_seconds=15).returncode == 0
+    assert stack_home.stigmer("server", "stop").returncode == 0
     wait_until(lambda: not stack_home.processes(), "everything has ended")
 
 
+@pytest.mark.timeout(600)
 def test_starting_and_stopping_ten_times_leaves_nothing(stack_home: StackHome) -> None:
     for _ in range(10):
         stack_home.start()
