@@ -12,6 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from agent_runner.leg import LegParts, StopReason
 from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.loop_marker import marking
+from agent_runner.models.model_faults import ModelRequestFailed, unavailable
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.settings import load_settings
@@ -29,6 +30,7 @@ from stigmer_contract.events import (
     LegEnded,
     LegEndReason,
     LegStarted,
+    ModelFailed,
     ModelResponded,
     StepFinished,
     ToolFinished,
@@ -341,6 +343,22 @@ async def test_the_marker_names_the_leg_that_holds_the_loop_and_nobody_else(
         seen.append(marker.read_bytes())
     os.close(descriptor)
     assert [one.rstrip(b"\0") for one in seen] == [b"exe_1", b""]
+
+
+async def test_what_a_leg_waits_for_is_written_without_secrets(make_runner: Make) -> None:
+    server = Server()
+
+    def answer(messages: list[ModelMessage]) -> ModelResponse:
+        raise ModelRequestFailed(unavailable("503: no room for a-token-of-the-server", 3600))
+
+    result = await asyncio.wait_for(make_runner(server, answer).run("exe_1", TRY), 5)
+
+    assert result.outcome is LegOutcome.WAITING
+    failed, ended = server.events[-2:]
+    assert isinstance(failed, ModelFailed)
+    assert isinstance(ended, LegEnded)
+    assert failed.message == "503: no room for [secret STIGMER_TOKEN]"
+    assert [reason.detail for reason in ended.waiting_for] == [failed.message]
 
 
 async def test_a_model_without_a_price_is_not_asked_where_dollars_are_limited(make_runner: Make) -> None:

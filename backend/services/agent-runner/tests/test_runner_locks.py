@@ -10,6 +10,8 @@ import pytest
 
 from agent_runner import runner_locks
 from agent_runner.runner_locks import RunnerLocks
+from stigmer_contract.runner_names import MARKER_BYTES
+from stigmer_isolation.launcher import CommandLauncher
 
 RUNNER = """
 import asyncio, os, sys
@@ -18,8 +20,9 @@ from agent_runner.runner_locks import RunnerLocks
 from stigmer_isolation.launcher import CommandLauncher
 
 async def main() -> None:
-    held = RunnerLocks(Path(sys.argv[1]), "dead").hold()
-    async with CommandLauncher(held=[held]) as launcher:
+    locks = RunnerLocks(Path(sys.argv[1]), "dead")
+    held = locks.hold()
+    async with CommandLauncher(held=[held], tell_in_hand=locks.tell_in_hand) as launcher:
         directory = os.open(sys.argv[1], os.O_RDONLY)
         command = "echo started >&2; touch started; exec sleep 600"
         await launcher.run(["sh", "-c", command], directory=directory, environment={}, timeout_seconds=None)
@@ -60,11 +63,57 @@ async def test_commands_that_never_end_are_waited_for_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner_locks, "WAIT_SECONDS", 0.05)
-    held = RunnerLocks(tmp_path, "dead").hold()
+    dead = RunnerLocks(tmp_path, "dead")
+    held = dead.hold()
+    dead.tell_in_hand(1)
     try:
         await asyncio.wait_for(RunnerLocks(tmp_path, "next").wait_for_ends(["dead"]), 5)
     finally:
         os.close(held)
+
+
+async def test_a_frozen_runner_is_waited_for_only_while_it_has_commands(tmp_path: Path) -> None:
+    frozen, after = RunnerLocks(tmp_path, "frozen"), RunnerLocks(tmp_path, "next")
+    held = frozen.hold()  # by the living process, as where it is stopped
+    try:
+        await asyncio.wait_for(after.wait_for_ends(["frozen"]), 5)
+
+        async with CommandLauncher(held=[held], tell_in_hand=frozen.tell_in_hand) as launcher:
+            directory = os.open(tmp_path, os.O_RDONLY)
+            running = asyncio.create_task(
+                launcher.run(
+                    ["sh", "-c", "touch started; while ! test -e end; do sleep 0.02; done"],
+                    directory=directory,
+                    environment={},
+                    timeout_seconds=30,
+                )
+            )
+            async with asyncio.timeout(30):
+                while not (tmp_path / "started").exists():  # noqa: ASYNC110 - of another process
+                    await asyncio.sleep(0.02)
+            waiting = asyncio.create_task(after.wait_for_ends(["frozen"]))
+            done, _ = await asyncio.wait({waiting}, timeout=0.2)
+            assert not done
+
+            (tmp_path / "end").touch()
+            assert (await running).exit_code == 0
+            await asyncio.wait_for(waiting, 5)
+            os.close(directory)
+    finally:
+        os.close(held)
+
+
+async def test_a_runner_that_does_not_say_whether_it_has_commands_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner_locks, "WAIT_SECONDS", 0.05)
+    held = RunnerLocks(tmp_path, "older").hold()
+    os.ftruncate(held, MARKER_BYTES)
+    try:
+        await asyncio.wait_for(RunnerLocks(tmp_path, "next").wait_for_ends(["older"]), 5)
+    finally:
+        os.close(held)
+    assert "older still live" in caplog.text
 
 
 async def test_a_runner_does_not_wait_for_itself(tmp_path: Path) -> None:

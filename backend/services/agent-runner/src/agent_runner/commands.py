@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,12 +46,16 @@ class Commands:
 
 @asynccontextmanager
 async def open_commands(
-    settings: RunnerSettings, command_variables: Mapping[str, str], *, held: Sequence[int] = ()
+    settings: RunnerSettings,
+    command_variables: Mapping[str, str],
+    *,
+    held: Sequence[int] = (),
+    tell_in_hand: Callable[[int], None] | None = None,
 ) -> AsyncGenerator[Commands]:
     """Start the launcher and try how well it isolates; at the end everything it runs is killed.
 
     Enter it first, while there is the least to inherit. What watches over commands holds the descriptors of
-    `held`, until they have ended.
+    `held`, until they have ended; `tell_in_hand` is told how many commands there are.
     """
     async with CommandLauncher(
         command_variables,
@@ -59,6 +63,7 @@ async def open_commands(
         quotas=DiskQuotas(settings.sandbox_disk_mb << 20 or None),
         web=WebAccess(settings.sandbox_web_ports, settings.sandbox_proxy),
         held=held,
+        tell_in_hand=tell_in_hand,
     ) as launcher:
         granted = _granted_processes(settings.sandbox_processes)
         await calibrate_process_limit(launcher, granted)

@@ -1,7 +1,8 @@
 """Tells whether commands of a dead runner on this machine still live: until they end, they hold its lock.
 
 A runner locks a file of its own and hands the descriptor to the processes that watch over its commands; the
-kernel lets go of the lock when the last of them is gone. Runners of one SANDBOX_ROOT_DIR find each other.
+kernel lets go of the lock when the last of them is gone. A runner that is frozen holds its lock itself, so
+the file also says whether there are commands. Runners of one SANDBOX_ROOT_DIR find each other.
 """
 
 import asyncio
@@ -23,6 +24,9 @@ WAIT_SECONDS: Final = 15.0
 KEPT_SECONDS: Final = 86_400.0
 """Of a lock file that nobody holds any more."""
 _LOOK_SECONDS: Final = 0.02
+_NO_COMMANDS: Final = b"\0"
+_COMMANDS: Final = b"\1"
+"""Behind the marker; files of runners that do not say it end there."""
 
 
 class RunnerLocks:
@@ -32,31 +36,53 @@ class RunnerLocks:
         """Takes nothing yet."""
         self._directory = sandbox_root / RUNNER_FILES
         self._runner = runner
+        self._held: int | None = None
+        self._said = _NO_COMMANDS
 
     def hold(self) -> int:
         """Take our own lock; gives the descriptor, which whoever is to hold it on inherits.
 
         Raises:
-            OSError: no file can be made there.
+            OSError: no file can be made there, or the disk is full.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._remove_old()
         descriptor = os.open(self._path(self._runner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.ftruncate(descriptor, MARKER_BYTES)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Written, not only made long enough: where the disk is full by the time that the marker in it is
+            # first set, that would end the process (SIGBUS).
+            os.pwrite(descriptor, bytes(MARKER_BYTES) + self._said, 0)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._held = descriptor
         return descriptor
 
+    def tell_in_hand(self, commands: int) -> None:
+        """Say in our file whether there are commands. Call it before one is begun, and after its end."""
+        said = _COMMANDS if commands else _NO_COMMANDS
+        if self._held is None or said == self._said:
+            return
+        try:
+            os.pwrite(self._held, said, MARKER_BYTES)
+            self._said = said
+        except OSError as error:  # so it says nothing, and is waited for in any case
+            logger.warning("whether there are commands could not be said: %s", error)
+            os.ftruncate(self._held, MARKER_BYTES)
+            self._said = b""
+
     async def wait_for_ends(self, runners: Iterable[str]) -> None:
-        """Wait until nothing of these runners lives on this machine, for `WAIT_SECONDS` at most."""
+        """Wait until no command of these runners lives on this machine, for `WAIT_SECONDS` at most."""
         give_up_at = time.monotonic() + WAIT_SECONDS
         for runner in set(runners) - {self._runner}:
-            while self._is_held(runner):
+            while self._has_commands(runner):
                 if time.monotonic() > give_up_at:
                     logger.warning("commands of the lost runner %s still live; going on beside them", runner)
                     return
                 await asyncio.sleep(_LOOK_SECONDS)
 
-    def _is_held(self, runner: str) -> bool:
+    def _has_commands(self, runner: str) -> bool:
         try:
             descriptor = os.open(self._path(runner), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # of another machine, or long gone
@@ -64,7 +90,7 @@ class RunnerLocks:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
+            return os.pread(descriptor, 1, MARKER_BYTES) != _NO_COMMANDS
         finally:
             os.close(descriptor)
         return False

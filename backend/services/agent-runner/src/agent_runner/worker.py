@@ -13,11 +13,11 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from temporalio.api.enums.v1 import DescribeTaskQueueMode, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -94,7 +94,9 @@ async def run_worker(
         held = _hold(locks)
         for descriptor in held:
             resources.enter_context(marking(descriptor))
-        commands = await resources.enter_async_context(open_commands(settings, command_variables, held=held))
+        commands = await resources.enter_async_context(
+            open_commands(settings, command_variables, held=held, tell_in_hand=locks.tell_in_hand)
+        )
         server = ServerClient(settings.backend_endpoint, settings.token.get_secret_value())
         resources.push_async_callback(server.close)
         models = ModelPool(settings)
@@ -244,9 +246,7 @@ class _Runner:
         }
         logger.info("polling task queue %s as %s", ", ".join(polls), self._identity)
         retiring = asyncio.create_task(self._retire_older(polls))
-        await asyncio.wait(
-            {stopping, *(poll.task for poll in polls.values())}, return_when=asyncio.FIRST_COMPLETED
-        )
+        await until_one_ends(lambda: {stopping, *(poll.task for poll in polls.values())})
         if ending.is_patient:
             health.stop_listening()  # who comes after this runner may be here already
         else:
@@ -281,7 +281,12 @@ class _Runner:
         """Poll an older queue no more once nothing is left that was started on it."""
         while len(polls) > 1:
             await asyncio.sleep(QUEUE_LOOK_SECONDS)
-            wanted = await self._learn_queues()
+            try:
+                installation = await self._server.installation()
+            except ServerRefused as error:
+                logger.warning("the server does not say which older task queues are in use: %s", error)
+                continue
+            wanted = {self._task_queue, *installation.older_task_queues}
             for queue in [queue for queue in polls if queue not in wanted]:
                 await polls.pop(queue).worker.shutdown()
                 logger.info("nothing is left on task queue %s", queue)
@@ -381,6 +386,12 @@ class _Runner:
 
     async def _check_workspace(self) -> str | None:
         return await asyncio.to_thread(_why_not_writable, self._settings.sandbox_root_dir)
+
+
+async def until_one_ends(tasks: Callable[[], Collection[asyncio.Task[Any]]]) -> None:
+    """Wait until one of the tasks that are there by then has ended: one that was taken out may."""
+    while not any(task.done() for task in tasks()):
+        await asyncio.wait(tasks(), return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _connect_once(settings: RunnerSettings, identity: str) -> Client:

@@ -184,6 +184,23 @@ async def test_a_frozen_runner_begins_nothing_of_an_execution_that_is_anothers()
     assert [type(failure) for failure in failures] == [AttemptSuperseded]
 
 
+async def test_an_answer_that_waited_for_a_frozen_runner_to_thaw_is_old() -> None:
+    server, seconds = Server(), 100.0
+    async with writing(server, now=lambda: seconds) as (writer, _):
+        server.may_answer.clear()
+        writer.append(finished("c0"))
+        for _ in range(5):  # so that it is on its way
+            await asyncio.sleep(0)
+        seconds += 60
+        server.may_answer.set()
+        await writer.flush()
+
+        server.supersede()
+        writer.append(finished("c1"), more_follows=True)
+        with pytest.raises(AttemptSuperseded):
+            await writer.secure()
+
+
 async def test_pieces_of_an_answer_that_is_whole_are_not_shown_any_more() -> None:
     server = Server()
     async with writing(server) as (writer, _):

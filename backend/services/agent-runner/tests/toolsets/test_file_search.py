@@ -202,6 +202,23 @@ async def test_an_ignore_file_that_is_none_neither_holds_a_search_up_nor_eats_me
     assert (found.content, listed.content, below.content) == (line, "src/deep/c.js", line)
 
 
+@pytest.mark.parametrize("name", ["-delete", "(", "!", ","])
+async def test_a_directory_is_not_taken_for_an_order(workspace: SessionWorkspace, name: str) -> None:
+    (workspace.directory / name).mkdir()
+    (workspace.directory / name / "f.txt").write_text("needle\n")
+    before = sorted(workspace.directory.rglob("*"))
+
+    [found, listed] = await call_tools(
+        workspace,
+        ("search_files", {"pattern": "needle", "path": name}),
+        ("find_files", {"pattern": "*", "path": name}),
+    )
+
+    assert found.content == f"{name}/f.txt:1:needle"
+    assert listed.content == f"{name}/f.txt"
+    assert sorted(workspace.directory.rglob("*")) == before
+
+
 async def test_what_is_no_file_is_not_searched(workspace: SessionWorkspace) -> None:
     directory = Path(await workspace.working_dir())
     os.mkfifo(directory / "fifo")

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self, TypeAlias
@@ -78,6 +78,7 @@ class CommandLauncher:
         quotas: DiskQuotas | None = None,
         web: WebAccess | None = None,
         held: Sequence[int] = (),
+        tell_in_hand: Callable[[int], None] | None = None,
     ) -> None:
         """`base_environment` is what every command gets; default: where programs usually are, UTF-8.
 
@@ -85,6 +86,7 @@ class CommandLauncher:
         the system's. `policy` holds every command; default: the strongest this machine allows. `quotas`
         bound what they may write, default: nothing does; `web` is what `network: web` means. What watches
         over commands keeps the descriptors of `held` open until the last of them has ended; a lock, say.
+        `tell_in_hand` is told how many there are, before one is begun and when nothing is left of it.
         """
         self._base_environment = dict(
             command_environment({}) if base_environment is None else base_environment
@@ -107,6 +109,8 @@ class CommandLauncher:
         self._is_closed = False
         self._removing = set[asyncio.Task[bool]]()
         self._in_hand: dict[RunningCommand, asyncio.Task[CommandEnd]] = {}
+        self._tell_in_hand = tell_in_hand
+        self._unended = 0
 
     async def __aenter__(self) -> Self:
         """Start the zygote now, while this process has little to hide and little to copy."""
@@ -199,7 +203,7 @@ class CommandLauncher:
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
         self.started_commands += 1
         for _ in range(START_TRIES):
-            with self._zygote(view) as zygote:
+            with self._counting(), self._zygote(view) as zygote:
                 command = await self._start(zygote, directory)
                 if command is None:
                     continue
@@ -228,6 +232,19 @@ class CommandLauncher:
             except OSError as error:
                 raise _could_not_start(error.strerror) from error
             yield zygote
+
+    @contextlib.contextmanager
+    def _counting(self) -> Generator[None]:
+        try:
+            self._count(1)
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._unended += change
+        if self._tell_in_hand is not None:
+            self._tell_in_hand(self._unended)
 
     @contextlib.contextmanager
     def _temporary(self, zygote: Zygote) -> Generator[str | None]:
@@ -290,6 +307,9 @@ class CommandLauncher:
                 await _sweep(zygote, task.result())
             raise
         finally:
+            if not task.done():  # cancelled once more
+                self._count(1)
+                task.add_done_callback(lambda _: self._count(-1))
             del self._in_hand[command]
             watching.cancel()
             await asyncio.wait({watching})  # it uses the directory, which is closed next

@@ -97,7 +97,7 @@ class PatientAsking:
         if failures.holds_leg or until - waits.clock.now() <= SHORT_REST:
             await waits.clock.sleep_until(until)
             return
-        reason = WaitReason(
-            kind=WaitKind.MODEL, key=self._model_reference[:255], until=until, detail=message[:500]
-        )
+        # The end of the leg, which holds it, is not sent by way of the log's own masking.
+        detail = self._journal.parts.masker.mask(message)[:500]
+        reason = WaitReason(kind=WaitKind.MODEL, key=self._model_reference[:255], until=until, detail=detail)
         await waits.until_over(key, [reason], until)

@@ -248,6 +248,7 @@ class LogWriter:
             await self._append(durable)
 
     async def _append(self, events: list[bytes]) -> None:
+        asked_at = self._now()  # the answer may have lain here while this process was frozen
         try:
             result = await self._client.append(events)
         except AttemptSuperseded:
@@ -259,7 +260,7 @@ class LogWriter:
             for event in events:
                 await self._append([event])
             return
-        self._confirmed_at = self._now()
+        self._confirmed_at = asked_at
         self.last_sequence = result.last_sequence
         if result.cancel_requested:
             self._on_cancel_requested()

@@ -174,7 +174,11 @@ async def _run_ripgrep(
     script = ["/bin/sh", "-c", _SCRIPT, str(MAX_PROGRAM_OUTPUT_BYTES), *called]
     try:
         result = await workspace.run(
-            script, env={"STIGMER_START": start}, timeout=SEARCH_SECONDS, undecodable="surrogateescape"
+            # Without the `./`, `find` would take a directory called `-delete` for an order.
+            script,
+            env={"STIGMER_START": f"./{start}"},
+            timeout=SEARCH_SECONDS,
+            undecodable="surrogateescape",
         )
     except WorkspaceTimeoutError as error:
         return error.stdout, True
