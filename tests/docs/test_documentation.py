@@ -29,7 +29,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").glob("**/*.md")),
 ]
-TIMEOUT_SECONDS = 200
+TIMEOUT_SECONDS = 400
 PORTS_IN_GUIDES = ("17233", "17234", "17235")
 DATABASE_IN_GUIDES = "postgresql://stigmer:secret@localhost/stigmer"
 
@@ -129,7 +129,7 @@ def environment(tmp_path: Path, model: ModelServer) -> Generator[dict[str, str]]
         "STIGMER_LLM_API_KEY": VALID_KEY,
     }
     yield person
-    subprocess.run(["stigmer", "server", "stop"], env=person, capture_output=True, timeout=30, check=True)
+    subprocess.run(["stigmer", "server", "stop"], env=person, capture_output=True, timeout=60, check=True)
 
 
 @pytest.fixture

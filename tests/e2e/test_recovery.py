@@ -148,7 +148,7 @@ def test_a_drained_runner_finishes_its_step_and_nothing_is_repeated(
     drained.process.send_signal(signal.SIGTERM)
     stack.start_runner("runner-after-drain")
     execution.wait_until_completed()
-    assert drained.process.wait(10) == 0
+    assert drained.process.wait(60) == 0
     assert_whole(stack, execution, key, ten_tools_model, repeats=0)
     ends = [event.reason for event in execution.events if isinstance(event, LegEnded)]
     assert ends == [LegEndReason.DRAINED, LegEndReason.COMPLETED]

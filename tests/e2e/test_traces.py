@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("traces")]
 CANARIES = {name: new_canary() for name in ("manifest", "header", "prompt", "answer", "argument", "result")}
 SECRET_NAME = "DEPLOY_TOKEN"
 REFUSED_TURN = 3
-STOP_SECONDS = 10
+STOP_SECONDS = 60
 
 
 def script() -> ScriptedModel:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
-TIMEOUT_SECONDS = 150
+TIMEOUT_SECONDS = 300
 
 pytestmark = [pytest.mark.xdist_group("examples"), pytest.mark.timeout(2 * TIMEOUT_SECONDS)]
 

@@ -18,7 +18,7 @@ from stigmer_contract.manifest_reader import read_manifests
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/agent.yaml"))
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 200
 
 pytestmark = pytest.mark.xdist_group("examples")  # one stack for all of them
 

@@ -92,6 +92,7 @@ def test_names_ids_and_keys_are_completed(
     completed(terminal, "stigmer run gree", "run greeter")
     completed(terminal, f"stigmer executions get {execution_id[:-4]}", f"executions get {execution_id}")
     completed(terminal, f"stigmer executions follow {execution_id[-6:-2]}", f"follow {execution_id[-6:]}")
+    completed(terminal, f"stigmer executions retry {execution_id[-6:-2]}", f"retry {execution_id[-6:]}")
     completed(terminal, f"stigmer sessions path {session_id[-6:-2]}", f"sessions path {session_id[-6:]}")
     completed(terminal, f"stigmer run . --session {session_id[:-4]}", f"--session {session_id}")
     completed(terminal, "stigmer config get llm.mod", "config get llm.model")

@@ -50,10 +50,10 @@ def test_output_is_followed_while_it_comes(run_container: RunContainer, tmp_path
 
     with container.logs(follow=True) as logs:
         thread = logs.copy_to(take)
-        assert first.wait(5)
+        assert first.wait(60)
         assert b"".join(received) == b"one\n"
         go_on.touch()
-        thread.join(5)
+        thread.join(60)
     assert b"".join(received) == b"one\ntwo\n"
 
 
@@ -62,7 +62,7 @@ def test_following_can_be_given_up(run_container: RunContainer) -> None:
     with container.logs(follow=True) as logs:
         thread = logs.copy_to(lambda piece: None)
         logs.close()
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -57,7 +57,7 @@ def start_registry(tmp_path: Path) -> Iterator[StartRegistry]:
             stderr=subprocess.DEVNULL,
         )
         ends.callback(lambda: (process.kill(), process.wait()))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -60,7 +60,7 @@ def _podman(store: Path, temporary: Path, run: Path, socket: Path) -> Generator[
         yield
     finally:
         service.terminate()
-        service.wait(10)
+        service.wait(60)
 
 
 @pytest.fixture(params=["images", "temporary files"])

@@ -117,7 +117,7 @@ def cancel(given: str | None, last: bool, reason: str | None) -> None:
 
 
 @executions.command("retry", epilog="Example: stigmer executions retry exe_01k9… --turns 200")
-@click.argument("given", metavar="ID", required=False)
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_executions)
 @click.option("--last", is_flag=True, help="The newest one.")
 @click.option("--turns", type=click.IntRange(1), help="From now on limits.turns: model answers in all.")
 @click.option("--tokens", type=click.IntRange(1), help="From now on limits.tokens: tokens in all.")
