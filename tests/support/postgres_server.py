@@ -3,6 +3,7 @@
 PostgreSQL refuses to run as root, so as root it runs as an unprivileged user. Nothing is durable in it.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -113,12 +114,14 @@ class PostgresServer:
     def freeze(self) -> None:
         """Stop all of its processes, as a machine does that hangs: connections stay open, nothing answers."""
         for process in self._processes():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that was just ending
+                process.suspend()
 
     def thaw(self) -> None:
         """Let them go on."""
         for process in self._processes():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def _processes(self) -> list[psutil.Process]:
         assert self._process is not None

@@ -1,10 +1,18 @@
 """A runner that goes on with a leg which Temporal has lost: others wait for it, and it hears of that."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from server_process import ServerApi, completed, responded
+from server_process import ServerApi, ServerProcess, completed, responded
 from stigmer_contract.events import LOG_FORMAT
 from stigmer_server.leg_holds import HOLD_SECONDS, LegHolds
+
+PATIENT_SERVER: Final = """
+from stigmer_server import __main__, leg_holds
+leg_holds.HOLD_SECONDS = 3600.0
+__main__.main()
+"""
+"""A server whose legs stay held, however slow the machine is."""
 
 
 def take(api: ServerApi, execution_id: str, runner: str) -> Any:
@@ -18,17 +26,18 @@ def hold(api: ServerApi, execution_id: str, attempt: int = 1, **more: str) -> An
     return api.http.post(f"/v1/executions/{execution_id}/hold", json={"attempt": attempt, **more})
 
 
-def test_who_asks_for_an_execution_waits_until_its_runner_has_handed_back(api: ServerApi) -> None:
-    execution_id = api.create_execution()["execution_id"]
-    take(api, execution_id, "a")
-    assert hold(api, execution_id).json() == {"cancel_requested": False, "is_wanted": False}
+def test_who_asks_for_an_execution_waits_until_its_runner_has_handed_back(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, program=PATIENT_SERVER) as server, server.client() as api:
+        execution_id = api.create_execution()["execution_id"]
+        take(api, execution_id, "a")
+        assert hold(api, execution_id).json() == {"cancel_requested": False, "is_wanted": False}
 
-    other = take(api, execution_id, "b")
+        other = take(api, execution_id, "b")
 
-    assert (other.status_code, other.json()["code"]) == (503, "unavailable")
-    assert hold(api, execution_id).json()["is_wanted"]
-    api.append(execution_id, [{"type": "leg.ended", "attempt": 1, "reason": "drained"}])
-    assert take(api, execution_id, "b").json()["attempt"] == 2
+        assert (other.status_code, other.json()["code"]) == (503, "unavailable")
+        assert hold(api, execution_id).json()["is_wanted"]
+        api.append(execution_id, [{"type": "leg.ended", "attempt": 1, "reason": "drained"}])
+        assert take(api, execution_id, "b").json()["attempt"] == 2
 
 
 def test_the_runner_itself_can_take_its_execution_anew(api: ServerApi) -> None:

@@ -148,8 +148,11 @@ def test_why_an_execution_waits_for_its_runner_is_told(start_server: ServerFacto
         assert api.http.post(path, json=report).json() == {"execution_ids": []}
 
         # That nobody polls the workflows' queue comes first, where it is so.
-        shown = api.http.get(f"/v1/executions/{execution['execution_id']}").json()["pending_reason"]
-        assert shown in (report["reason"], "no runner is connected")
+        told = (report["reason"], "no runner is connected")
+        wait_until(
+            lambda: api.get_execution(execution["execution_id"])["pending_reason"] in told,
+            "the reason is told",
+        )
         refused = api.http.post(path, json={"phase": "waiting"})
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
         unknown = api.http.post("/v1/placements/unknown/reports", json={"phase": "ready"})

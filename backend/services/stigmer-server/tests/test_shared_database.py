@@ -14,8 +14,7 @@ from sqlalchemy import Connection, make_url, text
 from needed import skip_outside_ci
 from postgres_server import PostgresServer, find_postgres_binaries
 from server_process import WAIT_SECONDS, ServerApi, ServerProcess, completed, responded, wait_until
-from stigmer_server.database import postgres
-from stigmer_server.database.postgres import PostgresDatabase
+from stigmer_server.database.postgres import IDLE_IN_TRANSACTION_SECONDS, PostgresDatabase
 from stigmer_server.database.transactions import Work
 from stigmer_server.errors import Unavailable
 
@@ -42,14 +41,15 @@ async def disconnect_everybody(url: str) -> None:
         await connection.close()
 
 
-def test_a_server_that_is_frozen_in_a_transaction_holds_nobody_up(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres, "IDLE_IN_TRANSACTION_SECONDS", 0.5)
+def test_a_server_that_is_frozen_in_a_transaction_holds_nobody_up(url: str) -> None:
     holds, is_free = threading.Event(), threading.Event()
 
     def hold_on(connection: Connection) -> None:
+        limit = connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one()
+        assert limit == f"{IDLE_IN_TRANSACTION_SECONDS:.0f}s"
         connection.execute(LOCK)
+        # Only now, when there is nothing more to do in time.
+        connection.execute(text("SET idle_in_transaction_session_timeout = '200ms'"))
         holds.set()
         # Like a process that is stopped: its event loop does nothing meanwhile.
         assert is_free.wait(WAIT_SECONDS)
@@ -69,6 +69,27 @@ def test_a_server_that_is_frozen_in_a_transaction_holds_nobody_up(
         is_free.set()
         with pytest.raises(Unavailable):
             frozen.result(WAIT_SECONDS)
+
+
+async def test_a_database_that_only_reads_is_told_and_over_with_the_next_write(url: str) -> None:
+    database = PostgresDatabase(make_url(url))
+
+    def write(connection: Connection) -> None:
+        connection.execute(text("CREATE TABLE something (name TEXT)"))
+
+    def write_to_a_standby(connection: Connection) -> None:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        write(connection)
+
+    try:
+        with pytest.raises(Unavailable):
+            await database.write(write_to_a_standby)
+        assert "cannot be written" in (database.condition.find_problem() or "")
+
+        await database.write(write)
+        assert database.condition.find_problem() is None
+    finally:
+        await database.close()
 
 
 def test_two_servers_fence_and_order_one_execution_s_appends(url: str, tmp_path: Path) -> None:
@@ -162,7 +183,7 @@ def test_a_frozen_database_makes_the_server_unready_and_loses_no_append(tmp_path
             postgres.freeze()
             try:
                 appended = pool.submit(append_until_written, api, execution_id, 0)
-                with pytest.raises(httpx.ReadTimeout):
+                with pytest.raises(httpx.TimeoutException):
                     httpx.get(f"{server.url}/readyz", timeout=1, trust_env=False)
                 assert not appended.done()
             finally:

@@ -199,6 +199,7 @@ class Reconciler:
                 elif not self._temporal_is_away:
                     await self._look_at_workflow(state)
             except TemporalUnavailable as error:
+                self._noted.note(state.execution_id, None)
                 self._note_away(error)
             except ServerError as error:
                 logger.warning("could not reconcile: %s", error, extra={"execution_id": state.execution_id})
@@ -206,7 +207,6 @@ class Reconciler:
     async def _look_at_workflow(self, state: ExecutionState) -> None:
         if state.execution_id in self._starting:
             return
-        self._noted.note(state.execution_id, None)
         # Starting a workflow that is there changes nothing; and what never ran cannot run twice.
         is_new = datetime.now(UTC) - state.created_at < FIRST_LEG_GRACE
         if state.attempt == 0 and await self._temporal.start_workflow(state.workflow) and is_new:

@@ -41,6 +41,7 @@ from stigmer_server.execution_state import WorkflowName
 from stigmer_server.settings import TemporalSettings
 
 RPC_TIMEOUT: Final = timedelta(seconds=5)
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
 KEEP_ALIVE: Final = KeepAliveConfig(interval_millis=11_000, timeout_millis=8_000)
 """As the runner's."""
 WORKFLOW_TASK_TIMEOUT: Final = timedelta(seconds=2)
@@ -83,6 +84,10 @@ OPEN_CONDITIONS: Final = frozenset(
     {WorkflowCondition.RUNNING_LEG, WorkflowCondition.QUEUED, WorkflowCondition.OPEN}
 )
 
+_NO_ANSWER: Final = frozenset(
+    {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}
+)
+"""The SDK itself cancels a call that takes longer than its timeout (temporalio 1.35)."""
 _ENDED: Final = {
     WorkflowExecutionStatus.CANCELED: WorkflowCondition.CANCELLED,
     WorkflowExecutionStatus.TERMINATED: WorkflowCondition.TERMINATED,
@@ -111,6 +116,7 @@ class TemporalClient:
         self._settings = settings
         self._heartbeat_timeout_seconds = heartbeat_timeout_seconds
         self._client: Client | None = None
+        self._connect_lock = asyncio.Lock()
         self._polled: dict[str, tuple[float, bool]] = {}
         self._look_lock = asyncio.Lock()
         self._looks: dict[tuple[str, ...], tuple[float, str | None]] = {}
@@ -318,11 +324,9 @@ class TemporalClient:
     @contextlib.asynccontextmanager
     async def _translated_errors(self) -> AsyncGenerator[Client]:
         try:
-            if self._client is None:
-                self._client = await self._make_client()
-            yield self._client
+            yield await self._connected()
         except RPCError as error:
-            if error.status in (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED):
+            if error.status in _NO_ANSWER:
                 raise self._not_reachable() from error
             raise TemporalUnavailable(
                 f"Temporal at {self._settings.address} refuses: {error.message}"
@@ -335,6 +339,18 @@ class TemporalClient:
 
     def _not_reachable(self) -> TemporalUnavailable:
         return TemporalUnavailable(f"Temporal is not reachable at {self._settings.address}")
+
+    async def _connected(self) -> Client:
+        if self._client is not None:
+            return self._client
+        try:
+            # The SDK itself goes on trying for 20 s (temporalio 1.35).
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS), self._connect_lock:
+                if self._client is None:
+                    self._client = await self._make_client()
+                return self._client
+        except TimeoutError as error:
+            raise self._not_reachable() from error
 
     async def _make_client(self) -> Client:
         settings = self._settings
@@ -353,7 +369,6 @@ class TemporalClient:
             tls=tls,
             data_converter=pydantic_data_converter,
             keep_alive_config=KEEP_ALIVE,
-            lazy=True,
         )
 
 

@@ -18,6 +18,8 @@ Work = Callable[[Connection], ResultT]
 
 _PASSING_STATES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
 """Lost connections, deadlocks, exhausted resources, shutdowns: the same call may work later."""
+_PASSING_CODES: Final = frozenset({"25006", "25P03"})
+"""`read_only_sql_transaction`, as of a standby, and `idle_in_transaction_session_timeout`: likewise."""
 
 
 class Database(ABC):
@@ -92,7 +94,7 @@ def translated_errors(condition: DatabaseCondition) -> Generator[None]:
         if isinstance(error, DataError) or state.startswith("22"):
             raise InvalidRequest("a value is too long, or holds a NUL character") from error
         is_away = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-        if is_away or state[:2] in _PASSING_STATES:
+        if is_away or state[:2] in _PASSING_STATES or state in _PASSING_CODES:
             raise Unavailable(f"the database does not answer: {error.orig}") from error
         raise
     except (PoolTimeout, OSError, TimeoutError) as error:
