@@ -38,7 +38,7 @@ def test_a_wrong_environment_is_one_line_and_exit_code_2(tmp_path: Path) -> None
 
     assert (ended.returncode, ended.stderr, ended.stdout) == (
         2,
-        "error: STIGMER_PORT: 'many' is not a port from 0 to 65535\n",
+        "error: STIGMER_PORT: 'many' is not a whole number from 0 to 65535\n",
         "",
     )
 

@@ -119,7 +119,8 @@ def test_an_execution_is_listed_and_its_log_can_be_read(command: Command, server
 
     listed = command.run("executions", "list", "--agent", "greeter", "--phase", "completed")
     row = next(line for line in listed.stdout.splitlines() if line.startswith(execution_id[-6:]))
-    assert re.fullmatch(rf"{execution_id[-6:]} +greeter +completed +\d+ (s|min) ago +[\d.]+ s +2 +2\.5k", row)
+    columns = r"greeter +completed +\d+ (s|min) ago +[\d.]+ s +2 +2\.5k +Say hello"
+    assert re.fullmatch(rf"{execution_id[-6:]} +{columns}", row)
     shown = command.run("executions", "get", execution_id)
     text = re.sub(r"\d\d:\d\d:\d\d", "00:00:00", shown.stdout.replace(execution_id, "exe_1"))
     text = re.sub(r"ses_\w+", "ses_1", re.sub(r"\d{4}-\d\d-\d\d", "2026-01-01", text))

@@ -102,7 +102,7 @@ agent.yaml:7:10: spec.tools: must be a list, not 'shell'
   write `tools: [shell]`
 agent.yaml:8:11: spec.skills: must be a list, not a mapping
 agent.yaml:9:11: spec.limits: must be a mapping, not 7
-  its fields: turns, tokens, costUsd, duration, toolTimeout
+  its fields: turns, tokens, costUsd, duration, modelUnavailable, toolTimeout
 agent.yaml:10:32: spec.modelSettings.temperature: must be a number, not '0.5'
   leave the quotes out
 agent.yaml:10:45: spec.modelSettings.seed: must be a whole number, not true
