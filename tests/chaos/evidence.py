@@ -211,6 +211,6 @@ def find_left_processes(cluster: Cluster) -> list[str]:
     deadline = time.monotonic() + LEFT_TIMEOUT_SECONDS
     while processes := cluster.processes():
         if time.monotonic() > deadline:
-            return [f"process {one.pid} is left: {one.cmdline()}" for one in processes]
+            return [f"process {one.pid} is left: {one}" for one in processes]
         time.sleep(_POLL_SECONDS)
     return []

@@ -39,8 +39,12 @@ def stack(model: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def spares(stack: SupervisedStack) -> list[psutil.Process]:
     """The processes that stand ready; the runner may have been one of them."""
     runner = stack.home.component("runner")["pid"]
-    found = [one for one in stack.home.processes() if one.cmdline()[-2:] == ["agent_runner", "spare"]]
-    return [one for one in found if one.pid != runner]
+    lines = stack.home.command_lines()
+    return [
+        one
+        for one in stack.home.processes()
+        if one.pid != runner and lines.get(one.pid, [])[-2:] == ["agent_runner", "spare"]
+    ]
 
 
 def start(stack: SupervisedStack) -> tuple[Execution, str]:

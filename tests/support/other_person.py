@@ -4,6 +4,7 @@ The interpreter and the checkout may lie where only root may look; in a mount na
 they are at the same places, and can be reached.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -136,7 +137,8 @@ def _end_processes(user_id: int) -> None:
     """Also those of the person's users in containers, which end with their monitor."""
     own = [process for process in psutil.process_iter(["uids"]) if process.info["uids"].real == user_id]
     for process in own:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(own, timeout=5)
 
 

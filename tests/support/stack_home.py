@@ -3,6 +3,7 @@
 Server and runner are stand-ins that misbehave on order, or the real programs; Temporal is the real one.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -137,6 +138,14 @@ class StackHome:
                     found.append(process)
             except psutil.NoSuchProcess:
                 continue
+        return found
+
+    def command_lines(self) -> dict[int, list[str]]:
+        """What each process of this stack was started with, by its id, but of one that ends meanwhile."""
+        found: dict[int, list[str]] = {}
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[process.pid] = process.cmdline()
         return found
 
     def _is_own(self, process: psutil.Process, told: Callable[[], set[int]]) -> bool:

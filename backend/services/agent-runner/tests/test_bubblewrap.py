@@ -1,6 +1,7 @@
 """Bubblewrap around commands: when it is used, what it shows, and when an enclosure ends."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -44,11 +45,12 @@ def session(root: Path, launcher: CommandLauncher, name: str = "session") -> Ses
 
 def enclosures() -> list[psutil.Process]:
     """Those of this process, each by the program that waits for its end."""
-    return [
-        child
-        for child in psutil.Process().children()
-        if child.name() == "bwrap" and child.status() != psutil.STATUS_ZOMBIE
-    ]
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name() == "bwrap" and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found
 
 
 async def until_none_is_left() -> None:

@@ -56,7 +56,7 @@ def test_starts_at_the_same_time_make_one_stack(stack_home: StackHome) -> None:
     notes = [start.communicate(timeout=COMMAND_SECONDS)[1] for start in starts]
     assert [start.returncode for start in starts] == [0] * 5, notes
     assert sum("starting the local stack" in note for note in notes) == 1
-    runners = [p.cmdline() for p in stack_home.processes() if "agent_runner" in p.cmdline()]
+    runners = [line for line in stack_home.command_lines().values() if "agent_runner" in line]
     assert len([arguments for arguments in runners if arguments[-1] != "spare"]) == 1
 
 
@@ -212,7 +212,7 @@ def test_a_key_goes_to_the_runner_alone(stack_home: StackHome) -> None:
     stack_home.start(OPENAI_API_KEY=canary)
     assert stack_home.seen("runner")["environment"]["OPENAI_API_KEY"] == canary
     assert canary not in str(stack_home.seen("server"))
-    assert all(canary not in " ".join(process.cmdline()) for process in stack_home.processes())
+    assert all(canary not in " ".join(line) for line in stack_home.command_lines().values())
     written = [path for path in stack_home.path.rglob("*") if path.is_file() and "seen" not in path.parts]
     assert all(canary.encode() not in path.read_bytes() for path in written)
 
@@ -225,7 +225,7 @@ def test_the_tokens_are_shown_to_nobody(stack_home: StackHome) -> None:
     assert [path.stat().st_mode & 0o777 for path in paths] == [0o600, 0o600]
     assert stack_home.path.stat().st_mode & 0o777 == 0o700
     for token in tokens:
-        assert all(token not in " ".join(process.cmdline()) for process in stack_home.processes())
+        assert all(token not in " ".join(line) for line in stack_home.command_lines().values())
         assert token not in str(stack_home.seen("runner"))
 
 

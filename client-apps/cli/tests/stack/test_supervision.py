@@ -17,7 +17,7 @@ def _pids(status: dict[str, Any]) -> dict[str, int]:
 
 
 def _guards(home: StackHome) -> list[int]:
-    return [p.pid for p in home.processes() if "stigmer_cli.processes.guard" in p.cmdline()]
+    return [pid for pid, line in home.command_lines().items() if "stigmer_cli.processes.guard" in line]
 
 
 def test_every_part_is_reported_as_it_is(temporal_home: StackHome) -> None:
