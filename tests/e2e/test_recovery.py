@@ -155,6 +155,23 @@ def test_a_drained_runner_finishes_its_step_and_nothing_is_repeated(
     assert not [r for r in tool_results(execution.events) if r.outcome is ToolOutcome.UNKNOWN]
 
 
+def test_a_runner_that_is_told_to_end_does_so_though_the_server_is_away(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer
+) -> None:
+    stack = ten_tools_stack
+    execution, key = start(stack)
+    execution.wait_for(at(9))
+    stack.kill_server()
+    ended: RunnerProcess = stack.runners[-1]
+    ended.process.send_signal(signal.SIGTERM)
+    ended.process.send_signal(signal.SIGTERM)
+    ended.process.wait(100)
+    stack.start_server()
+    stack.start_runner("runner-after-the-end")
+    execution.wait_until_completed()
+    assert_whole(stack, execution, key, ten_tools_model, repeats=1)
+
+
 def test_a_runner_that_was_only_cut_off_cannot_write_into_an_execution_that_moved_on(
     ten_tools_stack: RunningStack, ten_tools_model: ModelServer
 ) -> None:

@@ -32,6 +32,8 @@ ORPHAN_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 1.0
 """How often the server is told that such a leg goes on; it believes that for some seconds."""
 LOOK_TIMEOUT_SECONDS: Final = 3.0
+HAND_BACK_SECONDS: Final = 10.0
+"""So long the end of the process waits for a server that is away to hear that legs are handed back."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ class LegRunner:
         hurried.cancel()
         for execution_id in list(self._held):
             self.stop(execution_id, StopReason.HAND_BACK)
+        await asyncio.wait({ended}, timeout=HAND_BACK_SECONDS)
+        for work in works:
+            work.cancel()  # the server cannot be told; it hears that this process has ended
         await ended
 
     def stop(self, execution_id: str, reason: StopReason) -> None:
