@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
@@ -12,8 +13,14 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.settings import ModelSettings
 
 from agent_runner.errors import AttemptSuperseded, ServerRefused
+from agent_runner.leg import LegParts
+from agent_runner.legs import LegRunner
 from agent_runner.models import BuiltModel
 from agent_runner.models.asking import Answers, Watcher
+from agent_runner.runner_locks import RunnerLocks
+from agent_runner.secrets_in_use import SecretsInUse
+from agent_runner.settings import load_settings
+from agent_runner.tracing import NO_TRACING
 from journal_legs import MOMENT
 from stigmer_contract.api import ExecutionResource, LegGrant, LegHeld, StartLeg
 from stigmer_contract.error_codes import ErrorCode
@@ -29,6 +36,7 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.manifest import AgentSpec
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_isolation.launcher import CommandLauncher
 
 WAIT_SECONDS = 60.0
 SESSION = "ses_01hzy8q5n3k9x2v7c4m6b1d0fg"
@@ -152,3 +160,19 @@ class Scripted(FunctionModel, Answers):
         watcher: Watcher,
     ) -> ModelResponse:
         return self._answer(messages)
+
+
+def leg_runner(server: Any, answer: Answer, launcher: CommandLauncher, root: Path) -> LegRunner:
+    """A process's legs, whose sessions work beneath `root`."""
+    settings = load_settings({"STIGMER_TOKEN": "a-token-of-the-server", "SANDBOX_ROOT_DIR": str(root)})
+    models: Any = ScriptedModels(answer)
+    parts = LegParts(
+        settings=settings,
+        client=server,
+        launcher=launcher,
+        models=models,
+        secrets=SecretsInUse(settings),
+        tracing=NO_TRACING,
+        locks=RunnerLocks(root, "1@host:a"),
+    )
+    return LegRunner(parts, identity="1@host:a")

@@ -4,20 +4,15 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 
-from agent_runner.leg import LegParts, StopReason
+from agent_runner.leg import StopReason
 from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.loop_marker import marking
 from agent_runner.models.model_faults import ModelRequestFailed, unavailable
-from agent_runner.runner_locks import RunnerLocks
-from agent_runner.secrets_in_use import SecretsInUse
-from agent_runner.settings import load_settings
-from agent_runner.tracing import NO_TRACING
-from leg_server import SESSION, Answer, ScriptedModels, Server
+from leg_server import SESSION, Answer, Server, leg_runner
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
@@ -53,22 +48,7 @@ async def launcher() -> AsyncGenerator[CommandLauncher]:
 
 @pytest.fixture
 def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Callable[[Server, Answer], LegRunner]:
-    settings = load_settings({"STIGMER_TOKEN": "a-token-of-the-server", "SANDBOX_ROOT_DIR": str(tmp_path)})
-
-    def make(server: Any, answer: Answer) -> LegRunner:
-        models: Any = ScriptedModels(answer)
-        parts = LegParts(
-            settings=settings,
-            client=server,
-            launcher=launcher,
-            models=models,
-            secrets=SecretsInUse(settings),
-            tracing=NO_TRACING,
-            locks=RunnerLocks(tmp_path, "1@host:a"),
-        )
-        return LegRunner(parts, identity="1@host:a")
-
-    return make
+    return lambda server, answer: leg_runner(server, answer, launcher, tmp_path)
 
 
 Make = Callable[[Server, Answer], LegRunner]

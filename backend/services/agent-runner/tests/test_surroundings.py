@@ -19,16 +19,12 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.usage import RequestUsage
 
-from agent_runner.leg import LegParts, StopReason
+from agent_runner.leg import StopReason
 from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.models import told_in
 from agent_runner.models.notes import with_notes_in_place
-from agent_runner.runner_locks import RunnerLocks
-from agent_runner.secrets_in_use import SecretsInUse
-from agent_runner.settings import load_settings
-from agent_runner.tracing import NO_TRACING
 from agent_runner.workspace import MAX_AGENTS_FILE_BYTES
-from leg_server import SESSION, ScriptedModels, Server
+from leg_server import SESSION, Server, leg_runner
 from stigmer_contract.events import (
     EnvironmentDescribed,
     ExecutionCompleted,
@@ -101,18 +97,7 @@ Make = Callable[..., LegRunner]
 @pytest.fixture
 def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Make:
     def make(server: Any, agent: Agent, root: Path = tmp_path) -> LegRunner:
-        settings = load_settings({"STIGMER_TOKEN": "a-token-of-the-server", "SANDBOX_ROOT_DIR": str(root)})
-        models: Any = ScriptedModels(agent)
-        parts = LegParts(
-            settings=settings,
-            client=server,
-            launcher=launcher,
-            models=models,
-            secrets=SecretsInUse(settings),
-            tracing=NO_TRACING,
-            locks=RunnerLocks(root, "1@host:a"),
-        )
-        return LegRunner(parts, identity="1@host:a")
+        return leg_runner(server, agent, launcher, root)
 
     return make
 

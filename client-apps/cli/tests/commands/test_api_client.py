@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from cli_harness import TOKEN, Leg, Server, free_port, running_server
 from cutting_proxy import CuttingProxy
 from stigmer_cli.api_client import ApiClient, HttpTransport, event_stream, follow_events
-from stigmer_cli.api_client.http_transport import RETRYABLE_STATUSES
 from stigmer_cli.api_client.sse import SseMessage, SseParser
 from stigmer_cli.config import Connection
 from stigmer_cli.errors import CallRefused, ServerUnreachable
 from stigmer_contract import events
 from stigmer_contract.api import CreateExecution
 from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.http_statuses import RETRYABLE_STATUSES
 from stigmer_contract.manifest import AgentManifest
 
 AGENT = AgentManifest.model_validate(

@@ -38,6 +38,7 @@ from stigmer_contract.events import (
     Payload,
     RecordedEvent,
 )
+from stigmer_contract.http_statuses import RETRYABLE_STATUSES
 from stigmer_contract.temporal import WORKFLOW_VERSION
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,6 @@ MAX_CONNECTIONS: Final = 200
 _EVENT_PAGE_SIZE: Final = 500
 
 _FENCED = frozenset({ErrorCode.ATTEMPT_SUPERSEDED, ErrorCode.EXECUTION_ENDED})
-_RETRYABLE_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
 _SHORT = aiohttp.ClientTimeout(total=LIVE_TIMEOUT_SECONDS)
 _JSON_BODY = {"Content-Type": "application/json"}
 _JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
@@ -157,7 +157,7 @@ class ServerClient:
                     body = await response.read()
                     if response.ok:
                         return body
-                    if response.status not in _RETRYABLE_STATUSES:
+                    if response.status not in RETRYABLE_STATUSES:
                         raise _refusal(response.status, response.reason, body)
                     problem = f"answered {response.status}"
                     delay = max(delay, _asked_delay(response.headers.get("Retry-After", "")))

@@ -50,8 +50,7 @@ def act_once(
     """
     if key is None:
         return _created(act()), False
-    if not 0 < len(key) <= MAX_KEY_LENGTH:
-        raise InvalidRequest(f"an Idempotency-Key has from 1 to {MAX_KEY_LENGTH} characters")
+    _check_length(key)
     digest = hashlib.sha256(request.model_dump_json(by_alias=True).encode()).hexdigest()
     mine = and_(
         idempotency_keys.c.owner == owner, idempotency_keys.c.scope == scope, idempotency_keys.c.key == key
@@ -73,6 +72,27 @@ def act_once(
     answer = _created(act())
     connection.execute(idempotency_keys.update().where(mine).values(status=answer.status, body=answer.body))
     return answer, False
+
+
+def append_id(act: str, owner: str, key: str | None) -> str | None:
+    """What an execution's log remembers a key by, for as long as it is kept. No runner can guess it.
+
+    Args:
+        act: what is done under the key, of which each has keys of its own.
+        owner: whose key it is.
+
+    Raises:
+        InvalidRequest: the key is too long, or empty.
+    """
+    if key is None:
+        return None
+    _check_length(key)
+    return hashlib.sha256(f"{act}\n{owner}\n{key}".encode()).hexdigest()
+
+
+def _check_length(key: str) -> None:
+    if not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise InvalidRequest(f"an Idempotency-Key has from 1 to {MAX_KEY_LENGTH} characters")
 
 
 def delete_expired_keys(connection: Connection) -> None:

@@ -3,7 +3,6 @@
 Decides who may retry what. The workflow is `reconciler`'s business.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,10 +14,10 @@ from stigmer_contract.events import EVENT_ADAPTER, ExecutionRetried, ExecutionSt
 from stigmer_contract.manifest import AgentSpec, Limits
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.database import Database
-from stigmer_server.errors import Conflict, ExecutionEnded, Forbidden, InvalidRequest
+from stigmer_server.errors import Conflict, ExecutionEnded, Forbidden
 from stigmer_server.event_log import Change, EventLog, NewEvent, read_events
 from stigmer_server.execution_state import ExecutionState
-from stigmer_server.idempotency import MAX_KEY_LENGTH
+from stigmer_server.idempotency import append_id
 from stigmer_server.owners import Caller
 from stigmer_server.policies import check_costs, check_policy
 from stigmer_server.sessions import find_session, newest_place
@@ -76,8 +75,8 @@ class Retries:
             if token_id is not None:
                 check_costs(connection, token_id, datetime.now(UTC))
 
-        append_id = _append_id(caller.owner, idempotency_key)
-        appended = await self._log.append(seen.execution_id, decide, append_id, check)
+        known_by = append_id("retry", caller.owner, idempotency_key)
+        appended = await self._log.append(seen.execution_id, decide, known_by, check)
         if appended.stored and began_again[-1]:
             self._on_retried(appended.state)
         return appended.state.to_resource()
@@ -123,12 +122,3 @@ def _with_duration(
         return replace(state, deadline_at=None)
     since = state.created_at if state.deadline_at is None or before is None else state.deadline_at - before
     return replace(state, deadline_at=since + after)
-
-
-def _append_id(owner: str, idempotency_key: str | None) -> str | None:
-    """The log itself remembers the key, for as long as it is kept. No runner can guess it."""
-    if idempotency_key is None:
-        return None
-    if not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
-        raise InvalidRequest(f"an Idempotency-Key has from 1 to {MAX_KEY_LENGTH} characters")
-    return hashlib.sha256(f"retry\n{owner}\n{idempotency_key}".encode()).hexdigest()

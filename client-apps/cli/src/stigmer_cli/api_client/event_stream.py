@@ -9,7 +9,6 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from stigmer_cli.api_client.http_transport import (
-    RETRYABLE_STATUSES,
     HttpStream,
     HttpTransport,
     describe_connection_error,
@@ -25,6 +24,7 @@ from stigmer_contract.events import (
     LiveEvent,
     RecordedEvent,
 )
+from stigmer_contract.http_statuses import RETRYABLE_STATUSES
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 3.0

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from stigmer_cli.config import Connection
 from stigmer_cli.errors import CallRefused, ServerUnreachable
 from stigmer_contract.api import PROBLEM_CONTENT_TYPE, Problem
+from stigmer_contract.http_statuses import RETRYABLE_STATUSES
 
 if TYPE_CHECKING:
     import ssl
@@ -27,8 +28,6 @@ STREAM_TIMEOUT_SECONDS = 45.0
 """Longest silence on a stream; the server sends a comment every 15 s."""
 RETRY_DELAYS_SECONDS = (0.1, 0.4, 1.0)
 LONGEST_ASKED_DELAY_SECONDS = 30.0
-RETRYABLE_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
-"""What a server, or a proxy before it, answers where the same call may work a moment later."""
 STREAM_CHUNK_BYTES = 64 * 1024
 
 _CONNECTION_ERRORS = (OSError, http.client.HTTPException)

@@ -10,6 +10,8 @@ import logging
 import time
 from pathlib import Path
 
+from stigmer_contract.http_statuses import RETRYABLE_STATUSES
+
 logger = logging.getLogger(__name__)
 
 _PATH = "/v1/runners/ended"
@@ -80,4 +82,4 @@ def post_report(host: str, port: int, token_file: Path, report: dict[str, object
         connection.close()
     if status != http.client.OK:
         logger.info("the server did not take a report of a runner's end status=%d", status)
-    return status not in (408, 425, 429, 500, 502, 503, 504)
+    return status not in RETRYABLE_STATUSES | {500}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stigmer_cli.rendering.quantities import format_cost, format_count, format_seconds, plural
-from stigmer_cli.rendering.waiting_line import FRAMES, FRAMES_PER_SECOND
+from stigmer_cli.rendering.waiting_line import frame_at
 from stigmer_contract.events import Usage
 
 _SHORT_SECONDS: Final = 1.0
@@ -26,13 +26,12 @@ class Activity:
 
 def status_line(activity: Activity, *, now: float, began_at: float, usage: Usage) -> str:
     """`⠋ asking the model 4 s · 1 min 5 s · 3 turns · 12.3k tokens · $0.02`."""
-    frame = FRAMES[int(now * FRAMES_PER_SECOND) % len(FRAMES)]
     since = now - (activity.due_at or activity.began_at)
     if activity.due_at is not None and now < activity.due_at:
         doing = f"{activity.text} in {_whole_seconds(math.ceil(activity.due_at - now))}"
     else:
         doing = f"{activity.text} {_whole_seconds(since)}" if since >= _SHORT_SECONDS else activity.text
-    parts = [f"{frame} {doing}"]
+    parts = [f"{frame_at(now)} {doing}"]
     if now - began_at >= _SHORT_SECONDS and activity.began_at - began_at >= _SHORT_SECONDS:
         parts.append(_whole_seconds(now - began_at))
     if usage.requests:

@@ -9,8 +9,13 @@ from typing import Final
 from stigmer_cli.output import is_terminal, sanitize, write_stderr
 from stigmer_cli.rendering.cells import shorten
 
-FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-FRAMES_PER_SECOND: Final = 4
+_FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_FRAMES_PER_SECOND: Final = 4
+
+
+def frame_at(now: float) -> str:
+    """The sign that something goes on, at a time in seconds."""
+    return _FRAMES[int(now * _FRAMES_PER_SECOND) % len(_FRAMES)]
 
 
 class WaitingLine:
@@ -34,8 +39,7 @@ class WaitingLine:
         if not self._is_shown:
             return
         now = time.monotonic()
-        frame = FRAMES[int(now * FRAMES_PER_SECOND) % len(FRAMES)]
-        line = f"{frame} {sanitize(text)} {int(now - self._began_at)} s".replace("\n", " ")
+        line = f"{frame_at(now)} {sanitize(text)} {int(now - self._began_at)} s".replace("\n", " ")
         line = shorten(line, shutil.get_terminal_size().columns - 1)
         if line != self._drawn:
             write_stderr(f"\r\x1b[K{line}")  # ECMA-48: EL to the end of the line

@@ -25,10 +25,10 @@ def check_databases(configuration: Configuration) -> list[Finding]:
             "run `stigmer server stop`, then put a backup in its place, or recover what can be read: "
             "`sqlite3 stigmer.db .recover | sqlite3 recovered.db`"
         )
-        findings += _check("database", data / "stigmer.db", Outcome.FAILED, remedy)
+        findings += _check("database", data / "stigmer.db", remedy)
     if configuration.temporal_address is None:
         remedy = "run `stigmer server restart`, which moves it aside; every execution goes on from the log"
-        findings += _check("temporal's database", data / "temporal.db", Outcome.FAILED, remedy)
+        findings += _check("temporal's database", data / "temporal.db", remedy)
         if aside := sorted(data.glob(f"temporal.db{KEPT_ASIDE}*")):
             detail = f"{aside[-1]} was damaged and moved aside; executions went on from the log"
             findings.append(
@@ -63,7 +63,7 @@ def _total(files: Iterable[Path], end: float) -> str:
     return f"{'' if is_all else 'more than '}{total / 1e6:.1f} MB"
 
 
-def _check(name: str, path: Path, outcome: Outcome, remedy: str) -> list[Finding]:
+def _check(name: str, path: Path, remedy: str) -> list[Finding]:
     if not path.exists():
         return []
     search = DamageSearch(path, CHECK_SECONDS)
@@ -72,6 +72,6 @@ def _check(name: str, path: Path, outcome: Outcome, remedy: str) -> list[Finding
     except sqlite3.Error as error:
         return [Finding(name, Outcome.WARNING, f"{path} cannot be read now: {error}", "try it again later")]
     if found is not None:
-        return [Finding(name, outcome, f"{path} is damaged: {found}", remedy)]
+        return [Finding(name, Outcome.FAILED, f"{path} is damaged: {found}", remedy)]
     part = "" if search.is_done else ", as far as was looked in some seconds"
     return [Finding(name, Outcome.PASSED, f"{path} is sound{part}")]

@@ -60,7 +60,8 @@ class PatientAsking:
                 fault = classify_fault(error)
                 mark_failed_request(fault.code)
                 # The clock may be a little behind the moment that was waited for.
-                now = max(parts.waits.clock.now(), failures.next_try_at or parts.waits.clock.now())
+                now = parts.waits.clock.now()
+                now = max(now, failures.next_try_at or now)
                 failures = after_failure(failures, fault, now, parts.limits.model_unavailable)
             assert failures.since is not None
             assert failures.next_try_at is not None
