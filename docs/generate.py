@@ -23,6 +23,7 @@ from agent_runner import settings as runner_settings
 from stigmer_cli.cli import SECTIONS, root
 from stigmer_cli.config import settings_by_field
 from stigmer_contract import conversation, error_codes, events, manifest, phases
+from stigmer_contract.manifest_parts import format_duration
 from stigmer_server import settings as server_settings
 from stigmer_server.app import StigmerServer
 
@@ -143,7 +144,7 @@ def _default(info: FieldInfo) -> str:
         return "required"
     value: object = info.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, timedelta):
-        return f"`{manifest.format_duration(value)}`"
+        return f"`{format_duration(value)}`"
     return f"`{value}`" if isinstance(value, int | float | str) and value != "" else ""
 
 

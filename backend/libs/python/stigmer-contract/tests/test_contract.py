@@ -15,13 +15,8 @@ from pydantic import ValidationError
 
 from stigmer_contract import events, identifiers
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.manifest import (
-    AgentSpec,
-    Limits,
-    format_duration,
-    parse_duration,
-    unsupported_fields,
-)
+from stigmer_contract.manifest import AgentSpec, Limits, unsupported_fields
+from stigmer_contract.manifest_parts import format_duration, parse_duration
 from stigmer_contract.model_names import split_model
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from pydantic import JsonValue
 
-from stigmer_contract.manifest import MIN_SECRET_CHARACTERS
+from stigmer_contract.manifest_parts import MIN_SECRET_CHARACTERS
 
 _UNRESERVED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 """RFC 3986, section 2.3: neither URL encoding nor JSON escaping changes them."""

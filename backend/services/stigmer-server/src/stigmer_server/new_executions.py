@@ -8,7 +8,8 @@ from sqlalchemy import Connection, func, select
 from stigmer_contract.api import CreateExecution
 from stigmer_contract.events import BlobPayload, ExecutionStarted, Payload
 from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
-from stigmer_contract.manifest import AgentManifest, secrets_excess, unsupported_fields
+from stigmer_contract.manifest import AgentManifest, unsupported_fields
+from stigmer_contract.manifest_parts import secrets_excess
 from stigmer_contract.model_names import split_model
 from stigmer_contract.untrusted_text import strip_controls
 from stigmer_server.agents import find_agent

@@ -113,7 +113,7 @@ add_assign_command(secrets, "secrets", "GITHUB_TOKEN --to alice")
 
 def _check_name(name: str) -> None:
     from stigmer_cli.errors import UsageError
-    from stigmer_contract.manifest import SECRET_NAME_PATTERN
+    from stigmer_contract.manifest_parts import SECRET_NAME_PATTERN
 
     if not re.fullmatch(SECRET_NAME_PATTERN, name):
         # Whoever writes NAME=VALUE must not find the value in a log as well.

@@ -56,7 +56,7 @@ def logs(
 def _parse_since(text: str) -> datetime:
     from datetime import UTC, datetime
 
-    from stigmer_contract.manifest import parse_duration
+    from stigmer_contract.manifest_parts import parse_duration
 
     try:
         moment = datetime.fromisoformat(text)

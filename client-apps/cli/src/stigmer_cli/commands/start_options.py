@@ -55,7 +55,7 @@ def grace_seconds(grace: str | None, *, is_now: bool) -> float:
         return 0.0 if is_now else DEFAULT_GRACE_SECONDS
     if is_now:
         raise UsageError("`--now` cannot go with `--grace`", "pass one of them")
-    from stigmer_contract.manifest import parse_duration
+    from stigmer_contract.manifest_parts import parse_duration
 
     try:
         return parse_duration(grace).total_seconds()

@@ -13,13 +13,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import EnvironmentDescribed, Event, LiveEvent, Payload, RecordedEvent, Usage
 from stigmer_contract.isolation_words import IsolationLevel, Network, SandboxSetting
-from stigmer_contract.manifest import (
-    MAX_SECRET_CHARACTERS,
-    MIN_SECRET_CHARACTERS,
-    AgentManifest,
-    AgentSpec,
-    Limits,
-)
+from stigmer_contract.manifest import AgentManifest, AgentSpec, Limits
+from stigmer_contract.manifest_parts import MAX_SECRET_CHARACTERS, MIN_SECRET_CHARACTERS
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.waits import WaitReason
 

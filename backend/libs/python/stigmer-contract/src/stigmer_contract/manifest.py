@@ -5,116 +5,27 @@ a field that cannot be honoured is refused when the agent runs, never ignored. R
 and naming lines and columns is `manifest_reader`'s work.
 """
 
-import re
-from collections import Counter
-from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PlainSerializer,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from stigmer_contract.isolation_words import Network
+from stigmer_contract.manifest_parts import (
+    DNS_LABEL,
+    Duration,
+    Environment,
+    ManifestPart,
+    Patience,
+    SecretReference,
+    check_unique,
+    unique,
+)
 from stigmer_contract.model_names import split_model
 
 API_VERSION = "agentic.stigmer.ai/v1"
-
-_DNS_LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"  # RFC 1123, section 2.1
-_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# Texts come from outside: bounded, and read in one pass, a duration of megabytes costs nothing.
-MAX_DURATION_CHARACTERS: Final = 64
-_DURATION_PART = re.compile(r"(\d+)([smhd])")
-_DURATION = re.compile(r"(?:\d+[smhd])+")
-
-
-def parse_duration(text: str) -> timedelta:
-    """Read `90s`, `10m`, `2h`, `1d` or a sum such as `1h30m`.
-
-    Raises:
-        ValueError: the text is not of that form, or is zero.
-    """
-    if len(text) > MAX_DURATION_CHARACTERS or not _DURATION.fullmatch(text):
-        shown = text if len(text) <= MAX_DURATION_CHARACTERS else f"{text[:MAX_DURATION_CHARACTERS]}…"
-        raise ValueError(
-            f"{shown!r} is not a duration; write a number and a unit, such as 90s, 10m, 2h or 1d"
-        )
-    seconds = sum(int(count) * _DURATION_UNITS[unit] for count, unit in _DURATION_PART.findall(text))
-    if seconds == 0:
-        raise ValueError("a duration must be longer than zero")
-    if seconds > timedelta(days=3650).total_seconds():
-        raise ValueError(f"{text!r} is longer than ten years")
-    return timedelta(seconds=seconds)
-
-
-def format_duration(duration: timedelta) -> str:
-    """The shortest text that `parse_duration` reads back, such as `1h30m`. Whole seconds."""
-    rest, parts = int(duration.total_seconds()), list[str]()
-    for unit, seconds in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, rest = divmod(rest, seconds)
-        if count:
-            parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"
-
-
-def _read_duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, str):
-        return parse_duration(value)
-    raise ValueError(f"{value!r} is not a duration; write a number and a unit, such as 90s, 10m, 2h or 1d")
-
-
-Duration: TypeAlias = Annotated[
-    timedelta,
-    BeforeValidator(_read_duration),
-    PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "pattern": r"^(\d+[smhd])+$", "examples": ["90s", "10m", "2h"]}, mode="validation"
-    ),
-]
-
-FOREVER: Final = "forever"
-
-
-def _read_patience(value: object) -> object:
-    if value == FOREVER:
-        return value
-    try:
-        return _read_duration(value)
-    except ValueError as error:
-        raise ValueError(f"{error}; or `forever`") from error
-
-
-def _write_patience(value: timedelta | str) -> str:
-    return value if isinstance(value, str) else format_duration(value)
-
-
-Patience: TypeAlias = Annotated[
-    timedelta | Literal["forever"],
-    BeforeValidator(_read_patience),
-    PlainSerializer(_write_patience, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "pattern": r"^((\d+[smhd])+|forever)$", "examples": ["30m", "2h", FOREVER]},
-        mode="validation",
-    ),
-]
-"""A duration, or `forever`."""
-
-_TextT = TypeVar("_TextT", bound=str)
 
 
 def _check_model(model: str) -> str:
@@ -125,40 +36,19 @@ def _check_model(model: str) -> str:
 ModelName: TypeAlias = Annotated[str, AfterValidator(_check_model)]
 
 
-class _ManifestPart(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        alias_generator=to_camel,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
-
-
-def _check_unique(names: Sequence[str]) -> None:
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise ValueError(f"names {twice[0]!r} twice")
-
-
-def _unique(names: list[_TextT]) -> list[_TextT]:
-    _check_unique(names)
-    return names
-
-
 def _unique_servers(servers: "list[McpServer]") -> "list[McpServer]":
-    _check_unique([server.name for server in servers])
+    check_unique([server.name for server in servers])
     return servers
 
 
-class Metadata(_ManifestPart):
+class Metadata(ManifestPart):
     """What names the agent."""
 
-    name: str = Field(pattern=_DNS_LABEL, examples=["report-writer"])
+    name: str = Field(pattern=DNS_LABEL, examples=["report-writer"])
     """Unique name: lower-case letters, digits and hyphens, at most 63 characters."""
 
 
-class ModelSettings(_ManifestPart):
+class ModelSettings(ManifestPart):
     """How the model is asked. What is left out keeps the provider's default."""
 
     temperature: float | None = Field(default=None, strict=True, ge=0, le=2)
@@ -176,68 +66,10 @@ class ModelSettings(_ManifestPart):
     """How hard a reasoning model thinks."""
 
 
-SECRET_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$"  # noqa: S105 - a form of names
-MIN_SECRET_CHARACTERS = 8
-"""A shorter secret cannot be masked: it stands in texts by chance."""
-MAX_SECRET_CHARACTERS = 32_768
-MAX_EXECUTION_SECRETS = 64
-MAX_EXECUTION_SECRET_BYTES = 65_536
-"""Of all secrets of one execution together, in UTF-8: each of its texts is searched for all of them."""
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,252}")
-
-
-def _check_secret_name(name: str) -> str:
-    if not re.fullmatch(SECRET_NAME_PATTERN, name):
-        raise ValueError(
-            f"{name!r} is not a secret's name: letters, digits, '_', '.' and '-', at most 253 characters"
-        )
-    return name
-
-
-def secrets_excess(count: int, size_bytes: int) -> str | None:
-    """Why one execution cannot have so many secrets of this size in all; None: it can."""
-    if count > MAX_EXECUTION_SECRETS:
-        return f"the agent names {count} secrets; an execution has at most {MAX_EXECUTION_SECRETS}"
-    if size_bytes > MAX_EXECUTION_SECRET_BYTES:
-        return (
-            f"the agent's secrets have {size_bytes} bytes in all; those of an execution have at most "
-            f"{MAX_EXECUTION_SECRET_BYTES}"
-        )
-    return None
-
-
-def _check_variable_name(name: str) -> str:
-    if not _VARIABLE_NAME.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is not a variable's name: letters, digits and '_', not beginning with a digit"
-        )
-    return name
-
-
-def _check_variable_value(value: "str | SecretReference") -> "str | SecretReference":
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError("a variable cannot hold a null byte")
-    return value
-
-
-class SecretReference(_ManifestPart):
-    """The value is a secret that the server keeps under this name (`stigmer secrets set NAME`)."""
-
-    secret: Annotated[str, AfterValidator(_check_secret_name)] = Field(examples=["GITHUB_TOKEN"])
-    """Name of the secret: letters, digits, `_`, `.` and `-`."""
-
-
-Environment: TypeAlias = dict[
-    Annotated[str, AfterValidator(_check_variable_name)],
-    Annotated[str | SecretReference, AfterValidator(_check_variable_value)],
-]
-"""Variables by name; each a text or `{secret: NAME}`."""
-
-
-class McpServer(_ManifestPart):
+class McpServer(ManifestPart):
     """A server of tools that speaks the Model Context Protocol. Exactly one of `command` and `url`."""
 
-    name: str = Field(pattern=_DNS_LABEL)
+    name: str = Field(pattern=DNS_LABEL)
     """Name of the server, unique in the agent."""
     command: list[str] | None = Field(default=None, min_length=1)
     """Program and arguments of a server that speaks over its standard input and output."""
@@ -255,14 +87,14 @@ class McpServer(_ManifestPart):
         return self
 
 
-class Output(_ManifestPart):
+class Output(ManifestPart):
     """The form of the final answer."""
 
     schema_: dict[str, JsonValue] = Field(alias="schema")
     """JSON Schema of an object."""
 
 
-class ApprovalRule(_ManifestPart):
+class ApprovalRule(ManifestPart):
     """When a person is asked before a tool runs. The first rule that matches decides."""
 
     tool: str = Field(min_length=1)
@@ -277,7 +109,7 @@ class ApprovalRule(_ManifestPart):
     """What an unanswered question means."""
 
 
-class Context(_ManifestPart):
+class Context(ManifestPart):
     """What the agent is told beside its instructions and the person's words."""
 
     environment: bool = Field(default=True, strict=True)
@@ -286,7 +118,7 @@ class Context(_ManifestPart):
     """`AGENTS.md` of the workspace, marked as not the person's words; at most 32 KiB of it."""
 
 
-class Limits(_ManifestPart):
+class Limits(ManifestPart):
     """What an execution may use at most, over all its legs and crashes."""
 
     turns: int = Field(default=100, strict=True, ge=1)
@@ -304,7 +136,7 @@ class Limits(_ManifestPart):
     """Longest run of one tool call, such as one command."""
 
 
-class AgentSpec(_ManifestPart):
+class AgentSpec(ManifestPart):
     """What the agent is and may do."""
 
     description: str = ""
@@ -315,7 +147,7 @@ class AgentSpec(_ManifestPart):
     """`provider:name`; left out: the runner's `STIGMER_LLM_PROVIDER` and `STIGMER_LLM_MODEL`."""
     model_settings: ModelSettings = ModelSettings()
     """How the model is asked."""
-    tools: Annotated[list[Literal["shell", "files", "wait"]], AfterValidator(_unique)] = Field(
+    tools: Annotated[list[Literal["shell", "files", "wait"]], AfterValidator(unique)] = Field(
         default_factory=list[Literal["shell", "files", "wait"]]
     )
     """Built-in toolsets: `shell` and `files` work in the session's workspace; with `wait` the agent waits for
@@ -328,9 +160,9 @@ class AgentSpec(_ManifestPart):
         default_factory=list[McpServer]
     )
     """Servers of further tools."""
-    skills: Annotated[list[str], AfterValidator(_unique)] = Field(default_factory=list[str])
+    skills: Annotated[list[str], AfterValidator(unique)] = Field(default_factory=list[str])
     """Folders with a `SKILL.md`, relative to the manifest."""
-    sub_agents: Annotated[list[Annotated[str, Field(pattern=_DNS_LABEL)]], AfterValidator(_unique)] = Field(
+    sub_agents: Annotated[list[Annotated[str, Field(pattern=DNS_LABEL)]], AfterValidator(unique)] = Field(
         default_factory=list[str]
     )
     """Applied agents that this one may hand work to."""
@@ -357,7 +189,7 @@ class AgentSpec(_ManifestPart):
         return sorted({value.secret for value in self.env.values() if isinstance(value, SecretReference)})
 
 
-class AgentManifest(_ManifestPart):
+class AgentManifest(ManifestPart):
     """One agent, as a person writes it and `stigmer apply` sends it."""
 
     api_version: Literal["agentic.stigmer.ai/v1"]

@@ -5,7 +5,8 @@ from decimal import Decimal
 from agent_runner.errors import ExecutionFailure
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import Usage
-from stigmer_contract.manifest import Limits, format_duration
+from stigmer_contract.manifest import Limits
+from stigmer_contract.manifest_parts import format_duration
 
 
 class Budget:

@@ -28,7 +28,8 @@ from agent_runner.workspace import (
     AgentsFileReader,
 )
 from stigmer_contract.events import StepFinished, Usage
-from stigmer_contract.manifest import Limits, format_duration
+from stigmer_contract.manifest import Limits
+from stigmer_contract.manifest_parts import format_duration
 
 MARKS: Final = (50, 75, 90)
 """Percentages of a limit that are worth a note when they are passed."""

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from agent_runner.errors import ExecutionFailure
 from agent_runner.models import ModelFault, Retry, backoff_seconds
 from stigmer_contract.events import ModelFailed
-from stigmer_contract.manifest import FOREVER, format_duration
+from stigmer_contract.manifest_parts import FOREVER, format_duration
 
 LEG_PATIENCE: Final = timedelta(minutes=1)
 """For so long after the first failure the leg keeps its slot."""

@@ -24,7 +24,7 @@ from agent_runner.toolsets import COMMAND_TOOL, ToolFacts
 from agent_runner.tracing import mark_replayed, mark_tool_outcome
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import ToolFinished, ToolOutput, ToolStarted
-from stigmer_contract.manifest import format_duration
+from stigmer_contract.manifest_parts import format_duration
 from stigmer_contract.pydantic_ai_format import outcome_of_pydantic_ai
 from stigmer_isolation.running_command import command_output_listener
 

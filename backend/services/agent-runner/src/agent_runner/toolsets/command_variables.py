@@ -6,7 +6,8 @@ from pydantic import SecretStr
 
 from agent_runner.errors import ExecutionFailure
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.manifest import AgentSpec, secrets_excess
+from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.manifest_parts import secrets_excess
 
 
 def command_variables(spec: AgentSpec, secrets: Mapping[str, SecretStr]) -> dict[str, str]:

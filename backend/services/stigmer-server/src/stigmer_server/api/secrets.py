@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from stigmer_contract.api import Page, SecretResource, SecretsKeyRotation, SetOwner, SetSecret
-from stigmer_contract.manifest import SECRET_NAME_PATTERN
+from stigmer_contract.manifest_parts import SECRET_NAME_PATTERN
 from stigmer_server.api.access import NEEDS_ADMIN, NEEDS_USER, CallerOf, GuardedRoute
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import Cursor, Limit, OwnerName, ServicesOf
