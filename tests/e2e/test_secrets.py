@@ -19,10 +19,12 @@ from stigmer_contract.events import BlobPayload, ExecutionFailed, ToolStarted
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("secrets")]
 
-CANARIES = {name: new_canary() for name in ("environment", "file", "manifest")}
-"""A provider's key in the runner's environment; one that it reads from a file; a secret of the manifest."""
+CANARIES = {name: new_canary() for name in ("environment", "file", "manifest", "endpoint")}
+"""A provider's key in the runner's environment; one that it reads from a file; a secret of the manifest; one
+that is the key of a model's endpoint."""
 TOKEN = CANARIES["manifest"]
 SECRET_NAME = "DEPLOY_TOKEN"
+MODEL_KEY = "ACME_KEY"
 
 PRINT_EVERYTHING = """
 env | sort
@@ -101,7 +103,15 @@ def model(home: Path) -> Iterator[ModelServer]:
 
 
 @pytest.fixture(scope="module")
-def stack(model: ModelServer, home: Path) -> Iterator[RunningStack]:
+def acme() -> Iterator[ModelServer]:
+    """An endpoint whose key is a secret that the server keeps."""
+    turns = [call("env | sort"), ScriptedTurn(text=f"My key is {CANARIES['endpoint']}.")]
+    with ModelServer(ScriptedModel(turns), key=CANARIES["endpoint"]) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stack(model: ModelServer, acme: ModelServer, home: Path) -> Iterator[RunningStack]:
     key_file = home / "secrets" / "llm-api-key"
     key_file.parent.mkdir()
     key_file.write_text(CANARIES["file"], encoding="utf-8")
@@ -111,8 +121,12 @@ def stack(model: ModelServer, home: Path) -> Iterator[RunningStack]:
         "ANTHROPIC_API_KEY": CANARIES["environment"],
         "LOG_LEVEL": "debug",
     }
+    endpoints = {
+        "STIGMER_LLM_ENDPOINTS": json.dumps({"acme": {"url": acme.url, "key": f"secret:{MODEL_KEY}"}})
+    }
+    server_environment = QUICK_HEARTBEAT | endpoints | {"LOG_LEVEL": "debug"}
     with RunningStack(
-        home, server_environment=QUICK_HEARTBEAT | {"LOG_LEVEL": "debug"}, runner_environment=environment
+        home, server_environment=server_environment, runner_environment=environment | endpoints
     ) as running:
         running.client.put(f"/v1/secrets/{SECRET_NAME}", json={"value": TOKEN}).raise_for_status()
         yield running
@@ -200,3 +214,28 @@ def test_a_secret_that_is_deleted_meanwhile_fails_the_execution_at_once(stack: R
     assert resource.error.code is ErrorCode.SECRET_MISSING
     [failed] = [event for event in execution.events if isinstance(event, ExecutionFailed)]
     assert failed.hint == "run `stigmer secrets set SHORT_LIVED`, then start the execution again"
+
+
+def test_a_secret_that_is_the_key_of_a_models_endpoint_reaches_the_model_alone(
+    stack: RunningStack, acme: ModelServer, home: Path
+) -> None:
+    manifest = agent_manifest(model="acme:large")
+    without = Execution.start(stack, manifest, "Without a key.").wait_until_ended()
+    assert without.error is not None
+    assert without.error.code is ErrorCode.MODEL_NOT_CONFIGURED
+    assert without.error.message == "there is no API key for endpoint 'acme'"
+    stack.client.put(f"/v1/secrets/{MODEL_KEY}", json={"value": "two\nlines"}).raise_for_status()
+    broken = Execution.start(stack, manifest, "With no key of one line.").wait_until_ended()
+    assert broken.error is not None
+    assert broken.error.message.endswith("holds characters that no HTTP header can carry")
+
+    key = CANARIES["endpoint"]
+    stack.client.put(f"/v1/secrets/{MODEL_KEY}", json={"value": f"{key}\n"}).raise_for_status()
+    execution = Execution.start(stack, manifest, "With the key.")
+    execution.wait_until_completed()
+
+    assert acme.asked  # it answers nobody without the key
+    log = json.dumps([recorded.model_dump(mode="json") for recorded in execution.log])
+    assert f"My key is [secret {MODEL_KEY}]." in log
+    assert find_canaries(log.encode(), {"endpoint": key}) == []
+    assert find_canaries_in_files(home, {"endpoint": key}) == {}

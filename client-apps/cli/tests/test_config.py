@@ -224,7 +224,7 @@ def test_a_key_in_the_place_of_its_variables_name_is_refused_and_not_quoted(tmp_
 
 def test_endpoints_that_are_set_by_the_command_are_read_back(tmp_path: Path) -> None:
     environ = {"STIGMER_HOME": str(tmp_path)}
-    endpoints = '{"acme": {"url": "https://h/v1"}}'
+    endpoints = '{"acme": {"url": "https://h/v1"}, "kept": {"url": "https://k/v1", "key": "secret:K"}}'
 
     for _ in range(2):
         set_value(load_configuration(environ), "llm.endpoints", endpoints)

@@ -684,9 +684,11 @@ async def test_several_endpoints_serve_side_by_side_with_their_headers_and_queri
         ('{"A b": "http://h"}', "cannot name an endpoint"),
         ('{"a": 1}', "is no mapping"),
         ('{"a": {}}', "must be a URL"),
-        ('{"a": {"url": "http://me:secret@h"}}', "must be a URL without a password"),
+        ('{"a": {"url": "http://me:sk-live-1234@h"}}', "must be a URL without a password"),
         ('{"a": {"url": "http://h", "kee": "K"}}', "unknown field 'kee'"),
         ('{"a": {"url": "http://h", "key": "sk-live-1234"}}', "must name an environment variable"),
+        ('{"a": {"url": "http://h", "key": "secret:"}}', "needs the name of a secret"),
+        ('{"a": {"url": "http://h", "key": "secret:sk live 1234"}}', "needs the name of a secret"),
         ('{"a": {"url": "http://h", "key": "STIGMER_TOKEN"}}', "no key of a model's"),
         ('{"a": {"url": "http://h", "headers": {"Authorization": "x"}}}', "carries a key"),
         ('{"a": {"url": "http://h", "headers": {"X": "a\\nb"}}}', "cannot be sent"),
@@ -697,7 +699,6 @@ def test_a_wrong_endpoint_says_what_is_wrong_and_never_quotes_a_key(text: str, p
         load_settings({"STIGMER_TOKEN": "t", "STIGMER_LLM_ENDPOINTS": text})
 
     assert "sk-live" not in str(caught.value)
-    assert "secret" not in str(caught.value)
 
 
 async def test_an_exchange_of_keys_between_providers_is_not_possible(tmp_path: Path) -> None:

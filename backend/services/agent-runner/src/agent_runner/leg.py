@@ -135,7 +135,8 @@ class Leg:
         logger.info("leg started", extra=log_context)
         # With too many no command is run that could show one.
         secrets = self._grant.secrets if excess_of(self._grant.secrets) is None else {}
-        with self._parts.secrets.held(secrets) as masker, self._parts.tracing.leg(self._grant):
+        held = {**secrets, **self._grant.model_keys}
+        with self._parts.secrets.held(held) as masker, self._parts.tracing.leg(self._grant):
             async with LogWriter(
                 self._client,
                 masker,
@@ -254,7 +255,7 @@ class Leg:
         workspace = await asyncio.to_thread(self._open_workspace)
         surroundings = await open_surroundings(journal, grant, workspace, self._clock)
         built = await self._parts.models.build(
-            grant.execution.model or grant.spec.model, self._client.load_blob
+            grant.execution.model or grant.spec.model, self._client.load_blob, grant.model_keys
         )
         # Before anything is paid for.
         journal.parts.budget.check_price(built.reference, is_known=has_price(built.model))

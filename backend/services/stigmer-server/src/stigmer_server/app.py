@@ -112,7 +112,7 @@ class StigmerServer:
             settings.reconcile_interval_seconds,
         )
         key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
-        secrets_ = Secrets(self._database, key_file)
+        secrets_ = Secrets(self._database, key_file, settings.model_keys)
         formats = LogFormats(self._database, self._blobs)
         executions_ = Executions(
             self._database,

@@ -90,6 +90,7 @@ class Grant:
     seconds_left: float | None = None
     """Until `limits.duration` is over."""
     secrets: Mapping[str, SecretStr] = field(default_factory=dict[str, SecretStr])
+    model_keys: Mapping[str, SecretStr] = field(default_factory=dict[str, SecretStr])
 
 
 class Executions:
@@ -236,8 +237,9 @@ class Executions:
         if self._installation.placement_of(grant.workspace) != appended.state.leg_task_queue:
             raise Conflict(f"execution {execution_id!r} is about to be placed elsewhere")
         grant = replace(grant, stored=await self._formats.newest(execution_id, grant.stored))
-        names = grant.first.spec.secret_names
-        return replace(grant, secrets=await self._secrets.reveal(names, grant.state.owner))
+        owner = grant.state.owner
+        secrets = await self._secrets.reveal(grant.first.spec.secret_names, owner)
+        return replace(grant, secrets=secrets, model_keys=await self._secrets.reveal_model_keys(owner))
 
     async def hold_leg(self, execution_id: str, request: HoldLeg) -> LegHeld:
         """Let a runner go on with its leg, though Temporal may have lost the activity.

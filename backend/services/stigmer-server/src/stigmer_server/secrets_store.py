@@ -35,9 +35,11 @@ _LOCK: Final = text("LOCK TABLE secrets IN SHARE ROW EXCLUSIVE MODE")
 class Secrets:
     """The secrets, by owner and name."""
 
-    def __init__(self, database: Database, key_file: SecretKeyFile) -> None:
+    def __init__(self, database: Database, key_file: SecretKeyFile, model_keys: Sequence[str] = ()) -> None:
+        """`model_keys` are the names of those that every leg is given for models' endpoints."""
         self._database = database
         self._key_file = key_file
+        self._model_keys = model_keys
 
     async def set(
         self, name: str, value: SecretStr, caller: Caller, owner: str | None = None
@@ -152,6 +154,10 @@ class Secrets:
         except SecretsKeyUnusable as error:
             logger.error("%s; %s", error.detail, error.hint)
             return {}
+
+    async def reveal_model_keys(self, owner: str) -> Mapping[str, SecretStr]:
+        """The values that this owner has for the keys of models' endpoints, by name."""
+        return await self.reveal(self._model_keys, owner)
 
     async def rotate_key(self) -> SecretsKeyRotation:
         """Encrypt every secret with a new key, and forget the old ones.

@@ -25,6 +25,7 @@ from stigmer_contract.environment import (
     parse_paths,
 )
 from stigmer_contract.log_lines import LogFormat
+from stigmer_contract.model_names import parse_endpoints
 from stigmer_contract.temporal import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, DEFAULT_TASK_QUEUE
 from stigmer_server.errors import SettingsError
 
@@ -95,6 +96,9 @@ class Settings:
     the newest first; default secrets.key in the home, which is made where it is missing."""
     may_create_secrets_key: bool
     """Whether the file is this server's own."""
+    model_keys: tuple[str, ...]
+    """`STIGMER_LLM_ENDPOINTS`: as the runners have it. Where the `key` of an endpoint is `secret:NAME`, each
+    leg is given the secret of that name that its execution's owner has; default: none."""
     token: str = field(repr=False)
     """`STIGMER_TOKEN` or `STIGMER_TOKEN_FILE`, required: the administrator's token, which makes others."""
     runner_token: str | None = field(repr=False)
@@ -164,6 +168,7 @@ def _load(environment: Environment) -> Settings:
         blob_directory=environment.read("STIGMER_BLOB_DIR", str(home / "data" / "blobs"), parse_path),
         secrets_key_file=environment.read("STIGMER_SECRETS_KEY_FILE", str(home / "secrets.key"), parse_path),
         may_create_secrets_key=environment.text("STIGMER_SECRETS_KEY_FILE") is None,
+        model_keys=environment.optional("STIGMER_LLM_ENDPOINTS", _secrets_of_endpoints) or (),
         token=token,
         runner_token=runner_token,
         calls_per_second=environment.read("STIGMER_CALLS_PER_SECOND", "5000", integer_between(0, 9_999_999)),
@@ -181,6 +186,11 @@ def _load(environment: Environment) -> Settings:
         log_level=environment.read("LOG_LEVEL", "info", choice_of(get_args(LogLevel))),
         log_format=environment.read("LOG_FORMAT", "text", choice_of(get_args(LogFormat))),
     )
+
+
+def _secrets_of_endpoints(value: str) -> tuple[str, ...]:
+    names = {each.key_secret for each in parse_endpoints(value) if each.key_secret is not None}
+    return tuple(sorted(names))
 
 
 def _load_tls(environment: Environment) -> TlsFiles | None:

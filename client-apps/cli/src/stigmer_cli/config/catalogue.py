@@ -368,7 +368,7 @@ class Configuration:
             "llm.endpoints",
             "STIGMER_LLM_ENDPOINTS",
             "Further servers with OpenAI's Chat Completions API: a mapping of names to `url`, `key` (the "
-            "environment variable that holds the API key), `keyHeader` and `headers`.",
+            "environment variable that holds the API key, or `secret:NAME`), `keyHeader` and `headers`.",
             endpoints,
             is_mapping=True,
         ),

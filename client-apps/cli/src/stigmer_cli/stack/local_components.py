@@ -153,6 +153,8 @@ def server_environment(configuration: Configuration) -> dict[str, str]:
     gateway_name = runner_gateway_name(configuration)
     if gateway_name is not None:  # by that name the runner calls
         environment["STIGMER_ALLOWED_HOSTS"] = f"localhost,127.0.0.1,[::1],{gateway_name}"
+    if configuration.llm_endpoints is not None:  # which secrets are keys of models
+        environment["STIGMER_LLM_ENDPOINTS"] = configuration.llm_endpoints
     if configuration.server_database_url is not None:
         environment["STIGMER_DATABASE_URL"] = configuration.server_database_url.reveal()
     return environment

@@ -300,6 +300,8 @@ class LegGrant(_Resource):
     input: Payload
     secrets: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
     """Values of the secrets that the spec names, by name; without those that the server does not have."""
+    model_keys: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
+    """Those of the owner's secrets that are keys of models' endpoints, by name; nothing of the agent's."""
     workspace: str | None
     """The session's directory where the person named one; None: `SANDBOX_ROOT_DIR/<session_id>`."""
     history: list[Payload] = []

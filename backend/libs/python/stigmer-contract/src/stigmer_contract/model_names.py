@@ -17,6 +17,9 @@ PROVIDERS: Final[tuple[Provider, ...]] = ("openai", "anthropic", "ollama", "open
 ENDPOINT_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _BLOB: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]*")
+_BY_SECRET: Final = "secret:"  # noqa: S105 - a mark before a name
+_SECRET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
+"""As `manifest_parts.SECRET_NAME_PATTERN`."""
 _HEADER: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 """RFC 9110, section 5.1."""
 _HEADER_VALUE: Final = re.compile(r"[\t -~]*")
@@ -35,7 +38,9 @@ class ModelEndpoint:
     url: str
     """Base URL; may have a query, which each request gets."""
     key: str | None = None
-    """The environment variable that holds the API key; None: the server wants none."""
+    """The environment variable that holds the API key; None: no variable does."""
+    key_secret: str | None = None
+    """The secret of the execution's owner, kept by stigmer-server, that is the API key; None: none is."""
     key_header: str = DEFAULT_KEY_HEADER
     """The header that carries the key; `authorization` carries it as a bearer token."""
     headers: dict[str, str] = field(default_factory=dict[str, str], hash=False)
@@ -60,7 +65,9 @@ def split_model(model: str) -> tuple[str, str]:
 
 
 def parse_endpoints(text: str) -> tuple[ModelEndpoint, ...]:
-    """Read endpoints from JSON: `{"NAME": {"url": …, "key": VARIABLE, "keyHeader": …, "headers": {…}}}`.
+    """Read endpoints from JSON: `{"NAME": {"url": …, "key": …, "keyHeader": …, "headers": {…}}}`.
+
+    The key is a variable's name, or `secret:NAME`.
 
     Raises:
         ValueError: with what is wrong, and with which of them.
@@ -89,15 +96,23 @@ def _parse_endpoint(name: str, value: object) -> ModelEndpoint:
         known = ", ".join(sorted(_FIELDS))
         raise ValueError(f"endpoint {name!r} has an unknown field {unknown[0]!r}; there are {known}")
     key, key_header = fields.get("key"), fields.get("keyHeader") or DEFAULT_KEY_HEADER
+    secret = key.removeprefix(_BY_SECRET) if isinstance(key, str) and key.startswith(_BY_SECRET) else None
+    if secret is not None:
+        key = None
+        if not _SECRET_NAME.fullmatch(secret):
+            raise ValueError(f"endpoint {name!r}: `key: secret:NAME` needs the name of a secret")
     if key is not None and not (isinstance(key, str) and _VARIABLE.fullmatch(key)):
         # Not quoted: it may be the key itself.
-        raise ValueError(f"endpoint {name!r}: `key` must name an environment variable, such as ACME_API_KEY")
+        raise ValueError(
+            f"endpoint {name!r}: `key` must name an environment variable, such as ACME_API_KEY, "
+            "or a secret, such as secret:ACME_API_KEY"
+        )
     if key is not None and key.startswith(_NOT_KEYS):
         raise ValueError(f"endpoint {name!r}: {key} is no key of a model's; name another variable")
     if not (isinstance(key_header, str) and _HEADER.fullmatch(key_header)):
         raise ValueError(f"endpoint {name!r}: `keyHeader` must be the name of an HTTP header")
     url, headers = _parse_url(name, fields.get("url")), _parse_headers(name, fields.get("headers"))
-    return ModelEndpoint(name, url, key, key_header.lower(), headers)
+    return ModelEndpoint(name, url, key, secret, key_header.lower(), headers)
 
 
 def _parse_url(name: str, value: object) -> str:
@@ -136,6 +151,8 @@ def written_endpoints(endpoints: Iterable[ModelEndpoint]) -> str:
         fields: dict[str, object] = {"url": endpoint.url}
         if endpoint.key is not None:
             fields["key"] = endpoint.key
+        if endpoint.key_secret is not None:
+            fields["key"] = f"{_BY_SECRET}{endpoint.key_secret}"
         if endpoint.key_header != DEFAULT_KEY_HEADER:
             fields["keyHeader"] = endpoint.key_header
         if endpoint.headers:

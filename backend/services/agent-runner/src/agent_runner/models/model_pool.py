@@ -5,10 +5,12 @@ One pool per process. Nothing is connected to, and no provider's SDK imported, b
 
 import asyncio
 import hashlib
+import re
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import httpx2
@@ -27,6 +29,7 @@ from stigmer_contract.model_names import DEFAULT_KEY_HEADER, PROVIDERS, split_mo
 
 MAX_CASSETTES_KEPT: Final = 32
 _BLOB_PREFIX: Final = "sha256:"
+_KEY: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 LoadBlob = Callable[[str], Awaitable[bytes]]
 """The content of a blob by its SHA-256, in hex."""
@@ -51,8 +54,15 @@ class ModelPool:
         """By SHA-256, the least recently used first."""
         self._building = asyncio.Lock()
 
-    async def build(self, reference: str | None, load_blob: LoadBlob) -> BuiltModel:
+    async def build(
+        self,
+        reference: str | None,
+        load_blob: LoadBlob,
+        keys: Mapping[str, SecretStr] = MappingProxyType({}),
+    ) -> BuiltModel:
         """The model called `provider:name`; None: the runner's default.
+
+        `keys` are the owner's secrets that endpoints want, by name.
 
         Raises:
             ExecutionFailure: no model is named anywhere, or what it needs is not configured.
@@ -63,7 +73,7 @@ class ModelPool:
         else:
             # Imports of a second and more, which must not hold up the heartbeats of other executions.
             async with self._building:
-                model = await asyncio.to_thread(self._build, provider, name)
+                model = await asyncio.to_thread(self._build, provider, name, keys)
         return BuiltModel(model, f"{provider}:{name}")
 
     async def close(self) -> None:
@@ -96,7 +106,7 @@ class ModelPool:
 
     # --- providers ----------------------------------------------------------------------------
 
-    def _build(self, provider: str, name: str) -> Model:
+    def _build(self, provider: str, name: str, keys: Mapping[str, SecretStr]) -> Model:
         """Runs in a thread. Each provider's SDK is imported only here."""
         settings = self._settings
         match provider:
@@ -138,33 +148,19 @@ class ModelPool:
                 headers = _bearer(self._general_key(provider))
                 return _compatible(name, self._endpoint(provider, base_url, headers))
             case _:
-                return _compatible(name, self._own_endpoint(provider))
+                return _compatible(name, self._own_endpoint(provider, keys))
 
-    def _own_endpoint(self, name: str) -> Endpoint:
+    def _own_endpoint(self, name: str, keys: Mapping[str, SecretStr]) -> Endpoint:
         """The endpoint of the person's that has this name."""
         for keyed in self._settings.llm_endpoints:
             if keyed.endpoint.name == name:
-                return self._endpoint(name, keyed.endpoint.url, self._headers_of(keyed))
+                return self._endpoint(name, keyed.endpoint.url, _headers_of(keyed, keys))
         names = (*PROVIDERS, *(keyed.endpoint.name for keyed in self._settings.llm_endpoints))
         raise ExecutionFailure(
             ErrorCode.MODEL_NOT_CONFIGURED,
             f"the runner knows no provider or endpoint {name!r}; there are {', '.join(names)}",
             f"correct the model's name, or describe {name!r} in `llm.endpoints` (STIGMER_LLM_ENDPOINTS)",
         )
-
-    def _headers_of(self, keyed: KeyedEndpoint) -> dict[str, str]:
-        endpoint = keyed.endpoint
-        if endpoint.key is None:
-            return {**_bearer(None), **endpoint.headers}
-        if keyed.key is None:
-            raise ExecutionFailure(
-                ErrorCode.MODEL_NOT_CONFIGURED,
-                f"there is no API key for endpoint {endpoint.name!r}",
-                f"set {endpoint.key} or {endpoint.key}_FILE for the runner",
-            )
-        key = keyed.key.get_secret_value()
-        sent = _bearer(key) if endpoint.key_header == DEFAULT_KEY_HEADER else {endpoint.key_header: key}
-        return {**endpoint.headers, **sent}
 
     def _is_general_for(self, provider: str) -> bool:
         """Whether STIGMER_LLM_API_KEY and STIGMER_LLM_BASE_URL are meant for this provider.
@@ -239,6 +235,31 @@ def _compatible(name: str, endpoint: Endpoint) -> Model:
     from agent_runner.models.openai_models import compatible_model
 
     return compatible_model(name, endpoint=endpoint)
+
+
+def _headers_of(keyed: KeyedEndpoint, keys: Mapping[str, SecretStr]) -> dict[str, str]:
+    endpoint = keyed.endpoint
+    if endpoint.key is None and endpoint.key_secret is None:
+        return {**_bearer(None), **endpoint.headers}
+    found = keyed.key if endpoint.key_secret is None else keys.get(endpoint.key_secret)
+    if found is None:
+        raise ExecutionFailure(
+            ErrorCode.MODEL_NOT_CONFIGURED,
+            f"there is no API key for endpoint {endpoint.name!r}",
+            f"set {endpoint.key} or {endpoint.key}_FILE for the runner"
+            if endpoint.key_secret is None
+            else f"run `stigmer secrets set {endpoint.key_secret}` as the execution's owner, and give the "
+            "server the runners' STIGMER_LLM_ENDPOINTS",
+        )
+    key = found.get_secret_value().strip()
+    if not _KEY.fullmatch(key):
+        raise ExecutionFailure(
+            ErrorCode.MODEL_NOT_CONFIGURED,
+            f"the API key for endpoint {endpoint.name!r} holds characters that no HTTP header can carry",
+            "set the key alone, in one line",
+        )
+    sent = _bearer(key) if endpoint.key_header == DEFAULT_KEY_HEADER else {endpoint.key_header: key}
+    return {**endpoint.headers, **sent}
 
 
 def _bearer(key: str | None) -> dict[str, str]:

@@ -323,8 +323,8 @@ class RunnerSettings:
         Variable(
             "STIGMER_LLM_ENDPOINTS",
             "Further servers with OpenAI's Chat Completions API, as JSON: `{NAME: {url, key, keyHeader, "
-            "headers}}`, where `key` names the variable that holds the API key. A model of theirs is "
-            "`NAME:model`.",
+            "headers}}`, where `key` names the variable that holds the API key, or is `secret:NAME`. A model "
+            "of theirs is `NAME:model`.",
             parse_model_endpoints,
             "{}",
         ),

@@ -5,11 +5,12 @@ takes four times as long as the append itself; FastAPI describes them all the sa
 text straight into their models, and the log's JSON is put into answers as it stands.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic_core import from_json
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
@@ -233,9 +234,8 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "execution": grant.state.to_resource().model_dump_json(),
         "spec": grant.first.spec.model_dump_json(by_alias=True),
         "input": _PAYLOAD.dump_json(grant.first.input).decode(),
-        "secrets": _SECRETS.dump_json(
-            {name: value.get_secret_value() for name, value in grant.secrets.items()}
-        ).decode(),
+        "secrets": _secrets_json(grant.secrets),
+        "model_keys": _secrets_json(grant.model_keys),
         "workspace": TypeAdapter(str | None).dump_json(grant.workspace).decode(),
         "history": _PAYLOADS.dump_json(list(grant.history.pieces)).decode(),
         "earlier": _EARLIER.dump_json(list(grant.history.earlier)).decode(),
@@ -250,3 +250,7 @@ def _grant_json(grant: Grant, lease: str) -> str:
     }
     members = ",".join(f'"{name}":{text}' for name, text in fields.items())
     return f"{{{members}}}"
+
+
+def _secrets_json(secrets: Mapping[str, SecretStr]) -> str:
+    return _SECRETS.dump_json({name: value.get_secret_value() for name, value in secrets.items()}).decode()
