@@ -6,17 +6,26 @@ One place for their oddities; which there are, `tests/provider_oddities` lists.
 from collections.abc import Iterator
 from typing import Final, cast
 
+from agent_runner.models.answer_builder import AnswerBuilder, Passage
 from agent_runner.models.end_reasons import meaning_of
 from agent_runner.models.event_stream import JsonObject
 from agent_runner.models.provider_call import AnswerReader
 from agent_runner.models.usage_reports import find_report
 
 _THINKING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thought")
+REASONING_DETAILS: Final = "reasoning_details"
+_GROWING: Final = ("text", "summary", "data")
 _THINKING_PARTS: Final = ("thinking", "reasoning", "thought", "reasoning_content")
 
 
 class ChatReader(AnswerReader):
     """Takes chunks with `delta`, with `message`, or whole completions."""
+
+    def __init__(self, model: str, builder: AnswerBuilder) -> None:
+        super().__init__(model, builder)
+        self._details: list[JsonObject] = []
+        """OpenRouter's `reasoning_details` so far, each whole."""
+        self._detailed: Passage | None = None
 
     def take(self, record: JsonObject) -> None:
         """Take in the next chunk."""
@@ -69,8 +78,9 @@ class ChatReader(AnswerReader):
                 builder.add("thinking", thought, name)
                 break  # servers that send two of these fields say the same in both
         else:
-            for thought in _details_of_reasoning(delta.get("reasoning_details")):
+            for thought in _details_of_reasoning(delta.get(REASONING_DETAILS)):
                 builder.add("thinking", thought, "reasoning")
+        self._take_details(delta.get(REASONING_DETAILS))
         content = delta.get("content")
         if isinstance(content, str):
             if content:
@@ -89,6 +99,30 @@ class ChatReader(AnswerReader):
         legacy = delta.get("function_call")
         if isinstance(legacy, dict):
             self._take_call({"index": 0, "function": cast("JsonObject", legacy)})
+
+    def _take_details(self, value: object) -> None:
+        """Keep what OpenRouter wants back as it was: signatures and encrypted thoughts among it.
+
+        Pieces of one detail have one `index` and `type`.
+        https://openrouter.ai/docs/use-cases/reasoning-tokens
+        """
+        for detail in cast("list[object]", value) if isinstance(value, list) else []:
+            if not isinstance(detail, dict):
+                continue
+            piece = cast("JsonObject", detail)
+            last = self._details[-1] if self._details else {}
+            if last and all(last.get(name) == piece.get(name) for name in ("index", "type")):
+                for name, content in piece.items():
+                    before = last.get(name)
+                    if name in _GROWING and isinstance(before, str) and isinstance(content, str):
+                        last[name] = before + content
+                    elif content is not None:
+                        last[name] = content
+            else:
+                self._details.append({**piece})
+            if self._detailed is None:
+                self._detailed = self.builder.passage("thinking", "reasoning")
+                self._detailed.details = {REASONING_DETAILS: self._details}
 
     def _take_parts(self, content: object) -> None:
         """Mistral's and Anthropic's parts, alone or in a list."""

@@ -5,9 +5,11 @@ reasoning between tool calls; every other server through Chat Completions, which
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionAssistantMessageParam
 from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ThinkingPart
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.ollama import OllamaModel
@@ -26,13 +28,14 @@ from pydantic_ai.settings import ModelSettings
 
 from agent_runner.models.answer_builder import AnswerBuilder, Passage
 from agent_runner.models.asking import AsksDirectly, Endpoint, NoWatcher
-from agent_runner.models.chat_reader import ChatReader
+from agent_runner.models.chat_reader import REASONING_DETAILS, ChatReader
 from agent_runner.models.direct_openai import DirectOpenAI
 from agent_runner.models.event_stream import JsonObject
 from agent_runner.models.responses_reader import ResponsesReader
 from agent_runner.models.written_request import WrittenRequest
 
 OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
+_FROM: Final = "endpoint"
 NO_KEY: Final = "no-key"
 """What servers that need no key are sent, and what the SDK, which insists on one, is given."""
 
@@ -96,6 +99,34 @@ class ChatModel(OpenAIChatModel, AsksDirectly):
     def reader(self, builder: AnswerBuilder) -> ChatReader:
         """Reads one answer."""
         return ChatReader(self.model_name, builder)
+
+    def part_of(self, passage: Passage) -> ModelResponsePart | None:
+        """A passage with what the endpoint wants back."""
+        if passage.details is None:
+            return super().part_of(passage)
+        details = {**passage.details, _FROM: self.endpoint.base_url}
+        return ThinkingPart(passage.text, id=passage.key, provider_name=self.system, provider_details=details)
+
+    @dataclass
+    class _MapModelResponseContext(OpenAIChatModel._MapModelResponseContext):  # pyright: ignore[reportPrivateUsage]
+        """With OpenRouter's details of reasoning, for the endpoint that they came from."""
+
+        reasoning_details: list[object] = field(default_factory=list[object])
+
+        def _into_message_param(self) -> ChatCompletionAssistantMessageParam | None:
+            message = super()._into_message_param()
+            if message is not None and self.reasoning_details:
+                cast("JsonObject", message)[REASONING_DETAILS] = self.reasoning_details
+            return message
+
+        def _map_response_thinking_part(self, item: ThinkingPart) -> None:
+            details, model = item.provider_details or {}, self._model
+            if REASONING_DETAILS not in details:
+                super()._map_response_thinking_part(item)
+            elif isinstance(model, ChatModel) and details.get(_FROM) == model.endpoint.base_url:
+                self.reasoning_details.extend(details[REASONING_DETAILS])
+            elif item.content:
+                super()._map_response_thinking_part(item)
 
     async def request(
         self,
