@@ -1,5 +1,6 @@
 """The runner's settings: what is read, what is refused, and that secrets stay out of sight."""
 
+import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from agent_runner.errors import SettingsError
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.settings import RunnerSettings, load_settings, read_health_address, variables
 from stigmer_contract import temporal
+from stigmer_contract.workspace_directories import Identity, opened
 
 MINIMAL = {"STIGMER_TOKEN": "token-1"}
 
@@ -262,3 +264,23 @@ def test_a_command_line_of_another_version_is_refused_in_one_line() -> None:
         f"error: could not start the runner: it is version {ours}, which does not go with stigmer 9.1.0; "
         f"use the runner's image of version 9.1.0, or install stigmer {ours}\n",
     )
+
+
+def test_what_is_mounted_is_what_was_looked_at(tmp_path: Path) -> None:
+    named, other = tmp_path / "a name ", tmp_path / "other"
+    named.mkdir()
+    other.mkdir()
+    with opened(str(named)) as directory:
+        looked_at = directory.identity
+    of_another_user = Identity(looked_at.file_system, looked_at.number, looked_at.owner + 1)
+
+    for identity in (looked_at, of_another_user):
+        told = json.dumps({str(named): str(identity)})
+        assert load(STIGMER_PLACEMENT_MOUNTS=told).placement_mounts == (str(named),)
+    for path, problem in (
+        (other, f"another directory was put at {str(other)!r} while its container was started"),
+        (tmp_path / "gone", f"{str(tmp_path / 'gone')!r} cannot be opened: No such file or directory"),
+    ):
+        with pytest.raises(SettingsError) as raised:
+            load(STIGMER_PLACEMENT_MOUNTS=json.dumps({str(named): str(looked_at), str(path): str(looked_at)}))
+        assert raised.value.problem == problem

@@ -132,7 +132,6 @@ def test_an_execution_in_hand_survives_a_stop_and_its_files_are_the_persons(
         *("--model", f"replay:{EXAMPLE / 'cassette.yaml'}", "--workspace", str(workspace)),
     )
     assert started.returncode == 0, started.stderr
-    assert f"{workspace} is mounted too" in started.stderr
     execution_id = started.stdout.strip()
     wait_until(lambda: (workspace / "report.py").exists(), "the agent has begun to write")
     assert contained_home.stigmer("server", "stop").returncode == 0
@@ -149,10 +148,9 @@ def test_a_container_that_dies_at_its_start_shows_its_last_words(
     archive = _archive(tmp_path, TITLE | {VERSION: "dev-local"}, "echo my last words; exit 2")
     completed = contained_home.stigmer("server", "start", "--image-archive", str(archive))
     assert completed.returncode == 3
-    assert completed.stderr.splitlines()[-5:] == [
+    assert completed.stderr.splitlines()[-4:] == [
         "error: could not start runner: it ended with exit code 2",
         "  my last words",
-        "  the container ended with exit code 2",
         "",
         "hint: run `stigmer server logs --runner` to see more",
     ]

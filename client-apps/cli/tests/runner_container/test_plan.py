@@ -1,5 +1,6 @@
 """What the container is to be, by exact values; and what is told where it is to be another one."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,16 @@ from stigmer_cli.containers import BindMount, EngineKind, EngineTraits, Image
 from stigmer_cli.containers.specs import render_creation
 from stigmer_cli.errors import ConfigurationError, UsageError
 from stigmer_cli.runner_container.environment import runner_environment
-from stigmer_cli.runner_container.plan import (
-    MountedDirectory,
-    RunnerPlan,
+from stigmer_cli.runner_container.placement import (
+    Placement,
     check_directory,
+    forget_placement,
+    placement_spec,
+    read_placement,
+    write_placement,
+)
+from stigmer_cli.runner_container.plan import (
+    RunnerPlan,
     container_spec,
     differences,
     make_plan,
@@ -43,7 +50,7 @@ def _configuration(home: Path, **more: str) -> Configuration:
 
 
 def _plan(configuration: Configuration, traits: EngineTraits = DOCKER) -> RunnerPlan:
-    return make_plan(configuration, traits, IMAGE, "token", ())[0]
+    return make_plan(configuration, traits, IMAGE, "token")[0]
 
 
 def test_the_container_is_locked_down(home: Path) -> None:
@@ -136,11 +143,11 @@ def test_the_runner_knows_every_variable_that_it_is_told(home: Path, tmp_path: P
         "STIGMER_LLM_PROVIDER": "openai",
     }
     everything |= {name: str(authority) for name in everything if name.endswith("_PATH")}
-    plan, told = make_plan(_configuration(home, **everything), DOCKER, IMAGE, "token", ())
+    plan, told = make_plan(_configuration(home, **everything), DOCKER, IMAGE, "token")
     # What is told to a runner that sees this machine as it is (here the mounts say it), and its name, which
     # the attendant tells it, for each life another.
     told_otherwise = {"STIGMER_HOME", "STIGMER_WORKSPACE_ROOTS", "STIGMER_RUNNER_NAME"}
-    told_otherwise |= {"STIGMER_PLACEMENT_TASK_QUEUE"}
+    told_otherwise |= {"STIGMER_PLACEMENT_TASK_QUEUE", "STIGMER_PLACEMENT_MOUNTS"}
     known = {setting.name for setting in variables()} - told_otherwise
     assert {name.removesuffix("_FILE") for name in plan.environment} == known
     secret = {setting.name for setting in variables() if setting.is_secret}
@@ -186,12 +193,11 @@ def test_reasons_for_another_container_are_told(home: Path) -> None:
     old = _plan(_configuration(home))
     assert differences(old, _plan(_configuration(home))) == []
     new = _plan(_configuration(home, OPENAI_API_KEY="k", STIGMER_RUNNER_PIDS="700"))
-    new = replace(new.with_directory(MountedDirectory("/srv/one", "1 2 3")), image_id="sha256:2")
+    new = replace(new, image_id="sha256:2")
     assert differences(old, new) == [
         "the image is now image:1",
         "OPENAI_API_KEY_FILE changed",
         "a secret changed",
-        "/srv/one is mounted too",
         "its limits or rights changed",
     ]
     assert differences(old, _plan(_configuration(home))) == []
@@ -199,9 +205,7 @@ def test_reasons_for_another_container_are_told(home: Path) -> None:
 
 def test_a_plan_is_read_as_it_was_written_and_holds_no_secret(home: Path) -> None:
     configuration = _configuration(home, OPENAI_API_KEY="sk-canary")
-    plan, environment = make_plan(
-        configuration, DOCKER, IMAGE, "token-canary", (MountedDirectory(str(home), "1 2 3"),)
-    )
+    plan, environment = make_plan(configuration, DOCKER, IMAGE, "token-canary")
     write_plan(plan, environment, configuration)
     assert read_plan(configuration) == plan
     text = (home / "run" / "runner-container.json").read_text(encoding="utf-8")
@@ -210,10 +214,11 @@ def test_a_plan_is_read_as_it_was_written_and_holds_no_secret(home: Path) -> Non
     assert list((home / "run" / "runner-secrets").iterdir()) == []
 
 
-@pytest.mark.parametrize("directory", ["/", "/etc", "/usr", "/proc/self", "/tmp", "/workspace/x"])
+@pytest.mark.parametrize("directory", ["/", "/etc", "/usr", "/proc/self", "/tmp", "/workspace/x", "/opt"])
 def test_the_containers_own_directories_are_no_workspace(directory: str, home: Path) -> None:
+    configuration = _configuration(home)
     with pytest.raises(UsageError):
-        check_directory(_configuration(home), Path(directory))
+        check_directory(configuration, directory)
 
 
 @pytest.fixture
@@ -222,39 +227,101 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("beside")
 
 
-def test_directories_of_the_person_are_mounted_where_they_are(home: Path, beside: Path) -> None:
+def test_a_placement_sees_its_directory_where_it_is_the_secrets_and_a_folder_of_its_own(
+    home: Path, beside: Path
+) -> None:
     directory = beside / "mit Leerzeichen"
     directory.mkdir()
     configuration = _configuration(home)
-    mounted = check_directory(configuration, directory)
-    spec = container_spec(_plan(configuration).with_directory(mounted), configuration)
-    assert spec.mounts[-1] == BindMount(directory, str(directory))
+    plan = _plan(configuration)
+    placement = Placement(
+        placement_id="0123456789abcdef",
+        task_queue="queue/0123456789abcdef",
+        directory=str(directory),
+        identity=check_directory(configuration, str(directory)),
+        health_port=4711,
+    )
+    spec, standing = placement_spec(placement, plan, configuration), container_spec(plan, configuration)
+    assert spec.mounts == (
+        BindMount(home / "data" / "placements" / "0123456789abcdef", "/workspace"),
+        BindMount(home / "run" / "runner-secrets", "/run/secrets", is_read_only=True),
+        BindMount(directory, str(directory)),
+    )
+    assert dict(spec.environment) == dict(standing.environment) | {
+        "STIGMER_PLACEMENT_TASK_QUEUE": "queue/0123456789abcdef",
+        "STIGMER_PLACEMENT_MOUNTS": json.dumps({str(directory): placement.identity}),
+        "STIGMER_HEALTH_PORT": "4711",
+    }
+    assert (spec.name, spec.labels["ai.stigmer.placement"]) == (
+        f"{standing.name}-0123456789abcdef",
+        "0123456789abcdef",
+    )
+    assert str(directory) not in str(standing)
 
 
-@pytest.mark.parametrize("part", ["", "data", "data/workspace", "run", "../"])
+@pytest.mark.parametrize("setting", ["warn", "off"])
+def test_a_repository_and_its_hooks_are_mounts_of_their_own_unless_that_is_off(
+    setting: str, home: Path, beside: Path
+) -> None:
+    hooks = beside / ".git" / "hooks"
+    hooks.mkdir(parents=True)
+    configuration = _configuration(home, STIGMER_PROTECT_GIT=setting)
+    identity = check_directory(configuration, str(beside))
+    placement = Placement("0123456789abcdef", "queue/0123456789abcdef", str(beside), identity, 4711)
+
+    def shown() -> tuple[tuple[BindMount, ...], list[str]]:
+        spec = placement_spec(placement, _plan(configuration), configuration)
+        return spec.mounts[3:], list(json.loads(spec.environment["STIGMER_PLACEMENT_MOUNTS"]))
+
+    if setting == "off":
+        assert shown() == ((), [str(beside)])
+        return
+    git = BindMount(hooks.parent, str(hooks.parent))
+    assert shown() == (
+        (git, BindMount(hooks, str(hooks), is_read_only=True)),
+        [str(beside), str(hooks.parent), str(hooks)],
+    )
+    hooks.rmdir()
+    hooks.symlink_to("/etc")
+    assert shown() == ((git,), [str(beside), str(hooks.parent)])
+
+
+def test_a_placement_is_read_as_it_was_written_and_its_folder_outlives_it(home: Path) -> None:
+    configuration = _configuration(home)
+    placement = Placement("0123456789abcdef", "queue/0123456789abcdef", "/srv/one", "1 2 3", 4711)
+    write_placement(placement, configuration)
+    assert read_placement(configuration, "0123456789abcdef") == placement
+    folder = home / "data" / "placements" / "0123456789abcdef"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    forget_placement(configuration, "0123456789abcdef")
+    assert read_placement(configuration, "0123456789abcdef") is None
+    assert folder.is_dir()
+    assert read_placement(configuration, "../../config") is None
+
+
+@pytest.mark.parametrize("part", ["", "data", "data/workspace", "data/placements", "run", "../"])
 def test_own_state_is_never_mounted_as_a_workspace(part: str, home: Path) -> None:
+    (home / "data" / "placements").mkdir()
+    configuration = _configuration(home)
     with pytest.raises(UsageError) as raised:
-        check_directory(_configuration(home), (home / part).resolve())
+        check_directory(configuration, str((home / part).resolve()))
     assert raised.value.hint is not None
 
 
-def test_a_directory_that_became_a_link_or_another_one_is_not_mounted_again(home: Path, beside: Path) -> None:
-    configuration, said = _configuration(home), list[str]()
-    plan = _plan(configuration)
+def test_a_directory_that_became_a_link_or_is_gone_is_not_mounted(home: Path, beside: Path) -> None:
+    configuration = _configuration(home)
     (beside / "keys").mkdir()
-    names = ("stays", "linked", "swapped", "gone")
-    for name in names:
-        (beside / name).mkdir()
-        plan = plan.with_directory(check_directory(configuration, beside / name))
-    for name in names[1:]:
-        (beside / name).rename(beside / f"old-{name}")  # as a command of a session above it can
     (beside / "linked").symlink_to(beside / "keys")
-    (beside / "swapped").mkdir()
-    trusted = plan.without_untrusted(configuration, said.append)
-    assert [one.path for one in trusted.directories] == [str(beside / "stays")]
-    assert said == [
-        f"could not use the workspace {str(beside / 'linked')!r}: {str(beside / 'linked')!r} is a symbolic "
-        "link; it is not mounted",
-        f"{str(beside / 'swapped')!r} is another directory than was named; it is not mounted",
-        f"could not use the workspace {str(beside / 'gone')!r}: No such file or directory; it is not mounted",
-    ]
+    for name, why in (("linked", "is a symbolic link"), ("gone", "No such file or directory")):
+        with pytest.raises(UsageError, match=why):
+            check_directory(configuration, str(beside / name))
+
+
+def test_a_directory_that_was_made_anew_is_another_one(home: Path, beside: Path) -> None:
+    configuration = _configuration(home)
+    directory = beside / "work"
+    directory.mkdir()
+    before = check_directory(configuration, str(directory))
+    directory.rename(beside / "old")
+    directory.mkdir()
+    assert check_directory(configuration, str(directory)) != before

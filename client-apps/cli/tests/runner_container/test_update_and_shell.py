@@ -46,7 +46,7 @@ def test_an_update_pulls_and_replaces_with_a_drain(
         )
         assert started.returncode == 0, started.stderr
         assert contained_home.status()["container"]["image_id"] == first
-        wait_until(lambda: (workspace / "report.py").exists(), "the agent has begun to write")
+        wait_until((workspace / "report.py").exists, "the agent has begun to write", seconds=120)
 
         second = push_anew(engine, runner_image, reference)
         engine.api.call("forget", "DELETE", f"/images/{reference}", query={"force": "true"})

@@ -82,6 +82,6 @@ def test_who_runs_podman_without_root_owns_them(engine: Engine, image_archive: P
         assert "in rootless Podman" in started.stderr
         assert _owners_of_what_is_written(home, person) == {person.user_id}
         listed = person.run("podman", "ps", "--all", "--quiet")
-        assert len(listed.stdout.split()) == 1
+        assert len(listed.stdout.split()) == 2, "the standing one, and the directory's"
         assert home.stigmer("server", "stop").returncode == 0
         assert person.run("podman", "ps", "--all", "--quiet").stdout == ""

@@ -200,7 +200,7 @@ def test_run_local_passes_on_every_variable_of_the_runner() -> None:
     # that it could see; the authorities are read by the TLS libraries themselves.
     others = {
         "SANDBOX_ROOT_DIR", "STIGMER_CLI_VERSION", "STIGMER_HOME", "STIGMER_RUNNER_NAME",
-        "STIGMER_PLACEMENT_TASK_QUEUE", "STIGMER_WORKSPACE_ROOTS",
+        "STIGMER_PLACEMENT_TASK_QUEUE", "STIGMER_PLACEMENT_MOUNTS", "STIGMER_WORKSPACE_ROOTS",
     }  # fmt: skip
     assert named == {variable.name for variable in variables()} - others | {"SSL_CERT_FILE"}
 

@@ -118,8 +118,6 @@ def run(
         identify_workspace(configuration, order.workspace)
     model = _choose_model(order, configuration)
     connection = ensure_running(configuration, report=print_note)
-    if order.workspace:
-        _show_workspace_to_runner(configuration, order.workspace)
     with ApiClient(connection) as client:
         if order.session_id is not None:
             from stigmer_cli.commands.references import find_session_id
@@ -215,16 +213,6 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
             "put long texts into files of the workspace, and name them in the prompt",
         )
     return text
-
-
-def _show_workspace_to_runner(configuration: "Configuration", workspace: Path) -> None:
-    from stigmer_cli.output import print_note
-    from stigmer_cli.stack.runner_choice import has_plan
-
-    if configuration.server_endpoint is None and has_plan(configuration):
-        from stigmer_cli.stack.runner_replacement import mount_workspace
-
-        mount_workspace(configuration, workspace, print_note)
 
 
 def _check_record_file(record: str | None) -> Path | None:

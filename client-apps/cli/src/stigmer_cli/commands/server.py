@@ -235,7 +235,10 @@ def describe_container(container: ContainerStatus, current: StackStatus) -> str:
     if container.cpu_seconds is not None and uptime:
         share = 100 * container.cpu_seconds / uptime
         lines.append(f"  cpu     {share:.0f} % of one since its start")
-    lines += [f"  mounted {directory}" for directory in container.directories]
+    for placement in current.placements:
+        phase = "idle" if placement.is_idle and placement.reason is None else placement.phase.value
+        reason = f": {placement.reason}" if placement.reason else ""
+        lines.append(f"  for {placement.directory} another one, {phase}{reason}")
     if container.problem:
         lines.append(f"  {container.problem}")
     return "\n".join(lines)

@@ -1,10 +1,11 @@
 """The catalogue of settings: key, variables, default, meaning. Reading them is `reader`'s work."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from stigmer_cli.config.values import Secret, authorities, capabilities, endpoints, secret, size
+from stigmer_cli.config.values import Secret, authorities, capabilities, duration, endpoints, secret, size
 from stigmer_contract.environment import (
     Environment,
     LogLevel,
@@ -154,6 +155,26 @@ class Configuration:
             "TEMPORAL_MAX_CONCURRENCY",
             "Most executions that the runner works on at once; unset: the runner's default.",
             integer_between(1, 10_000),
+        ),
+    ]
+    runner_idle_after: Annotated[
+        timedelta,
+        Setting(
+            "runner.idleAfter",
+            "STIGMER_RUNNER_IDLE_AFTER",
+            "After how long without work a container for a workspace directory ends, such as 90s, 10m, 2h.",
+            duration,
+            "10m",
+        ),
+    ]
+    runner_max_containers: Annotated[
+        int | None,
+        Setting(
+            "runner.maxContainers",
+            "STIGMER_RUNNER_MAX_CONTAINERS",
+            "Most containers for workspace directories side by side; unset: one for each 256 MiB of this "
+            "machine's memory.",
+            integer_between(1, 1000),
         ),
     ]
     runner_engine: Annotated[

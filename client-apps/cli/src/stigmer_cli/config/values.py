@@ -1,6 +1,7 @@
 """The forms of settings that only the command line knows; the others are the contract's."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 from stigmer_contract.environment import Parser, parse_existing_file
@@ -40,6 +41,9 @@ def capabilities(value: str) -> tuple[str, ...]:
     return names
 
 
+_DURATION = re.compile(r"(?:\d{1,6}[smhd])+", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+)([smhd])", re.ASCII)
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
@@ -69,6 +73,14 @@ def authorities(value: str) -> Path:
     if not is_pem:
         raise ValueError(f"{value!r} holds no certificate; write the authorities' in PEM")
     return path
+
+
+def duration(value: str) -> timedelta:
+    """How long, such as `90s`, `10m` or `1h30m`, as manifests write it; their reader imports 0.2 s more."""
+    if not _DURATION.fullmatch(value):
+        raise ValueError(f"{value!r} is not a duration; write a number and a unit, such as 90s, 10m or 2h")
+    parts = _DURATION_PART.findall(value)
+    return timedelta(seconds=sum(int(count) * _DURATION_UNITS[unit] for count, unit in parts))
 
 
 def secret(value: str) -> Secret:

@@ -5,6 +5,14 @@ import socket
 import psutil
 
 
+def free_port() -> int:
+    """A TCP port of loopback that nobody has for the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def is_free(host: str, port: int) -> bool:
     """Whether a server could listen there now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:

@@ -1,8 +1,9 @@
-"""Stands for the runner's container as a process: `python -m stigmer_cli.runner_container.attendant`.
+"""Stands for a runner's container as a process: `python -m stigmer_cli.runner_container.attendant [ID]`.
 
 The supervisor starts, watches and ends it as it does any component: what the container writes comes out
 of it, SIGTERM drains and removes the container, and it ends with the container's exit code. It reads the plan
-anew at every start, so ending it is how a changed plan is put into force.
+anew at every start, so ending it is how a changed plan is put into force. Without the id of a placement it
+stands for the standing container.
 """
 
 import contextlib
@@ -12,11 +13,12 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import FrameType
 
 from stigmer_cli.config import Configuration, load_configuration, replace_file
-from stigmer_cli.containers import Container, Engine, ExitState, reopen_engine
+from stigmer_cli.containers import Container, ContainerSpec, Engine, ExitState, reopen_engine
 from stigmer_cli.containers.errors import (
     ContainerNotFound,
     ContainersError,
@@ -25,18 +27,24 @@ from stigmer_cli.containers.errors import (
     MountRefused,
     NameTaken,
 )
+from stigmer_cli.errors import UsageError
 from stigmer_cli.processes.exit_codes import EXIT_AWAY
 from stigmer_cli.processes.runner_reports import post_report
 from stigmer_cli.runner_container.environment import LOOPBACK
-from stigmer_cli.runner_container.inspection import remove_containers
+from stigmer_cli.runner_container.placement import (
+    PlacementFiles,
+    check_directory,
+    placement_spec,
+    read_placement,
+)
 from stigmer_cli.runner_container.plan import (
     HOME_LABEL,
+    PLACEMENT_LABEL,
     PLAN_LABEL,
     STOP_SECONDS,
     RunnerFiles,
     RunnerPlan,
     container_spec,
-    home_mark,
     read_plan,
 )
 from stigmer_contract.process_protection import protect_process
@@ -50,14 +58,25 @@ _REPORT_SECONDS = 0.2
 _LAST_OUTPUT_SECONDS = 2.0
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The container that shall run."""
+
+    spec: ContainerSpec
+    proof: Path
+    """Where the name of its runner is kept, and the proof that it was started from here."""
+
+
 class Attendant:
     """Looks after one container from its start to its end."""
 
-    def __init__(self, engine: Engine, plan: RunnerPlan, configuration: Configuration) -> None:
+    def __init__(
+        self, engine: Engine, wanted: Wanted, plan: RunnerPlan, configuration: Configuration
+    ) -> None:
         self._engine = engine
+        self._wanted = wanted
         self._plan = plan
         self._configuration = configuration
-        self._files = RunnerFiles(configuration)
         self._kept_lines: int | None = None
         """Of the container's output so far, how many to show; None: all."""
         self._woken = threading.Event()
@@ -93,8 +112,10 @@ class Attendant:
                 container.stop(STOP_SECONDS)
             copying.join(_LAST_OUTPUT_SECONDS)
         finally:
-            container.remove()
-            self._tell_end(self._how_it_ended())
+            try:
+                container.remove()
+            finally:
+                self._tell_end(self._how_it_ended())
         return self._judge()
 
     def _request_stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -106,24 +127,24 @@ class Attendant:
         self._woken.set()
 
     def _adopt_or_start(self) -> Container:
-        found = self._engine.find_containers({HOME_LABEL: home_mark(self._plan.home)})
+        spec = self._wanted.spec
+        which = {name: spec.labels[name] for name in (HOME_LABEL, PLACEMENT_LABEL)}
+        found = self._engine.find_containers(which)
         for container in found:
             state = container.inspect()
-            if (
-                state.is_running
-                and state.labels.get(PLAN_LABEL) == self._plan.fingerprint
-                and len(found) == 1
-            ):
+            is_same = state.labels.get(PLAN_LABEL) == spec.labels[PLAN_LABEL]
+            if state.is_running and is_same and len(found) == 1:
                 _say(f"going on with the container {container.name}, which was left running")
                 self._kept_lines = 0  # they are in the log already
                 return container
+        for container in found:
+            container.stop(STOP_SECONDS)
+            container.remove()
         if found:
-            remove_containers(self._engine, self._plan.home)
             self._tell_end("its container was left behind, and removed")
             _say("removed a container that was left behind")
         name, proof = new_runner_name(f"{socket.gethostname()}/{self._plan.traits.kind.value}")
-        replace_file(self._files.proof, json.dumps({"runner": name, "proof": proof}) + "\n")
-        spec = container_spec(self._plan, self._configuration)
+        replace_file(self._wanted.proof, json.dumps({"runner": name, "proof": proof}) + "\n")
         created = self._engine.create(
             replace(spec, environment={**spec.environment, "STIGMER_RUNNER_NAME": name})
         )
@@ -156,15 +177,15 @@ class Attendant:
     def _tell_end(self, how: str) -> None:
         """Tells the server that the container's runner is no more; Temporal would miss it only later."""
         try:
-            report: dict[str, object] = json.loads(self._files.proof.read_text(encoding="utf-8"))
+            report: dict[str, object] = json.loads(self._wanted.proof.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # of a container that is older than proofs
             return
-        port, token = self._configuration.server_port, self._files.token
+        port, token = self._configuration.server_port, RunnerFiles(self._configuration).token
         for _ in range(_REPORT_TRIES):
             if post_report(LOOPBACK, port, token, {**report, "how": how}):
                 break
             threading.Event().wait(_REPORT_SECONDS)
-        self._files.proof.unlink(missing_ok=True)
+        self._wanted.proof.unlink(missing_ok=True)
 
     def _judge(self) -> int:
         if self._stop_requested or self._is_draining:
@@ -178,7 +199,7 @@ class Attendant:
             _say(f"the container was ended because it used up its memory of {limit} MiB (runner.memory)")
         elif ended.error:
             _say(f"the engine ended the container: {ended.error}")
-        elif ended.exit_code:
+        elif ended.exit_code not in (0, EXIT_SETTINGS):  # of these it said itself what is wrong
             _say(f"the container ended with exit code {ended.exit_code}")
         return ended.exit_code
 
@@ -188,8 +209,26 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> int:
-    """Carries out the plan of STIGMER_HOME."""
+def _wanted(plan: RunnerPlan, configuration: Configuration, placement_id: str | None) -> Wanted:
+    """Which container shall run.
+
+    Raises:
+        UsageError: there is no such placement; its directory is not what it was, or may be mounted no more.
+    """
+    if placement_id is None:
+        return Wanted(container_spec(plan, configuration), RunnerFiles(configuration).proof)
+    placement = read_placement(configuration, placement_id)
+    if placement is None:
+        raise UsageError(f"there is no placement {placement_id!r}")
+    # Whoever has mounted what lies above it could have put a link to elsewhere in its place.
+    if check_directory(configuration, placement.directory) != placement.identity:
+        raise UsageError(f"{placement.directory!r} is another directory than was named")
+    spec = placement_spec(placement, plan, configuration)
+    return Wanted(spec, PlacementFiles(configuration, placement_id).proof)
+
+
+def main(arguments: list[str]) -> int:
+    """Carries out the plan of STIGMER_HOME, for a placement or the standing container."""
     protect_process()  # it gives the container its keys
     configuration = load_configuration(os.environ)
     plan = read_plan(configuration)
@@ -197,22 +236,19 @@ def main() -> int:
         _say("there is no plan of a container; run `stigmer server restart`")
         return EXIT_SETTINGS
     try:
+        wanted = _wanted(plan, configuration, arguments[0] if arguments else None)
         with reopen_engine(os.environ, configuration.run_directory, plan.traits) as engine:
-            trusted = plan.without_untrusted(configuration, _say)
-            return Attendant(engine, trusted, configuration).run()
+            return Attendant(engine, wanted, plan, configuration).run()
     except (EngineGone, EngineUnusable) as error:
         _say(f"{error}; it is waited for")
         return EXIT_AWAY
-    except (MountRefused, NameTaken) as error:
+    except (MountRefused, NameTaken, UsageError) as error:
         _say(str(error))
         return EXIT_SETTINGS
-    except ContainerNotFound as error:
-        _say(str(error))
-        return EXIT_ENGINE
-    except ContainersError as error:
+    except (ContainerNotFound, ContainersError) as error:
         _say(str(error))
         return EXIT_ENGINE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,13 +1,22 @@
 """What there is of a home's containers, and how the running one does; removes what was left behind."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Container, Engine, RunningContainer, reopen_engine
 from stigmer_cli.containers.container import Usage
 from stigmer_cli.containers.errors import ContainersError, EngineGone, EngineRefused
-from stigmer_cli.runner_container.plan import HOME_LABEL, STOP_SECONDS, RunnerPlan, home_mark
+from stigmer_cli.runner_container.plan import (
+    HOME_LABEL,
+    PLACEMENT_LABEL,
+    STANDING,
+    STOP_SECONDS,
+    RunnerPlan,
+    home_mark,
+)
 
+_ENDED_AT_ONCE = 8
 _MEASURE_SECONDS = 0.3
 """`stigmer server status` answers within half a second."""
 
@@ -29,23 +38,26 @@ class ContainerStatus:
     memory_limit_bytes: int
     cpu_seconds: float | None
     """Used since it started."""
-    directories: tuple[str, ...]
-    """Mounted for `--workspace`."""
     problem: str | None
     """Why the engine could not be asked."""
 
 
 def find_own_containers(engine: Engine, home: str) -> list[Container]:
-    """The containers of a home, newest first; more than one only after a crash."""
+    """The containers of a home, the standing one and those of placements, newest first."""
     return engine.find_containers({HOME_LABEL: home_mark(home)})
 
 
 def remove_containers(engine: Engine, home: str) -> int:
     """Drains and removes what is left of a home's containers; answers how many there were."""
     left = find_own_containers(engine, home)
-    for container in left:
+
+    def end(container: Container) -> None:
         container.stop(STOP_SECONDS)
         container.remove()
+
+    if left:
+        with ThreadPoolExecutor(max_workers=_ENDED_AT_ONCE) as pool:
+            list(pool.map(end, left))
     return len(left)
 
 
@@ -54,7 +66,8 @@ def container_status(configuration: Configuration, plan: RunnerPlan) -> Containe
     name, memory_bytes, cpu_seconds, problem = None, None, None, None
     try:
         with reopen_engine(configuration.environment, configuration.run_directory, plan.traits) as engine:
-            for container in find_own_containers(engine, plan.home)[:1]:
+            labels = {HOME_LABEL: home_mark(plan.home), PLACEMENT_LABEL: STANDING}
+            for container in engine.find_containers(labels)[:1]:
                 name = container.name
                 running = RunningContainer(container.api, container.container_id, container.name)
                 # Without a cgroup of its own the engine measures all of the machine (rootless, cgroup v1).
@@ -73,7 +86,6 @@ def container_status(configuration: Configuration, plan: RunnerPlan) -> Containe
         memory_bytes=memory_bytes,
         memory_limit_bytes=plan.memory_bytes,
         cpu_seconds=cpu_seconds,
-        directories=tuple(one.path for one in plan.directories),
         problem=problem,
     )
 

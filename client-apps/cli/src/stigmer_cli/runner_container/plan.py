@@ -1,20 +1,21 @@
-"""The plan of the runner's container: made by a command, kept in a file, carried out by the attendant.
+"""The plan of the runner's containers: made by a command, kept in a file, carried out by the attendants.
 
-Two plans that differ need another container; `differences` says to a person why.
+The standing container and those of placements follow one plan; what a placement adds stands in `placement`.
+Two plans that differ need other containers; `differences` says to a person why.
 """
 
 import hashlib
 import hmac
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from stigmer_cli.config import Configuration, replace_file
 from stigmer_cli.containers import BindMount, ContainerSpec, EngineKind, EngineTraits, PublishedPort
-from stigmer_cli.errors import HomeUnusable, UsageError
+from stigmer_cli.errors import HomeUnusable
 from stigmer_cli.runner_container.environment import (
     SECRETS_TARGET,
     WORKSPACE_TARGET,
@@ -22,44 +23,14 @@ from stigmer_cli.runner_container.environment import (
     runner_environment,
 )
 from stigmer_cli.runner_container.resolution import ChosenImage
-from stigmer_cli.workspaces import identify_workspace
-from stigmer_contract.workspace_directories import surroundings_in_text
-from stigmer_contract.workspace_rules import Place, refuse
 
 STOP_SECONDS = 5
 """From SIGTERM to SIGKILL; the runner hands its work back within its own, shorter grace."""
 HOME_LABEL = "ai.stigmer.home"
 PLAN_LABEL = "ai.stigmer.plan"
-MAX_DIRECTORIES = 32
-"""Of `--workspace`; the oldest is forgotten."""
-_PRIVATE_TARGETS = frozenset(
-    f"/{name}"
-    for name in (
-        "bin",
-        "boot",
-        "dev",
-        "etc",
-        "lib",
-        "lib64",
-        "proc",
-        "run",
-        "sbin",
-        "sys",
-        "usr",
-        "workspace",
-    )
-)
-"""Directories of the image's own: a mount over or into them would break it, or is no place to work in."""
-
-
-@dataclass(frozen=True)
-class MountedDirectory:
-    """A directory that `--workspace` named."""
-
-    path: str
-    """Where it is, on this machine and in the container."""
-    identity: str
-    """What tells it from another one that stands there later; as the contract writes it."""
+PLACEMENT_LABEL = "ai.stigmer.placement"
+"""The placement's id; `STANDING` of the container that serves all other sessions."""
+STANDING = "standing"
 
 
 @dataclass(frozen=True)
@@ -76,8 +47,6 @@ class RunnerPlan:
     environment: dict[str, str]
     secrets_fingerprint: str
     """Differs where a secret does; keyed, so that it tells nothing about one."""
-    directories: tuple[MountedDirectory, ...]
-    """Oldest first."""
     user: str
     user_namespace: str | None
     is_on_host_network: bool
@@ -100,30 +69,6 @@ class RunnerPlan:
         """Equal for equal plans."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
-    def with_directory(self, directory: MountedDirectory) -> "RunnerPlan":
-        """The same, with one directory more."""
-        kept = [one for one in self.directories if one.path != directory.path]
-        return replace(self, directories=(*kept, directory)[-MAX_DIRECTORIES:])
-
-    def without_untrusted(self, configuration: Configuration, report: Callable[[str], None]) -> "RunnerPlan":
-        """The same, without directories that are not what was named, or are refused by now.
-
-        Ask for it before each mount, while no container runs: a command in one could have put a link to
-        elsewhere in the place of a directory that lies in its own workspace.
-        """
-        kept = list[MountedDirectory]()
-        for one in self.directories:
-            try:
-                is_same = str(identify_workspace(configuration, Path(one.path))) == one.identity
-                reason = None if is_same else f"{one.path!r} is another directory than was named"
-            except UsageError as error:
-                reason = error.message
-            if reason is None:
-                kept.append(one)
-            else:
-                report(f"{reason}; it is not mounted")
-        return replace(self, directories=tuple(kept))
-
 
 class RunnerFiles:
     """Where the plan and its secrets are kept, in `STIGMER_HOME/run`."""
@@ -141,7 +86,6 @@ def make_plan(
     traits: EngineTraits,
     chosen: ChosenImage,
     token: str,
-    directories: Sequence[MountedDirectory],
 ) -> tuple[RunnerPlan, RunnerEnvironment]:
     """The plan that settings, engine and image lead to, and the environment with its secrets.
 
@@ -162,7 +106,6 @@ def make_plan(
         home=str(configuration.home),
         environment=dict(sorted(told.plain.items())),
         secrets_fingerprint=_fingerprint(told.secrets, token),
-        directories=tuple(one for one in directories if Path(one.path).is_dir()),
         user="0:0" if is_root_inside else f"{os.getuid()}:{os.getgid()}",
         user_namespace="keep-id" if is_keeping_ids else None,
         is_on_host_network=gateway_name is None,
@@ -181,18 +124,20 @@ def make_plan(
 def container_spec(plan: RunnerPlan, configuration: Configuration) -> ContainerSpec:
     """The container that the plan means; hardened as the image's guide says."""
     workspace = configuration.data_directory / "workspace"
-    directories = (BindMount(Path(one.path), one.path) for one in plan.directories)
     health_port = int(plan.environment["STIGMER_HEALTH_PORT"])
     label = plan.selinux_label
     return ContainerSpec(
         name=f"stigmer-runner-{home_mark(plan.home)[:12]}",
         image=plan.image_id,
         environment=plan.environment,
-        labels={HOME_LABEL: home_mark(plan.home), PLAN_LABEL: plan.fingerprint},
+        labels={
+            HOME_LABEL: home_mark(plan.home),
+            PLACEMENT_LABEL: STANDING,
+            PLAN_LABEL: plan.fingerprint,
+        },
         mounts=(
             BindMount(workspace, WORKSPACE_TARGET),
             BindMount(RunnerFiles(configuration).secrets, SECRETS_TARGET, is_read_only=True),
-            *directories,
         ),
         temporary_bytes={"/tmp": plan.temporary_bytes},  # noqa: S108  # the container's own
         user=plan.user,
@@ -226,10 +171,6 @@ def differences(old: RunnerPlan, new: RunnerPlan) -> list[str]:
         reasons.append(f"{', '.join(names)} changed")
     if old.secrets_fingerprint != new.secrets_fingerprint:
         reasons.append("a secret changed")
-    reasons += [f"{one.path} is mounted too" for one in new.directories if one not in old.directories]
-    reasons += [
-        f"{one.path} is not mounted any more" for one in old.directories if one not in new.directories
-    ]
     settings = (
         "user",
         "user_namespace",
@@ -262,8 +203,8 @@ def is_environment_changed(plan: RunnerPlan, configuration: Configuration, token
     )
 
 
-def write_plan(plan: RunnerPlan, environment: RunnerEnvironment | None, configuration: Configuration) -> None:
-    """Puts plan and secrets where the attendant finds them; without an environment the secrets stay.
+def write_plan(plan: RunnerPlan, environment: RunnerEnvironment, configuration: Configuration) -> None:
+    """Puts plan and secrets where the attendants find them.
 
     Raises:
         HomeUnusable: they cannot be written.
@@ -272,14 +213,13 @@ def write_plan(plan: RunnerPlan, environment: RunnerEnvironment | None, configur
     try:
         (configuration.data_directory / "workspace").mkdir(mode=0o700, exist_ok=True)
         files.secrets.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise HomeUnusable(files.secrets, error.strerror or str(error)) from error
-    if environment is not None:
         for stale in files.secrets.iterdir():
             if stale.name not in environment.secrets:
                 stale.unlink()
         for name, content in environment.secrets.items():
             _write_secret(files.secrets / name, content)
+    except OSError as error:
+        raise HomeUnusable(files.secrets, error.strerror or str(error)) from error
     replace_file(files.plan, json.dumps(asdict(plan), indent=2) + "\n")
 
 
@@ -291,7 +231,7 @@ def read_plan(configuration: Configuration) -> RunnerPlan | None:
         )
         traits = document["traits"]
         document["traits"] = EngineTraits(**traits | {"kind": EngineKind(traits["kind"])})
-        document["directories"] = tuple(MountedDirectory(**one) for one in document["directories"])
+        document.pop("directories", None)  # earlier versions mounted those of all sessions
         document["capabilities"] = tuple(document["capabilities"])
         return RunnerPlan(**document)
     except (OSError, ValueError, KeyError, TypeError):
@@ -311,23 +251,6 @@ def forget_secrets(configuration: Configuration) -> None:
         for secret in directory.iterdir():
             secret.unlink()
         directory.rmdir()
-
-
-def check_directory(configuration: Configuration, directory: Path) -> MountedDirectory:
-    """What is mounted where `--workspace` names a directory.
-
-    Raises:
-        UsageError: it is the image's own, or not one for an agent.
-    """
-    identity = identify_workspace(configuration, directory)
-    top = Path("/", *directory.parts[1:2])
-    if str(top) in _PRIVATE_TARGETS or refuse(Place.of_text(str(directory)), surroundings_in_text()):
-        raise UsageError(
-            f"could not use the workspace {str(directory)!r}: "
-            "the runner's container has a directory of its own there",
-            "name a directory of your own, or start the stack with --native",
-        )
-    return MountedDirectory(str(directory), str(identity))
 
 
 def home_mark(home: str) -> str:

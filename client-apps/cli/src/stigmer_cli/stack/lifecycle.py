@@ -325,8 +325,7 @@ def _end_leftovers(configuration: Configuration, files: StackFiles, grace_second
     """Ends what a supervisor that is no more has left behind. Only while no supervisor runs."""
     state = read_state(files.state)
     if state is not None and not is_locked(files.supervisor_lock):
-        left = tuple(component.process for component in state.components if component.process is not None)
-        end_processes(left, grace_seconds)
+        end_processes(state.processes, grace_seconds)
     if not is_locked(files.supervisor_lock):
         files.state.unlink(missing_ok=True)
         remove_left_containers(configuration)

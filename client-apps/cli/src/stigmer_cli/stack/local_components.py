@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stigmer_cli.config import Configuration, Secret, settings_by_field
 from stigmer_cli.errors import ProgramMissing
@@ -22,6 +23,9 @@ from stigmer_cli.stack.runner_choice import has_plan, runner_gateway_name
 from stigmer_cli.stack.runner_process import RunnerLauncher
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, StackFiles
 from stigmer_cli.stack.temporal_database import TemporalLauncher
+
+if TYPE_CHECKING:
+    from stigmer_cli.runner_container.placement import Placement
 
 # Within the supervisor's 9 s: what the runner has in hand comes first, then the log, then the queue.
 _RUNNER_STOP_SECONDS = 6.5
@@ -79,7 +83,7 @@ def local_components(configuration: Configuration) -> tuple[Component, ...]:
             *(SERVER, "stigmer_server", configuration.server_port, _SERVER_STOP_SECONDS),
             *(server_environment(configuration), configuration.home),
         ),
-        _container_component(configuration) if has_plan(configuration) else _runner_component(configuration),
+        container_component(configuration) if has_plan(configuration) else _runner_component(configuration),
     )
 
 
@@ -150,6 +154,8 @@ def server_environment(configuration: Configuration) -> dict[str, str]:
             "STIGMER_PORT": str(configuration.server_port),
         }
     )
+    if has_plan(configuration):
+        environment["STIGMER_RUNNER_PER_WORKSPACE"] = "true"
     gateway_name = runner_gateway_name(configuration)
     if gateway_name is not None:  # by that name the runner calls
         environment["STIGMER_ALLOWED_HOSTS"] = f"localhost,127.0.0.1,[::1],{gateway_name}"
@@ -220,8 +226,11 @@ def _temporal_component(configuration: Configuration) -> Component:
     return Component(TEMPORAL, address, launcher, probe, _TEMPORAL_STOP_SECONDS, version)
 
 
-def _container_component(configuration: Configuration) -> Component:
-    """The runner in a container: a process of ours stands for it, and finds the plan by STIGMER_HOME."""
+def container_component(configuration: Configuration, placement: "Placement | None" = None) -> Component:
+    """The runner in a container: a process of ours stands for it, and finds the plan by STIGMER_HOME.
+
+    Without a placement it is the standing one.
+    """
     environment = _plain_environment(configuration.environment) | {
         name: value
         for name, value in configuration.environment.items()
@@ -229,11 +238,15 @@ def _container_component(configuration: Configuration) -> Component:
     }
     environment["STIGMER_HOME"] = str(configuration.home)
     launcher = ProcessLauncher(
-        (sys.executable, "-P", "-m", "stigmer_cli.runner_container.attendant"),
+        (
+            *(sys.executable, "-P", "-m", "stigmer_cli.runner_container.attendant"),
+            *([placement.placement_id] if placement else []),
+        ),
         environment,
         configuration.home,
     )
-    address = f"{LOOPBACK}:{configuration.runner_health_port}"
+    port = placement.health_port if placement else configuration.runner_health_port
+    address = f"{LOOPBACK}:{port}"
     probe = component_probe(RUNNER, address, is_external=False)
     return Component(RUNNER, address, launcher, probe, _CONTAINER_STOP_SECONDS, can_drain=True)
 

@@ -43,6 +43,12 @@ class RotatingLog:
         self._lock = threading.Lock()
         self._last_lines: deque[str] = deque(maxlen=kept_lines)
 
+    def beside(self) -> "RotatingLog":
+        """Another one for the same file, with last lines of its own."""
+        other = RotatingLog(self._path, self._max_file_bytes, self._last_lines.maxlen or 0)
+        other._lock = self._lock
+        return other
+
     @property
     def last_lines(self) -> tuple[str, ...]:
         """What was written last, oldest first, without times."""

@@ -50,8 +50,7 @@ def plan_runner(
 ) -> PlannedRunner | PlainRunner:
     """How the runner shall run.
 
-    Directories that sessions work in stay mounted, as they may be gone on with. `keeps_image`: so does the
-    image of the last plan, where nobody names another.
+    `keeps_image`: that of the last plan stays, where nobody names another.
 
     Raises:
         EngineNotReady: a container is asked for, and no engine can be used.
@@ -88,7 +87,6 @@ def _plan_container(
     from stigmer_cli.runner_container.resolution import ImageWish, choose_image
 
     old = read_plan(configuration)
-    directories = () if old is None else old.directories
     current = (old.image_reference, old.image_id) if old and keeps_image else None
     image_wish = ImageWish(
         wish.use_local_image, wish.image_archive, wish.must_pull, wish.loaded_image, current
@@ -99,7 +97,7 @@ def _plan_container(
     with engine, told_to_the_person(engine.traits.kind.value, is_asked_for=is_asked_for):
         puller = ImagePuller(configuration, report, is_quiet=wish.is_quiet, is_optional=not is_asked_for)
         chosen = choose_image(engine, configuration, image_wish, puller)
-        planned = PlannedRunner(*make_plan(configuration, engine.traits, chosen, token, directories))
+        planned = PlannedRunner(*make_plan(configuration, engine.traits, chosen, token))
         if not engine.traits.has_limits:
             report(
                 f"note: {engine.traits.title} cannot limit memory and processes on this machine (cgroup v1)"

@@ -1,4 +1,4 @@
-"""Replaces the runner's container while the stack runs: another image, environment or mount, with a drain.
+"""Replaces the runner's containers while the stack runs: another image or environment, with a drain.
 
 The rest of the stack goes on, and so do executions, at the next leg. A native runner is never touched.
 """
@@ -6,20 +6,18 @@ The rest of the stack goes on, and so do executions, at the next leg. A native r
 import signal
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.errors import ComponentFailed, UsageError
 from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.runner_container.plan import (
     RunnerPlan,
-    check_directory,
     differences,
     read_plan,
     write_plan,
 )
 from stigmer_cli.stack.lifecycle import CHANGE_TIMEOUT_SECONDS, ensure_token, wait_until_ready
-from stigmer_cli.stack.locks import hold, is_locked
+from stigmer_cli.stack.locks import hold
 from stigmer_cli.stack.runner_choice import PlainRunner, Report, plan_runner
 from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish
 from stigmer_cli.stack.state import RUNNER, ComponentPhase, StackFiles, StackState, read_state
@@ -73,35 +71,15 @@ def refresh_runner(configuration: Configuration, wish: RunnerWish, report: Repor
     return bool(reasons)
 
 
-def mount_workspace(configuration: Configuration, directory: Path, report: Report) -> None:
-    """Makes a directory of this machine reach the runner's container, at the same path.
-
-    Raises:
-        UsageError: it cannot be mounted.
-        ComponentFailed: the runner did not come back.
-    """
-    files = StackFiles(configuration)
-    if not is_locked(files.supervisor_lock) or read_plan(configuration) is None:
-        return
-    mounted = check_directory(configuration, directory)
-    with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):
-        plan = read_plan(configuration)
-        if plan is None or mounted in plan.directories:
-            return
-        if any(Path(one.path) in directory.parents for one in plan.directories):
-            return  # seen through that mount
-        wanted = plan.with_directory(mounted)
-        write_plan(wanted, None, configuration)
-        _replace(configuration, differences(plan, wanted), report)
-
-
 def _replace(configuration: Configuration, reasons: list[str], report: Report) -> None:
     files = StackFiles(configuration)
     state = read_state(files.state)
     process = None if state is None else _runner_process(state)
     report(f"replacing the runner's container: {'; '.join(reasons)}")
-    if process is not None:
-        process.send(signal.SIGTERM)
+    placements = () if state is None else state.placements
+    for one in (process, *(placement.component.process for placement in placements)):
+        if one is not None:  # whoever looks after it starts it by the new plan
+            one.send(signal.SIGTERM)
     deadline = time.monotonic() + _END_TIMEOUT_SECONDS
     while not _is_succeeded(read_state(files.state), process):
         if time.monotonic() > deadline:

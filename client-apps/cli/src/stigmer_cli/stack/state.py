@@ -58,6 +58,17 @@ class ComponentState:
 
 
 @dataclass(frozen=True)
+class PlacementState:
+    """A container for one workspace directory, as the supervisor sees it."""
+
+    directory: str
+    placement_id: str
+    is_idle: bool
+    """It has no work to do, and ends when that has lasted (`runner.idleAfter`)."""
+    component: ComponentState
+
+
+@dataclass(frozen=True)
 class StackState:
     """The supervisor and its components, in the order in which they depend on each other."""
 
@@ -69,6 +80,13 @@ class StackState:
     components: tuple[ComponentState, ...]
     can_hand_over: bool = False
     """Whether the supervisor knows what SIGUSR1 asks of it; the first version's does not."""
+    placements: tuple[PlacementState, ...] = ()
+
+    @property
+    def processes(self) -> tuple[ProcessIdentity, ...]:
+        """Of all components, and of all that stand for containers of placements."""
+        every = (*self.components, *(placement.component for placement in self.placements))
+        return tuple(component.process for component in every if component.process is not None)
 
     def with_component(self, changed: ComponentState) -> "StackState":
         """The same state, with one component replaced by name."""
@@ -137,6 +155,10 @@ def read_state(path: Path) -> StackState | None:
             model_fingerprint=document["model_fingerprint"],
             components=tuple(_read_component(entry) for entry in document["components"]),
             can_hand_over=document.get("can_hand_over", False),
+            placements=tuple(
+                PlacementState(**entry | {"component": _read_component(entry["component"])})
+                for entry in document.get("placements", ())
+            ),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

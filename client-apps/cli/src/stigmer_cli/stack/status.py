@@ -47,6 +47,19 @@ class ComponentStatus:
 
 
 @dataclass(frozen=True)
+class PlacementStatus:
+    """A container for one workspace directory, now."""
+
+    directory: str
+    phase: ComponentPhase
+    is_idle: bool
+    """It has no work to do."""
+    restarts: int
+    reason: str | None
+    """Why it is not ready."""
+
+
+@dataclass(frozen=True)
 class StackStatus:
     """The stack, now."""
 
@@ -61,7 +74,9 @@ class StackStatus:
     uptime_seconds: float | None
     components: tuple[ComponentStatus, ...]
     container: ContainerStatus | None = None
-    """The runner's; None where it is a plain process, or nothing runs."""
+    """The standing runner's; None where it is a plain process, or nothing runs."""
+    placements: tuple[PlacementStatus, ...] = ()
+    """Those for single directories; as the supervisor saw them last."""
 
 
 def stack_status(configuration: Configuration) -> StackStatus:
@@ -87,6 +102,16 @@ def stack_status(configuration: Configuration) -> StackStatus:
         uptime_seconds=uptime_seconds(state.supervisor),
         components=components,
         container=container.result() if container else None,
+        placements=tuple(
+            PlacementStatus(
+                one.directory,
+                one.component.phase,
+                one.is_idle,
+                one.component.restarts,
+                None if one.component.phase is ComponentPhase.READY else one.component.reason,
+            )
+            for one in state.placements
+        ),
     )
 
 

@@ -11,18 +11,24 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stigmer_cli.processes.identity import ProcessIdentity, identify
 from stigmer_cli.stack.component import Component
 from stigmer_cli.stack.keeper import ComponentKeeper, RestartPolicy
 from stigmer_cli.stack.locks import FileLock
 from stigmer_cli.stack.log_files import RotatingLog
+from stigmer_cli.stack.placements import PlacementMaker, Placements
+from stigmer_cli.stack.server_calls import LocalServer
 from stigmer_cli.stack.state import (
+    LOOPBACK,
+    RUNNER,
     ComponentPhase,
     ComponentState,
+    PlacementState,
     StackFiles,
     StackState,
     write_json,
@@ -30,10 +36,23 @@ from stigmer_cli.stack.state import (
 )
 from stigmer_contract.process_protection import protect_process
 
+if TYPE_CHECKING:
+    from stigmer_cli.config import Configuration
+
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 9.0
 """Everything has ended after this long, or is killed: `stigmer server stop` takes 10 s at most."""
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How placements get containers."""
+
+    server: LocalServer
+    maker: PlacementMaker
+    idle_seconds: float
+    max_containers: int
 
 
 class Supervisor:
@@ -48,14 +67,20 @@ class Supervisor:
         version: str,
         model_fingerprint: str,
         policy: RestartPolicy | None = None,
+        placing: Placing | None = None,
     ) -> None:
-        """`components` are in the order in which they depend on each other; they end in reverse order."""
+        """`components` are in the order in which they depend on each other; they end in reverse order.
+
+        `placing` says how placements get containers; None: they get none, since the runner is no container.
+        """
         identity = identify(os.getpid())
         assert identity is not None, "this process runs"
         self._components = components
         self._files = files
         self._log_directory = log_directory
         self._policy = policy or RestartPolicy()
+        self._placing = placing
+        self._logs = dict[str, RotatingLog]()
         self._stop_requested = asyncio.Event()
         self._hand_over_requested = asyncio.Event()
         self._has_handed_over = False
@@ -83,14 +108,25 @@ class Supervisor:
         guarding = asyncio.create_task(self._keep_guard())
         keepers = [self._make_keeper(component) for component in self._components if component.launcher]
         tasks = [asyncio.create_task(keeper.keep()) for keeper in keepers]
+        placements = self._make_placements(self._placing) if self._placing else None
+        placing = asyncio.create_task(placements.run()) if placements else None
         kept = list(zip(keepers, tasks, strict=True))
-        if await self._is_handed_over():
+        is_handed_over = await self._is_handed_over()
+        drain_seconds = _read_seconds(self._files.grace) if is_handed_over else 0.0
+        closing = None
+        if placements is not None and placing is not None:
+            placing.cancel()
+            # Their executions go on where the next supervisor, or the next start, gives them containers.
+            closing = asyncio.create_task(placements.close(drain_seconds))
+        if is_handed_over:
             draining = [one for one in kept if one[0].component.can_drain]
             rest = [one for one in kept if not one[0].component.can_drain]
-            await self._hand_over(draining, rest, make_room)
+            await self._hand_over(draining, rest, make_room, drain_seconds, closing)
             kept = draining
         logger.info("stopping")
-        await _end_in_time(kept)
+        if placements is not None:
+            placements.hurry()
+        await _end_in_time(kept, closing)
         for process in self._watched:  # the time is up
             process.send(signal.SIGKILL, to_group=True)
         guarding.cancel()
@@ -111,13 +147,22 @@ class Supervisor:
             task.cancel()
         return not self._stop_requested.is_set()
 
-    async def _hand_over(self, draining: "Kept", rest: "Kept", make_room: Callable[[], None]) -> None:
-        """Lets the runner finish; beside it, or after it, the next stack can begin."""
-        seconds = _read_seconds(self._files.grace)
+    async def _hand_over(
+        self,
+        draining: "Kept",
+        rest: "Kept",
+        make_room: Callable[[], None],
+        seconds: float,
+        closing: "asyncio.Task[None] | None",
+    ) -> None:
+        """Lets the runners finish; beside them, or after them, the next stack can begin.
+
+        `closing` are those of placements, which finish already.
+        """
         logger.info("handing over; the runner finishes within %.0f s", seconds)
         for keeper, _ in draining:
             keeper.request_drain(seconds)
-        finished = [task for _, task in draining]
+        finished = [*(task for _, task in draining), *([] if closing is None else [closing])]
         if not all(keeper.component.can_overlap for keeper, _ in draining):
             await self._wait_unless_stopped(finished)
         await _end_in_time(rest)
@@ -136,12 +181,38 @@ class Supervisor:
     def _make_keeper(self, component: Component) -> ComponentKeeper:
         assert component.launcher is not None, "components elsewhere are not kept"
         log = RotatingLog(self._log_directory / f"{component.name}.log")
+        self._logs[component.name] = log
         return ComponentKeeper(
             component, component.launcher, log, self._record, self._watch_process, self._policy
         )
 
+    def _make_placements(self, placing: "Placing") -> Placements:
+        def make_keeper(component: Component, on_change: Callable[[ComponentState], None]) -> ComponentKeeper:
+            assert component.launcher is not None, "containers of placements are started here"
+            log = self._logs[RUNNER].beside()  # what is said there is the runner's, wherever it runs
+            return ComponentKeeper(
+                component, component.launcher, log, on_change, self._watch_process, self._policy
+            )
+
+        return Placements(
+            server=placing.server,
+            maker=placing.maker,
+            make_keeper=make_keeper,
+            on_change=self._record_placements,
+            idle_seconds=placing.idle_seconds,
+            max_containers=placing.max_containers,
+        )
+
+    def _record_placements(self, placements: tuple[PlacementState, ...]) -> None:
+        if placements != self._state.placements:
+            self._state = replace(self._state, placements=placements)
+            self._write_state()
+
     def _record(self, changed: ComponentState) -> None:
         self._state = self._state.with_component(changed)
+        self._write_state()
+
+    def _write_state(self) -> None:
         if self._has_handed_over:
             return  # the record is another supervisor's by now
         try:
@@ -199,13 +270,13 @@ class Supervisor:
 Kept = list[tuple[ComponentKeeper, "asyncio.Task[None]"]]
 
 
-async def _end_in_time(kept: Kept) -> None:
-    """Ends components in reverse order; gives up after a while."""
+async def _end_in_time(kept: Kept, closing: "asyncio.Task[None] | None" = None) -> None:
+    """Ends components in reverse order, and gives up in time. `closing` ends beside the last, the runner."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(STOP_SECONDS):
             for keeper, task in reversed(kept):
                 keeper.request_stop()
-                await asyncio.wait([task])
+                await asyncio.wait([task] if closing is None else [task, closing])
 
 
 def _read_seconds(path: Path) -> float:
@@ -279,12 +350,24 @@ def _configure_logging(log_directory: Path) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
+def _placing(configuration: "Configuration", files: StackFiles) -> Placing:
+    from stigmer_cli.stack.placement_maker import ContainerPlacements, max_containers
+
+    return Placing(
+        LocalServer(LOOPBACK, configuration.server_port, files.token),
+        ContainerPlacements(configuration),
+        configuration.runner_idle_after.total_seconds(),
+        configuration.runner_max_containers or max_containers(),
+    )
+
+
 def main() -> int:
     """Runs the stack that the configuration describes."""
     protect_process()  # the runner's keys are in its environment
     from stigmer_cli.config import load_configuration
     from stigmer_cli.stack.local_components import local_components
     from stigmer_cli.stack.model_settings import model_fingerprint
+    from stigmer_cli.stack.runner_choice import has_plan
 
     configuration = load_configuration(os.environ)
     files = StackFiles(configuration)
@@ -297,6 +380,7 @@ def main() -> int:
             configuration.log_directory,
             version=installed_version("stigmer"),
             model_fingerprint=model_fingerprint(configuration, token),
+            placing=_placing(configuration, files) if has_plan(configuration) else None,
         )
 
     return run_detached(make_supervisor, files, configuration.log_directory)

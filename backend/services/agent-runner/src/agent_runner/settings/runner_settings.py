@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 from agent_runner.errors import SettingsError
-from agent_runner.settings.values import Variable, parse_headers, parse_ports, parse_secret
+from agent_runner.settings.values import (
+    Variable,
+    parse_headers,
+    parse_mounts,
+    parse_ports,
+    parse_secret,
+)
 from stigmer_contract.environment import (
     Environment,
     LogLevel,
@@ -107,6 +113,17 @@ class RunnerSettings:
             "Task queue of a placement: this runner does the work of that one, and runs no workflows. "
             "Whoever starts it sets it, as the server's list of placements says.",
             parse_text,
+        ),
+    ]
+    placement_mounts: Annotated[
+        tuple[str, ...],
+        Variable(
+            "STIGMER_PLACEMENT_MOUNTS",
+            "What was mounted for the placement, as JSON: paths with file system, inode and owner as they "
+            "were before; whoever mounts it sets it. A runner that finds another directory there ends with "
+            "exit code 2.",
+            parse_mounts,
+            "{}",
         ),
     ]
     temporal_max_concurrency: Annotated[

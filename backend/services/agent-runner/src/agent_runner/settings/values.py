@@ -1,5 +1,6 @@
 """What the runner's variables carry beside their value, and forms of values that only the runner knows."""
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,6 +57,31 @@ def read_headers(text: str) -> dict[str, str]:
 def parse_headers(text: str) -> "SecretStr":
     read_headers(text)
     return parse_secret(text)
+
+
+def parse_mounts(text: str) -> tuple[str, ...]:
+    """Directories' paths, each with its identity as the contract writes it, as a JSON object; the paths.
+
+    Whoever made the mounts looked at the directories first, and the engine opened them by their paths: in
+    between others may have been put there. Whose they are counts for nothing here, since containers count
+    users in their own way.
+
+    Raises:
+        ValueError: what is mounted there is not what was looked at.
+    """
+    from stigmer_contract.workspace_directories import Identity, opened
+
+    looked_at: dict[str, str] = json.loads(text)
+    for path, identity in looked_at.items():
+        expected = Identity.parse(identity)
+        try:
+            with opened(path) as directory:
+                found = directory.identity
+        except OSError as error:
+            raise ValueError(f"{path!r} cannot be opened: {error.strerror}") from error
+        if (found.file_system, found.number) != (expected.file_system, expected.number):
+            raise ValueError(f"another directory was put at {path!r} while its container was started")
+    return tuple(looked_at)
 
 
 def parse_secret(text: str) -> "SecretStr":
