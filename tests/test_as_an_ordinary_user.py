@@ -15,6 +15,7 @@ SUITES = (
     "backend/libs/python/stigmer-isolation/tests/test_temporary_files.py",
     "backend/services/agent-runner/tests/test_runnable_files.py",
     "backend/services/agent-runner/tests/test_workspace_directories.py",
+    "backend/services/agent-runner/tests/toolsets/test_file_search.py",
 )
 SUITE_SECONDS = 550
 

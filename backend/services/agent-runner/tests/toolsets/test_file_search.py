@@ -219,6 +219,25 @@ async def test_a_directory_is_not_taken_for_an_order(workspace: SessionWorkspace
     assert sorted(workspace.directory.rglob("*")) == before
 
 
+@pytest.mark.parametrize("closed", ["src/b.py", "src/deep"])
+async def test_what_cannot_be_read_is_said_and_the_rest_is_found(
+    workspace: SessionWorkspace, closed: str
+) -> None:
+    if os.geteuid() == 0 and not workspace.holds_files_in:
+        pytest.skip("the walk reads as root, which may read everything; it is run as an ordinary user, too")
+    (workspace.directory / closed).chmod(0)
+    found, listed = await call_tools(
+        workspace, ("search_files", {"pattern": "needle"}), ("find_files", {"pattern": "*.txt"})
+    )
+    (workspace.directory / closed).chmod(0o700)
+    mark = "[not everything could be looked at; name a narrower path to see the rest]"
+    assert "src/crlf.txt:2:needle two" in found.content
+    assert closed not in found.content
+    assert found.content.endswith(mark)
+    assert "src/crlf.txt" in listed.content
+    assert listed.content.endswith(mark) is (closed == "src/deep")
+
+
 async def test_what_is_no_file_is_not_searched(workspace: SessionWorkspace) -> None:
     directory = Path(await workspace.working_dir())
     os.mkfifo(directory / "fifo")

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic_ai.workspaces import WorkspaceTimeoutError
 
 from agent_runner.linear_patterns import InvalidPattern, compile_pattern
-from agent_runner.toolsets.file_walk import IGNORE_FILES, FileWalk, Match, search_walked
+from agent_runner.toolsets.file_walk import IGNORE_FILES, FileWalk, Match
 from agent_runner.toolsets.globs import compile_glob, last_component
 from agent_runner.toolsets.shown_names import shown_name
 from agent_runner.workspace import SessionWorkspace, find_ripgrep
@@ -145,7 +145,7 @@ async def search_files(
     def walk(walk: FileWalk) -> Iterator[str]:
         for file in walk.files():
             if is_wanted(file.path):
-                for match in search_walked(file, compiled):
+                for match in walk.matches(file, compiled):
                     yield _line(*_shortened(match))
 
     return await _walk(workspace, start, include_ignored, walk)
@@ -188,7 +188,9 @@ async def _run_ripgrep(
     complaint = _STATUS.sub("", result.stderr).strip()
     if status is not None and status[1] not in ("0", "1") and complaint:
         raise InvalidSearch(_explained(_valid(complaint)))
-    return result.stdout, len(result.stdout) >= MAX_PROGRAM_OUTPUT_BYTES
+    # Without a complaint, which is switched off for files, that status means that some could not be read.
+    unreadable = status is not None and status[1] == "2"
+    return result.stdout, unreadable or len(result.stdout) >= MAX_PROGRAM_OUTPUT_BYTES
 
 
 def _is_plain(workspace: SessionWorkspace, start: str) -> bool:

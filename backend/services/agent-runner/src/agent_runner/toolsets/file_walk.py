@@ -84,6 +84,17 @@ class FileWalk:
             return
         yield from self._below(directory, self._start, rules, 0)
 
+    def matches(self, file: Walked, pattern: LinearPattern) -> Iterator[Match]:
+        """The matching lines of a file of the walk; none where it is binary or cannot be read."""
+        try:
+            descriptor = open_beneath(file.parent, file.name, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:  # gone meanwhile
+            return
+        except OSError:
+            self.complete = False
+            return
+        yield from _matches_in(descriptor, file, pattern)
+
     def _below(self, directory: int, place: str, above: list[_Rules], depth: int) -> Iterator[Walked]:
         """Takes the open `directory` over."""
         try:
@@ -114,12 +125,8 @@ class FileWalk:
             os.close(directory)
 
 
-def search_walked(file: Walked, pattern: LinearPattern) -> Iterator[Match]:
-    """The matching lines of a file; none where it is binary or cannot be read."""
-    try:
-        descriptor = open_beneath(file.parent, file.name, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return
+def _matches_in(descriptor: int, file: Walked, pattern: LinearPattern) -> Iterator[Match]:
+    """None where it is binary. Takes the descriptor over."""
     with open(descriptor, "rb") as content:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return
