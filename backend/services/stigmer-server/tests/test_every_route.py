@@ -20,6 +20,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from server_process import ServerApi, ServerProcess, manifest, responded
+from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 from stigmer_server.app import StigmerServer
 from stigmer_server.settings import load_settings
 
@@ -31,8 +32,10 @@ is the caller's under that name. `list`: what is seen is listed. `nothing`: the 
 `lease`: bound by what a runner leases.
 """
 STAMPS: Final = count()
-EVERYBODY: Final = frozenset({"user", "runner", "admin"})
+EVERYBODY: Final = frozenset({"user", "runner", "approve", "admin"})
+READERS: Final = EVERYBODY - {"approve"}
 USERS: Final = frozenset({"user", "admin"})
+DECIDERS: Final = USERS | {"approve"}
 RUNNERS: Final = frozenset({"runner", "admin"})
 ADMINS: Final = frozenset({"admin"})
 APPEND: Final[dict[str, Any]] = {"attempt": 1, "append_id": "x", "events": [responded()]}
@@ -78,7 +81,10 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/v1/executions/{execution_id}/cancel"): Rule(USERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/retry"): Rule(USERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/messages"): Rule(USERS, "theirs", {"text": "x"}),
-    ("GET", "/v1/executions/{execution_id}/events"): Rule(EVERYBODY, "theirs"),
+    ("GET", "/v1/inputs"): Rule(DECIDERS, "list"),
+    ("GET", "/v1/inputs/{input_id}"): Rule(DECIDERS, "theirs"),
+    ("POST", "/v1/inputs/{input_id}"): Rule(DECIDERS, "theirs", {"outcome": "denied"}),
+    ("GET", "/v1/executions/{execution_id}/events"): Rule(READERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/events"): Rule(RUNNERS, "lease", APPEND),
     ("POST", "/v1/executions/{execution_id}/live"): Rule(RUNNERS, "lease", LIVE),
     ("POST", "/v1/executions/{execution_id}/hold"): Rule(RUNNERS, "lease", HOLD),
@@ -90,8 +96,8 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/v1/placements/{placement_id}/reports"): Rule(
         ADMINS, "nothing", {"phase": "ready"}, is_done_by_owner=False
     ),
-    ("GET", "/v1/blobs/{sha256}"): Rule(EVERYBODY, "theirs"),
-    ("PUT", "/v1/blobs/{sha256}"): Rule(EVERYBODY, "own", b"only who has the bytes can bring them"),
+    ("GET", "/v1/blobs/{sha256}"): Rule(READERS, "theirs"),
+    ("PUT", "/v1/blobs/{sha256}"): Rule(READERS, "own", b"only who has the bytes can bring them"),
     ("GET", "/v1/tokens"): Rule(USERS, "list"),
     ("POST", "/v1/tokens"): Rule(
         ADMINS, "nothing", {"name": "made-by-all", "scope": "admin"}, is_done_by_owner=False
@@ -189,16 +195,16 @@ def world(server: ServerProcess) -> Iterator[World]:
 
         name, content = f"alice-{stamp}", f"alice's bytes {stamp}".encode()
         owner = client("alice", "user", owner=name)
-        clients = {scope: client(scope, scope) for scope in ("user", "runner", "admin")}
+        clients = {scope: client(scope, scope) for scope in ("user", "runner", "approve", "admin")}
         clients["revoked"] = client("revoked", "user", owner=name)
         admin.http.delete(f"/v1/tokens/revoked-{stamp}").raise_for_status()
         client("spare", "user", owner=name)
         strange = clients["user"].create_execution()["execution_id"]
         lease = clients["runner"].start_leg(strange)["lease"]
-        yield World(server, owner, clients, make_objects(owner, stamp, content), lease, name, content)
+        yield World(server, owner, clients, make_objects(owner, admin, stamp, content), lease, name, content)
 
 
-def make_objects(owner: ServerApi, stamp: int, content: bytes) -> dict[str, str]:
+def make_objects(owner: ServerApi, admin: ServerApi, stamp: int, content: bytes) -> dict[str, str]:
     """One of everything, and how it is named."""
     secret = f"SECRET_{stamp}"
     owner.http.put("/v1/agents/theirs", json=manifest("theirs")).raise_for_status()
@@ -206,7 +212,22 @@ def make_objects(owner: ServerApi, stamp: int, content: bytes) -> dict[str, str]
     sha256 = hashlib.sha256(content).hexdigest()
     owner.http.put(f"/v1/blobs/{sha256}", content=content).raise_for_status()
     execution = owner.create_execution(agent="theirs")
+    asking = owner.create_execution(agent="theirs")["execution_id"]
+    admin.start_leg(asking)
+    input_id = new_id(INPUT_PREFIX)
+    asked: dict[str, Any] = {
+        "type": "input.requested",
+        "input_id": input_id,
+        "kind": "approval",
+        "turn": 1,
+        "call_id": "call",
+        "tool": "run_command",
+        "title": "Push?",
+        "content": {"kind": "inline", "value": {"toolset": "shell", "tool": "run_command", "arguments": {}}},
+    }
+    assert admin.append(asking, [responded(), asked]).is_success
     return {
+        "input_id": input_id,
         "session_id": execution["session_id"],
         "execution_id": execution["execution_id"],
         "placement_id": "none",
@@ -306,7 +327,7 @@ def test_whoever_it_is_for_is_let_in(world: World, method: str, template: str) -
         runner = world.clients["runner"]
         runner.http.headers["Stigmer-Lease"] = runner.start_leg(world.ids["execution_id"])["lease"]
         callers = [runner]
-    if method == "DELETE":
+    if method == "DELETE" or (template == "/v1/inputs/{input_id}" and method == "POST"):
         callers = callers[:1]
 
     for caller in callers:

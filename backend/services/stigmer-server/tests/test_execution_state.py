@@ -7,33 +7,38 @@ from hypothesis import strategies as st
 
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
-    ApprovalRequested,
-    ApprovalResolved,
     Event,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
     InlinePayload,
+    InputRequested,
+    InputResolved,
     LegEnded,
     LegEndReason,
     LegStarted,
     ModelResponded,
     Usage,
 )
+from stigmer_contract.identifiers import INPUT_PREFIX, new_id
+from stigmer_contract.inputs import InputKind, InputOutcome
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
 from stigmer_server.errors import IllegalMove
 from stigmer_server.execution_state import ExecutionState, advance
 
 CREATED = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PAYLOAD = InlinePayload(value={})
+INPUT_ID = new_id(INPUT_PREFIX)
 USAGE = Usage(requests=1, input_tokens=3)
 
 EVENTS: list[Event] = [
     LegStarted(attempt=1, runner="1@a", runner_version="0"),
     LegEnded(attempt=1, reason=LegEndReason.DRAINED),
     ModelResponded(turn=1, model="replay:x", response=PAYLOAD, usage=USAGE, duration_seconds=1),
-    ApprovalRequested(turn=1, call_id="c", tool="shell", arguments=PAYLOAD),
-    ApprovalResolved(call_id="c", approved=True, resolved_by="me"),
+    InputRequested(
+        input_id=INPUT_ID, kind=InputKind.APPROVAL, turn=1, call_id="c", tool="x", title="x", content=PAYLOAD
+    ),
+    InputResolved(input_id=INPUT_ID, outcome=InputOutcome.APPROVED, resolved_by="me"),
     ExecutionCompleted(output=PAYLOAD),
     ExecutionFailed(code=ErrorCode.INTERNAL, message="broken"),
     ExecutionCancelled(reason="enough"),

@@ -115,7 +115,7 @@ def test_a_leg_that_did_not_see_a_message_may_not_wait(api: ServerApi) -> None:
     [
         waiting(2),
         waiting(2, {"kind": "time"}),
-        waiting(2, {"kind": "approval", "key": "inp_1"}),
+        waiting(2, {"kind": "child", "key": "exe_1"}),
         waiting(99, MESSAGE),
         {"type": "leg.ended", "attempt": 1, "reason": "waiting", "waiting_for": [MESSAGE]},
     ],

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from stigmer_contract import events, identifiers
 from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.identifiers import INPUT_PREFIX, new_id
+from stigmer_contract.inputs import InputKind, InputOutcome
 from stigmer_contract.manifest import AgentSpec, Limits, unsupported_fields
-from stigmer_contract.manifest_approval import ApprovalRule, strictest
 from stigmer_contract.manifest_parts import format_duration, parse_duration
 from stigmer_contract.model_names import split_model
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
@@ -82,30 +83,6 @@ def test_fields_whose_feature_does_not_exist_yet_are_named() -> None:
     assert unsupported_fields(spec) == ["spec.skills", "spec.approval"]
 
 
-@pytest.mark.parametrize(
-    ("rule", "problem"),
-    [
-        ({"policy": "deny", "expiresAfter": "1h"}, "expiresAfter is for questions"),
-        ({"policy": "allow", "escalate": {"webhook": "ops"}}, "escalate is for questions"),
-        ({"policy": "ask", "onExpiry": "approve"}, "onExpiry needs expiresAfter"),
-        ({"policy": "ask", "expiresAfter": "1h", "remindAfter": "2h"}, "remindAfter must be shorter"),
-        ({"policy": "ask", "escalate": {}}, "exactly one of webhook and owner"),
-        ({"policy": "ask", "when": " "}, "must not be empty"),
-        ({"policy": "ask", "when": "a\nb"}, "must be one line"),
-        ({"policy": "never"}, "should be 'ask', 'allow' or 'deny'"),
-    ],
-)
-def test_a_rule_that_makes_no_sense_is_refused(rule: dict[str, object], problem: str) -> None:
-    with pytest.raises(ValidationError, match=problem):
-        ApprovalRule.model_validate({"tool": "shell", **rule})
-
-
-def test_the_strictest_of_several_policies_lets_least_through() -> None:
-    assert strictest() == strictest(None) == strictest("allow") == "allow"
-    assert strictest("allow", None, "ask") == "ask"
-    assert strictest("ask", "deny", "allow") == "deny"
-
-
 def test_usage_adds_up_and_keeps_a_cost_that_is_known_on_one_side() -> None:
     known = events.Usage(requests=1, input_tokens=10, output_tokens=1, cost_usd=Decimal("0.1"))
     unknown = events.Usage(requests=2, input_tokens=5, output_tokens=2, cache_read_tokens=4)
@@ -155,10 +132,20 @@ EVENTS: list[events.Event] = [
         kind="operation", key="summary.summarize", result=PAYLOAD, usage=events.Usage(requests=1)
     ),
     events.RequestChanged(turn=2, changed=["tools"]),
-    events.ApprovalRequested(
-        turn=1, call_id="c", tool="shell", arguments=PAYLOAD, expires_at=datetime(2026, 1, 1, tzinfo=UTC)
+    events.InputRequested(
+        input_id=new_id(INPUT_PREFIX),
+        kind=InputKind.QUESTION,
+        turn=1,
+        call_id="c",
+        tool="ask_user",
+        title="Which one?",
+        content=PAYLOAD,
+        answer_schema={"type": "string"},
+        expires_at=datetime(2026, 1, 1, tzinfo=UTC),
     ),
-    events.ApprovalResolved(call_id="c", approved=False, resolved_by="a person"),
+    events.InputResolved(
+        input_id=new_id(INPUT_PREFIX), outcome=InputOutcome.ANSWERED, resolved_by="me", answer=PAYLOAD
+    ),
     events.MessageReceived(message=PAYLOAD),
     events.ExecutionRetried(limits=Limits(turns=7)),
     events.WorkspaceWarned(files=[".git/hooks/pre-commit"], moved_aside=[".envrc"], further=3),

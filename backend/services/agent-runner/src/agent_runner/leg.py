@@ -21,6 +21,7 @@ from agent_runner.journal.budget import Budget, duration_exceeded
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.journal.gate import StepGate
 from agent_runner.journal.history import load_history, without_pieces
+from agent_runner.journal.inputs import InputSteps
 from agent_runner.journal.open_waits import OpenWaits, ServerClock
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
@@ -35,7 +36,7 @@ from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import LegClient, ServerClient
 from agent_runner.settings import RunnerSettings
-from agent_runner.toolsets import waiter
+from agent_runner.toolsets import asker, waiter
 from agent_runner.toolsets.command_variables import command_variables, excess_of
 from agent_runner.toolsets.shown_names import shown_name
 from agent_runner.tracing import Tracing, mark_leg_end
@@ -164,8 +165,7 @@ class Leg:
         )
         # Before anything is written: what had begun then, another runner began.
         unexecuted = UnexecutedCalls(journal)
-        waits = WaitSteps(journal)
-        work = asyncio.create_task(self._work(journal, waits, masker), name=f"agent {self._execution_id}")
+        work = asyncio.create_task(self._work(journal), name=f"agent {self._execution_id}")
         try:
             await self._wait_for_end(work)
         finally:
@@ -240,7 +240,7 @@ class Leg:
 
     # --- the work -----------------------------------------------------------------------------
 
-    async def _work(self, journal: StepJournal, waits: WaitSteps, masker: Masker) -> str:
+    async def _work(self, journal: StepJournal) -> str:
         """Run the agent; the journal makes it skip what is already done. Returns its final answer.
 
         Raises:
@@ -270,7 +270,8 @@ class Leg:
             surroundings=surroundings.text,
             further=self._parts.tracing.capabilities,
         )
-        waiter.set(waits)
+        waiter.set(WaitSteps(journal))
+        asker.set(InputSteps(journal))
         prompt = None if grant.resumption else str(await self._client.load_payload(grant.input))
         try:
             result = await agent.run(

@@ -22,6 +22,7 @@ from stigmer_server.api import (
     events,
     executions,
     health,
+    inputs,
     installation,
     legs,
     placements,
@@ -45,6 +46,7 @@ from stigmer_server.event_feed import EventFeed
 from stigmer_server.event_log import EventLog, StoredEvent
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
+from stigmer_server.inputs import Inputs
 from stigmer_server.installation import Installation
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
@@ -91,6 +93,7 @@ class StigmerServer:
         self._metrics = Metrics()
         self._log = EventLog(self._database, self._observe, self._metrics.observe_append)
         self._blobs = BlobStore(settings.blob_directory)
+        self._inputs = Inputs(self._database, self._log, self._blobs)
         temporal = TemporalClient(settings.temporal, settings.heartbeat_timeout_seconds)
         self._audit = AuditTrail(self._database, settings.audit_retention)
         noted = StandingStill()
@@ -142,6 +145,7 @@ class StigmerServer:
             executions=executions_,
             feed=EventFeed(self._log, self._broadcast, formats),
             formats=formats,
+            inputs=self._inputs,
             messages=Messages(self._database, self._log, self._blobs),
             retries=Retries(self._database, self._log, self._reconciler.begin_again_soon),
             blobs=self._blobs,
@@ -198,6 +202,7 @@ class StigmerServer:
             writer = asyncio.create_task(self._log.run(), name="event log")
             others = [
                 asyncio.create_task(self._reconciler.run(), name="reconciler"),
+                asyncio.create_task(self._inputs.run(), name="inputs"),
                 asyncio.create_task(self._tokens.run(), name="tokens"),
                 asyncio.create_task(self._audit.run(), name="audit trail"),
                 asyncio.create_task(self._presence.run(), name="runner presence"),
@@ -292,7 +297,7 @@ def _make_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     for module in (
-        *(agents, secrets, sessions, executions, events, legs, runners, installation, placements),
+        *(agents, secrets, sessions, executions, inputs, events, legs, runners, installation, placements),
         *(blobs, tokens, audit, health),
     ):
         app.include_router(module.router)

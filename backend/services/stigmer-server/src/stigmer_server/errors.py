@@ -24,6 +24,7 @@ ServerError
 │   │   ├── AttemptSuperseded   a newer attempt holds the execution
 │   │   ├── ExecutionEnded      nothing can be added to the log
 │   │   ├── RunnerTooOld        the runner does not read the log's newest form
+│   │   ├── InputAlreadyResolved  somebody else was first, it has expired, or its execution has ended
 │   │   ├── Woken               a leg would wait for what may have come already
 │   │   └── IllegalMove         the event cannot follow what the log holds
 │   ├── SecretMissing           a manifest names a secret that is not kept
@@ -38,6 +39,7 @@ ServerError
 
 from typing import Final
 
+from stigmer_contract.api import InputResolution
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.phases import ExecutionPhase
 
@@ -249,6 +251,19 @@ class RunnerTooOld(Conflict):
         super().__init__(f"runner {runner!r} of version {runner_version!r} does not read this server's logs")
         self.runner = runner
         self.runner_version = runner_version
+
+
+class InputAlreadyResolved(Conflict):
+    """Something came before the decision."""
+
+    code = ErrorCode.INPUT_RESOLVED
+
+    def __init__(self, input_id: str, resolution: InputResolution) -> None:
+        who = "" if resolution.resolved_by is None else f" by {resolution.resolved_by!r}"
+        when = resolution.resolved_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        super().__init__(f"input {input_id!r} is {resolution.outcome} already, since {when}{who}")
+        self.input_id = input_id
+        self.resolution = resolution
 
 
 class Woken(Conflict):

@@ -16,10 +16,21 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from stigmer_contract.events import EVENT_ADAPTER, LOG_FORMAT, BlobPayload, Event, ExecutionStarted
+from stigmer_contract.events import (
+    EVENT_ADAPTER,
+    LOG_FORMAT,
+    BlobPayload,
+    Event,
+    ExecutionStarted,
+    InputRequested,
+    InputResolved,
+    TerminalEvent,
+)
+from stigmer_contract.inputs import InputOutcome
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import CallRefused, NotFound, Unavailable
 from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
+from stigmer_server.input_index import InputRows
 from stigmer_server.policies import DailyCosts
 from stigmer_server.tables import blob_references, events, executions
 
@@ -120,6 +131,7 @@ class _Group:
     """Execution id and SHA-256."""
     changed: set[str] = field(default_factory=set[str])
     costs: DailyCosts = field(default_factory=lambda: DailyCosts(""))
+    inputs: InputRows = field(default_factory=InputRows)
 
 
 Listener = Callable[[ExecutionState, Sequence[StoredEvent]], None]
@@ -319,6 +331,7 @@ def _write_group(connection: Connection, group: list[_Append]) -> None:
     if tables.changed:
         connection.execute(_update_state, [_update_row(tables.states[key]) for key in sorted(tables.changed)])
     tables.costs.write(connection)
+    tables.inputs.write(connection)
 
 
 def _load_group(connection: Connection, group: list[_Append], now: datetime) -> _Group:
@@ -345,17 +358,20 @@ def _decide(connection: Connection, append: _Append, group: _Group, now: datetim
     change = append.decide(state)
     if append.check is not None and change.new_events:
         append.check(connection)
+    change = _with_inputs_ended(change)
     following = advance(change.state, [new.event for new in change.new_events], now)
     if state.token_id is not None:
         excess = group.costs.charge(state.token_id, [new.event for new in change.new_events])
         if excess is not None and not following.phase.is_terminal:
             ending = replace(NewEvent.of(excess), is_servers=True)
-            change = replace(change, new_events=[*change.new_events, ending])
+            change = _with_inputs_ended(replace(change, new_events=[*change.new_events, ending]))
             following = advance(change.state, [new.event for new in change.new_events], now)
     stored = [
         StoredEvent(sequence, now, None if new.is_servers else change.attempt, new.event.type, new.body)
         for sequence, new in enumerate(change.new_events, start=state.last_sequence + 1)
     ]
+    for sequence, new in enumerate(change.new_events, start=state.last_sequence + 1):
+        group.inputs.note(append.execution_id, sequence, new.event)
     if following != state:
         group.states[append.execution_id] = following
         group.changed.add(append.execution_id)
@@ -365,6 +381,23 @@ def _decide(connection: Connection, append: _Append, group: _Group, now: datetim
     if append.append_id is not None:
         group.seen[append.execution_id, append.append_id] = following.last_sequence
     return Appended(following, stored, following.last_sequence)
+
+
+def _with_inputs_ended(change: Change) -> Change:
+    """With the events by which an execution that ends resolves what it still asks of people."""
+    if not change.new_events or not isinstance(change.new_events[-1].event, TerminalEvent):
+        return change
+    asked = {each.input_id for each in change.state.open_inputs}
+    for new in change.new_events:
+        if isinstance(new.event, InputRequested):
+            asked.add(new.event.input_id)
+        elif isinstance(new.event, InputResolved):
+            asked.discard(new.event.input_id)
+    ended = [
+        NewEvent.of(InputResolved(input_id=input_id, outcome=InputOutcome.CANCELLED), is_servers=True)
+        for input_id in sorted(asked)
+    ]
+    return replace(change, new_events=[*change.new_events[:-1], *ended, change.new_events[-1]])
 
 
 def _event_row(execution_id: str, stored: StoredEvent, append_id: str | None) -> dict[str, object]:

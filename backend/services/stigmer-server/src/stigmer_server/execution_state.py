@@ -13,8 +13,6 @@ from sqlalchemy import Row
 
 from stigmer_contract.api import ADMINISTRATOR, ExecutionError, ExecutionResource
 from stigmer_contract.events import (
-    ApprovalRequested,
-    ApprovalResolved,
     EnvironmentDescribed,
     Event,
     ExecutionCancelled,
@@ -24,6 +22,8 @@ from stigmer_contract.events import (
     ExecutionStarted,
     HistoryRepaired,
     HistoryStored,
+    InputRequested,
+    InputResolved,
     LegEnded,
     LegEndReason,
     LegLost,
@@ -39,6 +39,7 @@ from stigmer_contract.events import (
     Usage,
     WorkspaceWarned,
 )
+from stigmer_contract.inputs import MAX_OPEN_INPUTS, OpenInput
 from stigmer_contract.manifest import Limits
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
 from stigmer_contract.waits import WAKING_EVENT_TYPES, WaitKind, WaitReason, can_end, ends_wait, first_time
@@ -47,6 +48,7 @@ from stigmer_server.lost_legs import MAX_LOST_LEGS, LostLeg
 
 _PAYLOAD: TypeAdapter[Payload] = TypeAdapter(Payload)
 _REASONS: TypeAdapter[list[WaitReason]] = TypeAdapter(list[WaitReason])
+_OPEN_INPUTS: TypeAdapter[tuple[OpenInput, ...]] = TypeAdapter(tuple[OpenInput, ...])
 _LOST_LEGS: TypeAdapter[tuple[LostLeg, ...]] = TypeAdapter(tuple[LostLeg, ...])
 
 NOTHING_USED: Final = Usage()
@@ -74,6 +76,7 @@ CHANGING_COLUMNS: Final = (
     "token_id",
     "retried_at",
     "limits",
+    "open_inputs",
 )
 """Columns of `executions` that change after its first event."""
 
@@ -141,6 +144,8 @@ class ExecutionState:
     retried_at: datetime | None = None
     limits: Limits | None = None
     """Since it was retried; None: those of its agent."""
+    open_inputs: tuple[OpenInput, ...] = ()
+    """What it asks of people, and nobody has resolved; in the order in which it asked."""
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> "ExecutionState":
@@ -178,6 +183,7 @@ class ExecutionState:
             leg_task_queue=row.leg_task_queue,
             retried_at=row.retried_at,
             limits=None if row.limits is None else Limits.model_validate_json(row.limits),
+            open_inputs=() if row.open_inputs is None else _OPEN_INPUTS.validate_json(row.open_inputs),
         )
 
     @property
@@ -231,6 +237,7 @@ class ExecutionState:
             "leg_task_queue": self.leg_task_queue,
             "retried_at": self.retried_at,
             "limits": None if self.limits is None else self.limits.model_dump_json(by_alias=True),
+            "open_inputs": _OPEN_INPUTS.dump_json(self.open_inputs).decode() if self.open_inputs else None,
         }
 
     def to_resource(
@@ -303,6 +310,10 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             return replace(state, error=error, ended_at=recorded_at)
         case ExecutionRetried():
             return _retry(state, event, recorded_at)
+        case InputRequested():
+            return _ask(state, event)
+        case InputResolved():
+            return _resolve(state, event)
         case ExecutionCancelled():
             state = _end_wait(state, recorded_at)
             state = _move(state, event, ExecutionPhase.CANCELLED)
@@ -317,8 +328,6 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             | HistoryStored()
             | EnvironmentDescribed()
             | RequestChanged()
-            | ApprovalRequested()
-            | ApprovalResolved()
             | MessageReceived()
             | WorkspaceWarned()
         ):
@@ -337,7 +346,7 @@ def _advance_legs(state: ExecutionState, event: Event, recorded_at: datetime) ->
             return replace(state, leg_runner=None, lost_legs=lost)
         case LegEnded():
             return replace(state, leg_runner=None, leg_task_token=None, lost_legs=())
-        case MessageReceived() | ApprovalResolved() | RequestChanged() | EnvironmentDescribed():
+        case MessageReceived() | InputResolved() | RequestChanged() | EnvironmentDescribed():
             return state
         case _ if state.phase.is_terminal:
             return replace(state, leg_runner=None, leg_task_token=None)
@@ -396,6 +405,23 @@ def _retry(state: ExecutionState, event: ExecutionRetried, recorded_at: datetime
         leg_task_token=None,
         lost_legs=(),
     )
+
+
+def _ask(state: ExecutionState, event: InputRequested) -> ExecutionState:
+    if any(each.input_id == event.input_id for each in state.open_inputs):
+        raise IllegalMove(event.type, f"asks {event.input_id} again")
+    if len(state.open_inputs) >= MAX_OPEN_INPUTS:
+        raise IllegalMove(event.type, f"cannot be one more: {MAX_OPEN_INPUTS} are open")
+    asked = OpenInput(input_id=event.input_id, sequence=state.last_sequence + 1)
+    return replace(state, open_inputs=(*state.open_inputs, asked))
+
+
+def _resolve(state: ExecutionState, event: InputResolved) -> ExecutionState:
+    """The first that resolves an input holds; nothing that comes later can follow."""
+    left = tuple(each for each in state.open_inputs if each.input_id != event.input_id)
+    if len(left) == len(state.open_inputs):
+        raise IllegalMove(event.type, f"cannot resolve {event.input_id}, which is not open")
+    return replace(state, open_inputs=left)
 
 
 def _wake(state: ExecutionState, event: Event, recorded_at: datetime) -> ExecutionState:

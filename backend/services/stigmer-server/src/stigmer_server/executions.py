@@ -30,6 +30,7 @@ from stigmer_contract.events import (
     ExecutionRetried,
     ExecutionStarted,
     InlinePayload,
+    InputResolved,
     LegEnded,
     LegLost,
     LegStarted,
@@ -382,7 +383,7 @@ def _check_attempt(state: ExecutionState, attempt: int) -> None:
 
 
 def _check_event(event: Event, attempt: int) -> NewEvent:
-    if isinstance(event, ExecutionStarted | LegStarted | LegLost | ExecutionRetried):
+    if isinstance(event, ExecutionStarted | LegStarted | LegLost | ExecutionRetried | InputResolved):
         raise InvalidRequest(f"event {event.type!r} is written by the server alone")
     if isinstance(event, LegEnded) and event.attempt != attempt:
         raise InvalidRequest(f"event {event.type!r} is of attempt {event.attempt}, the append of {attempt}")

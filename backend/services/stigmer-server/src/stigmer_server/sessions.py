@@ -17,7 +17,7 @@ from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.policies import check_workspace
-from stigmer_server.tables import blob_references, events, executions, sessions
+from stigmer_server.tables import blob_references, events, executions, inputs, sessions
 
 _COST_DIGITS: Final = 8
 """Of US dollars. The database adds up floating point numbers."""
@@ -177,6 +177,7 @@ def _delete(connection: Connection, session_id: str, caller: Caller) -> None:
     if has_unended_execution(connection, session_id):
         raise SessionBusy(session_id)
     of_session = select(executions.c.execution_id).where(executions.c.session_id == session_id)
+    connection.execute(inputs.delete().where(inputs.c.execution_id.in_(of_session)))
     connection.execute(events.delete().where(events.c.execution_id.in_(of_session)))
     connection.execute(blob_references.delete().where(blob_references.c.execution_id.in_(of_session)))
     connection.execute(executions.delete().where(executions.c.session_id == session_id))

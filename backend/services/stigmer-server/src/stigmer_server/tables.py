@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0013"
 """The newest migration; a test holds it to the files."""
 
 
@@ -129,6 +129,7 @@ executions = Table(
     Column("leg_task_queue", String(255), comment="of its legs; NULL: where the workflow runs"),
     Column("retried_at", UtcDateTime, comment="when somebody let it go on the last time"),
     Column("limits", Text, comment="JSON of Limits since it was retried; NULL: those of its agent"),
+    Column("open_inputs", Text, comment="JSON list of OpenInput; NULL: none"),
 )
 Index(
     "ix_executions_leg_runner",
@@ -188,6 +189,22 @@ Index(
     sqlite_where=_IS_ENVIRONMENT,
     postgresql_where=_IS_ENVIRONMENT,
 )
+
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("input_id", String(64), primary_key=True),
+    Column("execution_id", String(64), ForeignKey("executions.execution_id"), nullable=False),
+    Column("sequence", Integer, nullable=False, comment="of the event that asks"),
+    Column("expires_at", UtcDateTime),
+    Column("remind_at", UtcDateTime),
+    Column("resolved_sequence", Integer, comment="of the event that resolves it; NULL: it waits"),
+)
+"""Where in which log something is asked of a person, and whether it was resolved."""
+Index("ix_inputs_execution_id", inputs.c.execution_id)
+_IS_OPEN = text("resolved_sequence IS NULL")
+Index("ix_inputs_open", inputs.c.input_id, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+Index("ix_inputs_expires_at", inputs.c.expires_at, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 
 blob_references = Table(
     "blob_references",

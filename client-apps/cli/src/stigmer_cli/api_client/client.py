@@ -22,9 +22,11 @@ from stigmer_contract.api import (
     CreateExecution,
     CreateToken,
     ExecutionResource,
+    InputResource,
     MessageResource,
     Owned,
     Page,
+    ResolveInput,
     RetryExecution,
     SecretResource,
     SecretsKeyRotation,
@@ -216,6 +218,26 @@ class ApiClient:
             if not page.items or page.next_cursor is None:
                 return
             after = page.items[-1].sequence
+
+    # --- inputs -------------------------------------------------------------------------------
+
+    def list_inputs(self, limit: int, *, execution_id: str | None = None) -> list[InputResource]:
+        """What waits for a person, at most `limit`, oldest first; its contents may stand in blobs."""
+        return self._list("/v1/inputs", Page[InputResource], limit, {"execution_id": execution_id})
+
+    def get_input(self, input_id: str) -> InputResource:
+        """One input, with its content."""
+        return self._get(f"/v1/inputs/{quote(input_id, safe='')}", InputResource)
+
+    def resolve_input(self, input_id: str, request: ResolveInput) -> InputResource:
+        """Decides; sent again after a broken connection it is still one decision."""
+        response = self.transport.request(
+            "POST",
+            f"/v1/inputs/{quote(input_id, safe='')}",
+            body=request.model_dump_json(exclude_unset=True).encode(),
+            headers=_JSON | {IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)},
+        )
+        return InputResource.model_validate_json(response.body)
 
     # --- tokens -------------------------------------------------------------------------------
 

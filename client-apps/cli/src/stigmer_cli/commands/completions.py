@@ -87,6 +87,17 @@ def complete_sessions(
     )
 
 
+def complete_inputs(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
+    """Ids of what waits for a person, as those of executions."""
+    return _ask(
+        lambda client: [(each.input_id, each.title) for each in client.list_inputs(_OFFERED)],
+        incomplete,
+        are_ids=True,
+    )
+
+
 def complete_secrets(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stigmer_cli.commands.completions import complete_agents, complete_executions, complete_sessions
+from stigmer_cli.commands.deciding import answer, approve, deny
 from stigmer_contract.phases import ExecutionPhase
 
 if TYPE_CHECKING:
@@ -165,22 +166,6 @@ def retry(
     print_note(f"{execution_id} goes on; `stigmer executions follow {execution_id}` shows how")
 
 
-@executions.command("approve", epilog="Example: stigmer executions approve exe_01k9…")
-@click.argument("execution_id", shell_complete=complete_executions)
-@click.argument("call_id", required=False)
-def approve(execution_id: str, call_id: str | None) -> None:
-    """Let a tool call run that waits for approval (not yet)."""
-    raise _not_yet(f"approve a call of {execution_id}", call_id)
-
-
-@executions.command("deny", epilog="Example: stigmer executions deny exe_01k9…")
-@click.argument("execution_id", shell_complete=complete_executions)
-@click.argument("call_id", required=False)
-def deny(execution_id: str, call_id: str | None) -> None:
-    """Refuse a tool call that waits for approval (not yet)."""
-    raise _not_yet(f"deny a call of {execution_id}", call_id)
-
-
 @executions.command("send", epilog="Example: stigmer executions send 4k2x9q 'Use the other file.'")
 @click.argument("given", metavar="ID", shell_complete=complete_executions)
 @click.argument("message")
@@ -231,7 +216,5 @@ def _check_limits(limits: "dict[str, object]") -> None:
         raise click.BadParameter(reason, param_hint=f"--{option}") from error
 
 
-def _not_yet(what: str, _argument: str | None) -> Exception:
-    from stigmer_cli.errors import NotYet
-
-    return NotYet(f"could not {what}: this version cannot do that yet")
+for command in (answer, approve, deny):
+    executions.add_command(command)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MOST_SECONDS = 10 * 366 * 86_400
-_SCOPES = ("runner", "user", "admin")
+_SCOPES = ("runner", "user", "approve", "admin")
 
 
 @click.group()
@@ -36,7 +36,7 @@ def _parse_expiry(_context: click.Context, _parameter: click.Parameter, value: s
     type=click.Choice(_SCOPES),
     default="user",
     show_default=True,
-    help="What it allows: runner only to run executions; admin also to manage tokens.",
+    help="What it allows: runner only runs executions, approve only decides; admin also manages tokens.",
 )
 @click.option(
     "--expires",
@@ -61,11 +61,6 @@ def _parse_expiry(_context: click.Context, _parameter: click.Parameter, value: s
     metavar="USD",
     help="What they may cost a day (UTC); models need a known price then.",
 )
-@click.option(
-    "--approve",
-    type=click.Choice(["ask", "allow", "deny"]),
-    help="What becomes of their tool calls at the least, whatever rules of agents say.",
-)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with what the list shows.")
 def create_token(
     name: str,
@@ -77,7 +72,6 @@ def create_token(
     allow_workspaces: tuple[str, ...],
     allow_secrets: tuple[str, ...],
     max_cost_per_day: str | None,
-    approve: str | None,
 ) -> None:
     """Make a token and print it, this once."""
     from pydantic import ValidationError
@@ -93,7 +87,6 @@ def create_token(
                 "allow_workspaces": list(allow_workspaces) or None,
                 "allow_secrets": list(allow_secrets) or None,
                 "max_cost_per_day_usd": max_cost_per_day,
-                "approve": approve,
             }
         )
         request = CreateToken(

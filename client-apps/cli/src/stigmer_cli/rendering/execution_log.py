@@ -90,11 +90,10 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return f"{event.kind} {event.key} in {format_seconds(event.duration_seconds)}"
         case contract.RequestChanged():
             return f"from turn {event.turn} on the model is asked with other {' and '.join(event.changed)}"
-        case contract.ApprovalRequested():
-            call = describe_call(event.tool, load_payload(event.arguments))
-            return f"waiting for approval: {call}"
-        case contract.ApprovalResolved():
-            return f"{'approved' if event.approved else 'denied'} by {event.resolved_by}"
+        case contract.InputRequested():
+            return f"{event.kind} {event.input_id}: {event.title}"
+        case contract.InputResolved():
+            return describe_resolution(event)
         case contract.MessageReceived():
             return f"message: {_text(load_payload(event.message))}"
         case contract.ExecutionRetried():
@@ -115,6 +114,14 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return event.type
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def describe_resolution(event: contract.InputResolved) -> str:
+    """How an input was resolved, in one line."""
+    who = f" by {event.resolved_by}" if event.resolved_by else ""
+    changed = ", with changed arguments" if event.arguments is not None else ""
+    reason = f": {event.reason}" if event.reason else ""
+    return f"{event.outcome}{who}{changed}{reason}"
 
 
 def _ordinal_failure(event: contract.ModelFailed) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.cells import SEPARATOR, cell_width, shorten, wrap, wrap_parts
 from stigmer_cli.rendering.command_output import CommandOutput
+from stigmer_cli.rendering.execution_log import describe_resolution
 from stigmer_cli.rendering.execution_table import describe_waits
 from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
 from stigmer_cli.rendering.quantities import format_seconds, format_usage
@@ -21,12 +22,13 @@ from stigmer_cli.rendering.tool_calls import describe_call, describe_calls, desc
 from stigmer_cli.rendering.warned_files import describe_warning
 from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.events import (
-    ApprovalRequested,
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionRetried,
     ExecutionStarted,
     HistoryRepaired,
+    InputRequested,
+    InputResolved,
     LegEnded,
     LegEndReason,
     LegStarted,
@@ -224,9 +226,10 @@ class ExecutionView:
             case MessageReceived() as event:
                 message = sanitize(str(self._load_payload(event.message)))
                 self._screen.write_note(f"message: {shorten(message, self._screen.width)}", DIM)
-            case ApprovalRequested() as event:
-                call = describe_call(event.tool, self._load_payload(event.arguments))
-                self._screen.write_note(f"waiting for approval: {call}", BOLD, YELLOW)
+            case InputRequested() as event:
+                self._screen.write_note(f"{event.kind}: {sanitize(event.title)}", BOLD, YELLOW)
+            case InputResolved() as event:
+                self.show_note(sanitize(describe_resolution(event)))
             case WorkspaceWarned() as event:
                 self._warnings.append(sanitize(describe_warning(event)))
             case ExecutionCompleted() as event:

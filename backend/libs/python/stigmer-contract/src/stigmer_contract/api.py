@@ -6,15 +6,15 @@ Resources are what the server answers; requests what it accepts. Errors are `Pro
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import EnvironmentDescribed, Event, LiveEvent, Payload, RecordedEvent, Usage
+from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome
 from stigmer_contract.isolation_words import IsolationLevel, Network, SandboxSetting
 from stigmer_contract.manifest import AgentManifest, AgentSpec, Limits
-from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_contract.manifest_parts import MAX_SECRET_CHARACTERS, MIN_SECRET_CHARACTERS
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.waits import WaitReason
@@ -134,8 +134,6 @@ class CreateExecution(_Request):
     """For a new session only, as in `CreateSession`."""
     model: str | None = Field(default=None, max_length=MAX_PATH_CHARACTERS)
     """`provider:name` that overrides the manifest's."""
-    approve: ApprovalPolicy | None = None
-    """What becomes of tool calls at the least; None: what the token's policy and the agent's rules say."""
 
 
 class ExecutionError(_Resource):
@@ -205,6 +203,56 @@ class MessageResource(_Resource):
     execution_id: str
     sequence: int = Field(ge=1)
     """Of its event `message.received`."""
+
+
+class ResolveInput(_Request):
+    """`POST /v1/inputs/{id}`: decide."""
+
+    outcome: Literal[InputOutcome.APPROVED, InputOutcome.DENIED, InputOutcome.ANSWERED]
+    answer: JsonValue = None
+    """Of a question: a value that fits its `answer_schema`."""
+    arguments: dict[str, JsonValue] | None = None
+    """Of a call that is approved: run it with these arguments instead."""
+    reason: str | None = Field(default=None, min_length=1, max_length=MAX_REASON_CHARACTERS)
+    """Why; the model is told."""
+    grants_kind: bool = False
+    """Approve all calls of this kind, by the rule in the input's `kind_rule`, until the execution ends."""
+
+
+class InputResolution(_Resource):
+    """How an input was resolved."""
+
+    outcome: InputOutcome
+    resolved_at: datetime
+    resolved_by: str | None = None
+    """The name of the token; None: nobody decided."""
+    origin: str | None = None
+    reason: str | None = None
+
+
+class InputResource(_Resource):
+    """Something that an execution asks of a person."""
+
+    input_id: str
+    execution_id: str
+    session_id: str
+    owner: str
+    """Of the execution."""
+    agent_name: str
+    kind: InputKind
+    toolset: str
+    tool: str
+    call_id: str
+    title: str
+    content: Payload
+    """A `Question`, an `Approval`, …"""
+    answer_schema: dict[str, JsonValue] | None = None
+    requested_at: datetime
+    expires_at: datetime | None = None
+    remind_at: datetime | None = None
+    on_expiry: str = "deny"
+    resolution: InputResolution | None = None
+    """None while it waits."""
 
 
 class SecretResource(Owned):
@@ -516,6 +564,8 @@ class TokenScope(StrEnum):
     """Start legs, and work on the executions that they lease. Nothing else."""
     USER = "user"
     """Apply agents, keep secrets, run executions and read them: one's own, and what is shared."""
+    APPROVE = "approve"
+    """See what executions of one owner ask of people, and decide. Nothing else."""
     ADMIN = "admin"
     """All of that with everybody's, and give out tokens, assign owners and read the audit trail."""
 
@@ -529,8 +579,6 @@ class TokenPolicy(_Request):
     """Directories in which the workspace of a session lies; the session's own directory always may be."""
     allow_secrets: list[str] | None = Field(default=None, max_length=50)
     """Patterns (`*`, `?`) of names of secrets."""
-    approve: ApprovalPolicy | None = None
-    """What becomes of their tool calls at the least, whatever the agent's rules say."""
     max_cost_per_day_usd: Decimal | None = Field(default=None, gt=0)
     """Of all that was started with the token, from midnight to midnight UTC."""
 

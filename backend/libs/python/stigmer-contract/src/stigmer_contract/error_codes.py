@@ -77,6 +77,8 @@ class ErrorCode(StrEnum):
     """Fenced off: a newer attempt holds the execution."""
     EXECUTION_ENDED = "execution_ended"
     """The execution has ended, so nothing can be appended to it."""
+    INPUT_RESOLVED = "input_resolved"
+    """Somebody else decided before, or the input had expired, or its execution has ended."""
     WOKEN = "woken"
     """A leg would wait, but what it waits for may have come since it last looked at the log."""
     ILLEGAL_MOVE = "illegal_move"

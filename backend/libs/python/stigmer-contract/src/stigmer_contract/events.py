@@ -26,8 +26,8 @@ from pydantic import (
 
 from stigmer_contract.conversation import ToolOutcome as ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.inputs import MAX_REASON_CHARACTERS, MAX_TITLE_CHARACTERS, InputKind, InputOutcome
 from stigmer_contract.manifest import AgentSpec, Limits
-from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_contract.waits import WaitReason
 
 LOG_FORMAT = 2
@@ -109,8 +109,6 @@ class ExecutionStarted(_Frozen):
     """`provider:name` that overrides the manifest's; None: the manifest's, else the runner's default."""
     input: Payload
     """The person's message: a JSON string."""
-    approve: ApprovalPolicy | None = None
-    """What becomes of tool calls at the least, whatever the agent's rules say; None: only they decide."""
 
 
 class LegStarted(_Frozen):
@@ -363,25 +361,53 @@ class HistoryStored(_Frozen):
     """What the runner had counted, so that a later leg counts on; opaque."""
 
 
-class ApprovalRequested(_Frozen):
-    """A tool call waits for a person."""
+class InputRequested(_Frozen):
+    """Something is asked of a person. Its step goes on once the `input.resolved` of that id is in the log."""
 
-    type: Literal["approval.requested"] = "approval.requested"
+    type: Literal["input.requested"] = "input.requested"
+    input_id: str = Field(pattern=r"^inp_[0-9a-z]{26}$")
+    """Of all executions' inputs."""
+    kind: InputKind
+    agent_path: str = ""
+    """Whose call asks, as in `model.responded`."""
     turn: int = Field(ge=1)
     call_id: str
+    nth: int = Field(default=1, ge=1)
+    """Which input of that call."""
+    toolset: str = ""
     tool: str
-    arguments: Payload
-    expires_at: datetime | None = None
+    title: str = Field(max_length=MAX_TITLE_CHARACTERS)
+    """What is asked, in one line."""
+    content: Payload
+    """All of it: a `Question`, an `Approval`, …"""
+    answer_schema: dict[str, JsonValue] | None = None
+    """JSON Schema that an answer has to fit."""
+    expires_at: AwareDatetime | None = None
+    """When it expires unanswered, by the server's clock."""
+    remind_at: AwareDatetime | None = None
+    """When somebody is to be reminded of it."""
+    on_expiry: Literal["deny", "approve"] = "deny"
+    """What becomes of a call whose approval expires."""
 
 
-class ApprovalResolved(_Frozen):
-    """A person decided, or the request expired."""
+class InputResolved(_Frozen):
+    """The first of an answer, the expiry and the execution's end has come. Written by the server."""
 
-    type: Literal["approval.resolved"] = "approval.resolved"
-    call_id: str
-    approved: bool
-    resolved_by: str
-    reason: str | None = None
+    type: Literal["input.resolved"] = "input.resolved"
+    input_id: str
+    outcome: InputOutcome
+    resolved_by: str | None = None
+    """Who decided: the name of their token; None: nobody did."""
+    origin: str | None = None
+    """From where: a network address."""
+    reason: str | None = Field(default=None, max_length=MAX_REASON_CHARACTERS)
+    """Why, in the person's words; the model is told."""
+    answer: Payload | None = None
+    """A value that fits the `answer_schema`; only of what was answered."""
+    arguments: Payload | None = None
+    """A JSON object: with these the call is approved, in the place of the model's; None: with the model's."""
+    grants: str | None = None
+    """The rule by which calls of that kind are approved from here on, in this execution."""
 
 
 class MessageReceived(_Frozen):
@@ -457,8 +483,8 @@ Event = Annotated[
     | StepFinished
     | RequestChanged
     | HistoryStored
-    | ApprovalRequested
-    | ApprovalResolved
+    | InputRequested
+    | InputResolved
     | MessageReceived
     | ExecutionRetried
     | WorkspaceWarned

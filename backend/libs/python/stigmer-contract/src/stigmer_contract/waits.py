@@ -56,6 +56,8 @@ class WaitEnd:
 
 
 ENDED_BY: Final[Mapping[WaitKind, WaitEnd]] = {
+    WaitKind.APPROVAL: WaitEnd("input.resolved", "input_id"),
+    WaitKind.ANSWER: WaitEnd("input.resolved", "input_id"),
     WaitKind.MESSAGE: WaitEnd("message.received"),
     WaitKind.MODEL: WaitEnd("execution.retried"),
 }

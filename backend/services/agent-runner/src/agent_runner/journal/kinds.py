@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from stigmer_contract.events import AnyEvent, ModelResponded, StepFinished, ToolFinished, ToolStarted
+from stigmer_contract.events import (
+    AnyEvent,
+    InputResolved,
+    ModelResponded,
+    StepFinished,
+    ToolFinished,
+    ToolStarted,
+)
 
 
 class StepKey(NamedTuple):
@@ -38,7 +45,7 @@ class StepKind:
     name: str
     key: str
     """What its key is made of."""
-    event: type[ModelResponded | ToolFinished | StepFinished]
+    event: type[ModelResponded | ToolFinished | StepFinished | InputResolved]
     """What holds its result."""
     cut_off: CutOff
     why: str
@@ -103,7 +110,7 @@ KINDS: Final[Mapping[str, StepKind]] = {
             "nobody was asked with it yet",
             must_settle=False,
         ),
-        StepKind(INPUT, "id of the question", StepFinished, CutOff.REPEATED, "to wait changes nothing"),
+        StepKind(INPUT, "turn/call id", InputResolved, CutOff.REPEATED, "to wait changes nothing"),
         StepKind(
             SUBMITTED,
             "turn",

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple, cast
 
-from agent_runner.journal.kinds import MODEL, WAIT, StepKey, key_of
+from agent_runner.journal.kinds import INPUT, MODEL, WAIT, StepKey, call_key, key_of
 from stigmer_contract.api import Resumption
 from stigmer_contract.events import (
     AnyEvent,
     ExecutionRetried,
     InlinePayload,
+    InputRequested,
+    InputResolved,
     MessageReceived,
     ModelFailed,
     ModelResponded,
@@ -50,6 +52,10 @@ class RecordedSteps:
     """What was said to the execution, by sequence, as far as the log was found."""
     messages_given: int = 0
     """The newest of those that the agent was given; they are given in their order."""
+    inputs: dict[StepKey, InputRequested] = field(default_factory=dict[StepKey, InputRequested])
+    """What was asked of people, resolved or not."""
+    resolutions: dict[str, InputResolved] = field(default_factory=dict[str, InputResolved])
+    """How that was resolved, by the input's id, as far as the log was found."""
     failed_requests: dict[StepKey, ModelFailed] = field(default_factory=dict[StepKey, ModelFailed])
     """The last failure of each request, by the step that its answer is to be the result of."""
     answers: dict[str, ModelResponded] = field(default_factory=dict[str, ModelResponded])
@@ -92,6 +98,8 @@ class RecordedSteps:
         self.messages.clear()
         self.answers.clear()
         self.failed_requests.clear()
+        self.inputs.clear()
+        self.resolutions.clear()
         self._results_by_digest.clear()
         self.usage, self.messages_given = Usage(), 0
         self.take(events)
@@ -108,6 +116,11 @@ class RecordedSteps:
         elif isinstance(event, ExecutionRetried):
             # Somebody thinks that it works now: all patience begins anew.
             self.failed_requests.clear()
+        elif isinstance(event, InputRequested):
+            of_call = call_key(event.turn, event.call_id)
+            self.inputs[StepKey(event.agent_path, INPUT, of_call, event.nth)] = event
+        elif isinstance(event, InputResolved):
+            self.resolutions[event.input_id] = event
         key = key_of(event)
         if key is None:
             return

@@ -10,9 +10,10 @@ from pydantic import JsonValue
 
 from agent_runner.journal.bodies import AskedCall, calls_in, is_cut_off
 from agent_runner.journal.fingerprints import RequestChain
-from agent_runner.journal.kinds import MODEL, TOOL, StepKey, call_key
+from agent_runner.journal.kinds import INPUT, MODEL, TOOL, StepKey, call_key
 from agent_runner.masking import Masker
 from stigmer_contract.api import Resumption
+from stigmer_contract.conversation import ToolOutcome
 
 
 @dataclass
@@ -41,7 +42,7 @@ class AgentScope:
 
     def counters(self) -> dict[str, int]:
         """What is counted over turns, for a leg that goes on behind this one."""
-        own = (MODEL, TOOL)  # the turn stands in their keys
+        own = (MODEL, TOOL, INPUT)  # the turn stands in their keys
         return {f"{kind} {key}": n for (kind, key), n in self._counts.items() if kind not in own}
 
     def resume(self, turn: int, counters: Mapping[str, int | str]) -> None:
@@ -94,6 +95,8 @@ class RunningCall(NamedTuple):
     call_id: str
     is_step: bool
     """Whether it is a step in hand itself; one that runs agents is not, its inner steps are."""
+    outcomes: list[ToolOutcome]
+    """Of inputs that it asked for, where they and not its result say how the call ended."""
 
 
 running_call: ContextVar[RunningCall | None] = ContextVar("running_call", default=None)

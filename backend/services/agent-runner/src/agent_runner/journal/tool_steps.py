@@ -102,13 +102,15 @@ class ToolSteps:
             if call.facts.side_effects:
                 await parts.log.flush()
             started = time.monotonic()
-            token = running_call.set(RunningCall(scope, call.call_id, is_step=not call.facts.runs_agents))
+            running = RunningCall(scope, call.call_id, not call.facts.runs_agents, [])
+            token = running_call.set(running)
             try:
                 result = await self._journal.clean(await self._run(call, run))
             finally:
                 running_call.reset(token)
             seconds = time.monotonic() - started
-            return await self._record(scope, key, call, result, outcome_of_pydantic_ai(result), seconds)
+            outcome = running.outcomes[-1] if running.outcomes else outcome_of_pydantic_ai(result)
+            return await self._record(scope, key, call, result, outcome, seconds)
 
     def _held(self, call: ToolCall, *, inner: bool) -> AbstractAsyncContextManager[None]:
         """Of a call that runs agents each inner step is one in hand: between them the leg may hand back."""

@@ -1,5 +1,6 @@
 """What an agent can do: one file for each toolset, and the catalogue of them."""
 
+from agent_runner.toolsets.ask_user import Asker, Told, asker
 from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetEntry, ToolsetRequest
 from agent_runner.toolsets.facts import DeclaredToolset, OrderedToolset, ToolFacts, facts_of
 from agent_runner.toolsets.session_tools import SessionTools, session_tools
@@ -9,14 +10,17 @@ from agent_runner.toolsets.wait import Waited, Waiter, waiter
 __all__ = [
     "CATALOGUE",
     "COMMAND_TOOL",
+    "Asker",
     "DeclaredToolset",
     "OrderedToolset",
     "SessionTools",
+    "Told",
     "ToolFacts",
     "ToolsetEntry",
     "ToolsetRequest",
     "Waited",
     "Waiter",
+    "asker",
     "facts_of",
     "session_tools",
     "waiter",

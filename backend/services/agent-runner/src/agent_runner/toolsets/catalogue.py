@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic_ai.toolsets import AbstractToolset
 
+from agent_runner.toolsets.ask_user import ASK_TOOL, ask_user_toolset
 from agent_runner.toolsets.facts import ToolFacts
 from agent_runner.toolsets.files import READING_TOOLS, files_toolset
 from agent_runner.toolsets.shell import shell_toolset
@@ -64,6 +65,13 @@ CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
         takes_secrets=False,
         starts_processes=True,  # ripgrep
     ),
+    "ask_user": ToolsetEntry(
+        make=lambda request: ask_user_toolset(),
+        reading_tools=frozenset({ASK_TOOL}),
+        takes_secrets=False,
+        starts_processes=False,
+        waits=True,
+    ),
     "wait": ToolsetEntry(
         make=lambda request: wait_toolset(),
         reading_tools=frozenset({WAIT_TOOL}),
@@ -72,4 +80,9 @@ CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
         waits=True,
     ),
 }
-"""By the name that manifests use."""
+"""By the name that manifests use; `ask_user` is given by `spec.askUser`."""
+
+
+def toolsets_of(spec: AgentSpec) -> list[str]:
+    """The names of the toolsets that an agent has."""
+    return [*spec.tools, *(["ask_user"] if spec.ask_user else [])]

@@ -10,7 +10,7 @@ from pydantic_ai.tools import AgentNativeTool, RunContext
 from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, ToolsetTool, WrapperToolset
 from pydantic_ai.workspaces import WorkspaceBackend
 
-from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetRequest
+from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetRequest, toolsets_of
 from agent_runner.toolsets.facts import DeclaredToolset
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
@@ -24,7 +24,7 @@ def session_tools(
     `command_variables` are for the toolsets that take secrets alone.
     """
     toolsets = list[AbstractToolset[None]]()
-    for name in spec.tools:
+    for name in toolsets_of(spec):
         entry = CATALOGUE[name]
         variables = command_variables if entry.takes_secrets else None
         made = entry.make(ToolsetRequest(spec, workspace, variables or {}))

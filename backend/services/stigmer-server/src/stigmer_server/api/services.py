@@ -16,6 +16,7 @@ from stigmer_server.errors import InvalidRequest
 from stigmer_server.event_feed import EventFeed
 from stigmer_server.executions import Executions
 from stigmer_server.idempotency import MAX_KEY_LENGTH, Answer
+from stigmer_server.inputs import Inputs
 from stigmer_server.installation import Installation
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
@@ -46,6 +47,7 @@ class Services:
     executions: Executions
     feed: EventFeed
     formats: LogFormats
+    inputs: Inputs
     messages: Messages
     retries: Retries
     blobs: BlobStore

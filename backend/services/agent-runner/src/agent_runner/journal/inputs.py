@@ -1,0 +1,124 @@
+"""The steps that ask people: what is asked goes into the log once, and the step goes on when that says how it
+was resolved.
+
+The server decides what resolves an input, and writes it down; here it is only looked up. While it is open and
+nothing else is in hand, the leg ends `waiting`, and any runner's next one goes on exactly there.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from pydantic import BaseModel, JsonValue
+
+from agent_runner.journal.kinds import INPUT, StepKey, call_key
+from agent_runner.journal.scopes import AgentScope, running_call
+from agent_runner.journal.steps import StepJournal
+from agent_runner.toolsets import Told
+from agent_runner.toolsets.ask_user import ASK_TOOL
+from stigmer_contract.conversation import ToolOutcome
+from stigmer_contract.events import InputRequested, InputResolved
+from stigmer_contract.identifiers import INPUT_PREFIX, new_id
+from stigmer_contract.inputs import (
+    MAX_TITLE_CHARACTERS,
+    InputKind,
+    InputOutcome,
+    Question,
+    wait_kind_of,
+)
+from stigmer_contract.waits import WaitReason
+
+_TOOL_OUTCOMES: Final = {
+    InputOutcome.DENIED: ToolOutcome.DENIED,
+    InputOutcome.EXPIRED: ToolOutcome.EXPIRED,
+    InputOutcome.CANCELLED: ToolOutcome.CANCELLED,
+}
+"""How a call ended whose input was resolved so; of the others its own result says it."""
+
+
+class InputSteps:
+    """The inputs of one leg; an `Asker` for the tools."""
+
+    def __init__(self, journal: StepJournal) -> None:
+        self._journal = journal
+        self._newest_id: str | None = None
+
+    async def ask(self, question: Question, schema: dict[str, JsonValue], seconds: float | None) -> Told:
+        """Ask a person, in the tool call that is at work, and return when that is resolved."""
+        call = running_call.get()
+        assert call is not None, "questions are steps of tool calls"
+        place = call.scope.next_key(INPUT, call_key(call.scope.turn, call.call_id))
+        parts = self._journal.parts
+        requested = parts.recorded.inputs.get(place)
+        if requested is None:
+            until = None if seconds is None else parts.waits.clock.now() + timedelta(seconds=seconds)
+            requested = await self.request(
+                place,
+                call.scope,
+                call.call_id,
+                kind=InputKind.QUESTION,
+                toolset=ASK_TOOL,
+                tool=ASK_TOOL,
+                title=question.text,
+                content=question,
+                answer_schema=schema,
+                expires_at=until,
+            )
+        resolved = await self.resolution(place, requested)
+        call.outcomes.extend(_outcome_of(resolved))
+        answer = None if resolved.answer is None else await parts.bodies.load_value(resolved.answer)
+        return Told(resolved.outcome, answer, resolved.reason)
+
+    async def request(
+        self,
+        place: StepKey,
+        scope: AgentScope,
+        call_id: str,
+        *,
+        kind: InputKind,
+        toolset: str,
+        tool: str,
+        title: str,
+        content: BaseModel,
+        answer_schema: dict[str, JsonValue] | None = None,
+        expires_at: datetime | None = None,
+    ) -> InputRequested:
+        """Write down what is asked, for the first time."""
+        value = await self._journal.clean(content.model_dump(mode="json", exclude_none=True))
+        # Lists go by the id, so those of one answer stay in its order.
+        self._newest_id = new_id(INPUT_PREFIX, after=self._newest_id)
+        event = InputRequested(
+            input_id=self._newest_id,
+            kind=kind,
+            agent_path=scope.path,
+            turn=scope.turn,
+            call_id=call_id,
+            nth=place.nth,
+            toolset=toolset,
+            tool=tool,
+            title=_one_line(title),
+            content=await self._journal.parts.bodies.store_value(value),
+            answer_schema=answer_schema,
+            expires_at=expires_at,
+        )
+        self._journal.write(event)
+        return event
+
+    async def resolution(self, place: StepKey, requested: InputRequested) -> InputResolved:
+        """How the input was resolved. While it is open the leg may end, and the next one returns."""
+        parts = self._journal.parts
+        resolved = parts.recorded.resolutions.get(requested.input_id)
+        while resolved is None:
+            reason = WaitReason(kind=wait_kind_of(requested.kind), key=requested.input_id)
+            await parts.waits.until_over(place, [reason], None)
+            resolved = parts.recorded.resolutions.get(requested.input_id)
+        return resolved
+
+
+def _outcome_of(resolved: InputResolved) -> list[ToolOutcome]:
+    outcome = _TOOL_OUTCOMES.get(resolved.outcome)
+    return [] if outcome is None else [outcome]
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_TITLE_CHARACTERS else f"{line[: MAX_TITLE_CHARACTERS - 1]}…"

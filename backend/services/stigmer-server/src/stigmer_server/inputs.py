@@ -1,0 +1,328 @@
+"""What executions ask of people: listed, and resolved once, by whatever comes first.
+
+The log decides: an answer, the expiry and the end of the execution are events, of which only one can follow
+the question. Here is who may answer, whether an answer fits, and the clock of expiry.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import JsonValue, TypeAdapter
+from sqlalchemy import Connection, Row, Select, select
+
+from stigmer_contract.answer_schemas import find_problem
+from stigmer_contract.api import InputResolution, InputResource, Page, ResolveInput
+from stigmer_contract.events import (
+    EVENT_ADAPTER,
+    INLINE_PAYLOAD_MAX_BYTES,
+    BlobPayload,
+    Event,
+    InlinePayload,
+    InputRequested,
+    InputResolved,
+    Payload,
+)
+from stigmer_contract.inputs import OUTCOMES_OF_PEOPLE, Approval, InputKind, InputOutcome
+from stigmer_server.blobs import BlobStore
+from stigmer_server.database import Database
+from stigmer_server.errors import (
+    Forbidden,
+    InputAlreadyResolved,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    Unavailable,
+)
+from stigmer_server.event_log import Change, EventLog, NewEvent
+from stigmer_server.execution_state import ExecutionState
+from stigmer_server.idempotency import append_id
+from stigmer_server.owners import Caller
+from stigmer_server.pages import decode_cursor, page_of
+from stigmer_server.tables import events, executions, inputs
+
+logger = logging.getLogger(__name__)
+
+EXPIRY_INTERVAL_SECONDS: Final = 0.5
+"""How often is looked for what has expired; an answer that comes after its time is refused in any case."""
+EXPIRED_AT_ONCE: Final = 100
+_JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
+
+_asking = events.alias("asking")
+_resolving = events.alias("resolving")
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """Who decides, and from where."""
+
+    caller: Caller
+    name: str
+    """Of the token."""
+    origin: str | None
+    """A network address."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An input with what its log says of it."""
+
+    resource: InputResource
+    request: InputRequested
+
+
+class Inputs:
+    """The inputs of all executions, by id."""
+
+    def __init__(self, database: Database, log: EventLog, blobs: BlobStore) -> None:
+        self._database = database
+        self._log = log
+        self._blobs = blobs
+
+    async def list(
+        self,
+        caller: Caller,
+        limit: int,
+        cursor: str | None,
+        *,
+        execution_id: str | None = None,
+        kind: InputKind | None = None,
+        is_open: bool = True,
+    ) -> Page[InputResource]:
+        """What the caller sees that waits (or, without `is_open`, was resolved), oldest first."""
+        is_resolved = inputs.c.resolved_sequence.is_not(None)
+        query = _query(caller).where(~is_resolved if is_open else is_resolved)
+        query = query.order_by(inputs.c.input_id)
+        if cursor is not None:
+            query = query.where(inputs.c.input_id > decode_cursor(cursor))
+        if execution_id is not None:
+            query = query.where(inputs.c.execution_id == execution_id)
+
+        def work(connection: Connection) -> list[InputResource]:
+            found = list[InputResource]()
+            for row in connection.execute(query if kind is not None else query.limit(limit + 1)):
+                resource = _read(row).resource
+                if kind in (None, resource.kind):
+                    found.append(resource)
+                if len(found) > limit:
+                    break
+            return found
+
+        return page_of(await self._database.read(work), limit, lambda resource: resource.input_id)
+
+    async def get(self, input_id: str, caller: Caller) -> InputResource:
+        """The input of this id; its content stands in it, however large.
+
+        Raises:
+            NotFound: there is none that the caller sees.
+        """
+        resource = (await self._find(input_id, caller)).resource
+        return resource.model_copy(
+            update={"content": InlinePayload(value=await self._load(resource.content))}
+        )
+
+    async def resolve(
+        self, input_id: str, request: ResolveInput, who: Answerer, idempotency_key: str | None
+    ) -> InputResource:
+        """Decide, unless something else has come first. The caller's same key is the same decision.
+
+        Raises:
+            NotFound: there is none that the caller sees.
+            Forbidden: it is another's, who alone may decide.
+            InvalidRequest: that is no answer to what is asked.
+            PayloadTooLarge: the answer is.
+            InputAlreadyResolved: somebody was first, it has expired, or its execution has ended.
+        """
+        found = await self._find(input_id, who.caller)
+        if who.caller.owner != found.resource.owner and not who.caller.sees_all:
+            raise Forbidden(
+                f"input {input_id!r} is {found.resource.owner!r}'s to decide",
+                f"use a token of {found.resource.owner!r}",
+            )
+        answered = NewEvent.of(await self._resolution(found, request, who))
+        known_by = append_id(f"input {input_id}", who.caller.owner, idempotency_key)
+        resolved = await self._append(found, answered, known_by)
+        after = (await self._find(input_id, who.caller)).resource
+        if not resolved:
+            assert after.resolution is not None
+            raise InputAlreadyResolved(input_id, after.resolution)
+        return after
+
+    async def run(self) -> None:
+        """Expire what has not been answered in time, until cancelled."""
+        while True:
+            try:
+                await self.expire()
+            except Unavailable as error:
+                logger.warning("could not look for expired inputs: %s", error)
+            except Exception:
+                logger.exception("could not expire inputs")
+            await asyncio.sleep(EXPIRY_INTERVAL_SECONDS)
+
+    async def expire(self) -> None:
+        """Resolve what has expired by now."""
+        query = _query(None).where(
+            inputs.c.resolved_sequence.is_(None), inputs.c.expires_at <= datetime.now(UTC)
+        )
+
+        def work(connection: Connection) -> list[_Found]:
+            return [_read(row) for row in connection.execute(query.limit(EXPIRED_AT_ONCE))]
+
+        for found in await self._database.read(work):
+            await self._append(found, None, None)
+
+    async def _append(self, found: _Found, answer: NewEvent | None, known_by: str | None) -> bool:
+        """Write the answer down where the input is open and has not expired, else, maybe, that it has.
+
+        Returns:
+            Whether the answer is the input's.
+        """
+        input_id, expires_at = found.request.input_id, found.request.expires_at
+        expired = NewEvent.of(InputResolved(input_id=input_id, outcome=InputOutcome.EXPIRED), is_servers=True)
+        taken = list[bool]()
+
+        def decide(state: ExecutionState) -> Change:
+            if all(each.input_id != input_id for each in state.open_inputs):
+                return Change(state)
+            if expires_at is not None and datetime.now(UTC) >= expires_at:
+                return Change(state, [expired])
+            if answer is None:
+                return Change(state)
+            taken.append(True)
+            return Change(state, [answer])
+
+        appended = await self._log.append(found.resource.execution_id, decide, known_by)
+        if taken or answer is None or known_by is None or appended.stored:
+            return bool(taken)
+        return await self._is_known(found, appended.last_sequence, answer.event)
+
+    async def _is_known(self, found: _Found, sequence: int, answer: Event) -> bool:
+        """Whether the event there is this very answer, which came before with the same key."""
+        stored = await self._log.read(found.resource.execution_id, sequence - 1, 1)
+        return bool(stored) and EVENT_ADAPTER.validate_json(stored[0].body) == answer
+
+    async def _resolution(self, found: _Found, request: ResolveInput, who: Answerer) -> InputResolved:
+        kind = found.request.kind
+        if request.outcome not in OUTCOMES_OF_PEOPLE[kind]:
+            possible = " or ".join(sorted(OUTCOMES_OF_PEOPLE[kind]))
+            raise InvalidRequest(f"{kind} {found.request.input_id!r} is {possible}, not {request.outcome}")
+        grants = None
+        if request.outcome is not InputOutcome.APPROVED and (
+            request.arguments is not None or request.grants_kind
+        ):
+            raise InvalidRequest("arguments and grants_kind are for what is approved")
+        if request.grants_kind:
+            content = Approval.model_validate(await self._load(found.request.content))
+            if content.kind_rule is None or request.arguments is not None:
+                raise InvalidRequest("calls of this kind cannot be approved once for all")
+            grants = content.kind_rule
+        answer = None
+        if request.outcome is InputOutcome.ANSWERED:
+            if "answer" not in request.model_fields_set:
+                raise InvalidRequest("there is no answer")
+            schema = found.request.answer_schema
+            problem = None if schema is None else find_problem(request.answer, schema)
+            if problem is not None:
+                raise InvalidRequest(f"the answer does not fit what is asked: {problem}")
+            answer = _inline("the answer", request.answer)
+        elif request.answer is not None:
+            raise InvalidRequest(f"what is {request.outcome} has no answer")
+        arguments = None if request.arguments is None else _inline("the arguments", request.arguments)
+        return InputResolved(
+            input_id=found.request.input_id,
+            outcome=InputOutcome(request.outcome),
+            resolved_by=who.name,
+            origin=who.origin,
+            reason=request.reason,
+            answer=answer,
+            arguments=arguments,
+            grants=grants,
+        )
+
+    async def _find(self, input_id: str, caller: Caller | None) -> _Found:
+        query = _query(caller).where(inputs.c.input_id == input_id)
+
+        def work(connection: Connection) -> _Found:
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                raise NotFound("input", input_id)
+            return _read(row)
+
+        return await self._database.read(work)
+
+    async def _load(self, payload: Payload) -> JsonValue:
+        if isinstance(payload, BlobPayload):
+            content = await asyncio.to_thread(self._blobs.find(payload.sha256).read_bytes)
+            return _JSON.validate_json(content)
+        return payload.value
+
+
+def _inline(what: str, value: JsonValue) -> InlinePayload:
+    if len(_JSON.dump_json(value)) > INLINE_PAYLOAD_MAX_BYTES:
+        raise PayloadTooLarge(what, INLINE_PAYLOAD_MAX_BYTES)
+    return InlinePayload(value=value)
+
+
+def _query(caller: Caller | None) -> Select[*tuple[Any, ...]]:
+    """The inputs that the caller sees, each with its events; without a caller: all."""
+    query = (
+        select(
+            inputs.c.execution_id,
+            executions.c.session_id,
+            executions.c.owner,
+            executions.c.agent_name,
+            _asking.c.recorded_at.label("requested_at"),
+            _asking.c.body.label("asking"),
+            _resolving.c.recorded_at.label("resolved_at"),
+            _resolving.c.body.label("resolving"),
+        )
+        .join(executions, executions.c.execution_id == inputs.c.execution_id)
+        .join(
+            _asking,
+            (_asking.c.execution_id == inputs.c.execution_id) & (_asking.c.sequence == inputs.c.sequence),
+        )
+        .outerjoin(
+            _resolving,
+            (_resolving.c.execution_id == inputs.c.execution_id)
+            & (_resolving.c.sequence == inputs.c.resolved_sequence),
+        )
+    )
+    return query if caller is None else query.where(caller.may_see_session(executions.c.session_id))
+
+
+def _read(row: Row[Any]) -> _Found:
+    request = EVENT_ADAPTER.validate_json(row.asking)
+    assert isinstance(request, InputRequested)
+    resolution = None
+    if row.resolving is not None:
+        resolved = EVENT_ADAPTER.validate_json(row.resolving)
+        assert isinstance(resolved, InputResolved)
+        resolution = InputResolution(
+            outcome=resolved.outcome,
+            resolved_at=row.resolved_at,
+            resolved_by=resolved.resolved_by,
+            origin=resolved.origin,
+            reason=resolved.reason,
+        )
+    resource = InputResource(
+        input_id=request.input_id,
+        execution_id=row.execution_id,
+        session_id=row.session_id,
+        owner=row.owner,
+        agent_name=row.agent_name,
+        kind=request.kind,
+        toolset=request.toolset,
+        tool=request.tool,
+        call_id=request.call_id,
+        title=request.title,
+        content=request.content,
+        answer_schema=request.answer_schema,
+        requested_at=row.requested_at,
+        expires_at=request.expires_at,
+        remind_at=request.remind_at,
+        on_expiry=request.on_expiry,
+        resolution=resolution,
+    )
+    return _Found(resource, request)

@@ -1,0 +1,103 @@
+"""Finds the input that a person means, and reads what they answer to it. Asks nobody."""
+
+import json
+from collections.abc import Sequence
+from typing import Final, cast
+
+from pydantic import JsonValue
+
+from stigmer_cli.api_client import ApiClient
+from stigmer_cli.commands.references import find_execution_id, short_id
+from stigmer_cli.errors import StigmerError, UsageError
+from stigmer_contract.answer_schemas import Schema, find_problem
+from stigmer_contract.api import InputResource
+from stigmer_contract.identifiers import INPUT_PREFIX
+from stigmer_contract.inputs import InputKind, Question
+
+SEARCHED: Final = 1000
+_LISTED: Final = 5
+
+
+def find_input(client: ApiClient, given: str, kinds: Sequence[InputKind], what: str) -> InputResource:
+    """The input that is meant by its id, or by that of its execution, each whole or in part; with content.
+
+    Raises:
+        StigmerError: nothing of these kinds waits there.
+        UsageError: several do.
+    """
+    part = given.lower()
+    waiting = [each for each in client.list_inputs(SEARCHED) if each.kind in kinds]
+    fitting = [
+        each
+        for each in waiting
+        if each.input_id.startswith((part, f"{INPUT_PREFIX}_{part}")) or each.input_id.endswith(part)
+    ]
+    if not fitting and not part.startswith(f"{INPUT_PREFIX}_"):
+        execution_id = find_execution_id(client, given, last=False)
+        fitting = [each for each in waiting if each.execution_id == execution_id]
+    if not fitting:
+        raise StigmerError(
+            f"there is no {what} of {given!r} that waits", "run `stigmer inbox` to see what does"
+        )
+    if len(fitting) > 1:
+        listed = "; ".join(f"{short_id(each.input_id)}: {each.title}" for each in fitting[:_LISTED])
+        raise UsageError(f"{len(fitting)} wait at {given!r}: {listed}", "give the id of one of them")
+    return client.get_input(fitting[0].input_id)
+
+
+def question_of(resource: InputResource) -> Question:
+    """The content of a question; of other kinds what can be said of them as one."""
+    value = resource.content.value if resource.content.kind == "inline" else None
+    if resource.kind is InputKind.QUESTION and isinstance(value, dict):
+        return Question.model_validate(value)
+    return Question(text=resource.title)
+
+
+def read_answer(text: str, question: Question, schema: Schema | None) -> JsonValue:
+    """What a person means who answers with a text: a choice by its number or words, a form as JSON.
+
+    Raises:
+        ValueError: that does not fit what is asked; says why.
+    """
+    answer = _read(text, question, schema or {})
+    problem = find_problem(answer, schema or {})
+    if problem is not None:
+        raise ValueError(problem)
+    return answer
+
+
+def read_field(text: str, schema: JsonValue) -> JsonValue:
+    """The value of one field of a form, from a text."""
+    fields = cast("Schema", schema) if isinstance(schema, dict) else {}
+    kind = fields.get("type")
+    if kind == "boolean" and text.strip().lower() in ("y", "yes", "true", "n", "no", "false"):
+        return text.strip().lower() in ("y", "yes", "true")
+    if kind in ("integer", "number", "object", "null"):
+        return _as_json(text)
+    if kind == "array":
+        return _as_json(text) if text.lstrip().startswith("[") else [part.strip() for part in text.split(",")]
+    return text
+
+
+def _read(text: str, question: Question, schema: Schema) -> JsonValue:
+    if question.choices and question.several:
+        return [_choice(part.strip(), question) for part in text.split(",")]
+    if question.choices:
+        return _choice(text.strip(), question)
+    return _as_json(text) if schema.get("type") == "object" else text
+
+
+def _choice(text: str, question: Question) -> str:
+    if text in question.choices:
+        return text
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= len(question.choices):
+        return question.choices[int(text) - 1]
+    return text
+
+
+def _as_json(text: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not JSON: {error}") from error
+    return value

@@ -1,0 +1,107 @@
+"""What waits for a person: as a list, and one in full."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
+from stigmer_cli.output import sanitize
+from stigmer_cli.rendering.execution_table import SHOWN_ID_CHARACTERS
+from stigmer_cli.rendering.quantities import format_age
+from stigmer_cli.rendering.tables import print_owned_table
+from stigmer_contract.api import InputResource
+from stigmer_contract.inputs import Approval, InputKind, Question
+
+
+def print_inputs(waiting: Sequence[InputResource]) -> None:
+    """Writes the list to stdout."""
+    now = datetime.now(UTC)
+    print_owned_table(
+        ["ID", "EXECUTION", "AGENT", "KIND", "ASKED", "EXPIRES", "WHAT"],
+        [_row(each, now) for each in waiting],
+        [each.owner for each in waiting],
+        long="WHAT",
+        optional=["EXPIRES", "ASKED", "KIND", "AGENT"],
+        empty="nothing waits for you",
+    )
+
+
+def describe_input(resource: InputResource) -> str:
+    """All that a person needs to decide, in several lines."""
+    value = resource.content.value if resource.content.kind == "inline" else None
+    lines = [f"{resource.kind} {resource.input_id} of {resource.agent_name} ({resource.execution_id})", ""]
+    match resource.kind:
+        case InputKind.QUESTION:
+            lines += describe_question(Question.model_validate(value), resource.answer_schema)
+        case InputKind.APPROVAL:
+            lines += describe_approval(Approval.model_validate(value))
+        case _:
+            lines.append(resource.title)
+    lines += ["", how_to_decide(resource)]
+    if resource.expires_at is not None:
+        lines.append(f"It expires at {resource.expires_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC.")
+    return "\n".join(lines)
+
+
+def describe_question(question: Question, schema: dict[str, JsonValue] | None) -> list[str]:
+    """A question with its choices or fields."""
+    lines = sanitize(question.text).splitlines()
+    lines += [f"  {number}. {sanitize(choice)}" for number, choice in enumerate(question.choices, start=1)]
+    fields = (schema or {}).get("properties")
+    if isinstance(fields, dict):
+        lines += [f"  {sanitize(name)}: {_describe_field(field)}" for name, field in fields.items()]
+    return lines
+
+
+def describe_approval(approval: Approval) -> list[str]:
+    """What would run, and why it is asked."""
+    lines = [f"{approval.tool} wants to run:"]
+    for name, value in approval.arguments.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        lines += [
+            f"  {sanitize(name)}: {line}" if place == 0 else f"    {line}"
+            for place, line in enumerate(sanitize(text).splitlines() or [""])
+        ]
+    if approval.diff:
+        lines += ["", *sanitize(approval.diff).splitlines()]
+    if approval.again:
+        lines.append(f"It is asked again: {sanitize(approval.again)}")
+    why = approval.reason or approval.rule
+    if why:
+        lines.append(f"Asked because: {sanitize(why)}")
+    return lines
+
+
+def how_to_decide(resource: InputResource) -> str:
+    """The commands that decide it."""
+    short = resource.input_id[-SHOWN_ID_CHARACTERS:]
+    if resource.kind is InputKind.APPROVAL:
+        return f"Decide with `stigmer executions approve {short}` or `stigmer executions deny {short}`."
+    return f"Answer with `stigmer executions answer {short} ANSWER`."
+
+
+def _describe_field(field: JsonValue) -> str:
+    if not isinstance(field, dict):
+        return "anything"
+    said: list[str] = []
+    for key in ("title", "description"):
+        if isinstance(field.get(key), str):
+            said.append(sanitize(str(field[key])))
+    choices = field.get("enum")
+    kind = (
+        " or ".join(json.dumps(each) for each in choices) if isinstance(choices, list) else field.get("type")
+    )
+    return " ".join([*said, f"({kind})"] if kind else said) or "anything"
+
+
+def _row(resource: InputResource, now: datetime) -> list[str]:
+    return [
+        resource.input_id[-SHOWN_ID_CHARACTERS:],
+        resource.execution_id[-SHOWN_ID_CHARACTERS:],
+        resource.agent_name,
+        resource.kind,
+        format_age(resource.requested_at, now),
+        "" if resource.expires_at is None else f"{resource.expires_at.astimezone(UTC):%Y-%m-%d %H:%M}",
+        resource.title,
+    ]
