@@ -18,6 +18,7 @@ from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 from stigmer_contract.inputs import InputKind, InputOutcome
 from stigmer_contract.manifest import AgentSpec, Limits, unsupported_fields
+from stigmer_contract.manifest_approval import ApprovalRule, strictest
 from stigmer_contract.manifest_parts import format_duration, parse_duration
 from stigmer_contract.model_names import split_model
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
@@ -81,6 +82,30 @@ def test_fields_whose_feature_does_not_exist_yet_are_named() -> None:
 
     assert unsupported_fields(AgentSpec(instructions="x")) == []
     assert unsupported_fields(spec) == ["spec.skills", "spec.approval"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ({"policy": "deny", "expiresAfter": "1h"}, "expiresAfter is for questions"),
+        ({"policy": "allow", "escalate": {"webhook": "ops"}}, "escalate is for questions"),
+        ({"policy": "ask", "onExpiry": "approve"}, "onExpiry needs expiresAfter"),
+        ({"policy": "ask", "expiresAfter": "1h", "remindAfter": "2h"}, "remindAfter must be shorter"),
+        ({"policy": "ask", "escalate": {}}, "exactly one of webhook and owner"),
+        ({"policy": "ask", "when": " "}, "must not be empty"),
+        ({"policy": "ask", "when": "a\nb"}, "must be one line"),
+        ({"policy": "never"}, "should be 'ask', 'allow' or 'deny'"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(rule: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        ApprovalRule.model_validate({"tool": "shell", **rule})
+
+
+def test_the_strictest_of_several_policies_lets_least_through() -> None:
+    assert strictest() == strictest(None) == strictest("allow") == "allow"
+    assert strictest("allow", None, "ask") == "ask"
+    assert strictest("ask", "deny", "allow") == "deny"
 
 
 def test_usage_adds_up_and_keeps_a_cost_that_is_known_on_one_side() -> None:

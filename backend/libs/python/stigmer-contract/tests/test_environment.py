@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stigmer_contract.environment import (
@@ -39,6 +39,7 @@ PARSERS: list[Callable[[str], object]] = [
 
 @pytest.mark.parametrize("parse", PARSERS)
 @given(text=st.text())
+@example(text="a" * 300)
 def test_any_text_is_read_or_refused_in_one_line(parse: Callable[[str], object], text: str) -> None:
     try:
         parse(text)

@@ -3,8 +3,9 @@
 Names are an owner's own: one's own agent comes before the shared one of its name.
 """
 
+import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, select, tuple_
 from sqlalchemy.exc import IntegrityError
@@ -143,18 +144,36 @@ def _apply(connection: Connection, owner: str, manifest: AgentManifest) -> tuple
     }
     is_new = insert_where_absent(connection, agents, values)
     row = connection.execute(select(agents).where(_is(name, owner)).with_for_update()).one()
-    if is_new or AgentManifest.model_validate_json(row.manifest) == manifest:
+    if is_new or _stored_manifest(row.manifest) == manifest:
         return _resource(row), is_new
     changes = {"version": row.version + 1, "manifest": text, "updated_at": now}
     connection.execute(agents.update().where(_is(name, owner)).values(changes))
     return _resource(connection.execute(select(agents).where(_is(name, owner))).one()), False
 
 
+_OLD_POLICIES: Final = {"never": "allow", "always": "deny"}
+"""Words of 0.1.0, whose agents with rules could be applied and not run. Only `ask` has an expiry by now."""
+
+
+def _stored_manifest(text: str) -> AgentManifest:
+    document = json.loads(text)
+    rules = document["spec"].get("approval", [])
+    if any(rule["policy"] in _OLD_POLICIES for rule in rules):
+        document["spec"]["approval"] = [
+            rule
+            if rule["policy"] not in _OLD_POLICIES
+            else {"tool": rule["tool"], "when": rule.get("when"), "policy": _OLD_POLICIES[rule["policy"]]}
+            for rule in rules
+        ]
+        text = json.dumps(document)
+    return AgentManifest.model_validate_json(text)
+
+
 def _resource(row: Row[Any]) -> AgentResource:
     return AgentResource(
         name=row.name,
         version=row.version,
-        manifest=AgentManifest.model_validate_json(row.manifest),
+        manifest=_stored_manifest(row.manifest),
         created_at=row.created_at,
         updated_at=row.updated_at,
         owner=row.owner,

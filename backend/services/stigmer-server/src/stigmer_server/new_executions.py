@@ -9,6 +9,7 @@ from stigmer_contract.api import CreateExecution
 from stigmer_contract.events import BlobPayload, ExecutionStarted, Payload
 from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
 from stigmer_contract.manifest import AgentManifest, unsupported_fields
+from stigmer_contract.manifest_approval import ApprovalPolicy, strictest
 from stigmer_contract.manifest_parts import secrets_excess
 from stigmer_contract.model_names import split_model
 from stigmer_contract.untrusted_text import strip_controls
@@ -82,6 +83,16 @@ def _resolve_manifest(
     return manifest, author
 
 
+def _least_policy(request: CreateExecution, caller: Caller) -> ApprovalPolicy | None:
+    """The stricter of what was asked for and what the token says, so that neither loosens the other."""
+    if request.approve is None and caller.policy.approve is None:
+        return None
+    least = strictest(request.approve, caller.policy.approve)
+    if least != "allow":
+        raise FeatureNotYet(["approve"])
+    return least
+
+
 def insert_execution(
     connection: Connection,
     request: CreateExecution,
@@ -134,6 +145,7 @@ def insert_execution(
         spec=manifest.spec,
         model=request.model,
         input=payload,
+        approve=_least_policy(request, caller),
     )
     new_event = NewEvent.of(first)
     for sha256 in new_event.blobs:

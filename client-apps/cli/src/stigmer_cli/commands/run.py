@@ -62,10 +62,8 @@ class _Order:
 @click.option("--detach", is_flag=True, help="Print the execution's id and do not wait.")
 @click.option(
     "--approve",
-    type=click.Choice(["ask", "never", "always"]),
-    default="never",
-    show_default=True,
-    help="When to ask before a tool runs.",
+    type=click.Choice(["ask", "allow", "deny"]),
+    help="What becomes of tool calls at the least, whatever the agent's rules say.",
 )
 @click.option(
     "--workspace",
@@ -88,7 +86,7 @@ def run(
     as_json: bool,
     plain: bool,
     detach: bool,
-    approve: Literal["ask", "never", "always"],
+    approve: Literal["ask", "allow", "deny"] | None,
     workspace: str | None,
     record: str | None,
 ) -> None:
@@ -99,7 +97,7 @@ def run(
     else to stderr. Ctrl-C asks whether to cancel the execution or to let it go on without you; a closed
     window lets it go on, and SIGTERM cancels it.
     """
-    if approve != "never":
+    if approve in ("ask", "deny"):
         raise NotYet(f"could not use `--approve {approve}`: asking before a tool runs is not supported yet")
     if detach and record:
         raise UsageError("could not record an execution that is not waited for", "leave out --detach")

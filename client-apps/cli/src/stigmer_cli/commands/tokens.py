@@ -61,6 +61,11 @@ def _parse_expiry(_context: click.Context, _parameter: click.Parameter, value: s
     metavar="USD",
     help="What they may cost a day (UTC); models need a known price then.",
 )
+@click.option(
+    "--approve",
+    type=click.Choice(["ask", "allow", "deny"]),
+    help="What becomes of their tool calls at the least, whatever rules of agents say.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with what the list shows.")
 def create_token(
     name: str,
@@ -72,6 +77,7 @@ def create_token(
     allow_workspaces: tuple[str, ...],
     allow_secrets: tuple[str, ...],
     max_cost_per_day: str | None,
+    approve: str | None,
 ) -> None:
     """Make a token and print it, this once."""
     from pydantic import ValidationError
@@ -87,6 +93,7 @@ def create_token(
                 "allow_workspaces": list(allow_workspaces) or None,
                 "allow_secrets": list(allow_secrets) or None,
                 "max_cost_per_day_usd": max_cost_per_day,
+                "approve": approve,
             }
         )
         request = CreateToken(

@@ -15,6 +15,7 @@ from stigmer_contract.events import EnvironmentDescribed, Event, LiveEvent, Payl
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome
 from stigmer_contract.isolation_words import IsolationLevel, Network, SandboxSetting
 from stigmer_contract.manifest import AgentManifest, AgentSpec, Limits
+from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_contract.manifest_parts import MAX_SECRET_CHARACTERS, MIN_SECRET_CHARACTERS
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.waits import WaitReason
@@ -134,6 +135,8 @@ class CreateExecution(_Request):
     """For a new session only, as in `CreateSession`."""
     model: str | None = Field(default=None, max_length=MAX_PATH_CHARACTERS)
     """`provider:name` that overrides the manifest's."""
+    approve: ApprovalPolicy | None = None
+    """What becomes of tool calls at the least; None: what the token's policy and the agent's rules say."""
 
 
 class ExecutionError(_Resource):
@@ -579,6 +582,8 @@ class TokenPolicy(_Request):
     """Directories in which the workspace of a session lies; the session's own directory always may be."""
     allow_secrets: list[str] | None = Field(default=None, max_length=50)
     """Patterns (`*`, `?`) of names of secrets."""
+    approve: ApprovalPolicy | None = None
+    """What becomes of their tool calls at the least, whatever the agent's rules say."""
     max_cost_per_day_usd: Decimal | None = Field(default=None, gt=0)
     """Of all that was started with the token, from midnight to midnight UTC."""
 

@@ -198,7 +198,7 @@ def parse_existing_file(text: str) -> Path:
     try:
         path = Path(text).expanduser().absolute()
         exists = path.is_file()
-    except (RuntimeError, ValueError):
+    except (OSError, RuntimeError, ValueError):  # such as a name that is too long
         raise ValueError(f"{text!r} is not a file") from None
     if not exists:
         raise ValueError(f"{text!r} is not a file")

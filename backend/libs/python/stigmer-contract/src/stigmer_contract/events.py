@@ -28,6 +28,7 @@ from stigmer_contract.conversation import ToolOutcome as ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, MAX_TITLE_CHARACTERS, InputKind, InputOutcome
 from stigmer_contract.manifest import AgentSpec, Limits
+from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_contract.waits import WaitReason
 
 LOG_FORMAT = 2
@@ -109,6 +110,8 @@ class ExecutionStarted(_Frozen):
     """`provider:name` that overrides the manifest's; None: the manifest's, else the runner's default."""
     input: Payload
     """The person's message: a JSON string."""
+    approve: ApprovalPolicy | None = None
+    """What becomes of tool calls at the least, whatever the agent's rules say; None: only they decide."""
 
 
 class LegStarted(_Frozen):

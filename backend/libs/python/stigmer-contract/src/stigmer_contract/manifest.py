@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_val
 from pydantic.json_schema import GenerateJsonSchema
 
 from stigmer_contract.isolation_words import Network
+from stigmer_contract.manifest_approval import MAX_APPROVAL_RULES, ApprovalRule
 from stigmer_contract.manifest_parts import (
     DNS_LABEL,
     Duration,
@@ -94,21 +95,6 @@ class Output(ManifestPart):
     """JSON Schema of an object."""
 
 
-class ApprovalRule(ManifestPart):
-    """When a person is asked before a tool runs. The first rule that matches decides."""
-
-    tool: str = Field(min_length=1)
-    """A built-in toolset, a tool, or `server/tool` of an MCP server; `*` matches any text."""
-    when: str | None = None
-    """A pattern on the call's main argument, such as `git push*`; left out: every call."""
-    policy: Literal["ask", "never", "always"]
-    """`ask` a person, `never` ask, or refuse `always`."""
-    expires_after: Duration | None = None
-    """How long a question stays open; default: until it is answered."""
-    on_expiry: Literal["deny", "approve"] = "deny"
-    """What an unanswered question means."""
-
-
 class Context(ManifestPart):
     """What the agent is told beside its instructions and the person's words."""
 
@@ -171,8 +157,8 @@ class AgentSpec(ManifestPart):
     """Applied agents that this one may hand work to."""
     output: Output | None = None
     """The form of the final answer; left out: text."""
-    approval: list[ApprovalRule] = Field(default_factory=list[ApprovalRule])
-    """When a person is asked."""
+    approval: list[ApprovalRule] = Field(default_factory=list[ApprovalRule], max_length=MAX_APPROVAL_RULES)
+    """Which tool calls a person is asked about, and which are refused; without a match they run."""
     limits: Limits = Limits()
     """What an execution may use at most."""
     context: Context = Context()

@@ -1,0 +1,10 @@
+"""Whether a tool call runs, is refused, or waits for a person: the agent's rules, and what they say of it.
+
+Decides and does nothing else: who is asked, and what becomes of the answer, is the journal's matter.
+"""
+
+from agent_runner.approval.calls import ApprovalCall, Decision
+from agent_runner.approval.kinds import rule_for_kind
+from agent_runner.approval.rules import ApprovalRules
+
+__all__ = ["ApprovalCall", "ApprovalRules", "Decision", "rule_for_kind"]

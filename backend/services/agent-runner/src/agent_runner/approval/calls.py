@@ -1,0 +1,38 @@
+"""What is decided about, and what was decided."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stigmer_contract.manifest_approval import ApprovalPolicy, ApprovalRule
+
+
+@dataclass(frozen=True)
+class ApprovalCall:
+    """A tool call that is about to be executed."""
+
+    toolset: str
+    """Id of the toolset: of a built-in one its name, of an MCP server that server's name."""
+    tool: str
+    """As the toolset calls it."""
+    arguments: Mapping[str, Any]
+    destructive: bool = True
+    """Whether the tool may destroy something, as far as is known."""
+    built_in: bool = True
+    """Whether the toolset is one of the program's own. Only of those a rule without `/` allows anything."""
+    find_paths: Callable[[str], tuple[str, ...]] | None = None
+    """For a path as the call gives it: relative to the workspace, as it is written and where links lead.
+    May look at the disk. None: only as it is written."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a call."""
+
+    policy: ApprovalPolicy
+    rule: ApprovalRule | None
+    """The rule that says so; None: no rule of the agent does."""
+    reason: str
+    """For people, in a few words."""
+    rule_path: str | None = None
+    """Where the rule stands: `spec.approval[0]`."""

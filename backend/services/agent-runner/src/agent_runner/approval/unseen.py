@@ -1,0 +1,265 @@
+"""What in a command line runs something that the line does not show: then nobody can say what it is. Pure.
+
+A script in a file is not looked for: what it does is not seen, here as everywhere.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent_runner.approval.command_lines import Command, CommandLine, parse_line
+from agent_runner.approval.programs import (
+    CODE_OPTIONS,
+    EVALUATE_TEXT,
+    FINDERS,
+    LONG_CODE_OPTIONS,
+    RUN_WORDS,
+    SHELLS,
+    TEXT_PROGRAMS,
+    WRAPPERS,
+    without_version,
+)
+from agent_runner.approval.words import Word
+
+MAX_DEPTH: Final = 5
+"""Code within code within code, such as `bash -c "bash -c …"`."""
+MAX_LINES: Final = 200
+
+_INFORMS: Final = frozenset({"--version", "-V", "-v", "-VV", "--help", "-h", "-m"})
+_STANDS_ALONE: Final = re.compile(r"[0-9.]+[smhdkKMG]?|[+-]?[0-9]+")
+_STARTS_PROGRAMS: Final = re.compile(
+    r"system|popen|subprocess|spawn|exec|fork|\bpty\b|\bos\b|posix|eval|compile|__|import_module|importlib|getattr"
+    r"|globals|ctypes|\bchr\b|\\x|\\u|\\[0-7]{2}|base64|b64|codecs|`|%x|\bqx|child_process|getline|\|\s*\"|\"\s*\|"
+    r"|\bpack\b|syscall|ffi|kernel|decode|fromhex|runpy|\bopen\s*\(?\s*\w*,?\s*[\"'][^\"']*\||atob|buffer|shell_exec"
+    r"|passthru|proc_open|require\(\s*[^\"')]|fromcharcode|join",
+    re.IGNORECASE,
+)
+"""What code of a general interpreter needs in order to start another program, or to hide that it does."""
+_SUBSTITUTES: Final = re.compile(r"\$\(|`")
+_EVALUATED_VARIABLES: Final = re.compile(
+    r"^(?:PS[0-4]|PROMPT_COMMAND|BASH_ENV|ENV|SHELLOPTS|BASHOPTS|IFS|BASH_FUNC_\w+)\+?="
+)
+
+
+@dataclass
+class Seen:
+    """All that a line runs, as far as it shows it."""
+
+    commands: list[Command] = field(default_factory=list[Command])
+    """Those of the line, and of code in its arguments."""
+    unseen: str | None = None
+    """Why it runs something that it does not show."""
+
+
+def look_into(line: CommandLine) -> Seen:
+    """The commands of a line and of the code in it."""
+    seen, budget = Seen(), [MAX_LINES]
+    _look(line, seen, 0, budget)
+    return seen
+
+
+def _look(line: CommandLine, seen: Seen, depth: int, budget: list[int]) -> None:
+    budget[0] -= 1
+    if depth > MAX_DEPTH or budget[0] < 0:
+        seen.unseen = seen.unseen or "it nests code too deep"
+        return
+    if line.not_understood is not None:
+        seen.unseen = seen.unseen or line.not_understood
+    for command in line.commands:
+        seen.commands.append(command)
+        _look_at(command, seen, depth, budget)
+
+
+def _look_at(command: Command, seen: Seen, depth: int, budget: list[int]) -> None:
+    for reason, code in _hidden(command):
+        if code is None:
+            seen.unseen = seen.unseen or reason
+        else:
+            _look(parse_line(code), seen, depth + 1, budget)
+    for inner in _inner_commands(command):
+        if depth >= MAX_DEPTH or budget[0] <= 0:
+            seen.unseen = seen.unseen or "it nests programs too deep"
+            return
+        budget[0] -= 1
+        seen.commands.append(inner)
+        _look_at(inner, seen, depth + 1, budget)
+
+
+def _hidden(command: Command) -> Iterator[tuple[str, str | None]]:
+    """What a command runs beside itself: why that is not seen, and the code where it is."""
+    name, program = command.name, without_version(command.program)
+    if not name.is_literal:
+        yield f"the program's name is not literal: {name.text[:60]}", None
+        return
+    if not any(character.isalnum() for character in name.text) and name.text not in (".", "[", ":"):
+        yield f"the program's name is not literal: {name.text[:60]}", None
+        return
+    for assignment in command.assignments:
+        if _EVALUATED_VARIABLES.match(assignment):
+            yield f"a variable in front changes what the shell runs: {assignment[:60]}", None
+    if program in SHELLS:
+        yield from _hidden_in_shell(command)
+    elif program == "eval":
+        yield _code_of(command.arguments, "eval")
+    elif program == "trap":
+        words = [word for word in command.arguments if not word.text.startswith("-")]
+        yield _code_of(words[:1], "trap")
+    elif program in (".", "source"):
+        if any(not word.is_literal or _is_stream(word.text) for word in command.arguments[:1]):
+            yield f"{program} reads commands that are not in the line", None
+    elif program in CODE_OPTIONS:
+        yield from _hidden_in_interpreter(command, program)
+    elif program in TEXT_PROGRAMS:
+        yield from _hidden_in_text_program(command, program)
+    elif program in EVALUATE_TEXT and any(
+        word.is_literal and _SUBSTITUTES.search(word.text) for word in command.arguments
+    ):
+        yield f"{program} evaluates a text with a substitution in it", None
+    if program == "env" and any(
+        word.text.startswith(("-S", "--split")) or _cluster(word, "S") for word in command.arguments
+    ):
+        yield "env splits a text into a command", None
+    if program in WRAPPERS and any(
+        not word.is_literal and not word.is_single and "$" in word.text for word in command.arguments
+    ):
+        yield f"{program} runs another program, and what is behind it is not literal", None
+
+
+def _hidden_in_shell(command: Command) -> Iterator[tuple[str, str | None]]:
+    arguments = list(command.arguments)
+    if command.program in ("busybox", "toybox"):
+        if not arguments or arguments[0].text.rpartition("/")[2] not in SHELLS:
+            return
+        arguments = arguments[1:]
+    operand: Word | None = None
+    is_code = False
+    for word in arguments:
+        if not word.is_literal:
+            operand = word
+            break
+        if word.text.startswith(("-", "+")) and len(word.text) > 1:
+            is_code |= not word.text.startswith("--") and "c" in word.text[1:]
+            is_code |= word.text in LONG_CODE_OPTIONS
+            if word.text in ("--version", "--help", "-n"):
+                return
+            continue
+        operand = word
+        break
+    if operand is None or _is_stream(operand.text) or operand.text == "-":
+        yield f"{command.program} runs commands that are not in the line", None
+    elif is_code:
+        # Behind options such as -o stands a value: what is code cannot be told from it, so all of it is.
+        for word in arguments:
+            if not word.text.startswith(("-", "+")) or not word.is_literal:
+                yield _code_of([word], command.program)
+    elif (not operand.is_literal and not operand.is_single) or operand.text.startswith(("<(", ">(")):
+        yield f"{command.program} runs commands that are not in the line", None
+
+
+def _hidden_in_interpreter(command: Command, program: str) -> Iterator[tuple[str, str | None]]:
+    letters, is_code, operand = CODE_OPTIONS[program], False, False
+    for word in command.arguments:
+        text = word.text
+        if word.is_literal and text in _INFORMS and not is_code:
+            return
+        if is_code:
+            if not word.is_literal or _STARTS_PROGRAMS.search(text):
+                yield f"{program} is given code that may start programs", None
+            return
+        if word.is_literal and text.startswith("-") and len(text) > 1:
+            name, separator, value = text.partition("=")
+            if name in LONG_CODE_OPTIONS and separator:
+                if _STARTS_PROGRAMS.search(value):
+                    yield f"{program} is given code that may start programs", None
+                return
+            found = next((at for at, letter in enumerate(text[1:], 1) if letter in letters), None)
+            if text in LONG_CODE_OPTIONS or (not text.startswith("--") and found == len(text) - 1):
+                is_code = True
+            elif not text.startswith("--") and found is not None:
+                # Its code follows in the same word, or further letters do.
+                if _STARTS_PROGRAMS.search(text[found + 1 :]):
+                    yield f"{program} is given code that may start programs", None
+                is_code = True
+            continue
+        if text == "-" or _is_stream(text):
+            break
+        if not word.is_literal and text.startswith(("<(", ">(")):
+            yield f"{program} runs code that is not in the line", None
+        operand = True
+        break
+    if operand:
+        return
+    if not command.input_texts:
+        yield f"{program} runs code that is not in the line", None
+    elif any(_STARTS_PROGRAMS.search(text) for text in command.input_texts):
+        yield f"{program} is given code that may start programs", None
+
+
+def _hidden_in_text_program(command: Command, program: str) -> Iterator[tuple[str, str | None]]:
+    """Of awk and sed the code is an argument, and says plainly when it starts something."""
+    pattern = _SED_RUNS if program == "sed" else _AWK_RUNS
+    for word in command.arguments:
+        if pattern.search(word.text):
+            yield f"{program} is given code that may start programs", None
+            return
+
+
+_AWK_RUNS: Final = re.compile(r"\bsystem\s*\(|\|\s*getline|\|&|(?<!\|)\|\s*[\"A-Za-z_(]|\"\s*\|(?!\|)|@load")
+_SED_RUNS: Final = re.compile(
+    r"^\s*(?:[0-9$,~+!]|/[^/]*/)*\s*e(?:\s|$)|[;{\n]\s*(?:[0-9$,]*)e(?:\s|$)|^s(.).*\1[gpiImM0-9]*e[gpiImM0-9]*\s*(?:$|[;}w])",
+    re.DOTALL,
+)
+
+
+def _code_of(words: Sequence[Word], program: str) -> tuple[str, str | None]:
+    if not all(word.is_literal for word in words):
+        return f"{program} evaluates what is not literal", None
+    return "", " ".join(word.text for word in words)
+
+
+def _is_stream(text: str) -> bool:
+    return text.startswith(("/dev/stdin", "/dev/fd/", "/proc/", "/dev/tty"))
+
+
+def _cluster(word: Word, letter: str) -> bool:
+    return word.text.startswith("-") and not word.text.startswith("--") and letter in word.text
+
+
+def _inner_commands(command: Command) -> Iterator[Command]:
+    """The commands that a wrapper's words could be. Behind an option may stand its value, or the program."""
+    program, words = command.program, command.arguments
+    if not command.name.is_literal:
+        return
+    if program in FINDERS:
+        for at, word in enumerate(words):
+            if word.text in ("-exec", "-execdir", "-ok", "-okdir", "-x", "-X", "--exec", "--exec-batch"):
+                yield from _as_command(words[at + 1 :], is_fed=program != "find")
+        return
+    if program not in RUN_WORDS:
+        return
+    is_fed = program in ("xargs", "parallel")
+    follows_option = False
+    for at, word in enumerate(words):
+        if word.is_literal and word.text.startswith("-"):
+            follows_option = "=" not in word.text
+            continue
+        if word.is_literal and (_STANDS_ALONE.fullmatch(word.text) or "=" in word.text):
+            follows_option = False
+            continue
+        if word.text in ("-I", "{}"):
+            follows_option = False
+        yield from _as_command(words[at:], is_fed=is_fed)
+        if not follows_option:
+            return
+        follows_option = False
+
+
+def _as_command(words: Sequence[Word], *, is_fed: bool) -> Iterator[Command]:
+    if not words:
+        return
+    further = (Word("", is_literal=False, is_single=False, is_exact=False),) if is_fed else ()
+    name = words[0]
+    if name.is_literal and name.text.rpartition("/")[2] in SHELLS and is_fed and len(words) == 1:
+        further = ()
+    yield Command(name, (*words[1:], *further))
