@@ -1,12 +1,15 @@
 """What becomes of a call by the agent's rules, the execution's setting and what a person has approved."""
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_runner.approval import ApprovalCall, ApprovalRules, rule_for_kind
+from agent_runner.approval import ApprovalCall, ApprovalRules, decide, rule_for_kind
+from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest_approval import ApprovalPolicy, ApprovalRule
+from stigmer_isolation.launcher import CommandLauncher
 
 
 def rules(*given: dict[str, Any], least: ApprovalPolicy | None = None) -> ApprovalRules:
@@ -18,7 +21,7 @@ def shell(command: object) -> ApprovalCall:
 
 
 def file(tool: str, path: str, *resolved: str) -> ApprovalCall:
-    return ApprovalCall("files", tool, {"path": path}, find_paths=lambda written: (written, *resolved))
+    return ApprovalCall("files", tool, {"path": path}, paths=(path, *resolved))
 
 
 def server(tool: str, destructive: bool = True, **arguments: Any) -> ApprovalCall:
@@ -204,12 +207,37 @@ def test_the_kind_of_a_file_is_this_file_and_that_of_a_servers_tool_this_tool() 
     assert rule_for_kind(server("x")) == ApprovalRule(tool="github/x", policy="allow")
 
 
-def test_rules_are_asked_without_a_look_at_the_disk_where_they_name_no_path(tmp_path: Path) -> None:
-    def find_paths(written: str) -> tuple[str, ...]:
-        raise AssertionError(f"looked at {written} in {tmp_path}")
+@pytest.fixture
+async def workspace(tmp_path: Path) -> AsyncGenerator[SessionWorkspace]:
+    directory = tmp_path / "session"
+    directory.mkdir()
+    async with CommandLauncher() as launcher:
+        yield SessionWorkspace(directory, launcher=launcher)
 
-    call = ApprovalCall("files", "write_file", {"path": "a"}, find_paths=find_paths)
 
-    assert rules({"tool": "files", "policy": "ask"}, {"tool": "shell", "when": "x", "policy": "deny"}).decide(
-        call
-    )
+async def test_the_path_that_counts_is_the_one_that_is_opened(
+    workspace: SessionWorkspace, tmp_path: Path
+) -> None:
+    session = tmp_path / "session"
+    (session / "secrets").mkdir()
+    (session / "public").symlink_to("secrets")
+    (session / "loop").symlink_to("loop")
+    (session / "out").symlink_to(tmp_path)
+    given = rules({"tool": "files", "when": "secrets/**", "policy": "deny"})
+
+    async def decided(path: object) -> str:
+        call = ApprovalCall("files", "write_file", {"path": path})
+        return (await decide(given, call, workspace)).policy
+
+    assert await decided("secrets/a") == "deny"
+    assert await decided("./x/../secrets/a") == "deny"
+    assert await decided("public/new/file") == "deny"
+    assert await decided(str(session / "public" / "a")) == "deny"
+    assert await decided("other/a") == "allow"
+    assert await decided("loop/a") == "allow"
+    assert await decided("out/secrets/a") == "allow"
+    assert await decided(None) == "deny"
+    assert (await decide(given, shell("x" * 5000), workspace)).policy == "allow"
+    asks = rules({"tool": "files", "policy": "ask"})
+    asked = await decide(asks, ApprovalCall("files", "write_file", {"path": "./a"}), workspace)
+    assert asked.kind == ApprovalRule(tool="write_file", when="/a", policy="allow")

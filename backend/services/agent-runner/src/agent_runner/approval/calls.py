@@ -1,10 +1,13 @@
 """What is decided about, and what was decided."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from stigmer_contract.manifest_approval import ApprovalPolicy, ApprovalRule
+
+FILES: Final = "files"
+"""The toolset whose tools take a path."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,9 @@ class ApprovalCall:
     """Whether the tool may destroy something, as far as is known."""
     built_in: bool = True
     """Whether the toolset is one of the program's own. Only of those a rule without `/` allows anything."""
-    find_paths: Callable[[str], tuple[str, ...]] | None = None
-    """For a path as the call gives it: relative to the workspace, as it is written and where links lead.
-    May look at the disk. None: only as it is written."""
+    paths: tuple[str, ...] | None = None
+    """Of a call that opens a file: its path relative to the workspace, as it is written and where links lead.
+    None: nobody has looked."""
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,6 @@ class Decision:
     """For people, in a few words."""
     rule_path: str | None = None
     """Where the rule stands: `spec.approval[0]`."""
+    kind: ApprovalRule | None = None
+    """Of a call that is asked about: the rule that would approve calls like it, to be shown first;
+    None: none is narrow enough."""

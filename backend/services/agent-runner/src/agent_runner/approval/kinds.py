@@ -48,13 +48,10 @@ def rule_for_kind(call: ApprovalCall) -> ApprovalRule | None:
 
 def _file_rule(call: ApprovalCall) -> ApprovalRule | None:
     """This tool on this very file."""
-    path = call.arguments.get("path")
-    if not isinstance(path, str) or call.find_paths is None:
+    places = set(call.paths or ())
+    if len(places) != 1:
         return None
-    paths = set(call.find_paths(path))
-    if len(paths) != 1:
-        return None
-    [place] = paths
+    [place] = places
     if any(character in "*?[]{}!\\\r\n\0" for character in place) or len(place) > 500 or not place.strip():
         return None
     return ApprovalRule(tool=call.tool, when=f"/{place}", policy="allow")

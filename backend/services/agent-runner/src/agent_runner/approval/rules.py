@@ -8,9 +8,11 @@ import functools
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, cast
 
-from agent_runner.approval.calls import ApprovalCall, Decision
+from agent_runner.approval.calls import FILES, ApprovalCall, Decision
+from agent_runner.approval.kinds import rule_for_kind
 from agent_runner.approval.patterns import matches
 from agent_runner.approval.shell_rules import find_reason, is_all
 from agent_runner.toolsets import COMMAND_TOOL
@@ -21,7 +23,6 @@ MAX_TEXTS: Final = 1000
 """Most texts of a call's arguments that a rule looks at."""
 _LOOKS_BELOW: Final = frozenset({"search_files"})
 """Tools that open whatever lies below the path that they are given."""
-_FILES: Final = "files"
 
 
 class ApprovalRules:
@@ -44,7 +45,7 @@ class ApprovalRules:
         return not self._rules and strictest(self._least) == "allow"
 
     def decide(self, call: ApprovalCall) -> Decision:
-        """What becomes of a call. May look at the disk, and take tenths of a second for a long command."""
+        """What becomes of a call. May take tenths of a second for a long command."""
         decision = self._by_rules(call)
         policy = strictest(decision.policy, self._least)
         if policy != decision.policy:
@@ -53,6 +54,7 @@ class ApprovalRules:
             for granted in self._granted:
                 if _find_match(granted, call) is not None:
                     return Decision("allow", granted, "a person has approved calls of this kind")
+            return replace(decision, kind=rule_for_kind(call))
         return decision
 
     def _by_rules(self, call: ApprovalCall) -> Decision:
@@ -84,7 +86,7 @@ def _find_match(rule: ApprovalRule, call: ApprovalCall) -> str | None:
         if allows:
             return "all of the line matches" if is_all(rule.when, command) else None
         return find_reason(rule.when, command)
-    if call.built_in and call.toolset == _FILES:
+    if call.built_in and call.toolset == FILES:
         return _find_path_match(rule, call)
     return _find_text_match(rule.when, call.arguments, allows=allows)
 
@@ -107,7 +109,7 @@ def _find_path_match(rule: ApprovalRule, call: ApprovalCall) -> str | None:
     written = call.arguments.get("path", ".")
     if not isinstance(written, str):
         return None if allows else "the path is no text"
-    paths = call.find_paths(written) if call.find_paths else (written.removeprefix("./"),)
+    paths = call.paths or (written.removeprefix("./"),)
     glob = _glob(rule.when or "", fold=not allows)
     if glob is None:
         return None if allows else "the rule's pattern cannot be read"
