@@ -20,6 +20,7 @@ from pydantic_core import from_json
 
 from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.budget import Budget
+from agent_runner.journal.compacting import CompactionRules
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.journal.gate import StepGate
 from agent_runner.journal.open_waits import OpenWaits, ServerClock
@@ -93,6 +94,7 @@ class Leg:
     log: MemoryLog = field(default_factory=MemoryLog)
     limits: Limits = field(default_factory=Limits)
     secrets: dict[str, str] = field(default_factory=dict[str, str])
+    compaction: CompactionRules | None = None
 
     def __post_init__(self) -> None:
         recorded = RecordedSteps.from_events(self.log.events)
@@ -113,7 +115,7 @@ class Leg:
 
     def durability(self) -> JournalDurability:
         """What makes an agent's runs steps of this leg."""
-        return JournalDurability(self.journal, "test:scripted")
+        return JournalDurability(self.journal, "test:scripted", compaction=self.compaction)
 
     def agent(
         self,

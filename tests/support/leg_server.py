@@ -15,7 +15,7 @@ from pydantic_ai.settings import ModelSettings
 from agent_runner.errors import AttemptSuperseded, ServerRefused
 from agent_runner.leg import LegParts
 from agent_runner.legs import LegRunner
-from agent_runner.models import BuiltModel
+from agent_runner.models import BuiltModel, ContextWindows
 from agent_runner.models.asking import Answers, Watcher
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
@@ -140,8 +140,9 @@ class ScriptedModels:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
+        self.windows = ContextWindows()
 
-    async def build(self, reference: str | None, load_blob: object) -> BuiltModel:
+    async def build(self, reference: str | None, load_blob: object, model_keys: object) -> BuiltModel:
         return BuiltModel(Scripted(self._answer), "test:scripted")
 
 

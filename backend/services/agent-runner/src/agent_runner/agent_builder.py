@@ -7,11 +7,11 @@ from pydantic_ai import Agent
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import InstructionPart
 from pydantic_ai.models import Model
+from pydantic_ai.settings import ModelSettings as RequestSettings
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.durability import JournalDurability
-from agent_runner.models import CutAnswers, model_settings
-from agent_runner.settings import RunnerSettings
+from agent_runner.models import CutAnswers
 from agent_runner.toolsets import session_tools
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.error_codes import ErrorCode
@@ -28,7 +28,7 @@ def build_agent(
     spec: AgentSpec,
     *,
     model: Model,
-    settings: RunnerSettings,
+    settings: RequestSettings,
     workspace: SessionWorkspace,
     durability: JournalDurability,
     command_variables: Mapping[str, str],
@@ -37,8 +37,9 @@ def build_agent(
 ) -> Agent[None, str]:
     """The agent that works through `durability`'s journal in `workspace`.
 
-    `command_variables` go into the environment of its commands. `surroundings` says where it works, as a part
-    of its own behind its instructions. `further` capabilities watch it.
+    `settings` are how its model is asked. `command_variables` go into the environment of its commands.
+    `surroundings` says where it works, as a part of its own behind its instructions. `further` capabilities
+    watch it.
 
     Raises:
         ExecutionFailure: the spec asks for something that does not exist yet.
@@ -59,7 +60,7 @@ def build_agent(
             spec.instructions,
             *([InstructionPart(surroundings, name="surroundings")] if surroundings else []),
         ],
-        model_settings=model_settings(spec.model_settings, settings),
+        model_settings=settings,
         retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
         capabilities=[session_tools(spec, workspace, command_variables), durability, *further],
     )

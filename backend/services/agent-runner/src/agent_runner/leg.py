@@ -18,6 +18,7 @@ from agent_runner.agent_builder import build_agent
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused, stack_of
 from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.budget import Budget, duration_exceeded
+from agent_runner.journal.compacting import compaction_rules
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.journal.gate import StepGate
 from agent_runner.journal.history import load_history, without_pieces
@@ -31,7 +32,7 @@ from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.waits import WaitSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.masking import Masker
-from agent_runner.models import ModelPool, ShownAnswers, describe_unusable, has_price
+from agent_runner.models import ModelPool, ShownAnswers, describe_unusable, has_price, model_settings
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import LegClient, ServerClient
@@ -257,15 +258,21 @@ class Leg:
         built = await self._parts.models.build(
             grant.execution.model or grant.spec.model, self._client.load_blob, grant.model_keys
         )
+        settings = model_settings(grant.spec.model_settings, self._parts.settings)
         # Before anything is paid for.
         journal.parts.budget.check_price(built.reference, is_known=has_price(built.model))
         agent = build_agent(
             grant.execution.agent_name,
             grant.spec,
             model=ShownAnswers(built.model, journal),
-            settings=self._parts.settings,
+            settings=settings,
             workspace=workspace,
-            durability=JournalDurability(journal, built.reference, surroundings.notes),
+            durability=JournalDurability(
+                journal,
+                built.reference,
+                surroundings.notes,
+                compaction_rules(grant, built, self._parts.models, settings),
+            ),
             command_variables=variables,
             surroundings=surroundings.text,
             further=self._parts.tracing.capabilities,

@@ -96,8 +96,18 @@ class Output(ManifestPart):
 
 
 class Context(ManifestPart):
-    """What the agent is told beside its instructions and the person's words."""
+    """What the agent is told beside its instructions and the person's words, and how its conversation stays
+    below the model's context window."""
 
+    window: int | None = Field(default=None, strict=True, ge=1024, le=100_000_000, examples=[200_000])
+    """Tokens that the model takes at most; left out: what is known of the model, or its provider says."""
+    compact_at: float = Field(default=0.8, ge=0.1, le=0.95)
+    """Share of the window from which on the conversation is compacted before it is sent."""
+    keep: int | None = Field(default=None, strict=True, ge=1, le=1000)
+    """Most of the newest turns that a compaction leaves as they are; left out: as many as fit into a fifth
+    of the window or so."""
+    tools: Literal["clear", "keep"] = "clear"
+    """Whether old results of tools are cleared first, or go into the summary at once (`keep`)."""
     environment: bool = Field(default=True, strict=True)
     """Where it works (shell, network, programs, time zone), the date, and what is left of its limits."""
     agents_file: bool = Field(default=True, strict=True)

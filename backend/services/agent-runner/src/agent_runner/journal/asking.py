@@ -14,7 +14,7 @@ from agent_runner.errors import RunnerError
 from agent_runner.journal.kinds import StepKey
 from agent_runner.journal.patience import Failures, after_failure
 from agent_runner.journal.steps import StepJournal
-from agent_runner.models import classify_fault
+from agent_runner.models import ModelFault, classify_fault
 from agent_runner.tracing import mark_failed_request
 from stigmer_contract.events import ModelFailed
 from stigmer_contract.waits import WaitKind, WaitReason
@@ -23,6 +23,14 @@ logger = logging.getLogger(__name__)
 
 SHORT_REST: Final = timedelta(seconds=2)
 """A leg that finds so little of a wait left waits itself."""
+
+
+class RequestTooLarge(Exception):
+    """The provider refuses the request: with its answer it is more than the model's context window."""
+
+    def __init__(self, fault: ModelFault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
 
 
 class PatientAsking:
@@ -45,6 +53,7 @@ class PatientAsking:
 
         Raises:
             ExecutionFailure: the model cannot be had.
+            RequestTooLarge: it cannot be asked that much.
         """
         parts = self._journal.parts
         recorded = parts.recorded.failed_requests.get(key)
@@ -59,6 +68,8 @@ class PatientAsking:
             except Exception as error:
                 fault = classify_fault(error)
                 mark_failed_request(fault.code)
+                if fault.overflows:
+                    raise RequestTooLarge(fault) from error
                 # The clock may be a little behind the moment that was waited for.
                 now = parts.waits.clock.now()
                 now = max(now, failures.next_try_at or now)

@@ -31,9 +31,10 @@ from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 
-from agent_runner.journal.fingerprints import Request, digest_of_arguments
+from agent_runner.journal.compacting import CompactionRules, CompactSteps
+from agent_runner.journal.fingerprints import digest_of_arguments
 from agent_runner.journal.kinds import OPERATION, TOOLS_LISTED
-from agent_runner.journal.model_steps import ModelSteps
+from agent_runner.journal.model_steps import ModelSteps, OpenRequest
 from agent_runner.journal.notes import NoteSteps
 from agent_runner.journal.results import dump_error, dump_return, play
 from agent_runner.journal.steps import StepJournal
@@ -93,9 +94,8 @@ class _JournalBackend(JournalCallableOperationBackend[None]):
                 # The key's shape is that of `_ModelRequestCacheIdentity`.
                 _, messages, settings, parameters, _ = cast("tuple[Any, ...]", cache_key)
                 assert context is not None
-                return await self._models.answer(
-                    scope, context.run_step, Request(messages, settings, parameters), do
-                )
+                request = OpenRequest(messages, settings, parameters, context.messages)
+                return await self._models.answer(scope, context.run_step, request, do)
             case ToolsetCallToolId(toolset_id=toolset):
                 # Here it is that of `_FunctionCallToolCacheIdentity`: name, arguments, context, tool.
                 tool_name, arguments, _, tool = cast("tuple[Any, ...]", cache_key)
@@ -128,12 +128,19 @@ class JournalDurability(BaseDurabilityCapability[None]):
         unsupported_runtime_toolset_kinds=frozenset({"dynamic"}),
     )
 
-    def __init__(self, steps: StepJournal, model_reference: str, notes: NoteSteps | None = None) -> None:
-        """`model_reference` is `provider:name` of the agent's model, for the log; `notes` what it is told."""
+    def __init__(
+        self,
+        steps: StepJournal,
+        model_reference: str,
+        notes: NoteSteps | None = None,
+        compaction: CompactionRules | None = None,
+    ) -> None:
+        """`model_reference` is `provider:name` of the agent's model, for the log; `notes` what it is told;
+        `compaction` how its conversation is kept below the model's window, if at all."""
         super().__init__()
         self._steps = steps
         self._notes = notes
-        self._models = ModelSteps(steps, model_reference)
+        self._models = ModelSteps(steps, model_reference, compaction and CompactSteps(steps, compaction))
         self._tools = ToolSteps(steps)
 
     def for_agent(self, agent: AbstractAgent[None, Any]) -> AbstractCapability[None]:

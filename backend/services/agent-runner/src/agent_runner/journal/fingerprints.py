@@ -53,6 +53,14 @@ class Request(NamedTuple):
     parameters: ModelRequestParameters
 
 
+class ChainMark(NamedTuple):
+    """Where a chain stood."""
+
+    seen: list[ModelMessage]
+    resumed_at: int | None
+    conversation: str
+
+
 class RequestChain:
     """The requests of one agent, one after the other."""
 
@@ -105,6 +113,14 @@ class RequestChain:
     def asked_before(self) -> int:
         """How many messages the last request had."""
         return len(self._seen) if self._resumed_at is None else self._resumed_at
+
+    def mark(self) -> "ChainMark":
+        """Where the chain stands."""
+        return ChainMark(self._seen, self._resumed_at, self.conversation)
+
+    def go_back_to(self, mark: "ChainMark") -> None:
+        """Forget what was asked since."""
+        self._seen, self._resumed_at, self.conversation = mark
 
     def resume(self, conversation: str, asked_before: int | None) -> None:
         """Go on from where another leg stood: it had asked what `conversation` is the digest of.

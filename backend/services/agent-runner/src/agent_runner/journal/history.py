@@ -64,6 +64,8 @@ class History:
         turn: int,
         usage: Usage,
         counters: dict[str, int | str],
+        *,
+        is_replaced: bool = False,
     ) -> list[HistoryStored]:
         """The next piece before the request that `messages` are, if there is to be one, in one part or more.
 
@@ -73,8 +75,9 @@ class History:
             turn: of this execution.
             usage: of this execution so far.
             counters: what a later leg needs to count on.
+            is_replaced: whether some of the messages are others than before.
         """
-        if len(messages) >= len(self._stored) and not self._is_due(messages, turn):
+        if not is_replaced and len(messages) >= len(self._stored) and not self._is_due(messages, turn):
             return []
         return await self.store(bodies, messages, turn, usage, counters)
 

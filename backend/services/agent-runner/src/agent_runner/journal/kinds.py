@@ -63,6 +63,7 @@ INPUT: Final = "input"
 SUBMITTED: Final = "submitted"
 WAIT: Final = "wait"
 NOTE: Final = "note"
+COMPACT: Final = "compact"
 
 KINDS: Final[Mapping[str, StepKind]] = {
     kind.name: kind
@@ -109,6 +110,13 @@ KINDS: Final[Mapping[str, StepKind]] = {
             CutOff.REPEATED,
             "nobody was asked with it yet",
             must_settle=False,
+        ),
+        StepKind(
+            COMPACT,
+            "turn that it comes before",
+            StepFinished,
+            CutOff.REPEATED,
+            "a summary that nobody has is of no use to anybody",
         ),
         StepKind(INPUT, "turn/call id", InputResolved, CutOff.REPEATED, "to wait changes nothing"),
         StepKind(

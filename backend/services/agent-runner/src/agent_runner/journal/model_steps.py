@@ -2,14 +2,18 @@
 
 import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from pydantic import JsonValue
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models import ModelRequestParameters
 
 from agent_runner.errors import ExecutionFailure
-from agent_runner.journal.asking import PatientAsking
+from agent_runner.journal.asking import PatientAsking, RequestTooLarge
 from agent_runner.journal.bodies import is_submitted, usage_of_answer
+from agent_runner.journal.compacting import CompactSteps
 from agent_runner.journal.fingerprints import Request, difference
 from agent_runner.journal.kinds import SUBMITTED, StepKey
 from agent_runner.journal.scopes import AgentScope, running_call
@@ -31,24 +35,48 @@ _Aspect = Literal["tools", "instructions", "settings"]
 _ASPECTS: Final[tuple[_Aspect, ...]] = ("tools", "instructions", "settings")
 
 
+@dataclass(frozen=True)
+class OpenRequest:
+    """A request whose messages may still be replaced: here, and in the run that it is of."""
+
+    messages: list[ModelMessage]
+    settings: Mapping[str, object] | None
+    parameters: ModelRequestParameters
+    run_messages: list[ModelMessage]
+    """What the run goes on with."""
+
+    @property
+    def as_it_is(self) -> Request:
+        """The request."""
+        return Request(self.messages, self.settings, self.parameters)
+
+    def replace_messages(self, messages: Sequence[ModelMessage]) -> None:
+        """Let the request and its run go on with these."""
+        self.messages[:] = messages
+        self.run_messages[:] = messages
+
+
 class ModelSteps:
     """The answers of one leg."""
 
-    def __init__(self, journal: StepJournal, model_reference: str) -> None:
+    def __init__(
+        self, journal: StepJournal, model_reference: str, compactions: CompactSteps | None = None
+    ) -> None:
         """`model_reference` is `provider:name` of the model that answers."""
+        self._compactions = compactions
         self._journal = journal
         self._model_reference = model_reference
         self._asking = PatientAsking(journal, model_reference)
         self._unexecuted = UnexecutedCalls(journal)
 
     async def answer(
-        self, scope: AgentScope, run_step: int, request: Request, ask: Callable[[], Awaitable[JsonValue]]
+        self, scope: AgentScope, run_step: int, request: OpenRequest, ask: Callable[[], Awaitable[JsonValue]]
     ) -> JsonValue:
         """The answer to the request. Shape: pydantic-ai's `ModelResponse` as JSON.
 
         Args:
             run_step: which turn of its run it is.
-            ask: makes the request once.
+            ask: makes the request once, with the messages as they are then.
 
         Raises:
             ExecutionFailure: a limit is reached, the model cannot be had, or the log holds the answer to
@@ -57,21 +85,47 @@ class ModelSteps:
         try:
             await self._unexecuted.note(scope, request.messages)
             first = scope.begins_turn(run_step)
+            if first is not None and self._compactions is not None:
+                shorter = await self._compactions.before_turn(scope, first, request.as_it_is)
+                if shorter is not None:
+                    request.replace_messages(shorter)
+                    scope.is_compacted = True
             recorded = self._journal.parts.recorded
             # Nor behind failures of it, which a leg that begins there would not see.
             is_known = first in recorded.results or first in recorded.failed_requests
             if first is not None and not scope.path and not is_known:
                 await self._journal.store_history(scope, request.messages)
             key = scope.begin_request(run_step)
-            asked = await off_loop(self._journal.parts.masker, 0, scope.chain.extend, request)
-            answer = await self._recorded_answer(scope, key, asked)
-            if answer is None:
-                answer = await self._ask(scope, key, asked, ask)
+            answer = await self._answer(scope, key, request, ask)
         except ExecutionFailure as failure:
             self._journal.failure = failure
             raise
         scope.take_answer(answer)
         return answer
+
+    async def _answer(
+        self, scope: AgentScope, key: StepKey, request: OpenRequest, ask: Callable[[], Awaitable[JsonValue]]
+    ) -> JsonValue:
+        while True:
+            mark = scope.chain.mark()
+            asked = await off_loop(self._journal.parts.masker, 0, scope.chain.extend, request.as_it_is)
+            answer = await self._recorded_answer(scope, key, asked)
+            if answer is not None:
+                return answer
+            try:
+                return await self._ask(scope, key, asked, ask)
+            except RequestTooLarge as refusal:
+                scope.chain.go_back_to(mark)
+                shorter = None
+                if self._compactions is not None:
+                    shorter = await self._compactions.after_refusal(
+                        scope, key, request.as_it_is, refusal.fault
+                    )
+                if shorter is None:
+                    fault = refusal.fault
+                    raise ExecutionFailure(fault.code, fault.message, fault.hint) from refusal
+                request.replace_messages(shorter)
+                scope.is_compacted = True
 
     def _show_failure(self, scope: AgentScope, reason: str, seconds: float) -> None:
         """What was shown of a broken answer no longer holds. Of agents below the execution's nothing was."""
@@ -121,6 +175,7 @@ class ModelSteps:
             answer = await journal.clean(answer)
             usage = usage_of_answer(answer)
             parts.budget.add(usage)
+            scope.size.reported(usage.input_tokens, estimated=usage.estimated)
             seconds = round(time.monotonic() - started, 6)
             if is_submitted(answer):
                 event = StepFinished(

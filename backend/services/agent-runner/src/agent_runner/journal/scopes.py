@@ -4,16 +4,20 @@ from collections import Counter
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
 from agent_runner.journal.bodies import AskedCall, calls_in, is_cut_off
+from agent_runner.journal.context_size import ContextSize
 from agent_runner.journal.fingerprints import RequestChain
-from agent_runner.journal.kinds import INPUT, MODEL, TOOL, StepKey, call_key
+from agent_runner.journal.kinds import COMPACT, INPUT, MODEL, TOOL, StepKey, call_key
 from agent_runner.masking import Masker
 from stigmer_contract.api import Resumption
 from stigmer_contract.conversation import ToolOutcome
+
+_RATIO: Final = "tokens_per_kilobyte"
+_WINDOW: Final = "window"
 
 
 @dataclass
@@ -37,21 +41,37 @@ class AgentScope:
     """Of those the ones that came to be executed, or whose execution was looked up."""
     changed: set[str] = field(default_factory=set[str])
     """In what recorded requests differed from how this version asks, messages apart."""
+    size: ContextSize = field(default_factory=ContextSize)
+    """How large its requests are."""
+    learned_window: int | None = None
+    """The tokens that its model takes at most, where a refusal has shown that."""
+    is_compacted: bool = False
+    """Whether messages were replaced since they were stored last."""
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     _agents: Counter[str] = field(default_factory=Counter[str])
 
     def counters(self) -> dict[str, int]:
         """What is counted over turns, for a leg that goes on behind this one."""
-        own = (MODEL, TOOL, INPUT)  # the turn stands in their keys
-        return {f"{kind} {key}": n for (kind, key), n in self._counts.items() if kind not in own}
+        own = (MODEL, TOOL, INPUT, COMPACT)  # the turn stands in their keys
+        known = {_RATIO: self.size.tokens_per_kilobyte}
+        if self.learned_window is not None:
+            known[_WINDOW] = self.learned_window
+        return known | {f"{kind} {key}": n for (kind, key), n in self._counts.items() if kind not in own}
 
     def resume(self, turn: int, counters: Mapping[str, int | str]) -> None:
         """Count on from where another leg stood after a turn."""
         self.turns_before = self.turn = turn
+        ratio, window = counters.get(_RATIO), counters.get(_WINDOW)
+        self.size = ContextSize(ratio if isinstance(ratio, int) else None)
+        self.learned_window = window if isinstance(window, int) else None
         for name, n in counters.items():
             kind, separator, key = name.partition(" ")
             if separator and kind != "agent" and isinstance(n, int):
                 self._counts[kind, key] = n
+
+    def compactions(self, turn: str) -> int:
+        """How often the conversation was compacted for that turn."""
+        return self._counts[COMPACT, turn]
 
     def begins_turn(self, run_step: int) -> StepKey | None:
         """The key of the turn's first request; None where it is asked again in the same turn."""

@@ -102,7 +102,10 @@ class StepJournal:
             counters["asked"] = scope.chain.asked_before
         counters[MESSAGES_GIVEN] = self.parts.recorded.messages_given
         usage = self.parts.recorded.usage
-        parts = await self.history.store_if_due(self.parts.bodies, messages, scope.turn, usage, counters)
+        is_due, scope.is_compacted = scope.is_compacted, False
+        parts = await self.history.store_if_due(
+            self.parts.bodies, messages, scope.turn, usage, counters, is_replaced=is_due
+        )
         if parts:
             self.write(*parts, more_follows=True)
             self.parts.recorded.forget_repeated()

@@ -5,10 +5,11 @@ Nothing in here retries: one place does, the journal.
 
 from agent_runner.models.answer_builder import AnswerKind
 from agent_runner.models.asking import Watcher
+from agent_runner.models.context_windows import ContextWindows, Window
 from agent_runner.models.cut_answers import CutAnswers
 from agent_runner.models.model_faults import ModelFault, Retry, backoff_seconds, classify_fault
 from agent_runner.models.model_pool import BuiltModel, ModelPool
-from agent_runner.models.notes import read_note, told_in
+from agent_runner.models.notes import read_note, standing_note, told_in
 from agent_runner.models.preloading import preload_providers
 from agent_runner.models.prices import has_price, price_of
 from agent_runner.models.request_settings import model_settings
@@ -20,12 +21,14 @@ __all__ = [
     "ESTIMATED",
     "AnswerKind",
     "BuiltModel",
+    "ContextWindows",
     "CutAnswers",
     "ModelFault",
     "ModelPool",
     "Retry",
     "ShownAnswers",
     "Watcher",
+    "Window",
     "backoff_seconds",
     "classify_fault",
     "describe_unusable",
@@ -34,5 +37,6 @@ __all__ = [
     "preload_providers",
     "price_of",
     "read_note",
+    "standing_note",
     "told_in",
 ]

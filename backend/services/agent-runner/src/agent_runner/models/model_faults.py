@@ -46,6 +46,10 @@ class ModelFault:
     hint: str | None = None
     refuses_history: bool = False
     """Whether something in the conversation may be what the provider does not take."""
+    overflows: bool = False
+    """Whether the request, or it and its answer, are more than the model takes."""
+    limit_tokens: int | None = None
+    """How much it takes, where the provider named that."""
     is_away: bool = False
     """Whether the model gave nothing at all, so that asking again costs nothing."""
 
@@ -200,6 +204,24 @@ _TOO_LARGE_TEXT: Final = re.compile(
     r"request too large|tokens must be reduced|reduce your message size", re.IGNORECASE
 )
 """For the whole limit of a minute, so that waiting for the next does not help."""
+_LIMITS: Final = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"(?:maximum|max|model'?s?) context (?:length|window|size)[^\d]{0,40}(\d[\d,]{2,11})",
+        r"context[ _](?:length|window|size)(?: of| is|:| \()?(?: only)?[^\d]{0,20}(\d[\d,]{2,11})",
+        r"> ?(\d[\d,]{2,11}) (?:maximum|max)",
+        r"maximum (?:number of )?(?:input )?tokens[^\d]{0,30}\(?(\d[\d,]{2,11})",
+        r"maximum prompt length is (\d[\d,]{2,11})",
+        r"(?:less|fewer) than (\d[\d,]{2,11}) tokens",
+        r"n_ctx\D{0,5}(\d[\d,]{2,11})",
+        r"limit(?:ed)?(?: of| is| to|:)? ?(\d[\d,]{2,11})",
+        r"should be \[\d+, ?(\d[\d,]{2,11})\]",
+        r"exceeds? (?:the )?(?:limit|maximum) of (\d[\d,]{2,11})",
+    )
+)
+"""How providers name what a model takes, the surest first."""
+_LEAST_LIMIT: Final = 256
+_MOST_LIMIT: Final = 100_000_000
 _QUOTA_TEXT: Final = re.compile(
     r"credit balance|insufficient (balance|credit|quota|funds)|exceeded your current quota|out of credits"
     r"|requires more credits|used all available credits|requires a subscription"
@@ -299,9 +321,12 @@ def fault_of_error(
         message = f"model {model!r} was refused: {reason}"
         return ModelFault(Retry.NEVER, None, ErrorCode.MODEL_REJECTED, message, hint, refuses_history)
 
+    def too_large() -> ModelFault:
+        return replace(refused(_CONTEXT_HINT), overflows=True, limit_tokens=limit_in(text))
+
     limits_rate = status == 429 or "resource_exhausted" in words
     if _TOO_LARGE_TEXT.search(text):
-        return refused(_CONTEXT_HINT)
+        return too_large()
     if (
         words & _QUOTA_WORDS
         or status == 402
@@ -310,7 +335,7 @@ def fault_of_error(
     ):
         return refused(_QUOTA_HINT)
     if words & _CONTEXT_WORDS or status == 413 or (not limits_rate and _CONTEXT_TEXT.search(text)):
-        return refused(_CONTEXT_HINT)
+        return too_large()
     if words & _FILTER_WORDS or (status in (400, 403, None) and _FILTER_TEXT.search(text)):
         message = f"the provider's content filter refused: {reason}"
         return ModelFault(Retry.NEVER, None, ErrorCode.MODEL_REJECTED, message)
@@ -333,6 +358,15 @@ def fault_of_error(
     if words & _BUSY_WORDS or _BUSY_TEXT.search(text):
         return unavailable(f"model {model!r} failed: {reason}", wait)
     return refused(None)
+
+
+def limit_in(text: str) -> int | None:
+    """The tokens that a model takes, where an error names them; None where it does not, or names nonsense."""
+    for pattern in _LIMITS:
+        if (found := pattern.search(text)) is not None:
+            limit = int(re.sub("[,_.]", "", found[1]))
+            return limit if _LEAST_LIMIT <= limit <= _MOST_LIMIT else None
+    return None
 
 
 def unavailable(message: str, retry_after_seconds: float | None = None) -> ModelFault:
@@ -369,7 +403,8 @@ def refused_by_model(model: str, words: str) -> ModelFault:
 def context_full(model: str) -> ModelFault:
     """The conversation and the answer together are more than the model takes."""
     message = f"model {model!r} stopped in the middle of its answer: its context window is full"
-    return ModelFault(Retry.NEVER, None, ErrorCode.MODEL_REJECTED, message, _CONTEXT_HINT)
+    code = ErrorCode.MODEL_REJECTED
+    return ModelFault(Retry.NEVER, None, code, message, _CONTEXT_HINT, overflows=True)
 
 
 # --- errors of other kinds ---------------------------------------------------------------------

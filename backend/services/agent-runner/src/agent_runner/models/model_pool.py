@@ -19,6 +19,7 @@ from pydantic_ai.models import Model, create_async_httpx2_client
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.models.asking import Endpoint
+from agent_runner.models.context_windows import ContextWindows
 from agent_runner.models.replay import ReplayModel
 from agent_runner.models.replay_check import shorten_name
 from agent_runner.settings import KeyedEndpoint, RunnerSettings
@@ -53,6 +54,8 @@ class ModelPool:
         self._cassettes: dict[str, Cassette] = {}
         """By SHA-256, the least recently used first."""
         self._building = asyncio.Lock()
+        self.windows = ContextWindows()
+        """What is known of how much each model takes."""
 
     async def build(
         self,

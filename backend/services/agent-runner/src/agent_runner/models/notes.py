@@ -29,8 +29,19 @@ def read_note(value: Mapping[str, JsonValue]) -> UserPromptPart:
     Args:
         value: `text`, `told` (an object; what was told by then) and `at` (ISO 8601).
     """
-    text = TextContent(str(value["text"]), metadata={_MARK: value["told"]})
-    return UserPromptPart([text], timestamp=datetime.fromisoformat(str(value["at"])))
+    return standing_note(str(value["text"]), value["told"], {}, datetime.fromisoformat(str(value["at"])))
+
+
+def standing_note(
+    text: str, told: JsonValue, further: Mapping[str, JsonValue], at: datetime
+) -> UserPromptPart:
+    """A part that holds a text of ours, which providers get as plain text.
+
+    Args:
+        told: an object; what is known to have been told by then.
+        further: what else is kept with it, and no model sees.
+    """
+    return UserPromptPart([TextContent(text, metadata={_MARK: told, **further})], timestamp=at)
 
 
 def told_in(part: object) -> Mapping[str, JsonValue] | None:
@@ -60,10 +71,22 @@ def with_notes_in_place(messages: Sequence[ModelMessage], *, in_results: bool) -
 
 def _placed(parts: Sequence[ModelRequestPart], *, in_results: bool) -> list[ModelRequestPart]:
     placed: list[ModelRequestPart] = []
-    for part in parts:
+    begins_with_note = False
+    for place, part in enumerate(parts):
         if told_in(part) is None:
-            placed.append(part)
+            match placed:
+                # Before the prompt, in the place of what was dropped: some templates refuse two in a row.
+                case [UserPromptPart(content=str() as note)] if begins_with_note and isinstance(
+                    part, UserPromptPart
+                ):
+                    rest = [part.content] if isinstance(part.content, str) else list(part.content)
+                    joined = f"{note}\n\n{rest[0]}" if isinstance(part.content, str) else [note, *rest]
+                    placed[-1] = replace(part, content=joined)
+                case _:
+                    placed.append(part)
+            begins_with_note = False
             continue
+        begins_with_note = place == 0
         text = _text_of(part)
         match placed[-1] if placed else None:
             case UserPromptPart(content=str() as said) as prompt:

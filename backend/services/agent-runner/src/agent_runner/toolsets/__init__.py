@@ -2,6 +2,7 @@
 
 from agent_runner.toolsets.ask_user import Asker, Told, asker
 from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetEntry, ToolsetRequest
+from agent_runner.toolsets.command_output import cut_middle
 from agent_runner.toolsets.facts import DeclaredToolset, OrderedToolset, ToolFacts, facts_of
 from agent_runner.toolsets.session_tools import SessionTools, session_tools
 from agent_runner.toolsets.shell import COMMAND_TOOL
@@ -21,6 +22,7 @@ __all__ = [
     "Waited",
     "Waiter",
     "asker",
+    "cut_middle",
     "facts_of",
     "session_tools",
     "waiter",
