@@ -190,15 +190,29 @@ class ServerUnreachable(EnvironmentNotReady):
 
 
 class EngineNotReady(EnvironmentNotReady):
-    """The container engine that is wanted cannot be used, or failed at a call."""
+    """The container engine that is wanted cannot be used, or failed at a call.
+
+    `has_none`: there is none to be used. `is_away`: it is installed, and waiting for it may help.
+    """
+
+    def __init__(
+        self, message: str, hint: str | None = None, *, has_none: bool = False, is_away: bool = False
+    ) -> None:
+        super().__init__(message, hint)
+        self.has_none = has_none
+        self.is_away = is_away
 
 
 class ImageUnavailable(EnvironmentNotReady):
-    """The runner's image is not here, and cannot be had. `can_retry`: waiting may help."""
+    """The runner's image is not here, and cannot be had.
 
-    def __init__(self, message: str, hint: str | None, *, can_retry: bool) -> None:
+    `can_retry`: waiting may help. `has_none`: there is none, as its registry or a setting says.
+    """
+
+    def __init__(self, message: str, hint: str | None, *, can_retry: bool, has_none: bool = False) -> None:
         super().__init__(message, hint)
         self.can_retry = can_retry
+        self.has_none = has_none
 
 
 class ImageIncompatible(EnvironmentNotReady):

@@ -1,5 +1,7 @@
 """What runs the runner where nobody asks for anything: a container where one can be had, else a process."""
 
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from importlib.metadata import version as installed_version
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stack_home import StackHome, end_everything, make_stack_home
+from stack_home import StackHome, end_everything, make_stack_home, wait_until
 from stigmer_cli.containers import Engine, EngineKind
 from stigmer_cli.runner_container.inspection import find_own_containers, remove_containers
 from stigmer_cli.runner_container.released_image import REPOSITORY
@@ -71,7 +73,7 @@ def test_native_asks_for_a_process_whatever_engine_there_is(plain_home: StackHom
     assert (started.returncode, _notes(started.stderr)) == (0, [UNCONTAINED])
 
 
-def test_a_registry_that_refuses_costs_the_container_and_not_the_start(
+def test_a_registry_that_cannot_be_reached_is_an_error_and_never_costs_the_container(
     plain_home: StackHome, engine: Engine
 ) -> None:
     assert engine.images.find(OURS) is None, "an image of this version must not be here for this test"
@@ -79,20 +81,81 @@ def test_a_registry_that_refuses_costs_the_container_and_not_the_start(
         port: int = listener.getsockname()[1]
     variables = _only(engine) | {"HTTPS_PROXY": f"http://127.0.0.1:{port}"}
     started = plain_home.stigmer("server", "start", variables=variables)
-    assert started.returncode == 0, started.stderr
-    assert _notes(started.stderr) == [
-        f"{UNCONTAINED}: could not get the image '{OURS}': the registry cannot be reached: "
-        "[Errno 111] Connection refused; to have one, check the network and the proxy variables; "
-        "where there is no registry, use `stigmer server start --image-archive FILE`"
+    assert started.returncode == 3
+    assert started.stderr.splitlines() == [
+        f"error: could not get the image '{OURS}': the registry cannot be reached: "
+        "[Errno 111] Connection refused",
+        "",
+        "hint: check the network and the proxy variables; where there is no registry, use "
+        "`stigmer server start --image-archive FILE`; or pass --native to run the runner without a container",
     ]
+    assert plain_home.processes() == []
 
 
-def test_a_registry_that_says_nothing_is_not_waited_for(plain_home: StackHome, engine: Engine) -> None:
+def test_a_registry_that_says_nothing_is_an_error_after_ten_seconds(
+    plain_home: StackHome, engine: Engine
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         variables = _only(engine) | {"HTTPS_PROXY": f"http://127.0.0.1:{silent.getsockname()[1]}"}
         started = plain_home.stigmer("server", "start", variables=variables)
+    assert started.returncode == 3
+    slow, error, *_ = started.stderr.splitlines()
+    assert slow == "the registry ghcr.io is slow to answer"
+    assert error.endswith(f"{OURS}': the registry cannot be reached: no answer within 10 s")
+
+
+def test_each_run_without_a_container_says_so_unless_that_was_asked_for(
+    plain_home: StackHome, tmp_path: Path
+) -> None:
+    ran = [plain_home.stigmer("run", "none", "Do it.", variables=NO_ENGINE) for _ in range(2)]
+    assert [len(_notes(one.stderr)) for one in ran] == [1, 1]
+    assert plain_home.stigmer("server", "restart", "--native").returncode == 0
+    assert _notes(plain_home.stigmer("run", "none", "Do it.", variables=NO_ENGINE).stderr) == []
+
+
+def test_a_container_that_is_required_is_not_done_without(plain_home: StackHome) -> None:
+    required = NO_ENGINE | {"STIGMER_REQUIRE_CONTAINER": "true"}
+    started = plain_home.stigmer("server", "start", variables=required)
+    native = plain_home.stigmer("server", "start", "--native", variables=required)
+    assert (started.returncode, started.stderr.splitlines()[0]) == (
+        3,
+        "error: could not use a container engine: neither Docker nor Podman is installed",
+    )
+    assert (native.returncode, native.stderr.splitlines()) == (
+        2,
+        [
+            "error: could not run the runner as a plain process: `runner.requireContainer` is true",
+            "",
+            "hint: leave out --native, or run `stigmer config unset runner.requireContainer`",
+        ],
+    )
+    assert plain_home.processes() == []
+
+
+def test_what_ran_in_a_container_goes_on_in_one_after_a_crash_and_never_without(
+    contained_home: StackHome, engine: Engine
+) -> None:
+    del contained_home.environment["STIGMER_ENGINE"]
+    del contained_home.environment["STIGMER_AGENT_RUNNER_IMAGE"]
+    contained_home.environment |= _only(engine)
+    started = contained_home.stigmer("server", "start", "--use-local-image")
     assert started.returncode == 0, started.stderr
-    assert f"{OURS}': the registry cannot be reached: no answer within 2 s" in started.stderr
+    image_id = contained_home.status()["container"]["image_id"]
+    os.kill(contained_home.status()["supervisor_pid"], signal.SIGKILL)
+    wait_until(lambda: not contained_home.processes(), "everything has ended", seconds=120)
+
+    again = contained_home.stigmer("server", "start")
+
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.splitlines()[0] == (
+        "as the stack was started, which ended unexpectedly: --use-local-image"
+    )
+    assert contained_home.status()["container"]["image_id"] == image_id
+    assert contained_home.stigmer("server", "stop").returncode == 0
+    without = contained_home.stigmer("server", "start", "--timeout", "1", variables=NO_ENGINE)
+    assert (without.returncode, _notes(without.stderr)) == (3, [])
+    native = contained_home.stigmer("server", "start", "--native", variables=NO_ENGINE)
+    assert native.returncode == 0, native.stderr
 
 
 def test_an_image_that_is_named_must_be_there(plain_home: StackHome, engine: Engine) -> None:

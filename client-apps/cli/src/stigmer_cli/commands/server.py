@@ -49,7 +49,14 @@ def start(
     configuration = _configuration()
     wish = runner_wish(native, engine, use_local_image, image_archive, verify, quiet)
     seconds = timeout or stack.START_TIMEOUT_SECONDS
-    started = stack.start(configuration, report=print_note, wait=wait, wait_seconds=seconds, runner=wish)
+    started = stack.start(
+        configuration,
+        report=print_note,
+        wait=wait,
+        wait_seconds=seconds,
+        runner=wish,
+        engine_seconds=timeout or stack.ENGINE_TIMEOUT_SECONDS,
+    )
     _tell_started(configuration, wish, is_started=started, is_ready=wait)
 
 

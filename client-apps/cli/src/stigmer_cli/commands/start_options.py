@@ -24,7 +24,7 @@ def start_options(function: FunctionT) -> FunctionT:
             "--timeout",
             type=click.FloatRange(min=0.1),
             metavar="SECONDS",
-            help="Wait so long at most; else say for what (default 120).",
+            help="Wait so long at most; else say for what (default 120, for an engine 60).",
         ),
         click.option("--wait/--no-wait", default=True, help="Wait until all of it is ready (default)."),
         click.option("--quiet", is_flag=True, help="Show no progress."),

@@ -183,9 +183,19 @@ class Configuration:
             "runner.engine",
             "STIGMER_ENGINE",
             "What runs the runner: none a plain process; docker or podman a container, else it is an error; "
-            "auto a container where an engine and the image can be had, else a plain process.",
+            "auto a container where there are an engine and an image, else a plain process.",
             choice_of(get_args(EngineChoice)),
             "auto",
+        ),
+    ]
+    runner_require_container: Annotated[
+        bool,
+        Setting(
+            "runner.requireContainer",
+            "STIGMER_REQUIRE_CONTAINER",
+            "Whether the runner is never a plain process, also where no container can be had: true or false.",
+            parse_boolean,
+            "false",
         ),
     ]
     runner_image: Annotated[

@@ -4,6 +4,7 @@ ContainersError
 ├── EngineUnusable              no work is possible with this engine
 │   ├── EngineNotInstalled      neither its program nor its socket is there
 │   ├── EngineNotRunning        it is installed, and nobody answers at its socket
+│   │   └── EngineSilent        somebody is at its socket, and does not answer as an engine should
 │   ├── EngineNoPermission      its socket is there, and this user may not use it
 │   ├── EngineTooOld            its API is older than what is needed
 │   └── EngineRemote            it runs on another machine, whose files are not ours
@@ -48,6 +49,10 @@ class EngineNotInstalled(EngineUnusable):
 
 class EngineNotRunning(EngineUnusable):
     """It is installed, and nobody answers."""
+
+
+class EngineSilent(EngineNotRunning):
+    """Somebody is at its socket who does not answer, or not as an engine does."""
 
 
 class EngineNoPermission(EngineUnusable):

@@ -18,6 +18,7 @@ from stigmer_cli.containers.errors import (
     EngineNotInstalled,
     EngineNotRunning,
     EngineRefused,
+    EngineSilent,
     EngineTooOld,
     EngineUnusable,
 )
@@ -162,7 +163,7 @@ def _examine(kind: EngineKind, path: str, end_service: Callable[[], None] | None
         return Engine(api, traits, end_service or _end_nothing)
     except (EngineGone, EngineRefused) as error:
         reason = f"it does not answer as it should at {path}: {error}"
-        raise EngineNotRunning(title, reason, _start_remedy(kind)) from error
+        raise EngineSilent(title, reason, _start_remedy(kind)) from error
 
 
 def _ask(api: EngineApi, path: str) -> Json:

@@ -9,8 +9,9 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
 from stigmer_cli.containers.credentials import Credentials
@@ -25,7 +26,10 @@ from stigmer_cli.containers.errors import (
 )
 from stigmer_cli.containers.references import DEFAULT_REGISTRY, ImageReference
 
+_T = TypeVar("_T")
 _TIMEOUT_SECONDS = 10.0
+_USUAL_SECONDS = 4.0
+"""A registry answers sooner, mostly."""
 _MAX_DOCUMENT_BYTES = 16_000_000
 _MAX_DOCUMENTS = 64
 _NO_REFERRERS = (400, 404, 405)
@@ -56,34 +60,49 @@ def layer_sizes(
     reference: ImageReference,
     architecture: str,
     credentials: Credentials | None,
-    timeout_seconds: float,
+    silence_seconds: float,
     authorities: Path | None = None,
+    on_slow: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Compressed bytes of each layer, by 12 digits of its digest.
 
-    `timeout_seconds` bounds all of it, also a name that nobody resolves. `authorities`: a PEM file of those
-    that are trusted; None: the usual ones.
+    `silence_seconds` bounds each wait for an answer, also of a name that nobody resolves; one that answers
+    slowly takes its time. `on_slow` is called where one takes longer than usual. `authorities`: a PEM file
+    of those that are trusted; None: the usual ones.
 
     Raises:
         ImageError: its subclass tells why the registry does not tell.
     """
-    answer: queue.SimpleQueue[dict[str, int] | Exception] = queue.SimpleQueue()
+    # None: an answer has come, and more are waited for.
+    answer: queue.SimpleQueue[dict[str, int] | Exception | None] = queue.SimpleQueue()
 
     def ask() -> None:
+        registry = _Registry(reference, credentials, authorities, lambda: answer.put(None))
         try:
-            answer.put(_layer_sizes(_Registry(reference, credentials, authorities), reference, architecture))
+            answer.put(_layer_sizes(registry, reference, architecture))
         except Exception as error:  # goes on in the asking thread
             answer.put(error)
 
     # A thread, since no time-out of a socket bounds the look-up of a name.
     threading.Thread(target=ask, daemon=True).start()
-    try:
-        told = answer.get(timeout=timeout_seconds)
-    except queue.Empty:
-        raise RegistryUnreachable(str(reference), f"no answer within {timeout_seconds:g} s") from None
+    told = None
+    while told is None:
+        try:
+            told = _await(answer, silence_seconds, on_slow)
+        except queue.Empty:
+            raise RegistryUnreachable(str(reference), f"no answer within {silence_seconds:g} s") from None
     if isinstance(told, Exception):
         raise _explain(str(reference), told) from told
     return told
+
+
+def _await(answers: "queue.SimpleQueue[_T]", silence_seconds: float, on_slow: Callable[[], None]) -> _T:
+    usual_seconds = min(_USUAL_SECONDS, silence_seconds)
+    try:
+        return answers.get(timeout=usual_seconds)
+    except queue.Empty:
+        on_slow()
+    return answers.get(timeout=silence_seconds - usual_seconds)
 
 
 def attached_documents(
@@ -142,8 +161,13 @@ class _Registry:
     """One repository of a registry."""
 
     def __init__(
-        self, reference: ImageReference, credentials: Credentials | None, authorities: Path | None
+        self,
+        reference: ImageReference,
+        credentials: Credentials | None,
+        authorities: Path | None,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_answer` is called for each answer, when its head has come."""
         host = _HUB_HOST if reference.registry == DEFAULT_REGISTRY else reference.registry
         scheme = "http" if reference.is_on_loopback else "https"
         self._base_url = f"{scheme}://{host}/v2/{reference.repository}/"
@@ -153,6 +177,7 @@ class _Registry:
             pair = f"{credentials.username}:{credentials.password}".encode()
             self._basic = f"Basic {base64.b64encode(pair).decode()}"
         self._authorization: str | None = None
+        self._on_answer = on_answer
         trust = ssl.create_default_context(cafile=authorities)
         self._opener = urllib.request.build_opener(_Redirects, urllib.request.HTTPSHandler(context=trust))
 
@@ -192,8 +217,13 @@ class _Registry:
     def _get(self, url: str, authorization: str | None) -> bytes:
         headers = {"Accept": _ACCEPTED} | ({"Authorization": authorization} if authorization else {})
         request = urllib.request.Request(url, headers=headers)  # noqa: S310  # http on loopback and https only
-        with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
-            return cast("bytes", response.read(_MAX_DOCUMENT_BYTES))
+        try:
+            with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
+                self._on_answer()
+                return cast("bytes", response.read(_MAX_DOCUMENT_BYTES))
+        except urllib.error.HTTPError:
+            self._on_answer()
+            raise
 
 
 class _Attached(_Registry):

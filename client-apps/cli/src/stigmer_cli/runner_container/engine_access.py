@@ -9,6 +9,8 @@ from stigmer_cli.containers import Engine, EngineKind, find_engine
 from stigmer_cli.containers.errors import (
     ContainersError,
     DiskFull,
+    EngineNotRunning,
+    EngineSilent,
     EngineUnusable,
     ImageError,
     ImageNotFound,
@@ -30,6 +32,8 @@ _IMAGE_HINTS: dict[type[ImageError], str] = {
     RateLimited: "wait and try again, or log in to the registry, which mostly allows more",
     DiskFull: "make room on the engine's disk, for example with `{engine} image prune`, and try again",
 }
+_NONE = (EngineUnusable, ImageNotFound, RegistryDenied)
+"""There is no engine for this person, or no such image: waiting brings none."""
 _UNCONTAINED = "; or pass --native to run the runner without a container"
 
 
@@ -65,10 +69,13 @@ def told_to_the_person(engine: str = "docker", *, is_asked_for: bool = True) -> 
 
 def _explain(error: ContainersError, engine: str, is_asked_for: bool) -> StigmerError:
     """The command line's error for an engine's."""
-    otherwise = _UNCONTAINED if is_asked_for else ""
+    has_none = isinstance(error, _NONE) and not isinstance(error, EngineSilent)
+    # What may be there is an error also where no container is asked for: luck must not decide.
+    otherwise = _UNCONTAINED if is_asked_for or not has_none else ""
     match error:
         case EngineUnusable():
-            return EngineNotReady(str(error), error.remedy + otherwise)
+            is_away = isinstance(error, EngineNotRunning)
+            return EngineNotReady(str(error), error.remedy + otherwise, has_none=has_none, is_away=is_away)
         case MountRefused():
             return UsageError(str(error), "name a directory that exists and that you can read")
         case ImageError():
@@ -77,6 +84,6 @@ def _explain(error: ContainersError, engine: str, is_asked_for: bool) -> Stigmer
             folder = "docker" if engine == EngineKind.DOCKER else "containers"
             told = {"engine": engine, "registry": registry, "folder": folder}
             hint = hint.format_map(told) + otherwise if hint else None
-            return ImageUnavailable(str(error), hint, can_retry=error.can_retry)
+            return ImageUnavailable(str(error), hint, can_retry=error.can_retry, has_none=has_none)
         case _:
-            return EngineNotReady(str(error), f"run `{engine} info` to see how the engine is")
+            return EngineNotReady(str(error), f"run `{engine} info` to see how the engine is{otherwise}")

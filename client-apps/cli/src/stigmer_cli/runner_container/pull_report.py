@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MAX_TRIES = 5
 ASKED_FOR_SECONDS = 10.0
 """How long a registry is waited for that tells how large the image is."""
-OPTIONAL_SECONDS = 2.0
-"""A first run without a network must not be slow only to learn that there is no image."""
+LOOK_SECONDS = 2.0
+"""The same, where all that depends on it is what a person is told."""
 _FIRST_PAUSE_SECONDS = 0.5
 _LINE_SECONDS = 5.0
 _LINE_SHARE = 0.1
@@ -47,11 +47,12 @@ class ImagePuller:
         is_quiet: bool = False,
         is_optional: bool = False,
     ) -> None:
-        """`is_optional`: a registry that does not answer soon is not waited for."""
+        """`is_optional`: where the registry does not give the image, the engine is not asked to try."""
         self._configuration = configuration
         self._report = report
         self._is_quiet = is_quiet
         self._is_optional = is_optional
+        self._is_told_slow = False
 
     def __call__(self, engine: Engine, reference: ImageReference) -> Image:
         """Pulls it.
@@ -114,9 +115,16 @@ class ImagePuller:
     def _ask_sizes(
         self, reference: ImageReference, architecture: str, credentials: Credentials | None
     ) -> dict[str, int]:
-        seconds = OPTIONAL_SECONDS if self._is_optional else ASKED_FOR_SECONDS
+        def tell_slow() -> None:
+            if not (self._is_quiet or self._is_told_slow):
+                self._is_told_slow = True
+                self._report(f"the registry {reference.registry} is slow to answer")
+
+        authorities = self._configuration.ca_bundle
         try:
-            return layer_sizes(reference, architecture, credentials, seconds, self._configuration.ca_bundle)
+            return layer_sizes(
+                reference, architecture, credentials, ASKED_FOR_SECONDS, authorities, tell_slow
+            )
         except RateLimited:  # it limits the engine, too, which would try for a minute (Podman 4.3)
             raise
         except ImageError:  # the engine may know another way: a mirror, a proxy, a login of its own

@@ -137,6 +137,7 @@ def _configured(engine: Engine, configuration: Configuration, must_pull: bool, b
             f"could not start the runner: the image {text!r} is not here, and `runner.pullPolicy` is never",
             "run `stigmer runner pull`",
             can_retry=False,
+            has_none=True,
         )
     return ChosenImage(text, bring(engine, reference))
 

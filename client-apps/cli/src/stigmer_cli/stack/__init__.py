@@ -4,6 +4,7 @@ Only what `stigmer run` needs is imported here, since its start-up time matters;
 """
 
 from stigmer_cli.stack.lifecycle import (
+    ENGINE_TIMEOUT_SECONDS,
     START_TIMEOUT_SECONDS,
     ensure_running,
     find_running,
@@ -12,11 +13,12 @@ from stigmer_cli.stack.lifecycle import (
     stop,
 )
 from stigmer_cli.stack.model_settings import find_ollama
-from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE
+from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE, why_uncontained
 from stigmer_cli.stack.runner_wish import RunnerWish
 from stigmer_cli.stack.state import running_version
 
 __all__ = [
+    "ENGINE_TIMEOUT_SECONDS",
     "START_TIMEOUT_SECONDS",
     "UNCONTAINED_NOTE",
     "RunnerWish",
@@ -27,4 +29,5 @@ __all__ = [
     "running_version",
     "start",
     "stop",
+    "why_uncontained",
 ]

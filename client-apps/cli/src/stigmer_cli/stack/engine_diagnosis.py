@@ -11,7 +11,7 @@ from stigmer_cli.containers.errors import ContainersError, EngineNotInstalled, E
 from stigmer_cli.containers.registry import layer_sizes
 from stigmer_cli.errors import ImageIncompatible
 from stigmer_cli.runner_container.engine_access import open_engine
-from stigmer_cli.runner_container.pull_report import OPTIONAL_SECONDS
+from stigmer_cli.runner_container.pull_report import LOOK_SECONDS
 from stigmer_cli.runner_container.resolution import (
     ChosenImage,
     check_image,
@@ -104,7 +104,7 @@ def _check_image(engine: Engine, configuration: Configuration) -> Finding:
 def _check_registry(engine: Engine, configuration: Configuration, reference: ImageReference) -> Finding:
     credentials = find_credentials(reference.registry, configuration.environment)
     try:
-        sizes = layer_sizes(reference, engine.traits.architecture, credentials, OPTIONAL_SECONDS)
+        sizes = layer_sizes(reference, engine.traits.architecture, credentials, LOOK_SECONDS)
     except ImageError as error:
         is_wanted = configuration.runner_image is not None or configuration.runner_engine != "auto"
         if is_wanted:

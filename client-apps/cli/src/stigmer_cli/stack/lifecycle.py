@@ -33,9 +33,10 @@ from stigmer_cli.stack.runner_choice import (
     has_plan,
     is_plan_outdated,
     plan_runner,
+    plan_when_there,
     remove_left_containers,
 )
-from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish
+from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish, wish_after_crash
 from stigmer_cli.stack.state import (
     COMPONENT_NAMES,
     LOOPBACK,
@@ -52,6 +53,8 @@ from stigmer_cli.stack.state import (
 START_TIMEOUT_SECONDS = 120.0
 DEFAULT_GRACE_SECONDS = 600.0
 """How long a runner may finish what it has in hand, where a restart does not say."""
+ENGINE_TIMEOUT_SECONDS = 60.0
+"""How long a start waits for an engine that is installed and does not run: it may be starting, too."""
 SUPERVISOR_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 9.5
 _KILL_TIMEOUT_SECONDS = 5.0
@@ -101,12 +104,14 @@ def start(
     runner: RunnerWish | None = None,
     planned: PlannedRunner | PlainRunner | None = None,
     needed_where_it_runs: tuple[str, ...] = COMPONENT_NAMES,
+    engine_seconds: float = ENGINE_TIMEOUT_SECONDS,
 ) -> bool:
     """Starts the local stack where it does not run, and waits until all of it is ready.
 
     Answers whether it had to be started; where it runs, nothing is changed. `runner` says how the
     runner shall run where it has to be started, by a caller that refreshes the one that runs; `planned`, what
-    that leads to, where that is known already.
+    that leads to, where that is known already. An engine that is needed and away is waited for,
+    `engine_seconds` at most.
 
     Raises:
         EnvironmentNotReady: the stack cannot be started, or a component of it has failed.
@@ -118,9 +123,11 @@ def start(
     started = False
     wish = runner or RunnerWish()
     is_stopped = not is_locked(files.supervisor_lock)
+    if is_stopped and planned is None and files.state.exists():  # a stop in good order takes it away
+        wish = wish_after_crash(configuration, wish, report)
     # Before the lock is held, since a pull takes its time.
     if is_stopped and planned is None:
-        planned = plan_runner(configuration, wish, runner_token, report)
+        planned = plan_when_there(configuration, wish, runner_token, report, engine_seconds)
     with hold(files.change_lock, CHANGE_TIMEOUT_SECONDS):  # a stop that is under way comes first
         if not is_locked(files.supervisor_lock):
             planned = planned or plan_runner(configuration, wish, runner_token, report)

@@ -5,21 +5,25 @@ Asks engine and registry; starts nothing. Imports what it needs of containers on
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from stigmer_cli.config import Configuration
+from stigmer_cli.config import Configuration, replace_file
 from stigmer_cli.stack.runner_wish import RunnerWish
 
 if TYPE_CHECKING:
     from stigmer_cli.runner_container.environment import RunnerEnvironment
     from stigmer_cli.runner_container.plan import RunnerPlan
 
+_ENGINE_PAUSE_SECONDS = 0.5
 Report = Callable[[str], None]
 
 PLAN_FILE = "runner-container.json"
 """In the run directory; as `runner_container.plan` names it, which is not imported to ask for this."""
+WITHOUT_FILE = "runner-without-container"
+"""In the run directory: why there is no container, where that was nobody's choice."""
 UNCONTAINED_NOTE = "commands of agents run directly on this machine, not in a container"
 
 
@@ -57,24 +61,59 @@ def plan_runner(
         ImageUnavailable: a container is asked for, and its image cannot be had.
         ImageIncompatible: the runner's image is not fit.
     """
-    if wish.is_native or (configuration.runner_engine == "none" and not wish.wants_container):
-        return PlainRunner()
-    from stigmer_cli.errors import EngineNotReady, ImageUnavailable
+    from stigmer_cli.errors import EngineNotReady, ImageUnavailable, UsageError
 
+    if wish.is_native or (configuration.runner_engine == "none" and not wish.wants_container):
+        if configuration.runner_require_container:
+            raise UsageError(
+                "could not run the runner as a plain process: `runner.requireContainer` is true",
+                "leave out --native, or run `stigmer config unset runner.requireContainer`"
+                if wish.is_native
+                else "set `runner.engine` to auto, docker or podman",
+            )
+        return PlainRunner()
     if wish.verify is not None:
         configuration = replace(configuration, runner_verify=wish.verify)
     try:
         return _plan_container(configuration, wish, token, report, keeps_image=keeps_image)
     except (EngineNotReady, ImageUnavailable) as error:
-        if is_container_asked_for(configuration, wish):
+        if is_container_asked_for(configuration, wish) or not error.has_none:
             raise
         return PlainRunner(f"{error.message}; to have one, {error.hint}" if error.hint else error.message)
 
 
+def plan_when_there(
+    configuration: Configuration, wish: RunnerWish, token: str, report: Report, seconds: float
+) -> PlannedRunner | PlainRunner:
+    """How the runner shall run; an engine that is needed and away is waited for, for so long at most.
+
+    Raises:
+        EnvironmentNotReady: as `plan_runner`.
+    """
+    from stigmer_cli.errors import EngineNotReady
+    from stigmer_cli.rendering.waiting_line import WaitingLine
+
+    deadline = time.monotonic() + seconds
+    is_told = False
+    with WaitingLine() as line:
+        while True:
+            try:
+                return plan_runner(configuration, wish, token, report)
+            except EngineNotReady as error:
+                if not error.is_away or time.monotonic() >= deadline:
+                    raise
+                if not is_told:
+                    report(f"{error.message}; it is waited for, {seconds:.0f} s at most")
+                    is_told = True
+            line.show("waiting for the engine")
+            time.sleep(_ENGINE_PAUSE_SECONDS)
+
+
 def is_container_asked_for(configuration: Configuration, wish: RunnerWish) -> bool:
-    """Whether a plain process instead of a container would be an error."""
+    """Whether a plain process instead of a container would be an error, as where the last one was in one."""
     is_named = configuration.runner_engine in ("docker", "podman") or configuration.runner_image is not None
-    return wish.wants_container or is_named
+    is_required = configuration.runner_require_container or has_plan(configuration)
+    return wish.wants_container or is_named or is_required
 
 
 def _plan_container(
@@ -111,17 +150,31 @@ def apply_plan(configuration: Configuration, planned: PlannedRunner | PlainRunne
     Raises:
         HomeUnusable: it cannot be written.
     """
+    without = configuration.run_directory / WITHOUT_FILE
     if isinstance(planned, PlainRunner):
         if has_plan(configuration):
             from stigmer_cli.runner_container.plan import forget_plan
 
             forget_plan(configuration)
         report(f"note: {UNCONTAINED_NOTE}" + (f": {planned.reason}" if planned.reason else ""))
+        if planned.reason:
+            replace_file(without, planned.reason + "\n")
+        else:
+            without.unlink(missing_ok=True)
         return
+    without.unlink(missing_ok=True)
     from stigmer_cli.runner_container.plan import write_plan
 
     write_plan(planned.plan, planned.environment, configuration)
     report(f"the runner's container is {planned.plan.image_reference} in {planned.plan.traits.title}")
+
+
+def why_uncontained(configuration: Configuration) -> str | None:
+    """Why the runner is a plain process; None where somebody asked for that, or it is none."""
+    try:
+        return (configuration.run_directory / WITHOUT_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
 
 
 def has_plan(configuration: Configuration) -> bool:

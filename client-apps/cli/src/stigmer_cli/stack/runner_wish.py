@@ -4,6 +4,7 @@ Settings are not kept: they are read anew at each start, and flags come before t
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -77,6 +78,16 @@ def kept_wish(configuration: Configuration) -> RunnerWish:
         return RunnerWish(**document, loaded_image=None if loaded is None else (loaded[0], loaded[1]))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return RunnerWish()
+
+
+def wish_after_crash(
+    configuration: Configuration, said: RunnerWish, report: Callable[[str], None]
+) -> RunnerWish:
+    """What holds after a stack that did not end in good order: what it was told, unless `said` differs."""
+    wish = kept_wish(configuration).changed_by(said)
+    if kept := [flag for flag in wish.flags if flag not in said.flags]:
+        report(f"as the stack was started, which ended unexpectedly: {', '.join(kept)}")
+    return wish
 
 
 def keep_wish(configuration: Configuration, wish: RunnerWish, image: tuple[str, str] | None) -> None:

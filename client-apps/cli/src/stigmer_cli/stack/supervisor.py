@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PLACED_PROBE_SECONDS = 0.5
 STOP_SECONDS = 9.0
 """Everything has ended after this long, or is killed: `stigmer server stop` takes 10 s at most."""
 
@@ -190,9 +191,9 @@ class Supervisor:
         def make_keeper(component: Component, on_change: Callable[[ComponentState], None]) -> ComponentKeeper:
             assert component.launcher is not None, "containers of placements are started here"
             log = self._logs[RUNNER].beside()  # what is said there is the runner's, wherever it runs
-            return ComponentKeeper(
-                component, component.launcher, log, on_change, self._watch_process, self._policy
-            )
+            # Many start at once, and nobody waits for the supervisor to see that they are ready.
+            policy = replace(self._policy, probe_interval_seconds=PLACED_PROBE_SECONDS)
+            return ComponentKeeper(component, component.launcher, log, on_change, self._watch_process, policy)
 
         return Placements(
             server=placing.server,
