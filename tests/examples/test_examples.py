@@ -52,10 +52,10 @@ def test_the_manifest_of_an_example_can_be_run(name: str) -> None:
     assert unsupported_fields(manifest.spec) == []
 
 
-def test_there_are_three_examples_and_the_overview_names_them() -> None:
+def test_the_examples_are_known_and_the_overview_names_them() -> None:
     overview = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
-    assert NAMES == ["csv-report", "fix-tests", "todo-plan"]
+    assert NAMES == ["csv-report", "fix-tests", "order-desk", "todo-plan"]
     assert all(f"]({name})" in overview for name in NAMES)
 
 
@@ -135,6 +135,17 @@ def test_fix_tests_repairs_the_code_and_leaves_the_tests_alone(stack: RunningSta
     assert suite_result(workspace) == 0
     for test in (EXAMPLES / "fix-tests" / "input" / "tests").glob("*.py"):
         assert (workspace / "tests" / test.name).read_bytes() == test.read_bytes()
+
+
+def test_order_desk_answers_from_books_that_the_agent_cannot_see(stack: RunningStack, tmp_path: Path) -> None:
+    workspace = copy_of_input("order-desk", tmp_path)
+
+    finished = run_example(stack, "order-desk", workspace)
+
+    assert finished.returncode == 0, finished.stderr
+    reply = (workspace / "reply.md").read_text(encoding="utf-8")
+    assert "SO-1002" in reply and "20 November" in reply and "SO-1999" not in reply
+    assert sorted(path.name for path in workspace.iterdir()) == ["letter.txt", "reply.md"]
 
 
 def suite_result(folder: Path) -> int:

@@ -16,7 +16,8 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from agent_runner.toolsets import session_tools
-from agent_runner.workspace import SessionWorkspace
+from agent_runner.toolsets.command_variables import ToolVariables
+from agent_runner.workspace import PackFolders, SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
 
 
@@ -38,6 +39,8 @@ async def call_tools(
     workspace: SessionWorkspace,
     *calls: tuple[str, Mapping[str, object]],
     spec: AgentSpec | None = None,
+    variables: ToolVariables | None = None,
+    packs: PackFolders | None = None,
     durability: "list[BaseDurabilityCapability[None]] | None" = None,
 ) -> list[Result]:
     """Let a model make these calls, one after the other, and return what it was told."""
@@ -54,7 +57,7 @@ async def call_tools(
         name="test",
         deps_type=type(None),
         retries={"tools": 10},
-        capabilities=[session_tools(spec or spec_of(), workspace), *(durability or [])],
+        capabilities=[session_tools(spec or spec_of(), workspace, variables, packs), *(durability or [])],
     )
     run = await agent.run("go")
     results: list[Result] = []

@@ -1,6 +1,6 @@
 """Builds the pydantic-ai agent of one leg from the execution's agent spec. Runs nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic_ai import Agent
@@ -13,7 +13,8 @@ from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.models import CutAnswers
 from agent_runner.toolsets import session_tools
-from agent_runner.workspace import SessionWorkspace
+from agent_runner.toolsets.command_variables import ToolVariables
+from agent_runner.workspace import PackFolders, SessionWorkspace
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import AgentSpec, unsupported_fields
 
@@ -31,15 +32,16 @@ def build_agent(
     settings: RequestSettings,
     workspace: SessionWorkspace,
     durability: JournalDurability,
-    command_variables: Mapping[str, str],
+    variables: ToolVariables,
+    packs: PackFolders,
     surroundings: str | None,
     further: Sequence[AbstractCapability[Any]] = (),
 ) -> Agent[None, str]:
     """The agent that works through `durability`'s journal in `workspace`.
 
-    `settings` are how its model is asked. `command_variables` go into the environment of its commands.
-    `surroundings` says where it works, as a part of its own behind its instructions. `further` capabilities
-    watch it.
+    `settings` are how its model is asked. `variables` go into the environment of what it starts; `packs` has
+    the files of its tools. `surroundings` says where it works, as a part of its own behind its instructions.
+    `further` capabilities watch it.
 
     Raises:
         ExecutionFailure: the spec asks for something that does not exist yet.
@@ -62,7 +64,7 @@ def build_agent(
         ],
         model_settings=settings,
         retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
-        capabilities=[session_tools(spec, workspace, command_variables), durability, *further],
+        capabilities=[session_tools(spec, workspace, variables, packs), durability, *further],
     )
     agent.output_validator(CutAnswers().check)
     return agent

@@ -38,11 +38,12 @@ from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import LegClient, ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.toolsets import asker, waiter
-from agent_runner.toolsets.command_variables import command_variables, excess_of
+from agent_runner.toolsets.command_variables import excess_of, tool_variables
 from agent_runner.toolsets.shown_names import shown_name
 from agent_runner.tracing import Tracing, mark_leg_end
 from agent_runner.workspace import (
     WATCHED,
+    PackFolders,
     RunnableWatch,
     SessionWorkspace,
     open_named_directory,
@@ -252,7 +253,7 @@ class Leg:
         await asyncio.sleep(grant.pause_seconds)
         # What they started may still change files that this leg is about to look at.
         await self._parts.locks.wait_for_ends(grant.lost_runners)
-        variables = command_variables(grant.spec, grant.secrets)
+        variables = tool_variables(grant.spec, grant.secrets)
         workspace = await asyncio.to_thread(self._open_workspace)
         surroundings = await open_surroundings(journal, grant, workspace, self._clock)
         built = await self._parts.models.build(
@@ -273,7 +274,8 @@ class Leg:
                 surroundings.notes,
                 compaction_rules(grant, built, self._parts.models, settings),
             ),
-            command_variables=variables,
+            variables=variables,
+            packs=PackFolders(self._parts.settings.sandbox_root_dir, self._client.load_blob),
             surroundings=surroundings.text,
             further=self._parts.tracing.capabilities,
         )

@@ -3,6 +3,7 @@
 Model, tools, network and clock are doubles that fail where they are asked for something the log has.
 """
 
+import hashlib
 import shutil
 import socket
 import time
@@ -31,8 +32,10 @@ from agent_runner.models import ShownAnswers
 from agent_runner.models.asking import NoWatcher
 from agent_runner.models.replay import ReplayModel
 from agent_runner.toolsets import DeclaredToolset, ToolFacts, session_tools
-from agent_runner.workspace import SessionWorkspace
+from agent_runner.workspace import PackFolders, SessionWorkspace
 from journal_legs import Killed, Leg, MemoryLog
+from stigmer_cli.commands.agent_packs import pack_agents
+from stigmer_cli.commands.manifest_files import ManifestFile
 from stigmer_contract.cassette import load_cassette
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import (
@@ -172,10 +175,16 @@ async def test_nothing_in_the_log_of_an_example_is_done_again(
 ) -> None:
     folder = EXAMPLES / name
     [manifest] = read_manifests((folder / "agent.yaml").read_bytes(), "agent.yaml")
+    [packed] = pack_agents([ManifestFile(manifest, "agent.yaml", folder)])
+    manifest, packs = packed.manifest, {hashlib.sha256(each).hexdigest(): each for each in packed.packs}
+
+    async def load(sha256: str) -> bytes:
+        return packs[sha256]
+
     directory = Path(shutil.copytree(folder / "input", tmp_path / name))
     async with CommandLauncher() as launcher:
         workspace = SessionWorkspace(directory, launcher=launcher)
-        tools = session_tools(manifest.spec, workspace)
+        tools = session_tools(manifest.spec, workspace, packs=PackFolders(tmp_path, load))
         leaves: list[FunctionToolset[None]] = []
         for declared in tools.toolsets:
             declared.apply(lambda leaf: leaves.append(leaf) if isinstance(leaf, FunctionToolset) else None)

@@ -417,6 +417,7 @@ def _blobs_of(event: Event) -> frozenset[str]:
     values: list[object] = [getattr(event, name) for name in type(event).model_fields]
     found = {value.sha256 for value in values if isinstance(value, BlobPayload)}
     if isinstance(event, ExecutionStarted):
+        found.update(event.spec.packs)
         for model in (event.model, event.spec.model):
             if model is not None and (match := _CASSETTE_BLOB.fullmatch(model)):
                 found.add(match[1])

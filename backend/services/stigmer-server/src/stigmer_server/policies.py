@@ -30,8 +30,10 @@ def check_policy(policy: TokenPolicy, spec: AgentSpec, workspace: str | None) ->
     Raises:
         Forbidden: its policy excludes it.
     """
-    if policy.allow_network is not None and spec.network not in policy.allow_network:
-        raise Forbidden(f"the token's policy does not allow spec.network {spec.network!r}", _HINT)
+    if policy.allow_network is not None:
+        for path, network in spec.networks.items():
+            if network not in policy.allow_network:
+                raise Forbidden(f"the token's policy does not allow {path} {network!r}", _HINT)
     if policy.allow_secrets is not None:
         for name in spec.secret_names:
             if not any(fnmatchcase(name, pattern) for pattern in policy.allow_secrets):

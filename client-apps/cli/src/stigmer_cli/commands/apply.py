@@ -26,6 +26,7 @@ def apply(paths: tuple[str, ...], as_json: bool) -> None:
     Starts the stack where it is not running.
     """
     from stigmer_cli.api_client import ApiClient
+    from stigmer_cli.commands.agent_packs import pack_agents
     from stigmer_cli.commands.manifest_files import (
         check_cassette,
         check_supported,
@@ -40,11 +41,13 @@ def apply(paths: tuple[str, ...], as_json: bool) -> None:
     files = read_manifest_files(find_all_manifest_files(paths))
     for file in files:
         check_supported(file, "apply")
+    packed = pack_agents(files)
     cassettes = [check_cassette(file) for file in files]
     changes: list[dict[str, object]] = []
     with ApiClient(ensure_running(load_configuration(os.environ), report=print_note)) as client:
-        for file, cassette in zip(files, cassettes, strict=True):
-            manifest = file.manifest
+        for agent_files, cassette in zip(packed, cassettes, strict=True):
+            manifest = agent_files.manifest
+            agent_files.upload(client)
             if cassette:
                 manifest = with_model(manifest, f"replay:sha256:{client.upload_blob(cassette.content)}")
             result = client.apply_agent(manifest)

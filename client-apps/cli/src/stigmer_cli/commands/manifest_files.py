@@ -213,6 +213,11 @@ def _print_problems(problems: Sequence[ManifestProblem]) -> None:
             print_note(f"  hint: {problem.hint}")
 
 
+def with_spec(manifest: AgentManifest, **changes: object) -> AgentManifest:
+    """The manifest with other values in its spec."""
+    return manifest.model_copy(update={"spec": manifest.spec.model_copy(update=changes)})
+
+
 def with_model(manifest: AgentManifest, model: str) -> AgentManifest:
     """The manifest with another model."""
-    return manifest.model_copy(update={"spec": manifest.spec.model_copy(update={"model": model})})
+    return with_spec(manifest, model=model)

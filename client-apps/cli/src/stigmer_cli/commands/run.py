@@ -17,6 +17,8 @@ from stigmer_cli.commands.completions import (
 from stigmer_cli.errors import NotYet, StigmerError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.manifest_files import CassetteFile
     from stigmer_cli.config import Configuration
@@ -38,6 +40,8 @@ class _Order:
     """What a model `replay:FILE` of flag or manifest means."""
     session_id: str | None
     workspace: Path | None
+    packs: "Sequence[bytes]" = ()
+    """Files that the manifest's tools need."""
 
 
 @click.command(epilog="Example: stigmer run ./report-writer 'Summarise sales.csv' --workspace .")
@@ -165,16 +169,21 @@ def _read_order(
         from stigmer_cli.workspaces import find_workspace
 
         directory = find_workspace(workspace)
-    manifest = None
+    manifest, packs = None, ()
     cassette = read_cassette(model, Path.cwd())
     if names_a_path(agent):
         file = read_agent(agent)
         manifest = file.manifest
         check_supported(file, "run")
+        if manifest.spec.scripts:
+            from stigmer_cli.commands.agent_packs import pack_agents
+
+            [packed] = pack_agents([file])
+            manifest, packs = packed.manifest, packed.packs
         if model is None:
             cassette = read_cassette(manifest.spec.model, file.folder)
     text = read_prompt(prompt, prompt_file)
-    return _Order(None if manifest else agent, manifest, text, model, cassette, session_id, directory)
+    return _Order(None if manifest else agent, manifest, text, model, cassette, session_id, directory, packs)
 
 
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
@@ -241,6 +250,8 @@ def _create_execution(
 ) -> "ExecutionResource":
     from stigmer_contract.api import CreateExecution
 
+    for pack in order.packs:
+        client.upload_blob(pack)
     if order.cassette:
         model = f"replay:sha256:{client.upload_blob(order.cassette.content)}"
     if order.agent_name is not None:

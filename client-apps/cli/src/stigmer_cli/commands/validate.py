@@ -23,6 +23,7 @@ def validate(paths: tuple[str, ...], as_json: bool) -> None:
     A folder means every agent.yaml in it and below. Each problem is told with file, line and column, and
     with what would be right; the exit code is then 1.
     """
+    from stigmer_cli.commands.agent_packs import pack_agents
     from stigmer_cli.commands.manifest_files import (
         check_cassette,
         find_all_manifest_files,
@@ -32,6 +33,7 @@ def validate(paths: tuple[str, ...], as_json: bool) -> None:
     from stigmer_contract.manifest import unsupported_fields
 
     files = read_manifest_files(find_all_manifest_files(paths))
+    pack_agents(files)
     for file in files:
         check_cassette(file)
         for field in unsupported_fields(file.manifest.spec):

@@ -2,7 +2,8 @@
 
 ContractError
 ├── ManifestError   a manifest cannot be used; holds every problem of it
-└── CassetteError   a cassette cannot be used; holds the first problem of it
+├── CassetteError   a cassette cannot be used; holds the first problem of it
+└── PackError       files cannot be packed or unpacked
 """
 
 from dataclasses import dataclass
@@ -56,3 +57,7 @@ class CassetteError(ContractError):
         """From 1; None where the text as a whole is meant."""
         self.field_path = field_path
         """As the person spells it, such as `turns[2].toolCalls[0].tool`; empty for the text itself."""
+
+
+class PackError(ContractError):
+    """Files cannot be packed, or a pack cannot be unpacked. The message says why, and begins with "it"."""

@@ -24,6 +24,7 @@ from stigmer_contract.manifest_parts import (
     check_unique,
     unique,
 )
+from stigmer_contract.manifest_scripts import Script
 from stigmer_contract.model_names import split_model
 
 API_VERSION = "agentic.stigmer.ai/v1"
@@ -40,6 +41,11 @@ ModelName: TypeAlias = Annotated[str, AfterValidator(_check_model)]
 def _unique_servers(servers: "list[McpServer]") -> "list[McpServer]":
     check_unique([server.name for server in servers])
     return servers
+
+
+def _unique_scripts(scripts: list[Script]) -> list[Script]:
+    check_unique([script.name for script in scripts])
+    return scripts
 
 
 class Metadata(ManifestPart):
@@ -161,6 +167,10 @@ class AgentSpec(ManifestPart):
     """Servers of further tools."""
     skills: Annotated[list[str], AfterValidator(unique)] = Field(default_factory=list[str])
     """Folders with a `SKILL.md`, relative to the manifest."""
+    scripts: Annotated[list[Script], AfterValidator(_unique_scripts)] = Field(
+        default_factory=list[Script], max_length=64
+    )
+    """Tools of the agent's own: programs that read their arguments as JSON."""
     sub_agents: Annotated[list[Annotated[str, Field(pattern=DNS_LABEL)]], AfterValidator(unique)] = Field(
         default_factory=list[str]
     )
@@ -185,7 +195,23 @@ class AgentSpec(ManifestPart):
     @property
     def secret_names(self) -> list[str]:
         """The secrets that the agent's tools are given, in order of the names."""
-        return sorted({value.secret for value in self.env.values() if isinstance(value, SecretReference)})
+        environments = [self.env, *(script.env for script in self.scripts)]
+        values = [value for environment in environments for value in environment.values()]
+        return sorted({value.secret for value in values if isinstance(value, SecretReference)})
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """What anything of the agent's may reach, by the field that says so."""
+        scripts: dict[str, Network] = {
+            f"spec.scripts[{at}].network": each.network for at, each in enumerate(self.scripts)
+        }
+        return {"spec.network": self.network, **scripts}
+
+    @property
+    def packs(self) -> list[str]:
+        """The SHA-256 of each pack of files that the agent's tools need."""
+        references = [script.pack for script in self.scripts if script.pack is not None]
+        return list(dict.fromkeys(reference.removeprefix("sha256:") for reference in references))
 
 
 class AgentManifest(ManifestPart):

@@ -1,7 +1,7 @@
 """Starts commands through a zygote, and a new one where that has died. One launcher serves one program.
 
-A command gets a scrubbed environment, no input, and a session of its own; nothing it started outlives it.
-What it may use is the launcher's policy, and the directories that the caller adds.
+A command gets a scrubbed environment, its whole input at the start or none, and a session of its own; nothing
+it started outlives it. What it may use is the launcher's policy, and the directories that the caller adds.
 """
 
 import asyncio
@@ -162,13 +162,14 @@ class CommandLauncher:
         network: Network = "none",
         policy: Policy | None = None,
         undecodable: Undecodable = "replace",
+        input_text: str | None = None,
     ) -> CommandResult:
         """Run a command in the open `directory` to its end; nothing of it is left when this returns.
 
         It may write there, and beneath the directories in `writable`. Where there are any, the directory is
         taken for a person's own, of which only growth counts for the quota. `pinned` and `sealed` are
         directories in it, as `Policy` has them. `policy` replaces the launcher's. `undecodable` is what
-        becomes of output that is not UTF-8.
+        becomes of output that is not UTF-8. `input_text` is what the command finds on standard input.
 
         Raises:
             CommandTimedOut: it took longer than the timeout.
@@ -192,6 +193,7 @@ class CommandLauncher:
         request = {
             "argv": list(argv),
             "env": merged,
+            "input": input_text,
             "directory": None if view is None else view.directory,
             "policy": policy._replace(
                 protected=(1, *others),

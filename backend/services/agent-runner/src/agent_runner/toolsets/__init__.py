@@ -1,7 +1,7 @@
 """What an agent can do: one file for each toolset, and the catalogue of them."""
 
 from agent_runner.toolsets.ask_user import Asker, Told, asker
-from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetEntry, ToolsetRequest
+from agent_runner.toolsets.catalogue import CATALOGUE, DESCRIBED, ToolsetEntry, ToolsetRequest
 from agent_runner.toolsets.command_output import cut_middle
 from agent_runner.toolsets.facts import DeclaredToolset, OrderedToolset, ToolFacts, facts_of
 from agent_runner.toolsets.session_tools import SessionTools, session_tools
@@ -11,6 +11,7 @@ from agent_runner.toolsets.wait import Waited, Waiter, waiter
 __all__ = [
     "CATALOGUE",
     "COMMAND_TOOL",
+    "DESCRIBED",
     "Asker",
     "DeclaredToolset",
     "OrderedToolset",

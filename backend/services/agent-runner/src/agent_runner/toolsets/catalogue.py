@@ -10,11 +10,13 @@ from typing import Final
 from pydantic_ai.toolsets import AbstractToolset
 
 from agent_runner.toolsets.ask_user import ASK_TOOL, ask_user_toolset
+from agent_runner.toolsets.command_variables import ToolVariables
 from agent_runner.toolsets.facts import ToolFacts
 from agent_runner.toolsets.files import READING_TOOLS, files_toolset
+from agent_runner.toolsets.scripts import script_facts, scripts_toolset
 from agent_runner.toolsets.shell import shell_toolset
 from agent_runner.toolsets.wait import WAIT_TOOL, wait_toolset
-from agent_runner.workspace import SessionWorkspace
+from agent_runner.workspace import PackFolders, SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
 
 
@@ -24,8 +26,10 @@ class ToolsetRequest:
 
     spec: AgentSpec
     workspace: SessionWorkspace
-    command_variables: Mapping[str, str]
-    """What the manifest puts into the environment of commands; may hold secrets."""
+    variables: ToolVariables
+    """What the manifest puts into the environment of what is started; may hold secrets."""
+    packs: PackFolders
+    """Where the files are that were packed with the manifest."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class ToolsetEntry:
     reading_tools: frozenset[str]
     """The tools that change nothing, and so may silently run again. All others have side effects."""
     takes_secrets: bool
-    """Whether `command_variables`, and so secrets, reach it."""
+    """Whether `variables`, and so secrets, reach it."""
     starts_processes: bool
     """Whether a call may start something, which the workspace then ends with the call."""
     waits: bool = False
@@ -53,7 +57,7 @@ CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
         make=lambda request: shell_toolset(
             request.spec.limits.tool_timeout.total_seconds(),
             request.workspace.warning,
-            request.command_variables,
+            request.variables.commands,
         ),
         reading_tools=frozenset(),
         takes_secrets=True,
@@ -84,5 +88,28 @@ CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
 
 
 def toolsets_of(spec: AgentSpec) -> list[str]:
-    """The names of the toolsets that an agent has."""
+    """The names of the toolsets of the catalogue that an agent has."""
     return [*spec.tools, *(["ask_user"] if spec.ask_user else [])]
+
+
+@dataclass(frozen=True)
+class DescribedEntry:
+    """A toolset whose tools the manifest describes itself."""
+
+    is_wanted: Callable[[AgentSpec], bool]
+    make: Callable[[ToolsetRequest], AbstractToolset[None]]
+    """Cheap, and called for every leg. The id of what it makes is the entry's name."""
+    facts_of: Callable[[AgentSpec, str], ToolFacts]
+    """What is said of a tool by its name in this toolset."""
+
+
+DESCRIBED: Final[Mapping[str, DescribedEntry]] = {
+    "scripts": DescribedEntry(
+        is_wanted=lambda spec: bool(spec.scripts),
+        make=lambda request: scripts_toolset(
+            request.spec, request.packs, request.variables.scripts, request.workspace.warning
+        ),
+        facts_of=script_facts,
+    ),
+}
+"""By the field of the manifest that describes them."""

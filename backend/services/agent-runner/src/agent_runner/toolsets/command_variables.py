@@ -1,17 +1,28 @@
-"""What a manifest puts into the environment of commands, secrets among it."""
+"""What a manifest puts into the environment of commands and scripts, secrets among it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
 from agent_runner.errors import ExecutionFailure
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import AgentSpec
-from stigmer_contract.manifest_parts import secrets_excess
+from stigmer_contract.manifest_parts import Environment, secrets_excess
 
 
-def command_variables(spec: AgentSpec, secrets: Mapping[str, SecretStr]) -> dict[str, str]:
-    """The variables by name.
+@dataclass(frozen=True)
+class ToolVariables:
+    """The variables of an agent's tools; each tool gets its own and no others."""
+
+    commands: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Those of `shell`, by name."""
+    scripts: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    """Those of each script, by the script."""
+
+
+def tool_variables(spec: AgentSpec, secrets: Mapping[str, SecretStr]) -> ToolVariables:
+    """What the manifest says, with the secrets.
 
     Raises:
         ExecutionFailure: a secret is missing, or there are too many to be masked.
@@ -30,10 +41,16 @@ def command_variables(spec: AgentSpec, secrets: Mapping[str, SecretStr]) -> dict
             excess,
             "set smaller values, or name fewer secrets in `spec.env`, then start the execution again",
         )
-    return {
-        name: value if isinstance(value, str) else secrets[value.secret].get_secret_value()
-        for name, value in spec.env.items()
-    }
+
+    def resolved(environment: Environment) -> dict[str, str]:
+        return {
+            name: value if isinstance(value, str) else secrets[value.secret].get_secret_value()
+            for name, value in environment.items()
+        }
+
+    return ToolVariables(
+        commands=resolved(spec.env), scripts={script.name: resolved(script.env) for script in spec.scripts}
+    )
 
 
 def excess_of(secrets: Mapping[str, SecretStr]) -> str | None:

@@ -1,7 +1,8 @@
 """Gives an agent's runs the session's workspace, and the toolsets that its manifest names."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from pydantic_ai.capabilities import ToolSearch
 from pydantic_ai.messages import WorkspaceRef
@@ -10,26 +11,44 @@ from pydantic_ai.tools import AgentNativeTool, RunContext
 from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, ToolsetTool, WrapperToolset
 from pydantic_ai.workspaces import WorkspaceBackend
 
-from agent_runner.toolsets.catalogue import CATALOGUE, ToolsetRequest, toolsets_of
+from agent_runner.toolsets.catalogue import CATALOGUE, DESCRIBED, ToolsetRequest, toolsets_of
+from agent_runner.toolsets.command_variables import ToolVariables
 from agent_runner.toolsets.facts import DeclaredToolset
-from agent_runner.workspace import SessionWorkspace
+from agent_runner.workspace import PackFolders, SessionWorkspace
+from stigmer_contract.errors import PackError
 from stigmer_contract.manifest import AgentSpec
 
 
 def session_tools(
-    spec: AgentSpec, workspace: SessionWorkspace, command_variables: Mapping[str, str] | None = None
+    spec: AgentSpec,
+    workspace: SessionWorkspace,
+    variables: ToolVariables | None = None,
+    packs: PackFolders | None = None,
 ) -> "SessionTools":
     """What gives an agent's runs the session's workspace, and the toolsets that its spec names.
 
-    `command_variables` are for the toolsets that take secrets alone.
+    `variables` are for the toolsets that take secrets alone. `packs` are needed where the spec names any.
     """
+    request = ToolsetRequest(
+        spec,
+        workspace,
+        variables or ToolVariables(),
+        packs or PackFolders(workspace.directory.parent, _no_blobs),
+    )
     toolsets = list[AbstractToolset[None]]()
     for name in toolsets_of(spec):
         entry = CATALOGUE[name]
-        variables = command_variables if entry.takes_secrets else None
-        made = entry.make(ToolsetRequest(spec, workspace, variables or {}))
+        made = entry.make(request if entry.takes_secrets else replace(request, variables=ToolVariables()))
         toolsets.append(DeclaredToolset(made, entry.facts_of))
+    for described in DESCRIBED.values():
+        if described.is_wanted(spec):
+            facts = functools.partial(described.facts_of, spec)
+            toolsets.append(DeclaredToolset(described.make(request), facts))
     return SessionTools(workspace=workspace, toolsets=toolsets)
+
+
+async def _no_blobs(sha256: str) -> bytes:
+    raise PackError("it is not here")
 
 
 @dataclass(kw_only=True)

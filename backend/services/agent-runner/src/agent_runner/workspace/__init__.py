@@ -15,6 +15,7 @@ from agent_runner.workspace.directories import (
 )
 from agent_runner.workspace.errors import FileOperationFailed
 from agent_runner.workspace.isolation import Isolation
+from agent_runner.workspace.packs import PackFolders
 from agent_runner.workspace.programs import find_ripgrep, find_shell
 from agent_runner.workspace.runnable_watch import WATCHED, RunnableWatch
 from agent_runner.workspace.session_workspace import SessionWorkspace
@@ -32,6 +33,7 @@ __all__ = [
     "EntryKind",
     "FileOperationFailed",
     "Isolation",
+    "PackFolders",
     "RunnableWatch",
     "SessionWorkspace",
     "describe_surroundings",

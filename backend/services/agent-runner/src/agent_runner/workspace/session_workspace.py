@@ -32,7 +32,7 @@ from agent_runner.workspace.local_disks import is_on_local_disk
 from agent_runner.workspace.runnable_watch import RunnableWatch
 from stigmer_contract.workspace_directories import Identity
 from stigmer_isolation.launcher import CommandLauncher, Undecodable
-from stigmer_isolation.zygote.policy import Network
+from stigmer_isolation.zygote.policy import Network, Policy
 
 _T = TypeVar("_T")
 
@@ -175,8 +175,14 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - the protocol's name; the time-out kills, not cancels
         undecodable: Undecodable = "replace",
+        input_text: str | None = None,
+        network: Network | None = None,
+        readable: Sequence[Path] = (),
     ) -> CommandResult:
         """Run a command in the directory to its end; nothing it started outlives it.
+
+        `input_text` is what it reads from standard input. `network` is what it may reach; default: what the
+        session's commands may. In the folders of `readable` it may read and execute, besides.
 
         Output goes to `command_output_listener` as it comes, too. Raises as `CommandLauncher.run`, but in
         the words of `pydantic_ai.workspaces`.
@@ -200,13 +206,19 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
                         writable=[] if self._home is None else [self._home],
                         pinned=GIT_PINNED if self._keeps_git else (),
                         sealed=GIT_SEALED if self._keeps_git else (),
-                        network=self._network,
+                        network=network or self._network,
+                        policy=self._policy_with(readable),
                         undecodable=undecodable,
+                        input_text=input_text,
                     )
         finally:
             os.close(directory)
         await self.working_dir()  # a command that ended because the directory went did not end well
         return CommandResult(exit_code=result.exit_code, stdout=result.stdout, stderr=result.stderr)
+
+    def _policy_with(self, readable: Sequence[Path]) -> Policy:
+        policy = self._launcher.policy
+        return policy._replace(executable=(*policy.executable, *map(str, readable)))
 
     @property
     def _keeps_git(self) -> bool:

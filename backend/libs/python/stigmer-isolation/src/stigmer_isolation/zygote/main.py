@@ -5,8 +5,9 @@ hide; so it imports little of the standard library and this folder only, has one
 
 For each command the launcher sends one byte over FD, with four descriptors: a control socket, the command's
 stdout and stderr, and its directory. Over the control socket goes a length (4 bytes, big-endian) and a
-request `{"argv": [...], "env": {...}, "directory": "...", "temporary": "...", "policy": {...}}`, the
-policy as `Policy.to_request` gives it, the directory's path null except where the zygote is in bubblewrap.
+request `{"argv": [...], "env": {...}, "input": "...", "directory": "...", "temporary": "...", "policy":
+{...}}`, the policy as `Policy.to_request` gives it, the input null where there is none, the directory's path
+null except where the zygote is in bubblewrap.
 Back come lines of JSON: `{"supervisor": pid}` once, then one report: `{"exit_code": n, "survivors": n}` or
 `{"stage": "fork"|"directory"|"isolation"|"exec", "errno": n}`. End of file from the launcher, by intent or
 by its death, means: kill everything. Over FD goes back `pid` and a line feed for each supervisor that died
@@ -283,7 +284,7 @@ def execute(
         os.fchdir(directory)
         stage = "isolation"
         separate_command(policy)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(open_input(request), 0)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.umask(COMMAND_UMASK)
@@ -297,6 +298,24 @@ def execute(
         os.write(failure, b"%s %d" % (stage.encode("ascii"), error.errno or 0))
     finally:
         os._exit(127)
+
+
+def open_input(request: dict[str, Any]) -> int:
+    """What the command reads: the text of the request, in a file that has no name and nobody else has."""
+    text: str | None = request["input"]
+    if text is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    if IS_LINUX:
+        file = os.memfd_create("input")
+    else:
+        name = f"{request['temporary'] or '/tmp'}/.input-{os.getpid()}"  # noqa: S108 - exclusively
+        file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        os.unlink(name)  # noqa: PTH108
+    left = memoryview(text.encode("utf-8", errors="surrogateescape"))
+    while left:
+        left = left[os.write(file, left) :]
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
 
 
 def open_again(path: str, directory: int) -> int:
