@@ -49,6 +49,10 @@ check: setup ## Formatting, lint, types, layers, lock file, generated files
 test: setup ## All tests but those of containers, against real Temporal, SQLite and PostgreSQL
 	$(RUN)/pytest -n $(PYTEST_WORKERS) --dist loadgroup -m 'not containers' $(PYTEST_ARGS)
 
+.PHONY: long-conversation
+long-conversation: setup ## 500 turns in a window of 32k tokens, with ten runners that are killed
+	STIGMER_TEST_TURNS=500 STIGMER_TEST_KILLS=10 $(RUN)/pytest -n 1 tests/e2e/test_long_conversations.py
+
 .PHONY: workflow-histories
 workflow-histories: setup ## VERSION=1.2.3: record what this release's workflow leaves in Temporal, for replays
 	PYTHONPATH=tests/support $(RUN)/python backend/services/agent-runner/tests/record_workflow_histories.py \

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from stigmer_cli.rendering.cells import cell_width, shorten, wrap
 from stigmer_cli.rendering.command_output import CommandOutput
+from stigmer_cli.rendering.compactions import describe_compaction
 from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
+from stigmer_cli.rendering.quantities import format_usage
 from stigmer_cli.rendering.status_line import Activity, status_line
 from stigmer_cli.rendering.tables import format_table
 from stigmer_contract.events import Usage
@@ -28,6 +30,37 @@ def test_the_status_line_says_what_happens_for_how_long_and_what_it_cost() -> No
         "⠦ asking the model 4 s · 1 min 9 s · 3 turns · 12.3k tokens · $0.0200",
         "⠋ running run_command make test 3 min 50 s · 5 min · 3 turns · 12.3k tokens · $0.0200",
     ]
+
+
+def test_a_compaction_says_what_was_dropped_and_whose_word_the_window_is() -> None:
+    sizes = {"window_tokens": 32_000, "tokens_before": 25_700, "tokens_after": 9_000}
+    cleared = {
+        "cause": "size",
+        "window_source": "manifest",
+        "at": "2026-11-26T12:00:00Z",
+        "results_cleared": 12,
+    }
+    replaced = {
+        "cause": "refused",
+        "window_source": "assumed",
+        "at": "2026-11-26T12:00:00Z",
+        "messages_dropped": 1,
+        "problem": "the model was asked for one and said nothing",
+    }
+
+    assert [describe_compaction(cleared | sizes), describe_compaction(replaced | sizes)] == [
+        "conversation compacted: 25.7k tokens, now 9.0k (12 results cleared)",
+        "conversation compacted after the provider refused it as too large: 25.7k tokens, now 9.0k (1 "
+        "message replaced, no summary: the model was asked for one and said nothing); a window of 32.0k is "
+        "assumed: set context.window",
+    ]
+    assert describe_compaction({"of": "a later version"}) == "conversation compacted"
+
+
+def test_usage_says_how_much_of_the_input_came_from_the_cache() -> None:
+    used = Usage(requests=3, input_tokens=12_000, cache_read_tokens=9_000, output_tokens=300)
+
+    assert format_usage(used) == "3 turns · 12.0k tokens in (75% cached) · 300 out"
 
 
 def test_the_status_line_counts_down_to_the_next_request() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -25,12 +26,14 @@ from agent_runner.journal.compacting import CompactionRules
 from agent_runner.journal.compaction import CLEARED
 from agent_runner.journal.context_size import bytes_of
 from agent_runner.journal.history import TURNS_A_PIECE
+from agent_runner.journal.scopes import running_call
 from agent_runner.models import ContextWindows
 from agent_runner.models.model_faults import ModelRequestFailed, fault_of_response
 from agent_runner.models.notes import with_notes_in_place
 from agent_runner.toolsets import DeclaredToolset, ToolFacts
 from journal_legs import Killed, Leg, MemoryLog
 from stigmer_contract.compaction import Compaction, CompactionCause, WindowSource
+from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import HistoryStored, InlinePayload, ModelResponded, StepFinished
 from stigmer_contract.manifest import Context, Limits
 
@@ -192,7 +195,7 @@ async def test_a_summary_counts_against_the_limits_and_is_no_turn() -> None:
     ]
     assert model.summaries == len(summaries) > 0
     assert all(each.usage is not None and each.usage.input_tokens > 0 for each in summaries)
-    assert leg.journal.parts.budget.used.requests == 13 + model.summaries
+    assert leg.journal.parts.budget.used.requests == 13
 
 
 async def test_a_limit_of_tokens_ends_an_execution_before_its_summary() -> None:
@@ -283,6 +286,27 @@ async def test_without_a_summary_the_essentials_are_there() -> None:
     ):
         assert shown.count(what) == 1, what
     assert "There is no summary of the work so far: the model was asked for one and said nothing" in shown
+
+
+async def test_a_refused_call_survives_with_its_reason_however_pydantic_ai_calls_it() -> None:
+    model, log = SmallModel(turns=20, summary=""), MemoryLog()
+    toolset = FunctionToolset[None](id="tools")
+
+    @toolset.tool_plain(name="look")
+    def _look(number: int) -> str:
+        call = running_call.get()
+        assert call is not None
+        if number == 2:
+            call.outcomes.append(ToolOutcome.DENIED)
+            raise ToolFailed("not before Friday")
+        return "x" * 3000
+
+    leg = Leg(log, limits=Limits(turns=100), compaction=rules(model, Context(window=4000, tools="keep")))
+    await leg.agent(model.model, toolset).run("Count.", usage_limits=NO_LIMITS)
+
+    assert len(compactions_in(log)) > 2
+    assert text_of(model.last).count("not before Friday") == 1
+    assert "do not make them again" in text_of(model.last)
 
 
 async def test_calls_and_results_stay_in_pairs() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from stigmer_cli.output import sanitize
+from stigmer_cli.rendering.compactions import describe_compaction
 from stigmer_cli.rendering.execution_table import describe_phase, describe_waits
 from stigmer_cli.rendering.quantities import format_seconds, format_usage, plural
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
@@ -86,6 +87,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             ending = describe_ending(event, load_payload(event.result))
             detail = f": {ending.detail}" if ending.detail else ""
             return f"{ending.mark} {event.tool} in {format_seconds(event.duration_seconds)}{detail}"
+        case contract.StepFinished(kind="compact", result=result) if result is not None:
+            return describe_compaction(load_payload(result))
         case contract.StepFinished():
             return f"{event.kind} {event.key} in {format_seconds(event.duration_seconds)}"
         case contract.RequestChanged():

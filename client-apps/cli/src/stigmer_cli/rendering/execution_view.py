@@ -12,6 +12,7 @@ from collections.abc import Callable
 from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.cells import SEPARATOR, cell_width, shorten, wrap, wrap_parts
 from stigmer_cli.rendering.command_output import CommandOutput
+from stigmer_cli.rendering.compactions import describe_compaction
 from stigmer_cli.rendering.execution_log import describe_resolution
 from stigmer_cli.rendering.execution_table import describe_waits
 from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
@@ -40,6 +41,7 @@ from stigmer_contract.events import (
     ModelRetry,
     Payload,
     RecordedEvent,
+    StepFinished,
     ToolFinished,
     ToolOutput,
     ToolStarted,
@@ -207,6 +209,8 @@ class ExecutionView:
                 self._finish_call(event)
             case HistoryRepaired() as event:
                 self.show_note(f"the conversation was changed for the provider: {event.message}")
+            case StepFinished(kind="compact", result=result) if result is not None:
+                self.show_note(describe_compaction(self._load_payload(result)))
             case LegStarted() as event:
                 self._do("asking the model")
                 if event.attempt > 1:

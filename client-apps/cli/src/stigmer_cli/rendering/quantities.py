@@ -54,10 +54,11 @@ def plural(count: int, noun: str) -> str:
 
 
 def format_usage(usage: Usage) -> str:
-    """`3 turns · 1.2k tokens in · 300 out · $0.01`."""
+    """`3 turns · 1.2k tokens in (80% cached) · 300 out · $0.01`."""
+    share = 100 * usage.cache_read_tokens // usage.input_tokens if usage.input_tokens else 0
     parts = [
         plural(usage.requests, "turn"),
-        f"{format_count(usage.input_tokens)} tokens in",
+        f"{format_count(usage.input_tokens)} tokens in" + (f" ({share}% cached)" if share else ""),
         f"{format_count(usage.output_tokens)} out",
     ]
     if usage.cost_usd is not None:

@@ -307,7 +307,9 @@ class CompactSteps:
                     seconds = min(backoff_seconds(failures, fault.retry_after_seconds), LONGEST_PAUSE_SECONDS)
                     await clock.sleep_until(clock.now() + timedelta(seconds=seconds))
                 continue
+            # Requests are what turns are counted by, and a summary is none.
             usage = usage_of_answer(_RESPONSE.dump_python(response, mode="json"))
+            usage = usage.model_copy(update={"requests": 0})
             text = "\n".join(part.content for part in response.parts if isinstance(part, TextPart)).strip()
             cleaned = await self._journal.clean(cut_middle(text, longest, "the rest was cut"))
             if not isinstance(cleaned, str) or not cleaned:

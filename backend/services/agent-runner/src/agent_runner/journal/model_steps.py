@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pydantic import JsonValue
-from pydantic_ai.messages import ModelMessage
+from pydantic_ai.messages import ModelMessage, ModelRequest, ToolReturnPart
 from pydantic_ai.models import ModelRequestParameters
 
 from agent_runner.errors import ExecutionFailure
@@ -21,6 +21,7 @@ from agent_runner.journal.steps import StepJournal
 from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.masking_threads import off_loop
 from agent_runner.tracing import mark_replayed, mark_requests
+from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import (
     MAX_RETRY_REASON_CHARACTERS,
     Asked,
@@ -29,8 +30,10 @@ from stigmer_contract.events import (
     ModelRetry,
     RequestChanged,
     StepFinished,
+    ToolFinished,
 )
 
+_REFUSED: Final = (ToolOutcome.DENIED, ToolOutcome.EXPIRED)
 _Aspect = Literal["tools", "instructions", "settings"]
 _ASPECTS: Final[tuple[_Aspect, ...]] = ("tools", "instructions", "settings")
 
@@ -84,6 +87,7 @@ class ModelSteps:
         """
         try:
             await self._unexecuted.note(scope, request.messages)
+            self._mark_refusals(scope, request.messages)
             first = scope.begins_turn(run_step)
             if first is not None and self._compactions is not None:
                 shorter = await self._compactions.before_turn(scope, first, request.as_it_is)
@@ -102,6 +106,17 @@ class ModelSteps:
             raise
         scope.take_answer(answer)
         return answer
+
+    def _mark_refusals(self, scope: AgentScope, messages: Sequence[ModelMessage]) -> None:
+        """Let messages tell a refused call from a failed one: pydantic-ai has one word for results that a
+        tool raised, and a refusal has to survive a compaction."""
+        results = self._journal.parts.recorded.results
+        last = messages[-1]
+        for part in last.parts if isinstance(last, ModelRequest) else ():
+            if isinstance(part, ToolReturnPart) and part.outcome == "failed":
+                known = results.get(scope.call_key(part.tool_call_id))
+                if isinstance(known, ToolFinished) and known.outcome in _REFUSED:
+                    part.outcome = "denied"
 
     async def _answer(
         self, scope: AgentScope, key: StepKey, request: OpenRequest, ask: Callable[[], Awaitable[JsonValue]]
