@@ -1,5 +1,7 @@
 """An engine that goes away under a running stack is waited for, and everything comes back by itself."""
 
+import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,33 @@ def test_an_engine_that_is_away_is_waited_for_and_the_container_gone_on_with(
         assert after.container_id == before.container_id
         assert contained_home.stigmer("server", "stop").returncode == 0
         assert find_own_containers(engine, str(contained_home.path)) == []
+
+
+def test_an_engine_that_hangs_is_told_by_status_doctor_and_stop(
+    contained_home: StackHome, engine: Engine, tmp_path: Path
+) -> None:
+    variable = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}[engine.traits.kind.value]
+    contained_home.start()
+    (tmp_path / "silent").mkdir()
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent" / "engine.sock"))
+        silent.listen()
+        hanging = {variable: f"unix://{tmp_path / 'silent' / 'engine.sock'}"}
+        # Whatever is set: what is asked is the engine of the stack that runs.
+        other = {"STIGMER_ENGINE": "auto"}
+
+        status = contained_home.stigmer("server", "status", "--json", variables=hanging | other)
+        doctor = contained_home.stigmer("doctor", "--json", variables=hanging | other)
+        stopped = contained_home.stigmer("server", "stop", variables=hanging | other)
+
+    assert status.returncode == 0, status.stdout
+    assert "ask the engine whether it is there" in json.loads(status.stdout)["container"]["problem"]
+    found = {one["name"]: one for one in json.loads(doctor.stdout)["findings"]}
+    told = found["container engine"]
+    assert (told["outcome"], "does not answer as it should" in told["detail"]) == ("failed", True), told
+    assert engine.traits.kind.value.capitalize() in told["detail"]
+    assert stopped.returncode == 3
+    assert "ask the engine whether it is there" in stopped.stderr
+    assert contained_home.status()["running"] is False
+    assert contained_home.stigmer("server", "stop").returncode == 0
+    assert find_own_containers(engine, str(contained_home.path)) == []

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trustme
 
-from stack_home import StackHome
+from stack_home import StackHome, make_stack_home
 from stigmer_cli.config import load_configuration
 from stigmer_cli.stack import find_ollama
 from stigmer_cli.stack.health import http_probe, temporal_probe
@@ -258,3 +258,30 @@ def test_clocks_of_the_stack_that_differ_are_told(
         ("task queue", "passed", "queue-abc"),
         ("clocks of the stack", outcome, detail),
     ]
+
+
+def test_of_a_stack_elsewhere_its_server_is_reported_and_nothing_of_this_machine(tmp_path: Path) -> None:
+    readiness: dict[str, object] = {"ready": True, "version": installed_version("stigmer"), "checks": []}
+
+    def answer(path: str, headers: dict[str, str], body: bytes) -> tuple[int, object]:
+        return (200 if path == "/readyz" else 404), readiness
+
+    home = make_stack_home(tmp_path / "home", own_temporal=False)
+    with _serve(answer) as url:
+        elsewhere = {"STIGMER_BACKEND_ENDPOINT": url, "STIGMER_TOKEN": "token"}
+        doctor = home.stigmer("doctor", "--json", variables=elsewhere)
+        status = home.stigmer("server", "status", variables=elsewhere)
+    lost = home.stigmer("doctor", "--json", variables=elsewhere)
+    without = home.stigmer("server", "status", variables=elsewhere)
+
+    named = [finding["name"] for finding in json.loads(doctor.stdout)["findings"]]
+    assert (doctor.returncode, named) == (0, ["python", "configuration", "home", "versions", "server"])
+    _, server = status.stdout.splitlines()
+    assert (status.returncode, status.stderr, url in server) == (0, "", True)
+    *_, server_finding = json.loads(lost.stdout)["findings"]
+    assert (lost.returncode, server_finding["outcome"], server_finding["detail"]) == (
+        3,
+        "failed",
+        f"{url}: nothing answers there",
+    )
+    assert without.returncode == 3

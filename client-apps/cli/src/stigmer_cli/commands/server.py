@@ -156,7 +156,7 @@ def status(as_json: bool) -> int:
         print_line(_describe(current))
         if current.container is not None:
             print_line(describe_container(current.container, current))
-        elif current.running:
+        elif current.running and not current.is_elsewhere:
             print_note(f"note: {UNCONTAINED_NOTE}")
         if not current.running:
             print_note("the stack is not running; run `stigmer server start`")

@@ -75,6 +75,15 @@ class Engine:
         """The engine's images."""
         return Images(self.api, self.traits.kind.value)
 
+    def check_answers(self, timeout_seconds: float) -> None:
+        """See that it answers at all: one that hangs is found out soon, before calls that may take long.
+
+        Raises:
+            EngineGone: it does not, in time.
+            EngineRefused: it answers with an error.
+        """
+        self.api.headers("ask the engine whether it is there", "/_ping", timeout_seconds)
+
     def read_clock(self) -> datetime:
         """What time it is where containers run.
 

@@ -26,7 +26,7 @@ from stigmer_cli.containers.podman_service import SOCKET_PATTERN, PodmanService,
 
 NEEDED_API = (1, 41)
 """Docker 20.10: `one-shot` statistics. Podman serves it from 4.0 on."""
-_ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
 _ASK = "ask the engine what it is"
 _PODMAN_SERVER = "Libpod/"
 """How the `Server` header of Podman's service begins."""
@@ -47,11 +47,15 @@ def reopen_engine(environ: Mapping[str, str], service_directory: Path, known: En
 
 
 def find_engine(
-    environ: Mapping[str, str], service_directory: Path, wanted: EngineKind | None = None
+    environ: Mapping[str, str],
+    service_directory: Path,
+    wanted: EngineKind | None = None,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> Engine:
     """The first engine that can be used, or the wanted one. The caller closes it.
 
     `service_directory` exists and is private: where Podman serves no socket, a service of our own does there.
+    `answer_seconds`: how long one is waited for that says nothing.
 
     Raises:
         EngineNotInstalled: there is none at all.
@@ -60,7 +64,8 @@ def find_engine(
     failures: list[EngineUnusable] = []
     for kind in (wanted,) if wanted else (EngineKind.DOCKER, EngineKind.PODMAN):
         try:
-            return _find(kind, environ, service_directory, functools.partial(_examine, kind))
+            examine = functools.partial(_examine, kind, answer_seconds)
+            return _find(kind, environ, service_directory, examine)
         except EngineUnusable as error:
             failures.append(error)
     installed = [failure for failure in failures if not isinstance(failure, EngineNotInstalled)]
@@ -143,10 +148,12 @@ def _connect(kind: EngineKind, path: str, is_installed: bool) -> None:
         raise EngineNotRunning(title, f"nobody answers at {path}", _start_remedy(kind)) from error
 
 
-def _examine(kind: EngineKind, path: str, end_service: Callable[[], None] | None) -> Engine:
+def _examine(
+    kind: EngineKind, answer_seconds: float, path: str, end_service: Callable[[], None] | None
+) -> Engine:
     title = _TITLES[kind]
     try:
-        greeting = EngineApi(path).headers(_ASK, "/_ping", _ANSWER_SECONDS)
+        greeting = EngineApi(path).headers(_ASK, "/_ping", answer_seconds)
         spoken, server = greeting.get("Api-Version") or "", greeting.get("Server") or ""
         if _numbers(spoken) < NEEDED_API:
             needed = ".".join(map(str, NEEDED_API))
@@ -167,7 +174,7 @@ def _examine(kind: EngineKind, path: str, end_service: Callable[[], None] | None
 
 
 def _ask(api: EngineApi, path: str) -> Json:
-    answer: object = api.call(_ASK, "GET", path, timeout_seconds=_ANSWER_SECONDS)
+    answer: object = api.call(_ASK, "GET", path, timeout_seconds=ANSWER_SECONDS)
     if not isinstance(answer, dict):
         raise EngineGone(_ASK, f"{path} answered no document")
     return cast("Json", answer)

@@ -20,6 +20,7 @@ from stigmer_cli.containers.errors import (
     RegistryUnreachable,
     RegistryUntrusted,
 )
+from stigmer_cli.containers.finding import ANSWER_SECONDS
 from stigmer_cli.errors import EngineNotReady, ImageUnavailable, StigmerError, UsageError
 
 _IMAGE_HINTS: dict[type[ImageError], str] = {
@@ -38,9 +39,14 @@ _UNCONTAINED = "; or pass --native to run the runner without a container"
 
 
 def open_engine(
-    configuration: Configuration, kind: EngineKind | None, service_directory: Path | None = None
+    configuration: Configuration,
+    kind: EngineKind | None,
+    service_directory: Path | None = None,
+    answer_seconds: float = ANSWER_SECONDS,
 ) -> Engine:
     """The wanted engine, or the first that can be used; a service for it serves in the run directory.
+
+    `answer_seconds`: how long one is waited for that says nothing.
 
     Raises:
         EngineUnusable: there is none; the subclass tells why.
@@ -51,7 +57,7 @@ def open_engine(
         environ = {**environ, "SSL_CERT_FILE": str(configuration.ca_bundle)}
     if kind is None and configured not in ("auto", "none"):
         kind = EngineKind(configured)
-    return find_engine(environ, service_directory or configuration.run_directory, kind)
+    return find_engine(environ, service_directory or configuration.run_directory, kind, answer_seconds)
 
 
 @contextmanager

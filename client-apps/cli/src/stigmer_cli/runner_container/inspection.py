@@ -16,6 +16,8 @@ from stigmer_cli.runner_container.plan import (
     home_mark,
 )
 
+ANSWER_SECONDS = 2.0
+"""How long an engine is waited for that says nothing at all."""
 _ENDED_AT_ONCE = 8
 _MEASURE_SECONDS = 0.3
 """`stigmer server status` answers within half a second."""
@@ -66,6 +68,7 @@ def container_status(configuration: Configuration, plan: RunnerPlan) -> Containe
     name, memory_bytes, cpu_seconds, problem = None, None, None, None
     try:
         with reopen_engine(configuration.environment, configuration.run_directory, plan.traits) as engine:
+            engine.check_answers(ANSWER_SECONDS)
             labels = {HOME_LABEL: home_mark(plan.home), PLACEMENT_LABEL: STANDING}
             for container in engine.find_containers(labels)[:1]:
                 name = container.name

@@ -40,6 +40,8 @@ def check_python() -> Finding:
 def diagnose(configuration: Configuration) -> list[Finding]:
     """All the checks that need a readable configuration; those over the network wait for seconds at most."""
     status = stack_status(configuration)
+    if status.is_elsewhere:  # what runs it is not on this machine
+        return [_check_home(configuration), _check_versions(status), _check_elsewhere(status.components[0])]
     engine, engine_clock = check_engine(configuration)
     models, model_clocks = check_models(configuration)
     return [
@@ -162,6 +164,14 @@ def _check_isolation(component: ComponentStatus) -> Finding:
     detail = "; ".join([detail, *component.isolation_findings])
     remedy = "run the runner in its container on Linux 5.13 or newer; docs/concepts/isolation.md says more"
     return Finding(name, Outcome.WARNING, detail, remedy)
+
+
+def _check_elsewhere(server: ComponentStatus) -> Finding:
+    if server.ready:
+        return _check_component(server, StackStatus(True, True, False, None, None, None, (server,)))
+    detail = f"{server.address}: {server.reason}"
+    remedy = "start that server, or unset `server.endpoint` to use a stack of this machine"
+    return Finding(server.name, Outcome.FAILED, detail, remedy)
 
 
 def _check_component(component: ComponentStatus, status: StackStatus) -> Finding:

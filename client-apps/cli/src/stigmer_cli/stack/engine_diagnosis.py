@@ -7,10 +7,19 @@ from pathlib import Path
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, EngineKind, ImageReference
 from stigmer_cli.containers.credentials import find_credentials
-from stigmer_cli.containers.errors import ContainersError, EngineNotInstalled, EngineUnusable, ImageError
+from stigmer_cli.containers.errors import (
+    ContainersError,
+    EngineNotInstalled,
+    EngineUnusable,
+    ImageError,
+    ImageNotFound,
+    RegistryDenied,
+)
 from stigmer_cli.containers.registry import layer_sizes
 from stigmer_cli.errors import ImageIncompatible
 from stigmer_cli.runner_container.engine_access import open_engine
+from stigmer_cli.runner_container.inspection import ANSWER_SECONDS
+from stigmer_cli.runner_container.plan import read_plan
 from stigmer_cli.runner_container.pull_report import LOOK_SECONDS
 from stigmer_cli.runner_container.resolution import (
     ChosenImage,
@@ -39,10 +48,12 @@ def check_engine(configuration: Configuration) -> tuple[list[Finding], list[Cloc
 
 
 def _check(configuration: Configuration, service_directory: Path) -> tuple[list[Finding], list[ClockReading]]:
+    plan = read_plan(configuration)  # the stack's own engine, whatever else there is
     try:
-        engine = open_engine(configuration, None, service_directory)
+        kind = None if plan is None else plan.engine
+        engine = open_engine(configuration, kind, service_directory, ANSWER_SECONDS)
     except EngineUnusable as error:
-        is_wanted = configuration.runner_engine != "auto"
+        is_wanted = configuration.runner_engine != "auto" or plan is not None
         outcome = Outcome.FAILED if is_wanted else Outcome.WARNING
         detail = str(error) if is_wanted else f"{error}; {UNCONTAINED_NOTE}"
         remedy = _CONTAIN if isinstance(error, EngineNotInstalled) and not is_wanted else error.remedy
@@ -107,6 +118,10 @@ def _check_registry(engine: Engine, configuration: Configuration, reference: Ima
         sizes = layer_sizes(reference, engine.traits.architecture, credentials, LOOK_SECONDS)
     except ImageError as error:
         is_wanted = configuration.runner_image is not None or configuration.runner_engine != "auto"
+        if not isinstance(error, ImageNotFound | RegistryDenied):
+            return Finding(
+                _IMAGE, Outcome.WARNING, f"{error}; a start fails by that, but with --native", _BUILD
+            )
         if is_wanted:
             return Finding(_IMAGE, Outcome.FAILED, str(error), "set `runner.image` to one that can be had")
         return Finding(_IMAGE, Outcome.WARNING, f"{error}; {UNCONTAINED_NOTE}", _BUILD)

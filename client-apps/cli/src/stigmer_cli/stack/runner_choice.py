@@ -211,7 +211,7 @@ def remove_left_containers(configuration: Configuration) -> None:
     from stigmer_cli.containers import reopen_engine
     from stigmer_cli.containers.errors import ContainersError
     from stigmer_cli.errors import EngineNotReady
-    from stigmer_cli.runner_container.inspection import remove_containers
+    from stigmer_cli.runner_container.inspection import ANSWER_SECONDS, remove_containers
     from stigmer_cli.runner_container.plan import forget_secrets, read_plan
 
     plan = read_plan(configuration)
@@ -220,6 +220,7 @@ def remove_left_containers(configuration: Configuration) -> None:
     forget_secrets(configuration)
     try:
         with reopen_engine(configuration.environment, configuration.run_directory, plan.traits) as engine:
+            engine.check_answers(ANSWER_SECONDS)
             remove_containers(engine, plan.home)
     except ContainersError as error:
         raise EngineNotReady(

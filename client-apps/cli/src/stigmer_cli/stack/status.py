@@ -7,7 +7,7 @@ from stigmer_cli.config import Configuration
 from stigmer_cli.processes.identity import uptime_seconds
 from stigmer_cli.runner_container.inspection import ContainerStatus, container_status
 from stigmer_cli.runner_container.plan import read_plan
-from stigmer_cli.stack.health import Health
+from stigmer_cli.stack.health import Health, endpoint_probe
 from stigmer_cli.stack.local_components import component_probe
 from stigmer_cli.stack.locks import is_locked
 from stigmer_cli.stack.state import (
@@ -77,10 +77,17 @@ class StackStatus:
     """The standing runner's; None where it is a plain process, or nothing runs."""
     placements: tuple[PlacementStatus, ...] = ()
     """Those for single directories; as the supervisor saw them last."""
+    is_elsewhere: bool = False
+    """It is not of this machine (`server.endpoint`): only its server is known."""
 
 
 def stack_status(configuration: Configuration) -> StackStatus:
-    """Asks every component; takes less than half a second. Changes nothing."""
+    """Asks every component; takes less than half a second. Changes nothing.
+
+    Of a stack elsewhere (`server.endpoint`) it is that one's server, and nothing of this machine.
+    """
+    if configuration.server_endpoint is not None:
+        return _status_elsewhere(configuration, configuration.server_endpoint)
     files = StackFiles(configuration)
     state = read_state(files.state)
     if state is None or not is_locked(files.supervisor_lock) or not state.supervisor.is_alive():
@@ -112,6 +119,29 @@ def stack_status(configuration: Configuration) -> StackStatus:
             )
             for one in state.placements
         ),
+    )
+
+
+def _status_elsewhere(configuration: Configuration, endpoint: str) -> StackStatus:
+    health = endpoint_probe(endpoint, configuration.ca_bundle)()
+    server = ComponentStatus(
+        name=SERVER,
+        phase=ComponentPhase.EXTERNAL,
+        ready=health.ready,
+        address=endpoint,
+        version=health.version,
+        reason=health.reason,
+        warnings=health.warnings,
+    )
+    return StackStatus(
+        running=health.ready,
+        ready=health.ready,
+        contained=False,
+        version=health.version,
+        supervisor_pid=None,
+        uptime_seconds=None,
+        components=(server,),
+        is_elsewhere=True,
     )
 
 
