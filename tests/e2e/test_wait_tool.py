@@ -112,16 +112,20 @@ def test_executions_that_wait_leave_the_only_slot_to_others(stack: RunningStack)
 
 
 @pytest.mark.parametrize("script", ["message"], indirect=True)
-def test_a_message_that_came_before_is_given_at_once(stack: RunningStack) -> None:
+def test_a_message_that_came_before_is_read_with_the_task_and_ends_no_wait(stack: RunningStack) -> None:
     stack.kill_runner(stack.runners[0])
     execution = start(stack)
     send(stack, execution, "early")
     stack.start_runner("other")
+    execution.wait_for(waits)
+    send(stack, execution, "late")
 
     resource: ExecutionResource = execution.wait_until_completed()
 
-    assert resource.attempt == 1
-    assert "early" in told(stack, execution)[0]
+    assert resource.attempt == 2
+    assert "late" in told(stack, execution)[0]
+    steps = [event for event in execution.events if isinstance(event, StepFinished)]
+    assert [(step.key, step.kind) for step in steps if step.kind == "message"] == [("1", "message")]
 
 
 @pytest.mark.parametrize("script", ["time"], indirect=True)

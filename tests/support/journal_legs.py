@@ -76,6 +76,9 @@ class MemoryLog:
     async def flush(self) -> None:
         pass
 
+    async def news(self) -> list[RecordedEvent]:
+        return []
+
     async def store_payload(self, value: JsonValue) -> Payload:
         return InlinePayload(value=value)
 

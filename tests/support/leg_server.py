@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
@@ -22,14 +22,17 @@ from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.settings import load_settings
 from agent_runner.tracing import NO_TRACING
 from journal_legs import MOMENT
-from stigmer_contract.api import ExecutionResource, LegGrant, LegHeld, StartLeg
+from stigmer_contract.api import ExecutionResource, LegGrant, LegHeld, Page, StartLeg
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     EnvironmentDescribed,
     Event,
     InlinePayload,
+    LegEnded,
+    LegEndReason,
     LegStarted,
+    MessageReceived,
     Payload,
     RecordedEvent,
     Usage,
@@ -103,7 +106,9 @@ class Server:
         params: object = None,
         headers: object = None,
     ) -> bytes:
-        assert method == "POST"
+        if method == "GET":
+            after = cast("dict[str, int]", params)["after"]
+            return Page[RecordedEvent](items=self.log[after:]).model_dump_json().encode()
         body = json.loads(content or b"")
         if body["attempt"] != self.attempt:
             raise AttemptSuperseded(409, ErrorCode.ATTEMPT_SUPERSEDED, "fenced off")
@@ -117,11 +122,33 @@ class Server:
         if self.refuses is not None and any(event["type"] == self.refuses for event in body["events"]):
             raise ServerRefused(422, ErrorCode.INVALID_REQUEST, f"no {self.refuses} today")
         async with self.written:
-            for event in body["events"]:
-                self.write(EVENT_ADAPTER.validate_python(event))
+            events = [EVENT_ADAPTER.validate_python(event) for event in body["events"]]
+            if any(self._has_more_to_say(event) for event in events):
+                raise ServerRefused(409, ErrorCode.WOKEN, "a message came before")
+            for event in events:
+                self.write(event)
             self.written.notify_all()
-        answer = {"last_sequence": len(self.log), "cancel_requested": self.cancel_requested}
+        answer = {
+            "last_sequence": len(self.log),
+            "cancel_requested": self.cancel_requested,
+            "message_sequence": self.last_message,
+        }
         return json.dumps(answer).encode()
+
+    @property
+    def last_message(self) -> int:
+        said = (each.sequence for each in self.log if isinstance(each.event, MessageReceived))
+        return max(said, default=0)
+
+    def say(self, text: str) -> int:
+        """Send a message to the execution; its sequence."""
+        self.write(MessageReceived(message=InlinePayload(value=text)))
+        return len(self.log)
+
+    def _has_more_to_say(self, event: Event) -> bool:
+        if not isinstance(event, LegEnded) or event.reason is not LegEndReason.COMPLETED:
+            return False
+        return event.seen is not None and self.last_message > event.seen
 
     async def publish(self, path: str, body: bytes, headers: dict[str, str]) -> None:
         assert path == "/v1/executions/exe_1/live"

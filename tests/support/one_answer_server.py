@@ -29,7 +29,15 @@ from agent_runner.masking import Masker
 from agent_runner.models import CutAnswers, ModelPool, ShownAnswers
 from agent_runner.settings import load_settings
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.events import Event, InlinePayload, LiveEvent, ModelDelta, Payload, Usage
+from stigmer_contract.events import (
+    Event,
+    InlinePayload,
+    LiveEvent,
+    ModelDelta,
+    Payload,
+    RecordedEvent,
+    Usage,
+)
 from stigmer_contract.manifest import Limits
 
 WIRES = {
@@ -137,6 +145,9 @@ class _ListLog:
 
     async def flush(self) -> None:
         pass
+
+    async def news(self) -> list[RecordedEvent]:
+        return []
 
 
 class _Inline:

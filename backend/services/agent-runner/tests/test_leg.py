@@ -90,7 +90,7 @@ async def test_a_leg_writes_what_happened_and_how_it_ended(make_runner: Make) ->
     assert noted.kind == "note"
     assert isinstance(answered, ModelResponded)
     assert isinstance(stored, HistoryStored)
-    assert ended == LegEnded(attempt=1, reason=LegEndReason.COMPLETED)
+    assert ended == LegEnded(attempt=1, reason=LegEndReason.COMPLETED, seen=1)
     assert completed == ExecutionCompleted(output=InlinePayload(value="Hello."))
 
 

@@ -15,6 +15,7 @@ from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.usage import UsageLimits
 
 from agent_runner.agent_builder import build_agent
+from agent_runner.changed_files import warn_of_changes
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused, stack_of
 from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.budget import Budget, duration_exceeded
@@ -23,6 +24,7 @@ from agent_runner.journal.durability import JournalDurability
 from agent_runner.journal.gate import StepGate
 from agent_runner.journal.history import load_history, without_pieces
 from agent_runner.journal.inputs import InputSteps
+from agent_runner.journal.messages import MessageSteps
 from agent_runner.journal.open_waits import OpenWaits, ServerClock
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
@@ -39,7 +41,6 @@ from agent_runner.server_client import LegClient, ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.toolsets import asker, waiter
 from agent_runner.toolsets.command_variables import excess_of, tool_variables
-from agent_runner.toolsets.shown_names import shown_name
 from agent_runner.tracing import Tracing, mark_leg_end
 from agent_runner.workspace import (
     WATCHED,
@@ -56,10 +57,10 @@ from stigmer_contract.events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    HistoryStored,
     LegEnded,
     LegEndReason,
     TerminalEvent,
-    WorkspaceWarned,
 )
 from stigmer_contract.temporal import LegOutcome, LegResult
 from stigmer_contract.waits import WaitReason, first_time
@@ -68,8 +69,6 @@ from stigmer_isolation.launcher import CommandLauncher
 logger = logging.getLogger(__name__)
 
 RUNNER_VERSION: Final = version("stigmer-agent-runner")
-MAX_WARNED_FILES: Final = 50
-"""Most files that are named in one warning."""
 
 
 class StopReason(Enum):
@@ -121,6 +120,7 @@ class Leg:
         self._stopped = asyncio.Event()
         self._refusal: Exception | None = None
         self._watch: RunnableWatch | None = None
+        self._whole_history: list[HistoryStored] = []
 
     def drain(self) -> None:
         """Finish the steps in hand, begin no other, and hand back."""
@@ -144,6 +144,7 @@ class Leg:
                 self._client,
                 masker,
                 last_sequence=self._recorded.sequence,
+                last_message=max(self._recorded.messages, default=0),
                 on_cancel_requested=lambda: self.stop(StopReason.CANCEL),
                 on_failure=self._append_refused,
             ) as writer:
@@ -181,13 +182,33 @@ class Leg:
             mark_leg_end(reason, terminal)
             if isinstance(terminal, ExecutionFailed | ExecutionCancelled):
                 await unexecuted.settle(terminal)
-            writer.append(*await self._changed_files(), LegEnded(attempt=self._grant.attempt, reason=reason))
-            if terminal is not None:
-                writer.append(terminal)
-            await writer.flush()
+            terminal = await self._write_end(writer, reason, terminal)
         except AttemptSuperseded:
             return LegResult(outcome=LegOutcome.SUPERSEDED)
         return LegResult(outcome=LegOutcome.DRAINED if terminal is None else LegOutcome.ENDED)
+
+    async def _write_end(
+        self, writer: LogWriter, reason: LegEndReason, terminal: TerminalEvent | None
+    ) -> TerminalEvent | None:
+        """Write down how the leg ended, and the execution. None: it goes on in another leg."""
+        changed = await warn_of_changes(self._watch, self._execution_id)
+        ended = LegEnded(attempt=self._grant.attempt, reason=reason)
+        if not isinstance(terminal, ExecutionCompleted):
+            writer.append(*changed, *([ended] if terminal is None else [ended, terminal]))
+            await writer.flush()
+            return terminal
+        # All messages up to there were given to the agent, or the log refuses the end.
+        seen = max(self._recorded.sequence, self._recorded.messages_given)
+        ended = ended.model_copy(update={"seen": seen})
+        writer.append_as_one(*changed, *self._whole_history, ended, terminal)
+        try:
+            await writer.flush()
+        except ServerRefused as refusal:
+            if refusal.code is not ErrorCode.WOKEN:
+                raise
+            writer.begin_again()
+            return await self._write_end(writer, LegEndReason.DRAINED, None)
+        return terminal
 
     async def _put_down_waiting(self, writer: LogWriter) -> bool:
         """Write down what the execution waits for; False where the next leg is due at once."""
@@ -217,6 +238,8 @@ class Leg:
         if isinstance(error, AttemptSuperseded):
             self.stop(StopReason.FALL_SILENT)
             return
+        if isinstance(error, ServerRefused) and error.code is ErrorCode.WOKEN:
+            return  # a message came before the end
         logger.error("the log took no more events: %s", error, extra={"execution_id": self._execution_id})
         self._refusal = error
         self.stop(StopReason.LOG_REFUSES)
@@ -273,6 +296,7 @@ class Leg:
                 built.reference,
                 surroundings.notes,
                 compaction_rules(grant, built, self._parts.models, settings),
+                MessageSteps(journal, self._clock),
             ),
             variables=variables,
             packs=PackFolders(self._parts.settings.sandbox_root_dir, self._client.load_blob),
@@ -291,7 +315,7 @@ class Leg:
         except AgentRunError as error:
             failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, describe_unusable(error))
             raise journal.failure or failure from error
-        await journal.store_whole_history(result.all_messages())
+        self._whole_history = await journal.whole_history(result.all_messages())
         return result.output
 
     async def _load_history(self, journal: StepJournal) -> None:
@@ -324,28 +348,6 @@ class Leg:
         )
         self._watch.begin()
         return workspace
-
-    async def _changed_files(self) -> list[WorkspaceWarned]:
-        """What is to be said of files that other programs execute later, if anything."""
-        if self._watch is None:
-            return []
-        changed, is_whole = await asyncio.to_thread(self._watch.finish)
-        if not (changed or self._watch.moved_aside):
-            return []
-        logger.warning(
-            "the agent changed files that other programs execute: %s",
-            ", ".join([*changed, *self._watch.moved_aside][:MAX_WARNED_FILES]),
-            extra={"execution_id": self._execution_id},
-        )
-        moved = list(dict.fromkeys(self._watch.moved_aside))
-        return [
-            WorkspaceWarned(
-                files=[shown_name(path) for path in changed[:MAX_WARNED_FILES]],
-                moved_aside=[shown_name(path) for path in moved[:MAX_WARNED_FILES]],
-                further=max(0, len(changed) - MAX_WARNED_FILES) + max(0, len(moved) - MAX_WARNED_FILES),
-                is_whole=is_whole,
-            )
-        ]
 
     # --- the end ------------------------------------------------------------------------------
 

@@ -176,7 +176,8 @@ class LegClient:
 
     def __init__(self, server: ServerClient, grant: LegGrant) -> None:
         self._server = server
-        self._execution = f"/v1/executions/{grant.execution.execution_id}"
+        self._execution_id = grant.execution.execution_id
+        self._execution = f"/v1/executions/{self._execution_id}"
         self._attempt = grant.attempt
         self._lease = {LEASE_HEADER: grant.lease}
 
@@ -223,13 +224,13 @@ class LegClient:
         except (aiohttp.ClientError, TimeoutError) as error:
             logger.debug("live events dropped: %s", type(error).__name__, extra={"path": self._execution})
 
-    async def list_events(self, execution_id: str, after: int = 0) -> list[RecordedEvent]:
-        """The log of an execution of the leg's session after a sequence, ascending."""
+    async def list_events(self, execution_id: str | None = None, after: int = 0) -> list[RecordedEvent]:
+        """The log of an execution of the leg's session after a sequence, ascending; None: of its own."""
         events: list[RecordedEvent] = []
         while True:
             answer = await self._server.request(
                 "GET",
-                f"/v1/executions/{execution_id}/events",
+                f"/v1/executions/{execution_id or self._execution_id}/events",
                 params={"after": events[-1].sequence if events else after, "limit": _EVENT_PAGE_SIZE},
                 headers={"Accept": "application/json"} | self._lease,
             )

@@ -146,7 +146,9 @@ class StigmerServer:
             feed=EventFeed(self._log, self._broadcast, formats),
             formats=formats,
             inputs=self._inputs,
-            messages=Messages(self._database, self._log, self._blobs),
+            messages=Messages(
+                self._database, self._log, self._blobs, self._installation, executions_.announce
+            ),
             retries=Retries(self._database, self._log, self._reconciler.begin_again_soon),
             blobs=self._blobs,
             metrics=self._metrics,

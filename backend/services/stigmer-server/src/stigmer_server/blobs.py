@@ -75,14 +75,16 @@ class BlobStore:
 
         return await self.store(hashlib.sha256(content).hexdigest(), chunks())
 
-    async def wrap_text(self, text: str) -> Payload:
+    async def wrap_text(self, text: str, *, room: int = 0) -> Payload:
         """What a person wrote, as a log holds it: inline, or as a blob where it is large.
+
+        `room` so many bytes smaller than other payloads it has to be to stand inline.
 
         Raises:
             Unavailable: the disk refuses.
         """
         content = _TEXT.dump_json(text)
-        if len(content) <= INLINE_PAYLOAD_MAX_BYTES:
+        if len(content) <= INLINE_PAYLOAD_MAX_BYTES - room:
             return InlinePayload(value=text)
         blob = await self.store_bytes(content)
         return BlobPayload(sha256=blob.sha256, size_bytes=blob.size_bytes)

@@ -267,14 +267,14 @@ class InputAlreadyResolved(Conflict):
 
 
 class Woken(Conflict):
-    """A leg would wait, but what it waits for may have come since it last looked."""
+    """A leg would wait, or complete the execution, but something has come since it last looked."""
 
     code = ErrorCode.WOKEN
 
     def __init__(self, seen: int, woken: int) -> None:
         super().__init__(
-            f"event 'leg.ended' knows the log up to {seen}, and event {woken} may be what it waits for",
-            "read the log from there before waiting",
+            f"event 'leg.ended' knows the log up to {seen}, and event {woken} is to be looked at first",
+            "read the log from there",
         )
         self.seen = seen
         self.woken = woken

@@ -70,6 +70,7 @@ CHANGING_COLUMNS: Final = (
     "waiting_since",
     "wake_at",
     "woken_sequence",
+    "message_sequence",
     "leg_runner",
     "leg_task_token",
     "lost_legs",
@@ -126,6 +127,8 @@ class ExecutionState:
     has begun since, and where only an event can wake it."""
     woken_sequence: int = 0
     """The newest event that may end a wait, whether anything waited for it or not."""
+    message_sequence: int = 0
+    """The newest message to it."""
     leg_runner: str | None = None
     """Who has the newest leg in hand; None: it is over."""
     leg_task_token: str | None = None
@@ -173,6 +176,7 @@ class ExecutionState:
             waiting_since=row.waiting_since,
             wake_at=row.wake_at,
             woken_sequence=row.woken_sequence,
+            message_sequence=row.message_sequence,
             leg_runner=row.leg_runner,
             leg_task_token=row.leg_task_token,
             lost_legs=() if row.lost_legs is None else _LOST_LEGS.validate_json(row.lost_legs),
@@ -227,6 +231,7 @@ class ExecutionState:
             "waiting_since": self.waiting_since,
             "wake_at": self.wake_at,
             "woken_sequence": self.woken_sequence,
+            "message_sequence": self.message_sequence,
             "leg_runner": self.leg_runner,
             "leg_task_token": self.leg_task_token,
             "lost_legs": _LOST_LEGS.dump_json(self.lost_legs).decode() if self.lost_legs else None,
@@ -273,7 +278,7 @@ def advance(state: ExecutionState, events: Sequence[Event], recorded_at: datetim
 
     Raises:
         IllegalMove: one of them cannot follow what is there.
-        Woken: a leg would wait, but what it waits for may have come already.
+        Woken: a leg would wait, or complete the execution, but something has come that it does not know.
     """
     for event in events:
         if state.phase.is_terminal and not isinstance(event, ExecutionRetried):
@@ -296,6 +301,10 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             return replace(state, attempt=attempt, started_at=started_at, wake_at=None)
         case LegEnded(reason=LegEndReason.WAITING):
             return _begin_wait(state, event, recorded_at)
+        case LegEnded(reason=LegEndReason.COMPLETED, seen=int(seen)) if state.message_sequence > seen:
+            raise Woken(seen, state.message_sequence)
+        case MessageReceived():
+            return replace(state, message_sequence=state.last_sequence + 1)
         case ModelResponded(usage=usage):
             return replace(state, usage=state.usage + usage)
         case StepFinished(usage=usage):
@@ -328,7 +337,6 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             | HistoryStored()
             | EnvironmentDescribed()
             | RequestChanged()
-            | MessageReceived()
             | WorkspaceWarned()
         ):
             return state

@@ -151,9 +151,13 @@ class Executions:
 
         answer = await self._database.write(work)
         for state, first in created:
-            self._broadcast.publish_recorded(state, [first])
-            self._on_created(state)
+            self.announce(state, first)
         return answer
+
+    def announce(self, state: ExecutionState, first: StoredEvent) -> None:
+        """Show a new execution to whoever watches, and let its workflow start."""
+        self._broadcast.publish_recorded(state, [first])
+        self._on_created(state)
 
     async def get(self, execution_id: str, caller: Caller) -> ExecutionResource:
         """The execution of this id.
@@ -291,6 +295,7 @@ class Executions:
         return AppendResult(
             last_sequence=appended.last_sequence,
             cancel_requested=appended.state.cancel_requested_at is not None,
+            message_sequence=appended.state.message_sequence,
         )
 
     async def publish_live(self, execution_id: str, request: PublishLiveEvents) -> None:

@@ -16,7 +16,13 @@ from stigmer_contract.events import EVENT_ADAPTER, EnvironmentDescribed, History
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.tables import ENVIRONMENT_TYPE, HISTORY_TYPE, events, executions
 
-TELLING_TYPES: Final = ("execution.started", "model.responded", "tool.started", "tool.finished")
+TELLING_TYPES: Final = (
+    "execution.started",
+    "model.responded",
+    "tool.started",
+    "tool.finished",
+    "message.received",
+)
 """Events that tell of messages."""
 MAX_ENVIRONMENTS: Final = 20
 """A session needs one for each kind of agent that works in it; what is not among the oldest is told anew."""

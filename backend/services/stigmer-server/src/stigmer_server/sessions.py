@@ -13,6 +13,7 @@ from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.blob_grants import revoke_from_session
 from stigmer_server.database import Database
 from stigmer_server.errors import NotFound, SessionBusy
+from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
@@ -159,6 +160,15 @@ def has_unended_execution(connection: Connection, session_id: str) -> bool:
         executions.c.session_id == session_id, executions.c.phase.in_(UNENDED_PHASES)
     )
     return connection.execute(query.limit(1)).first() is not None
+
+
+def find_unended(connection: Connection, session_id: str) -> ExecutionState | None:
+    """The session's execution that has not ended; None: they all have."""
+    query = select(executions).where(
+        executions.c.session_id == session_id, executions.c.phase.in_(UNENDED_PHASES)
+    )
+    row = connection.execute(query.limit(1)).first()
+    return None if row is None else ExecutionState.from_row(row)
 
 
 def newest_place(connection: Connection, session_id: str) -> int:

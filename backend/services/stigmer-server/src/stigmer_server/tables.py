@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0013"
+SCHEMA_REVISION = "0014"
 """The newest migration; a test holds it to the files."""
 
 
@@ -119,6 +119,7 @@ executions = Table(
     Column("waiting_since", UtcDateTime),
     Column("wake_at", UtcDateTime, comment="when the next leg is due; null where none is"),
     Column("woken_sequence", Integer, nullable=False, server_default="0"),
+    Column("message_sequence", Integer, nullable=False, server_default="0", comment="its newest message"),
     Column("leg_runner", String(255), comment="who has the newest leg; NULL: nobody, it is over"),
     Column("leg_task_token", Text, comment="base64; ends that leg at Temporal"),
     Column("lost_legs", Text, comment="JSON: legs lost one after the other without a step between them"),

@@ -170,9 +170,10 @@ def retry(
 @click.argument("given", metavar="ID", shell_complete=complete_executions)
 @click.argument("message")
 def send(given: str, message: str) -> None:
-    """Say something to an execution, which reads it where it waits for a message.
+    """Say something to an execution, which reads it before its next turn.
 
-    - as MESSAGE reads standard input.
+    What comes before the end is answered by one more turn. What comes later starts the next execution of the
+    session, and you are told which. - as MESSAGE reads standard input.
     """
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.commands.references import find_execution_id
@@ -183,7 +184,13 @@ def send(given: str, message: str) -> None:
     with open_client() as client:
         execution_id = find_execution_id(client, given, last=False)
         sent = client.send_message(execution_id, text)
-    print_note(f"the message is number {sent.sequence} in the log of {execution_id}")
+    if sent.starts_execution:
+        print_note(f"{execution_id} has ended; the message starts the session's next: {sent.execution_id}")
+        print_note(f"`stigmer executions follow {sent.execution_id}` shows how it goes")
+    elif sent.execution_id != execution_id:
+        print_note(f"{execution_id} has ended; the session's {sent.execution_id} got the message")
+    else:
+        print_note(f"the message is number {sent.sequence} in the log of {execution_id}")
 
 
 def _watch(client: "ApiClient", execution_id: str, *, after: int, as_json: bool, plain: bool) -> None:

@@ -201,11 +201,15 @@ class SendMessage(_Request):
 
 
 class MessageResource(_Resource):
-    """A message that is in the log of an execution."""
+    """A message that was accepted, and where it went."""
 
     execution_id: str
+    """Which execution answers it. Where the one that it was sent to had ended, it is the newest of the
+    session: one that has not ended, else one that the message starts."""
     sequence: int = Field(ge=1)
-    """Of its event `message.received`."""
+    """Of its event `message.received`; 1: it is the input of an execution that it started."""
+    starts_execution: bool = False
+    """Whether it is the input of an execution that it started."""
 
 
 class ResolveInput(_Request):
@@ -505,6 +509,8 @@ class AppendResult(_Resource):
 
     last_sequence: int
     cancel_requested: bool
+    message_sequence: int = 0
+    """Of the newest message to the execution; 0: there is none."""
 
 
 class PublishLiveEvents(_Request):

@@ -144,8 +144,8 @@ class LegEnded(_Frozen):
     waiting_for: list[WaitReason] = Field(default_factory=list[WaitReason], max_length=100)
     """What the execution waits for; empty unless the reason is `waiting`."""
     seen: int | None = Field(default=None, ge=1)
-    """How far the leg knew the log when it decided to wait: with something that ends a wait beyond that, the
-    event is refused."""
+    """How far the leg knew the log when it decided to wait, or to complete the execution: with something
+    that ends a wait, or with a message, beyond that, the event is refused."""
 
 
 class LegLossCause(StrEnum):

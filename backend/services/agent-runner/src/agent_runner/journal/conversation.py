@@ -13,9 +13,10 @@ from pydantic import JsonValue, TypeAdapter
 from pydantic_ai.messages import ModelMessage, UserPromptPart
 
 from agent_runner.journal.bodies import response_of
-from agent_runner.journal.kinds import NOTE
+from agent_runner.journal.kinds import MESSAGE, NOTE, WAIT
+from agent_runner.journal.recorded import MESSAGE_SAID, MESSAGE_SEQUENCE, message_in
 from agent_runner.journal.results import OUTCOME_UNKNOWN
-from agent_runner.models import read_note
+from agent_runner.models import read_message, read_note, told_in
 from stigmer_contract.conversation import (
     ModelAnswer,
     TextContent,
@@ -24,6 +25,7 @@ from stigmer_contract.conversation import (
 )
 from stigmer_contract.events import (
     ExecutionStarted,
+    MessageReceived,
     ModelResponded,
     Payload,
     RecordedEvent,
@@ -37,6 +39,7 @@ LoadPayload = Callable[[Payload], Awaitable[JsonValue]]
 
 NOT_CARRIED_OUT: Final = "The call was not carried out: the execution ended before it began."
 _PART: Final = TypeAdapter(UserPromptPart)
+_PAYLOAD: Final[TypeAdapter[Payload]] = TypeAdapter(Payload)
 _MESSAGES: Final[TypeAdapter[list[ModelMessage]]] = TypeAdapter(list[ModelMessage])
 
 
@@ -58,6 +61,7 @@ async def messages_of(events: Sequence[RecordedEvent], load: LoadPayload) -> lis
             result = ToolResult.model_validate(await load(event.result))
             results[event.turn, event.call_id] = result, recorded.recorded_at
     messages: list[JsonValue] = []
+    given: set[int | None] = set()
     for recorded in events:
         event = recorded.event
         if isinstance(event, ExecutionStarted):
@@ -80,19 +84,47 @@ async def messages_of(events: Sequence[RecordedEvent], load: LoadPayload) -> lis
             if parts:
                 # What is shown beside results stands behind all of them.
                 messages.append({"kind": "request", "parts": sorted(parts, key=_is_beside)})
-        elif isinstance(event, StepFinished) and event.kind == NOTE and event.result is not None:
-            _add_note(messages, await load(event.result))
+        elif isinstance(event, StepFinished) and event.result is not None:
+            if event.kind in (MESSAGE, WAIT):
+                given.add(message_in(event))
+            if event.kind == NOTE:
+                _add(messages, read_note(cast("dict[str, JsonValue]", await load(event.result))))
+            elif event.kind == MESSAGE:
+                _add(messages, await read_message_step(event.result, load))
+    for recorded in events:
+        # What the execution ended without an answer to, the next one is told.
+        if isinstance(message := recorded.event, MessageReceived) and recorded.sequence not in given:
+            text, at = str(await load(message.message)), recorded.recorded_at.isoformat()
+            _add(messages, read_message(text, recorded.sequence, at))
     return _MESSAGES.validate_python(messages)
 
 
-def _add_note(messages: list[JsonValue], value: JsonValue) -> None:
-    """Put a note at the end of what came before it."""
-    note = cast("JsonValue", _PART.dump_python(read_note(cast("dict[str, JsonValue]", value)), mode="json"))
+async def read_message_step(result: Payload, load: LoadPayload) -> UserPromptPart:
+    """What the person said, as the step of it tells."""
+    step = cast("dict[str, JsonValue]", await load(result))
+    text = await load(_PAYLOAD.validate_python(step[MESSAGE_SAID]))
+    return read_message(str(text), cast("int", step[MESSAGE_SEQUENCE]), str(step["at"]))
+
+
+def _add(messages: list[JsonValue], added: UserPromptPart) -> None:
+    """Put a note or a message at the end of what came before it; of both, the message stands first."""
+    part = cast("JsonValue", _PART.dump_python(added, mode="json"))
     match messages[-1] if messages else None:
         case {"kind": "request", "parts": list() as parts}:
-            parts.append(note)
+            place = len(parts)
+            while told_in(added) is None and place and _is_note(parts[place - 1]):
+                place -= 1
+            parts.insert(place, part)
         case _:
-            messages.append({"kind": "request", "parts": [note]})
+            messages.append({"kind": "request", "parts": [part]})
+
+
+def _is_note(part: JsonValue) -> bool:
+    match part:
+        case {"part_kind": "user-prompt"}:
+            return told_in(_PART.validate_python(part)) is not None
+        case _:
+            return False
 
 
 def _is_beside(part: JsonValue) -> bool:

@@ -5,13 +5,19 @@ Written against `pydantic_ai.durable_exec` 2.62. Which step is done and which is
 grows in minor releases: what is not recognised is journalled as an operation, and so never done twice.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal, cast
 
 from pydantic import JsonValue
 from pydantic_ai.agent import AbstractAgent
-from pydantic_ai.capabilities import AbstractCapability, CombinedCapability, WrapToolExecuteHandler
+from pydantic_ai.capabilities import (
+    AbstractCapability,
+    AgentNode,
+    CombinedCapability,
+    NodeResult,
+    WrapToolExecuteHandler,
+)
 from pydantic_ai.durable_exec import (
     JSON_CODEC,
     BaseDurabilityCapability,
@@ -26,14 +32,16 @@ from pydantic_ai.durable_exec import (
     ToolsetGetToolsId,
     WorkspaceCall,
 )
-from pydantic_ai.messages import ModelRequest, ToolCallPart
+from pydantic_ai.messages import ModelRequest, ToolCallPart, UserPromptPart
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
+from pydantic_graph import End
 
 from agent_runner.journal.compacting import CompactionRules, CompactSteps
 from agent_runner.journal.fingerprints import digest_of_arguments
 from agent_runner.journal.kinds import OPERATION, TOOLS_LISTED
+from agent_runner.journal.messages import MessageSteps
 from agent_runner.journal.model_steps import ModelSteps, OpenRequest
 from agent_runner.journal.notes import NoteSteps
 from agent_runner.journal.results import dump_error, dump_return, play
@@ -134,12 +142,15 @@ class JournalDurability(BaseDurabilityCapability[None]):
         model_reference: str,
         notes: NoteSteps | None = None,
         compaction: CompactionRules | None = None,
+        messages: MessageSteps | None = None,
     ) -> None:
-        """`model_reference` is `provider:name` of the agent's model, for the log; `notes` what it is told;
-        `compaction` how its conversation is kept below the model's window, if at all."""
+        """`model_reference` is `provider:name` of the agent's model, for the log; while it works it is told
+        `notes` by us, and `messages` by the person; `compaction` is how its conversation is kept below the
+        model's window, if at all."""
         super().__init__()
         self._steps = steps
         self._notes = notes
+        self._messages = messages
         self._models = ModelSteps(steps, model_reference, compaction and CompactSteps(steps, compaction))
         self._tools = ToolSteps(steps)
 
@@ -173,20 +184,26 @@ class JournalDurability(BaseDurabilityCapability[None]):
     async def before_model_request(
         self, ctx: RunContext[None], request_context: ModelRequestContext
     ) -> ModelRequestContext:
-        """The request with the note that is due at its end, which stays in the conversation."""
+        """The request with what is said at its end, which stays in the conversation: messages, and a note."""
         scope = self._steps.scopes.of(ctx.run_id, self.name)
-        if self._notes is None or scope.path:
+        if scope.path:
             return request_context
-        turn, messages = scope.turns_before + ctx.run_step, request_context.messages
-        note = await self._notes.due(turn, messages)
-        if note is not None:
-            last = messages[-1]
-            assert isinstance(last, ModelRequest)
-            noted = replace(last, parts=[*last.parts, note])
-            request_context.messages = [*messages[:-1], noted]
-            if ctx.messages and ctx.messages[-1] is last:
-                ctx.messages[-1] = noted
+        turn = scope.turns_before + ctx.run_step
+        if self._messages is not None:
+            _add(ctx, request_context, await self._messages.due(turn))
+        if self._notes is not None:
+            note = await self._notes.due(turn, request_context.messages)
+            _add(ctx, request_context, [] if note is None else [note])
         return request_context
+
+    async def after_node_run(
+        self, ctx: RunContext[None], *, node: "AgentNode[None]", result: "NodeResult[None]"
+    ) -> "NodeResult[None]":
+        """The result; where the person said something meanwhile, pydantic-ai lets a turn follow on that."""
+        scope = self._steps.scopes.of(ctx.run_id, self.name)
+        if self._messages is not None and not scope.path and isinstance(result, End):
+            ctx.enqueue(*await self._messages.due(scope.turns_before + ctx.run_step + 1))
+        return result
 
     async def wrap_tool_execute(
         self,
@@ -214,6 +231,20 @@ class JournalDurability(BaseDurabilityCapability[None]):
         scope = self._steps.scopes.of(ctx.run_id, self.name)
         step = _call(ctx, call.tool_name, tool_def.toolset_id or "", args, facts)
         return play(await self._tools.result(scope, step, run))
+
+
+def _add(
+    ctx: RunContext[None], request_context: ModelRequestContext, parts: Sequence[UserPromptPart]
+) -> None:
+    """Put parts at the end of a request, which stay in the conversation."""
+    messages = request_context.messages
+    last = messages[-1]
+    if not parts or not isinstance(last, ModelRequest):
+        return
+    extended = replace(last, parts=[*last.parts, *parts])
+    request_context.messages = [*messages[:-1], extended]
+    if ctx.messages and ctx.messages[-1] is last:
+        ctx.messages[-1] = extended
 
 
 def _run_context(cache_key: tuple[object, ...]) -> RunContext[Any] | None:

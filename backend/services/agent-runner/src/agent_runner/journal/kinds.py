@@ -98,7 +98,12 @@ KINDS: Final[Mapping[str, StepKind]] = {
             "pydantic-ai says of its durable operations that they bear to be begun again",
         ),
         StepKind(
-            MESSAGE, "turn that it comes before", StepFinished, CutOff.REPEATED, "to wait changes nothing"
+            MESSAGE,
+            "turn that it comes before",
+            StepFinished,
+            CutOff.REPEATED,
+            "nobody was asked with it yet",
+            must_settle=False,
         ),
         StepKind(
             WAIT, "turn/call id", StepFinished, CutOff.REPEATED, "to wait changes nothing", must_settle=False

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple, cast
 
-from agent_runner.journal.kinds import INPUT, MODEL, WAIT, StepKey, call_key, key_of
+from agent_runner.journal.kinds import INPUT, MESSAGE, MODEL, WAIT, StepKey, call_key, key_of
 from stigmer_contract.api import Resumption
 from stigmer_contract.events import (
     AnyEvent,
@@ -52,6 +52,8 @@ class RecordedSteps:
     """What was said to the execution, by sequence, as far as the log was found."""
     messages_given: int = 0
     """The newest of those that the agent was given; they are given in their order."""
+    messages_taken: int = 0
+    """The newest of those that it is about to be given."""
     inputs: dict[StepKey, InputRequested] = field(default_factory=dict[StepKey, InputRequested])
     """What was asked of people, resolved or not."""
     resolutions: dict[str, InputResolved] = field(default_factory=dict[str, InputResolved])
@@ -88,7 +90,21 @@ class RecordedSteps:
             if isinstance(event.event, ToolStarted) and (key := key_of(event.event)) is not None:
                 self.started_at[key] = event.recorded_at
             elif isinstance(event.event, MessageReceived) and event.sequence > given_before:
-                self.messages[event.sequence] = event.event
+                self.take_message(event)
+
+    def take_message(self, event: RecordedEvent) -> None:
+        """Take in a message, which this or another leg found in the log."""
+        assert isinstance(event.event, MessageReceived)
+        self.messages[event.sequence] = event.event
+
+    def next_message(self) -> int | None:
+        """The oldest message that nothing was given yet; whoever asks now has it."""
+        self.messages_taken = max(self.messages_taken, self.messages_given)
+        left = [sequence for sequence in self.messages if sequence > self.messages_taken]
+        if not left:
+            return None
+        self.messages_taken = min(left)
+        return self.messages_taken
 
     def start_over(self, events: Iterable[RecordedEvent]) -> None:
         """Forget everything, and take in a whole log instead."""
@@ -101,7 +117,7 @@ class RecordedSteps:
         self.inputs.clear()
         self.resolutions.clear()
         self._results_by_digest.clear()
-        self.usage, self.messages_given = Usage(), 0
+        self.usage, self.messages_given, self.messages_taken = Usage(), 0, 0
         self.take(events)
 
     def forget_repeated(self) -> None:
@@ -133,7 +149,7 @@ class RecordedSteps:
             self.usage += event.usage
         elif isinstance(event, StepFinished):
             self.results[key] = event
-            if key.kind == WAIT:
+            if key.kind in (WAIT, MESSAGE):
                 self.messages_given = max(self.messages_given, message_in(event) or 0)
             if event.result is not None:
                 self._results_by_digest[_Repeated(*key[:3], event.digest)] = event.result
@@ -150,11 +166,14 @@ class RecordedSteps:
 
 
 MESSAGE_SEQUENCE: Final = "message_sequence"
-"""In the result of a wait: which message ended it."""
+"""In the result of a wait, which message ended it; in that of a message, which it is."""
+
+MESSAGE_SAID: Final = "message"
+"""In that of a message: what was said, as a `Payload`, so that the step needs no other event."""
 
 
 def message_in(step: object) -> int | None:
-    """The sequence of the message that ended a wait; None where the time did."""
+    """The sequence of the message that ended a wait, or that the agent was given; None: it was the time."""
     if not isinstance(step, StepFinished) or not isinstance(step.result, InlinePayload):
         return None
     value = step.result.value

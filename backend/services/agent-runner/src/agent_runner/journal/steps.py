@@ -36,7 +36,15 @@ from agent_runner.masking_threads import off_loop
 from agent_runner.tracing import mark_replayed
 from stigmer_contract.api import Resumption
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.events import Event, HistoryRepaired, LiveEvent, ModelDelta, StepFinished
+from stigmer_contract.events import (
+    Event,
+    HistoryRepaired,
+    HistoryStored,
+    LiveEvent,
+    ModelDelta,
+    RecordedEvent,
+    StepFinished,
+)
 from stigmer_contract.manifest import Limits
 
 
@@ -61,6 +69,10 @@ class Log(Protocol):
 
     async def flush(self) -> None:
         """Wait until everything appended so far is in the log."""
+        ...
+
+    async def news(self) -> Sequence[RecordedEvent]:
+        """Messages that have come since, as far as the server told with its last answer."""
         ...
 
 
@@ -110,13 +122,12 @@ class StepJournal:
             self.write(*parts, more_follows=True)
             self.parts.recorded.forget_repeated()
 
-    async def store_whole_history(self, messages: Sequence[ModelMessage]) -> None:
-        """Store all that the session's next execution is to begin with."""
+    async def whole_history(self, messages: Sequence[ModelMessage]) -> list[HistoryStored]:
+        """All that the session's next execution is to begin with; to be written with the end of this one, for
+        no leg can go on from there."""
         scope = self.scopes.of_execution
         turn, usage = 0 if scope is None else scope.turn, self.parts.recorded.usage
-        parts = await self.history.store(self.parts.bodies, repair_messages(messages), turn, usage, {})
-        if parts:
-            self.write(*parts, more_follows=True)
+        return await self.history.store(self.parts.bodies, repair_messages(messages), turn, usage, {})
 
     def write(self, *events: Event, more_follows: bool = False) -> None:
         """Append events; from then on they can be looked up.

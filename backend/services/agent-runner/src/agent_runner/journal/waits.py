@@ -24,7 +24,6 @@ class WaitSteps:
     def __init__(self, journal: StepJournal) -> None:
         self._journal = journal
         self._clock = journal.parts.waits.clock
-        self._given: set[int] | None = None
 
     async def wait(self, *, message: bool, seconds: float | None) -> Waited:
         """Return when a message or the time has come, whichever is first."""
@@ -39,25 +38,12 @@ class WaitSteps:
         # Without the event's time this leg is the first: the event is about to be written, or just was.
         began_at = recorded.started_at.get(StepKey(place.agent_path, TOOL, of_call, 1), self._clock.now())
         until = None if seconds is None else began_at + timedelta(seconds=seconds)
-        sequence = self._take_message() if message else None
+        sequence = recorded.next_message() if message else None
         if sequence is None:
             reasons = _reasons(of_call, message=message, until=until)
             await self._journal.parts.waits.until_over(place, reasons, until)
         await self._finish(place, sequence, (self._clock.now() - began_at).total_seconds())
         return await self._waited(sequence)
-
-    def _take_message(self) -> int | None:
-        """The oldest message that no wait was given yet; this one now has it."""
-        if self._given is None:
-            # Not before: where the stored history cannot be read, the log is taken in once more.
-            steps = self._journal.parts.recorded.results.items()
-            given = (message_in(step) for key, step in steps if key.kind == WAIT)
-            self._given = {sequence for sequence in given if sequence is not None}
-        for sequence in sorted(self._journal.parts.recorded.messages):
-            if sequence not in self._given:
-                self._given.add(sequence)
-                return sequence
-        return None
 
     async def _finish(self, place: StepKey, sequence: int | None, seconds: float) -> None:
         result: JsonValue = None if sequence is None else {MESSAGE_SEQUENCE: sequence}

@@ -23,10 +23,12 @@ from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     Event,
     LiveEvent,
+    MessageReceived,
     ModelDelta,
     ModelPartial,
     ModelResponded,
     ModelRetry,
+    RecordedEvent,
     ToolFinished,
     ToolOutput,
 )
@@ -45,6 +47,8 @@ SHOW_SECONDS = 0.01
 answer that is whole by then none has to be shown."""
 CONFIRMED_SECONDS = 0.5
 """For so long after the server's last answer a runner is not taken for dead because it is silent."""
+ROOM_FOR_AN_END = 50
+"""Events that are appended as one count as one until they are sent."""
 MAX_PENDING_LIVE_EVENTS = 1_000
 """A watcher may miss live events; a runner may not run out of memory because the server is away."""
 
@@ -58,6 +62,7 @@ class LogWriter:
         masker: Masker,
         *,
         last_sequence: int,
+        last_message: int = 0,
         on_cancel_requested: "Callable[[], None]",
         on_failure: "Callable[[Exception], None]",
         now: "Callable[[], float] | None" = None,
@@ -67,6 +72,7 @@ class LogWriter:
 
         Args:
             last_sequence: the log's end, as the leg found it.
+            last_message: the newest message in it.
             now: seconds on a clock that goes on while the machine is suspended; default: the machine's.
         """
         self._client = client
@@ -86,6 +92,9 @@ class LogWriter:
         self._confirmed_at = self._now()
         self.last_sequence = last_sequence
         """The log's end, as far as is known."""
+        self._told_of_message: int = last_message
+        self._known_message: int = last_message
+        self._known_until: int = last_sequence
 
     async def __aenter__(self) -> "LogWriter":
         self._task = asyncio.create_task(self._send_forever(), name="log-writer")
@@ -120,6 +129,13 @@ class LogWriter:
             self.send()
         elif self._lingering is None:
             self._lingering = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._wake.set)
+
+    def append_as_one(self, *events: Event) -> None:
+        """Queue events that are in the log all together, or not at all."""
+        if self._failure is None:
+            self._settled.clear()
+            self._queue.append(b",".join(map(self._encode, events)))
+            self.send()
 
     def send(self) -> None:
         """Let what was appended go out now, without waiting for it."""
@@ -196,6 +212,17 @@ class LogWriter:
         if self._failure is not None:
             raise self._failure
 
+    async def news(self) -> list[RecordedEvent]:
+        """Messages that have come since, as far as the server told with its last answer."""
+        if self._told_of_message == self._known_message:
+            return []
+        events = await self._client.list_events(after=self._known_until)
+        messages = [event for event in events if isinstance(event.event, MessageReceived)]
+        self._known_until = events[-1].sequence
+        self._known_message = messages[-1].sequence
+        self._told_of_message = max(self._told_of_message, self._known_message)
+        return messages
+
     async def _send_forever(self) -> None:
         while True:
             await self._wake.wait()
@@ -223,7 +250,7 @@ class LogWriter:
         """Send the longest run of events of one sort from the head of the queue."""
         live: list[bytes] = []
         durable: list[bytes] = []
-        while self._queue and len(live) + len(durable) < MAX_APPEND_EVENTS:
+        while self._queue and len(live) + len(durable) < MAX_APPEND_EVENTS - ROOM_FOR_AN_END:
             event = self._queue[0]
             if isinstance(event, bytes):
                 if live:
@@ -262,6 +289,9 @@ class LogWriter:
             return
         self._confirmed_at = asked_at
         self.last_sequence = result.last_sequence
+        self._told_of_message = max(self._told_of_message, result.message_sequence)
+        if self._told_of_message == self._known_message:
+            self._known_until = result.last_sequence
         if result.cancel_requested:
             self._on_cancel_requested()
 

@@ -9,7 +9,7 @@ from agent_runner.models.context_windows import ContextWindows, Window
 from agent_runner.models.cut_answers import CutAnswers
 from agent_runner.models.model_faults import ModelFault, Retry, backoff_seconds, classify_fault
 from agent_runner.models.model_pool import BuiltModel, ModelPool
-from agent_runner.models.notes import read_note, standing_note, told_in
+from agent_runner.models.notes import read_message, read_note, standing_note, told_in
 from agent_runner.models.preloading import preload_providers
 from agent_runner.models.prices import has_price, price_of
 from agent_runner.models.request_settings import model_settings
@@ -36,6 +36,7 @@ __all__ = [
     "model_settings",
     "preload_providers",
     "price_of",
+    "read_message",
     "read_note",
     "standing_note",
     "told_in",

@@ -17,7 +17,7 @@ GO_ON: Final = (
 
 
 class CutAnswers:
-    """Checks the final answer of one run. Keeps the pieces that were cut; a replay gives it the same ones."""
+    """Checks final answers of one run. Keeps the pieces that were cut; a replay gives it the same ones."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -32,7 +32,9 @@ class CutAnswers:
         last = next(message for message in reversed(context.messages) if isinstance(message, ModelResponse))
         self._pieces.append(output)
         if last.finish_reason != "length":
-            return "".join(self._pieces)
+            # Another answer may follow, on what the person said meanwhile.
+            whole, self._pieces = "".join(self._pieces), []
+            return whole
         if len(self._pieces) < MAX_PIECES:
             raise ModelRetry(GO_ON)
         raise ExecutionFailure(

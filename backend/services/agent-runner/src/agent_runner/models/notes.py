@@ -1,7 +1,8 @@
-"""Notes of ours to a model: how they stand in a conversation, and in what form a provider gets them.
+"""What is added to a conversation while an agent works: notes of ours, and what the person says meanwhile.
 
-A note is added at the end of a message, and never changed: what stands before it keeps its place in the
-provider's cache. Which notes there are is the journal's business.
+How they stand in a conversation, and in what form a provider gets them. Such a part is added at the end of a
+message, and never changed: what stands before it keeps its place in the provider's cache. Which there are is
+the journal's business.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,10 @@ from pydantic_ai.messages import (
 
 _MARK: Final = "stigmer_note"
 """Key in the metadata of a note's text, which no model sees: what is known to have been told by then."""
+_MESSAGE_MARK: Final = "stigmer_message"
+"""The same for what the person said meanwhile: its sequence in the log."""
+_SAID_MEANWHILE: Final = "[The person says meanwhile]"
+"""Stands before such words where they have to stand in a tool's result."""
 
 
 def read_note(value: Mapping[str, JsonValue]) -> UserPromptPart:
@@ -44,14 +49,39 @@ def standing_note(
     return UserPromptPart([TextContent(text, metadata={_MARK: told, **further})], timestamp=at)
 
 
+def read_message(text: str, sequence: int, at: str) -> UserPromptPart:
+    """What the person said meanwhile as a part of a message.
+
+    Args:
+        text: in the person's words.
+        sequence: where it stands in the log.
+        at: when the agent was given it first, in ISO 8601.
+    """
+    content = TextContent(text, metadata={_MESSAGE_MARK: sequence})
+    return UserPromptPart([content], timestamp=datetime.fromisoformat(at))
+
+
 def told_in(part: object) -> Mapping[str, JsonValue] | None:
     """What was told by the time of the note that the part is; None: it is none."""
+    told = _mark_of(part, _MARK)
+    return cast("Mapping[str, JsonValue]", told) if isinstance(told, dict) else None
+
+
+def is_message(part: object) -> bool:
+    """Whether the part is what the person said while the agent worked."""
+    return _mark_of(part, _MESSAGE_MARK) is not None
+
+
+def _mark_of(part: object, name: str) -> object:
     if not isinstance(part, UserPromptPart) or isinstance(part.content, str):
         return None
     [first, *_] = part.content or [""]
     metadata = cast("object", first.metadata) if isinstance(first, TextContent) else None
-    told = cast("dict[str, object]", metadata).get(_MARK) if isinstance(metadata, dict) else None
-    return cast("Mapping[str, JsonValue]", told) if isinstance(told, dict) else None
+    return cast("dict[str, object]", metadata).get(name) if isinstance(metadata, dict) else None
+
+
+def _is_added(part: object) -> bool:
+    return told_in(part) is not None or is_message(part)
 
 
 def with_notes_in_place(messages: Sequence[ModelMessage], *, in_results: bool) -> list[ModelMessage]:
@@ -63,7 +93,7 @@ def with_notes_in_place(messages: Sequence[ModelMessage], *, in_results: bool) -
     """
     return [
         replace(message, parts=_placed(message.parts, in_results=in_results))
-        if isinstance(message, ModelRequest) and any(told_in(part) is not None for part in message.parts)
+        if isinstance(message, ModelRequest) and any(map(_is_added, message.parts))
         else message
         for message in messages
     ]
@@ -73,7 +103,7 @@ def _placed(parts: Sequence[ModelRequestPart], *, in_results: bool) -> list[Mode
     placed: list[ModelRequestPart] = []
     begins_with_note = False
     for place, part in enumerate(parts):
-        if told_in(part) is None:
+        if not _is_added(part):
             match placed:
                 # Before the prompt, in the place of what was dropped: some templates refuse two in a row.
                 case [UserPromptPart(content=str() as note)] if begins_with_note and isinstance(
@@ -94,7 +124,8 @@ def _placed(parts: Sequence[ModelRequestPart], *, in_results: bool) -> list[Mode
             case UserPromptPart(content=said) as prompt:
                 placed[-1] = replace(prompt, content=[*said, text])
             case ToolReturnPart(content=str() as result) as returned if in_results:
-                placed[-1] = replace(returned, content=f"{result}\n\n{text}")
+                said = f"{_SAID_MEANWHILE}\n{text}" if is_message(part) else text
+                placed[-1] = replace(returned, content=f"{result}\n\n{said}")
             case _:
                 placed.append(UserPromptPart(text, timestamp=cast("UserPromptPart", part).timestamp))
     return placed

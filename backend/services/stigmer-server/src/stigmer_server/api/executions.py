@@ -127,14 +127,22 @@ async def retry_execution(
 async def send_message(
     execution_id: ExecutionId,
     request: SendMessage,
-    caller: CallerOf,
+    credential: CredentialOf,
     services: ServicesOf,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Say something to an execution that has not ended. It reads it where it waits for a message.
+    """Say something to an execution, which reads it before its next turn, or where it waits for a message.
 
-    The same key with the same message acts once, for as long as the log is kept.
+    One that comes before the end is answered: one more turn follows. A later one goes to the session's
+    execution that has not ended, or starts the next; the answer says which. The same key with the same
+    message acts once, for as long as the log is kept.
     """
-    state = await services.executions.load(execution_id, caller)
-    answer = await services.messages.send(state, request, caller, idempotency_key)
+    state = await services.executions.load(execution_id, credential.caller)
+    answer = await services.messages.send(
+        state,
+        request,
+        credential.caller,
+        idempotency_key,
+        check_start=lambda ended: check_model(ended.model, credential),
+    )
     return Response(answer.body, answer.status, media_type="application/json")
