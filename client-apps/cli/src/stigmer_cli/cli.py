@@ -33,6 +33,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "inbox": CommandEntry("deciding", "inbox", "Show what waits for you: approvals and questions."),
         "executions": CommandEntry("executions", "executions", "List, follow and steer executions."),
         "sessions": CommandEntry("sessions", "sessions", "List, show and delete conversations."),
+        "console": CommandEntry("console", "console", "Open the console in a browser, signed in."),
     },
     "Local stack": {
         "server": CommandEntry("server", "server", "Start, stop and inspect the local stack."),

@@ -17,6 +17,7 @@ StigmerError                    exit 1: what was asked for failed
     ├── ComponentNotReady       a part of the stack runs, and says that it is not ready
     ├── NotReadyInTime          parts of the stack were waited for, and did not become ready in time
     ├── ServerUnreachable       nothing answers at the server's address, or the connection broke for good
+    ├── ConsoleNotBuilt         the server has no page for the console
     ├── EngineNotReady          the container engine that is wanted cannot be used
     ├── ImageUnavailable        the runner's image is not here, and cannot be had
     ├── ImageIncompatible       the runner's image is of another version, or no runner at all
@@ -187,6 +188,17 @@ class ServerUnreachable(EnvironmentNotReady):
         )
         self.endpoint = endpoint
         self.reason = reason
+
+
+class ConsoleNotBuilt(EnvironmentNotReady):
+    """The server has no page for the console: it is run from a checkout."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(
+            f"the server at {endpoint} has no console: it runs from a checkout where the page was not built",
+            "run `make web` there, then `stigmer server restart`",
+        )
+        self.endpoint = endpoint
 
 
 class EngineNotReady(EnvironmentNotReady):

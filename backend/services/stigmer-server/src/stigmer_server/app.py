@@ -13,12 +13,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from stigmer_contract.api import AppendEvents, HoldLeg, Problem, PublishLiveEvents
+from stigmer_contract.conversation import ModelAnswer, ToolResult
 from stigmer_contract.events import RecordedEvent
+from stigmer_contract.inputs import Approval, Question
 from stigmer_server.agents import Agents
 from stigmer_server.api import (
     agents,
     audit,
     blobs,
+    console,
     events,
     executions,
     health,
@@ -33,11 +36,13 @@ from stigmer_server.api import (
 )
 from stigmer_server.api.access import SECURITY_SCHEME
 from stigmer_server.api.auditing import Auditor
-from stigmer_server.api.gate import MAX_BODY_BYTES, Gate, GateLimits
+from stigmer_server.api.gate import MAX_BODY_BYTES, ConsoleCalls, Gate, GateLimits
 from stigmer_server.api.problems import register_problem_handlers
 from stigmer_server.api.services import Services
 from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
+from stigmer_server.console_files import ConsoleFiles
+from stigmer_server.console_sessions import ConsoleSessions
 from stigmer_server.credentials import Credentials
 from stigmer_server.database import open_database
 from stigmer_server.errors import DatabaseAway, DatabaseUnusable, Unavailable
@@ -134,6 +139,7 @@ class StigmerServer:
         self._reconciler.attach(executions_)
         credentials = Credentials(settings.token, settings.runner_token)
         self._tokens = Tokens(self._database, credentials)
+        console_sessions = ConsoleSessions(self._database, credentials)
         self._leases = Leases(self._database)
         self._storage = StorageWatch(self._database, self._blobs, settings.blob_directory)
         services = Services(
@@ -153,6 +159,8 @@ class StigmerServer:
             blobs=self._blobs,
             metrics=self._metrics,
             tokens=self._tokens,
+            console_files=ConsoleFiles(),
+            console_sessions=console_sessions,
             leases=self._leases,
             presence=self._presence,
             installation=self._installation,
@@ -172,6 +180,7 @@ class StigmerServer:
         self.app = Gate(
             api,
             credentials=credentials,
+            console=ConsoleCalls(console_sessions, self._installation),
             allowed_hosts=settings.allowed_hosts,
             limits=GateLimits(
                 RateLimits(settings.calls_per_second, settings.calls_at_once),
@@ -300,7 +309,7 @@ def _make_app(services: Services) -> FastAPI:
     app.state.services = services
     for module in (
         *(agents, secrets, sessions, executions, inputs, events, legs, runners, installation, placements),
-        *(blobs, tokens, audit, health),
+        *(blobs, tokens, console, audit, health),
     ):
         app.include_router(module.router)
     register_problem_handlers(app)
@@ -318,7 +327,11 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=[*app.routes, *legs.described.routes],
         )
         components: dict[str, Any] = schema.setdefault("components", {})
-        models: list[type[BaseModel]] = [Problem, AppendEvents, PublishLiveEvents, HoldLeg, RecordedEvent]
+        models: list[type[BaseModel]] = [
+            *(Problem, AppendEvents, PublishLiveEvents, HoldLeg, RecordedEvent),
+            # What payloads of the log hold.
+            *(ModelAnswer, ToolResult, Question, Approval),
+        ]
         _, definitions = models_json_schema(
             [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
         )

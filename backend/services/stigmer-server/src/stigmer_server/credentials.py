@@ -77,6 +77,13 @@ class Credentials:
         credential.used_at = time.time()
         return credential
 
+    def find_by_id(self, token_id: str) -> tuple[str, Credential] | None:
+        """The token of this id with its digest, where it holds."""
+        for digest, credential in (*self._fixed.items(), *self._stored.items()):
+            if credential.token_id == token_id and credential.holds:
+                return digest, credential
+        return None
+
     @contextmanager
     def reload(self) -> "Generator[Reload]":
         """Open while the database is read: what changes here meanwhile is newer than what is found."""

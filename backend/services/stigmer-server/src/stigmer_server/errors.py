@@ -13,6 +13,7 @@ ServerError
 │   ├── InvalidRequest          the request makes no sense
 │   │   └── FeatureNotYet       a manifest's field whose feature does not exist yet
 │   ├── Unauthenticated         no token, or a wrong one
+│   │   └── SignInRefused       the console's page may not sign in with this
 │   ├── Forbidden               the token does not allow the call
 │   ├── RateLimited             too many calls with one token; later the same call may work
 │   ├── LegInHand               another runner finishes its step; later the same call may work
@@ -146,6 +147,13 @@ class Unauthenticated(CallRefused):
             "the call carries no valid bearer token",
             "send `Authorization: Bearer <token>` with the server's token",
         )
+
+
+class SignInRefused(Unauthenticated):
+    """A page wants to sign in to the console, and may not."""
+
+    def __init__(self, detail: str, hint: str) -> None:
+        CallRefused.__init__(self, detail, hint)
 
 
 class Forbidden(CallRefused):

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0014"
+SCHEMA_REVISION = "0015"
 """The newest migration; a test holds it to the files."""
 
 
@@ -254,6 +254,17 @@ Index(
     sqlite_where=tokens.c.revoked_at.is_(None),
     postgresql_where=tokens.c.revoked_at.is_(None),
 )
+
+console_secrets = Table(
+    "console_secrets",
+    metadata,
+    Column("digest", String(64), primary_key=True, comment="SHA-256 of a link's secret, or of a cookie"),
+    Column("kind", String(8), nullable=False, comment="link or session"),
+    Column("token_id", String(64), nullable=False),
+    Column("proof", String(64), nullable=False, comment="code of the token's digest by the page's secret"),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+Index("ix_console_secrets_token_id_kind", console_secrets.c.token_id, console_secrets.c.kind)
 
 runners = Table(
     "runners",

@@ -18,6 +18,7 @@ from stigmer_contract.api import (
     IDEMPOTENCY_KEY_HEADER,
     AgentResource,
     CancelExecution,
+    ConsoleLink,
     CreatedToken,
     CreateExecution,
     CreateToken,
@@ -256,6 +257,12 @@ class ApiClient:
     def revoke_token(self, name: str) -> None:
         """Revokes a token."""
         self.transport.request("DELETE", f"/v1/tokens/{quote(name, safe='')}")
+
+    # --- the console --------------------------------------------------------------------------
+
+    def create_console_link(self) -> ConsoleLink:
+        """Makes what opens the console once."""
+        return ConsoleLink.model_validate_json(self.transport.request("POST", "/v1/console/links").body)
 
     # --- blobs --------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
 LEASE_HEADER = "Stigmer-Lease"
 """Carries `LegGrant.lease` on every other call that a runner makes for the leg."""
+CONSOLE_HEADER = "Stigmer-Console"
+"""Carries `ConsoleSession.secret` on every call that the console's page makes."""
 MAX_INPUT_CHARACTERS = 1_000_000
 MAX_APPEND_EVENTS = 100
 MAX_PATH_CHARACTERS = 4096
@@ -658,3 +660,33 @@ class AuditEntry(_Resource):
     """Of the HTTP answer."""
     peer: str | None
     """Address that the call came from."""
+
+
+# --- the console ------------------------------------------------------------------------------
+
+
+class ConsoleLink(_Resource):
+    """Answer of `POST /v1/console/links`: what opens the console once."""
+
+    secret: str
+    """Stands in the fragment of the page's address, as `#sign-in=…`."""
+    path: str
+    """Of the page."""
+    expires_at: datetime
+    has_page: bool
+    """Whether the server has a page to open: one from a checkout has none until it is built."""
+
+
+class SignIn(_Request):
+    """`POST /v1/console/sessions`."""
+
+    secret: str = Field(min_length=1, max_length=128)
+    """Of a `ConsoleLink`."""
+
+
+class ConsoleSession(_Resource):
+    """Answer of `POST /v1/console/sessions`, beside a cookie; neither opens anything without the other."""
+
+    secret: str
+    """For `CONSOLE_HEADER`."""
+    expires_at: datetime

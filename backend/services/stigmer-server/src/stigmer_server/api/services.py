@@ -11,6 +11,8 @@ from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER, OWNER_PATTERN
 from stigmer_server.agents import Agents
 from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
+from stigmer_server.console_files import ConsoleFiles
+from stigmer_server.console_sessions import ConsoleSessions
 from stigmer_server.database import Database
 from stigmer_server.errors import InvalidRequest
 from stigmer_server.event_feed import EventFeed
@@ -53,6 +55,8 @@ class Services:
     blobs: BlobStore
     metrics: Metrics
     tokens: Tokens
+    console_files: ConsoleFiles
+    console_sessions: ConsoleSessions
     leases: Leases
     presence: RunnerPresence
     installation: Installation

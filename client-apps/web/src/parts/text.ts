@@ -1,0 +1,64 @@
+// What agents, models and tools wrote, made safe to look at. It reaches the page as text only, never as HTML.
+
+/** Longer texts are shown in part, until somebody asks for the whole. */
+export const SHOWN_CHARACTERS = 20_000;
+
+// CSI and OSC sequences of ECMA-48, with what they carry.
+const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\^_])/g;
+// Controls, and characters that turn the direction of what follows or cannot be seen. Those that join letters and
+// emoji (U+200C, U+200D) stay.
+const HIDDEN =
+  // eslint-disable-next-line no-control-regex
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+
+/** Without sequences that steer terminals; what cannot be seen, or turns the text around, is named. */
+export function inert(text: string): string {
+  return text
+    .replace(ESCAPES, "")
+    .replace(/\r\n?/g, "\n")
+    .replace(HIDDEN, (character) => `⟨${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+}
+
+/** A value as people read JSON; a text as it is. */
+export function readable(value: unknown): string {
+  return inert(typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? ""));
+}
+
+/** An address that a link may lead to; undefined for all but the web's. */
+export function safeAddress(address: string): string | undefined {
+  if (!/^https?:\/\//i.test(address)) return undefined;
+  try {
+    const url = new URL(address);
+    return url.protocol === "http:" || url.protocol === "https:" ? url.href : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const DATE_AND_TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const COUNT = new Intl.NumberFormat();
+
+export function formatTime(time: string): string {
+  return DATE_AND_TIME.format(new Date(time));
+}
+
+export function formatCount(count: number): string {
+  return COUNT.format(count);
+}
+
+export function formatCost(cost: string | number | null | undefined): string {
+  if (cost === null || cost === undefined) return "–";
+  const amount = Number(cost);
+  return `$${amount.toFixed(amount > 0 && amount < 0.1 ? 4 : 2)}`;
+}
+
+export function formatSeconds(seconds: number): string {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+export function formatPhase(phase: string): string {
+  return phase.replace("_", " ");
+}

@@ -1,0 +1,58 @@
+// Which view the address names. Each view has one that can be shared.
+
+const BASE = "/console/";
+
+class Router {
+  path = $state(location.pathname);
+  search = $state(location.search);
+
+  /** The parts of the address behind the console's own. */
+  get parts(): string[] {
+    const inside = this.path.startsWith(BASE) ? this.path.slice(BASE.length) : "";
+    return inside.split("/").filter((part) => part !== "").map(decodePart);
+  }
+
+  listen(): void {
+    addEventListener("popstate", () => this.#read());
+    document.addEventListener("click", (event) => {
+      const link = event.target instanceof Element ? event.target.closest("a") : null;
+      const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+      if (link === null || !isPlain || event.defaultPrevented || link.target !== "") return;
+      if (link.origin !== location.origin || !link.pathname.startsWith(BASE)) return;
+      event.preventDefault();
+      this.go(link.pathname + link.search);
+    });
+  }
+
+  go(address: string): void {
+    history.pushState(null, "", address);
+    this.#read();
+    scrollTo(0, 0);
+  }
+
+  /** Change what the view is asked to show, without a step in the history. */
+  ask(query: Record<string, string>): void {
+    const search = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "")).toString();
+    history.replaceState(null, "", location.pathname + (search === "" ? "" : `?${search}`));
+    this.#read();
+  }
+
+  #read(): void {
+    this.path = location.pathname;
+    this.search = location.search;
+  }
+}
+
+export const router = new Router();
+
+export function executionAddress(id: string): string {
+  return `${BASE}executions/${encodeURIComponent(id)}`;
+}
+
+function decodePart(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
