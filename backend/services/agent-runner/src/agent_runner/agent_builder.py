@@ -8,6 +8,7 @@ from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import InstructionPart
 from pydantic_ai.models import Model
 from pydantic_ai.settings import ModelSettings as RequestSettings
+from pydantic_ai.toolsets import AbstractToolset
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.durability import JournalDurability
@@ -36,12 +37,13 @@ def build_agent(
     packs: PackFolders,
     surroundings: str | None,
     further: Sequence[AbstractCapability[Any]] = (),
+    toolsets: Sequence[AbstractToolset[None]] = (),
 ) -> Agent[None, str]:
     """The agent that works through `durability`'s journal in `workspace`.
 
     `settings` are how its model is asked. `variables` go into the environment of what it starts; `packs` has
     the files of its tools. `surroundings` says where it works, as a part of its own behind its instructions.
-    `further` capabilities watch it.
+    `further` capabilities watch it. `toolsets` are those that the catalogue does not have.
 
     Raises:
         ExecutionFailure: the spec asks for something that does not exist yet.
@@ -64,7 +66,7 @@ def build_agent(
         ],
         model_settings=settings,
         retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
-        capabilities=[session_tools(spec, workspace, variables, packs), durability, *further],
+        capabilities=[session_tools(spec, workspace, variables, packs, toolsets), durability, *further],
     )
     agent.output_validator(CutAnswers().check)
     return agent

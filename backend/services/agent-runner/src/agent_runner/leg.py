@@ -30,6 +30,7 @@ from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
 from agent_runner.journal.surrogates import mend
 from agent_runner.journal.surroundings import open_surroundings
+from agent_runner.journal.tool_lists import open_mcp_toolsets
 from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.waits import WaitSteps
 from agent_runner.journal.writer import LogWriter
@@ -285,38 +286,38 @@ class Leg:
         settings = model_settings(grant.spec.model_settings, self._parts.settings)
         # Before anything is paid for.
         journal.parts.budget.check_price(built.reference, is_known=has_price(built.model))
-        agent = build_agent(
-            grant.execution.agent_name,
-            grant.spec,
-            model=ShownAnswers(built.model, journal),
-            settings=settings,
-            workspace=workspace,
-            durability=JournalDurability(
-                journal,
-                built.reference,
-                surroundings.notes,
-                compaction_rules(grant, built, self._parts.models, settings),
-                MessageSteps(journal, self._clock),
-            ),
-            variables=variables,
-            packs=PackFolders(self._parts.settings.sandbox_root_dir, self._client.load_blob),
-            surroundings=surroundings.text,
-            further=self._parts.tracing.capabilities,
-        )
-        waiter.set(WaitSteps(journal))
-        asker.set(InputSteps(journal))
-        prompt = None if grant.resumption else str(await self._client.load_payload(grant.input))
-        try:
-            result = await agent.run(
-                prompt,
-                message_history=journal.history.messages,
-                usage_limits=UsageLimits(request_limit=None),
+        async with open_mcp_toolsets(journal, grant, workspace) as toolsets:
+            agent = build_agent(
+                grant.execution.agent_name,
+                grant.spec,
+                model=ShownAnswers(built.model, journal),
+                settings=settings,
+                workspace=workspace,
+                durability=JournalDurability(
+                    journal,
+                    built.reference,
+                    surroundings.notes,
+                    compaction_rules(grant, built, self._parts.models, settings),
+                    MessageSteps(journal, self._clock),
+                ),
+                variables=variables,
+                packs=PackFolders(self._parts.settings.sandbox_root_dir, self._client.load_blob),
+                surroundings=surroundings.text,
+                further=self._parts.tracing.capabilities,
+                toolsets=toolsets,
             )
-        except AgentRunError as error:
-            failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, describe_unusable(error))
-            raise journal.failure or failure from error
-        self._whole_history = await journal.whole_history(result.all_messages())
-        return result.output
+            waiter.set(WaitSteps(journal))
+            asker.set(InputSteps(journal))
+            prompt = None if grant.resumption else str(await self._client.load_payload(grant.input))
+            history = journal.history.messages
+            no_limit = UsageLimits(request_limit=None)
+            try:
+                result = await agent.run(prompt, message_history=history, usage_limits=no_limit)
+            except AgentRunError as error:
+                failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, describe_unusable(error))
+                raise journal.failure or failure from error
+            self._whole_history = await journal.whole_history(result.all_messages())
+            return result.output
 
     async def _load_history(self, journal: StepJournal) -> None:
         history = await load_history(self._client, self._grant)

@@ -43,6 +43,8 @@ class ErrorCode(StrEnum):
     """Something that happened could not be written into the log; the message says what, and where."""
     WORKFLOW_LOST = "workflow_lost"
     """Temporal no longer has the workflow, so nobody would ever finish the execution."""
+    MCP_SERVER_UNAVAILABLE = "mcp_server_unavailable"
+    """A server of tools that the manifest names cannot be started or reached, and nobody knows its tools."""
     WORKSPACE_UNAVAILABLE = "workspace_unavailable"
     """The session's directory is missing, or cannot be written."""
     INTERNAL = "internal"

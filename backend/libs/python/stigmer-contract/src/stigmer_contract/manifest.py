@@ -9,11 +9,12 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from stigmer_contract.isolation_words import Network
 from stigmer_contract.manifest_approval import MAX_APPROVAL_RULES, ApprovalRule
+from stigmer_contract.manifest_mcp import McpServer, unique_servers
 from stigmer_contract.manifest_parts import (
     DNS_LABEL,
     Duration,
@@ -36,11 +37,6 @@ def _check_model(model: str) -> str:
 
 
 ModelName: TypeAlias = Annotated[str, AfterValidator(_check_model)]
-
-
-def _unique_servers(servers: "list[McpServer]") -> "list[McpServer]":
-    check_unique([server.name for server in servers])
-    return servers
 
 
 def _unique_scripts(scripts: list[Script]) -> list[Script]:
@@ -71,27 +67,6 @@ class ModelSettings(ManifestPart):
     take longer."""
     thinking: Literal["minimal", "low", "medium", "high"] | None = None
     """How hard a reasoning model thinks."""
-
-
-class McpServer(ManifestPart):
-    """A server of tools that speaks the Model Context Protocol. Exactly one of `command` and `url`."""
-
-    name: str = Field(pattern=DNS_LABEL)
-    """Name of the server, unique in the agent."""
-    command: list[str] | None = Field(default=None, min_length=1)
-    """Program and arguments of a server that speaks over its standard input and output."""
-    url: str | None = Field(default=None, pattern=r"^https?://")
-    """Address of a server that speaks over streamable HTTP."""
-    env: Environment = Field(default_factory=dict[str, str | SecretReference])
-    """Environment of `command`."""
-    headers: dict[str, str | SecretReference] = Field(default_factory=dict[str, str | SecretReference])
-    """HTTP headers for `url`."""
-
-    @model_validator(mode="after")
-    def _one_transport(self) -> "McpServer":
-        if (self.command is None) == (self.url is None):
-            raise ValueError("give exactly one of command and url")
-        return self
 
 
 class Output(ManifestPart):
@@ -161,7 +136,7 @@ class AgentSpec(ManifestPart):
     """What commands may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or everything."""
     env: Environment = Field(default_factory=dict[str, str | SecretReference])
     """Environment of the commands of `shell`: texts, and secrets as `{secret: NAME}`."""
-    mcp_servers: Annotated[list[McpServer], AfterValidator(_unique_servers)] = Field(
+    mcp_servers: Annotated[list[McpServer], AfterValidator(unique_servers)] = Field(
         default_factory=list[McpServer]
     )
     """Servers of further tools."""
@@ -197,7 +172,8 @@ class AgentSpec(ManifestPart):
         """The secrets that the agent's tools are given, in order of the names."""
         environments = [self.env, *(script.env for script in self.scripts)]
         values = [value for environment in environments for value in environment.values()]
-        return sorted({value.secret for value in values if isinstance(value, SecretReference)})
+        own = {value.secret for value in values if isinstance(value, SecretReference)}
+        return sorted(own.union(*(server.secret_names for server in self.mcp_servers)))
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -205,7 +181,12 @@ class AgentSpec(ManifestPart):
         scripts: dict[str, Network] = {
             f"spec.scripts[{at}].network": each.network for at, each in enumerate(self.scripts)
         }
-        return {"spec.network": self.network, **scripts}
+        servers: dict[str, Network] = {
+            # The runner itself reaches one at a url, wherever that is.
+            f"spec.mcpServers[{at}].network": each.network if each.url is None else "all"
+            for at, each in enumerate(self.mcp_servers)
+        }
+        return {"spec.network": self.network, **scripts, **servers}
 
     @property
     def packs(self) -> list[str]:
@@ -228,7 +209,7 @@ class AgentManifest(ManifestPart):
 def unsupported_fields(spec: AgentSpec) -> list[str]:
     """Paths of the fields that are set but whose feature does not exist yet, such as `spec.skills`."""
     not_yet = {
-        "spec.mcpServers": spec.mcp_servers,
+        "spec.mcpServers[].url": any(getattr(server, "url", True) for server in spec.mcp_servers),
         "spec.skills": spec.skills,
         "spec.subAgents": spec.sub_agents,
         "spec.output": spec.output,

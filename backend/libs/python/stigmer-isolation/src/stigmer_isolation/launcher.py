@@ -13,27 +13,22 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Self
 
+from stigmer_isolation.attached_streams import AttachedStreams
 from stigmer_isolation.bubblewrap import Bubblewrap, View
 from stigmer_isolation.command_environment import command_environment
 from stigmer_isolation.command_policy import command_policy, withhold
+from stigmer_isolation.command_results import (
+    CommandResult,
+    Undecodable,
+    check_text,
+    could_not_start,
+    result_of,
+)
 from stigmer_isolation.disk_quota import CHECK_SECONDS, DiskQuotas, DiskWatch
-from stigmer_isolation.errors import (
-    CommandKilled,
-    CommandNotStarted,
-    CommandTimedOut,
-    DirectoryUnavailable,
-    OutputLimitExceeded,
-)
-from stigmer_isolation.running_command import (
-    MAX_OUTPUT_BYTES,
-    CommandEnd,
-    EndCause,
-    RunningCommand,
-)
+from stigmer_isolation.running_command import CommandEnd, EndCause, RunningCommand
 from stigmer_isolation.web_access import WebAccess
 from stigmer_isolation.zygote.policy import Network, Policy
 from stigmer_isolation.zygote.tree_removal import remove_tree
@@ -47,23 +42,6 @@ SEND_SECONDS: Final = 5.0
 """Longest wait for a zygote that does not take commands, before it is replaced."""
 SWEEP_SECONDS: Final = 10.0
 """Longest wait for the zygote to kill what a dead supervisor left behind."""
-
-_NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
-_NOT_EXECUTABLE = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELOOP, errno.EPERM)
-
-
-Undecodable: TypeAlias = Literal["replace", "surrogateescape"]
-"""Names of Python's error handlers: U+FFFD, or what `os.fsencode` turns back into the bytes."""
-
-
-@dataclass(frozen=True)
-class CommandResult:
-    """What a command that ended by itself left behind."""
-
-    exit_code: int
-    """As shells tell of it: 128 and the signal's number where one ended it."""
-    stdout: str
-    stderr: str
 
 
 class CommandLauncher:
@@ -163,13 +141,16 @@ class CommandLauncher:
         policy: Policy | None = None,
         undecodable: Undecodable = "replace",
         input_text: str | None = None,
+        attached: AttachedStreams | None = None,
     ) -> CommandResult:
         """Run a command in the open `directory` to its end; nothing of it is left when this returns.
 
         It may write there, and beneath the directories in `writable`. Where there are any, the directory is
         taken for a person's own, of which only growth counts for the quota. `pinned` and `sealed` are
         directories in it, as `Policy` has them. `policy` replaces the launcher's. `undecodable` is what
-        becomes of output that is not UTF-8. `input_text` is what the command finds on standard input.
+        becomes of output that is not UTF-8. `input_text` is what the command finds on standard input. With
+        `attached` somebody talks with it meanwhile: its output is no part of the result, and there may be any
+        amount of it.
 
         Raises:
             CommandTimedOut: it took longer than the timeout.
@@ -181,7 +162,7 @@ class CommandLauncher:
         """
         policy = self.web.allow(policy or self.policy, network)
         merged = {**self._base_environment, **self.web.environment(network), **environment}
-        _check_text(argv, merged)
+        check_text(argv, merged)
         policy = policy._replace(
             writable=(*policy.writable, *map(str, writable)),
             pinned=(*policy.pinned, *pinned),
@@ -195,6 +176,7 @@ class CommandLauncher:
             "env": merged,
             "input": input_text,
             "directory": None if view is None else view.directory,
+            "has_input": attached is not None,
             "policy": policy._replace(
                 protected=(1, *others),
                 # In bubblewrap what is there is the view's own already.
@@ -206,7 +188,7 @@ class CommandLauncher:
         self.started_commands += 1
         for _ in range(START_TRIES):
             with self._counting(), self._zygote(view) as zygote:
-                command = await self._start(zygote, directory)
+                command = await self._start(zygote, directory, attached)
                 if command is None:
                     continue
                 remaining = None if deadline is None else max(0.0, deadline - loop.time())
@@ -221,18 +203,19 @@ class CommandLauncher:
                         whole = request | {"temporary": temporary}
                         end = await self._attend(zygote, command, whole, remaining, watching)
                     if end.supervisor is not None or end.report is not None or end.cause is not None:
-                        return await self._result_of(zygote, end, argv, timeout_seconds, undecodable)
-        raise _could_not_start(f"the process that starts commands keeps dying{await self._why(view)}")
+                        await _sweep(zygote, end)
+                        return result_of(end, argv[0], timeout_seconds, undecodable)
+        raise could_not_start(f"the process that starts commands keeps dying{await self._why(view)}")
 
     @contextlib.contextmanager
     def _zygote(self, view: View | None) -> Generator[Zygote]:
         if self._is_closed:
-            raise _could_not_start("the runner is stopping")
+            raise could_not_start("the runner is stopping")
         with contextlib.ExitStack() as used:
             try:
                 zygote = used.enter_context(self._zygotes.use(self.bubblewrap, view))
             except OSError as error:
-                raise _could_not_start(error.strerror) from error
+                raise could_not_start(error.strerror) from error
             yield zygote
 
     @contextlib.contextmanager
@@ -265,7 +248,9 @@ class CommandLauncher:
             return ""
         return f": {await asyncio.to_thread(self.bubblewrap.why_not, view)}"
 
-    async def _start(self, zygote: Zygote, directory: int) -> RunningCommand | None:
+    async def _start(
+        self, zygote: Zygote, directory: int, attached: AttachedStreams | None
+    ) -> RunningCommand | None:
         """Hand a command over; None where the zygote does not live any more."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             try:
@@ -276,13 +261,24 @@ class CommandLauncher:
                 for reader, writer in pipes:
                     ours.callback(os.close, reader)
                     theirs.callback(os.close, writer)
+                inputs = list[int]()
+                if attached is not None:
+                    reader, writer = os.pipe()
+                    theirs.callback(os.close, reader)
+                    attached.take_input(writer)
+                    inputs.append(reader)
             except OSError as error:
-                raise _could_not_start(error.strerror) from error
-            descriptors = [their_control.fileno(), *(writer for _, writer in pipes), directory]
+                raise could_not_start(error.strerror) from error
+            descriptors = [their_control.fileno(), *(writer for _, writer in pipes), directory, *inputs]
             if not await _hand_over(zygote, descriptors):
                 return None
             readers = (reader for reader, _ in pipes)
-            command = RunningCommand(control, *readers, has_our_pids=not zygote.process.is_in_bubblewrap)
+            command = RunningCommand(
+                control,
+                *readers,
+                has_our_pids=not zygote.process.is_in_bubblewrap,
+                attached=attached,
+            )
             ours.pop_all()
         return command
 
@@ -316,49 +312,6 @@ class CommandLauncher:
             watching.cancel()
             await asyncio.wait({watching})  # it uses the directory, which is closed next
 
-    async def _result_of(
-        self,
-        zygote: Zygote,
-        end: CommandEnd,
-        argv: Sequence[str],
-        timeout_seconds: float | None,
-        undecodable: Undecodable,
-    ) -> CommandResult:
-        stdout = end.stdout.decode("utf-8", errors=undecodable)
-        stderr = end.stderr.decode("utf-8", errors=undecodable)
-        await _sweep(zygote, end)
-        if end.cause is EndCause.TIMEOUT:
-            raise CommandTimedOut(
-                f"command timed out after {timeout_seconds:g}s and was killed", stdout=stdout, stderr=stderr
-            )
-        if end.cause is EndCause.DISK:
-            raise CommandKilled(
-                f"the command was killed by the disk quota: {end.killed_because}; remove files that are not "
-                "needed any more"
-            )
-        if end.cause is EndCause.DIRECTORY:
-            raise DirectoryUnavailable("the workspace directory was removed while the command ran")
-        if end.cause is EndCause.OUTPUT:
-            raise OutputLimitExceeded(
-                f"the command wrote over {MAX_OUTPUT_BYTES >> 20} MiB and was killed; redirect its output "
-                "to a file and read part of that",
-                limit_bytes=MAX_OUTPUT_BYTES,
-                stdout=stdout,
-                stderr=stderr,
-            )
-        if end.cause is EndCause.CALLER:
-            raise CommandKilled("the command was killed: the runner is stopping")
-        if end.report is None:
-            raise CommandKilled(
-                "the process that watched over the command was killed, and so the command was killed too; "
-                "how it ended is unknown"
-            )
-        if "errno" in end.report:
-            return _failed_start(argv[0], str(end.report["stage"]), int(end.report["errno"]))
-        if end.report["survivors"]:
-            logger.warning("%d processes of a command could not be killed", end.report["survivors"])
-        return CommandResult(exit_code=int(end.report["exit_code"]), stdout=stdout, stderr=stderr)
-
 
 def _first_process(zygote: Zygote, command: RunningCommand) -> int | None:
     """The process that all of a command's descend from; in bubblewrap all of its view's."""
@@ -378,7 +331,7 @@ async def _hand_over(zygote: Zygote, descriptors: list[int]) -> bool:
             await asyncio.sleep(0.005)
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
-                raise _could_not_start(error.strerror) from error
+                raise could_not_start(error.strerror) from error
             zygote.process.kill()
             return False
         else:
@@ -415,34 +368,3 @@ async def _watch(command: RunningCommand, directory: int, disk: DiskWatch | None
     finally:
         if looking is not None:
             await asyncio.wait({looking})  # a thread goes on, and uses what is closed next
-
-
-def _check_text(argv: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Refuse what no process can be given, before anything is started."""
-    if not argv:
-        raise ValueError("command must not be empty")
-    for text in (*argv, *environment, *environment.values()):
-        if b"\0" in os.fsencode(text):
-            raise ValueError("a command's arguments and environment cannot hold a null byte")
-    for name in environment:
-        if not name or "=" in name:
-            raise ValueError(f"{name!r} is no name of an environment variable")
-
-
-def _failed_start(program: str, stage: str, number: int) -> CommandResult:
-    reason = os.strerror(number)
-    if stage == "directory":
-        raise DirectoryUnavailable(f"could not enter the workspace directory: {reason}")
-    if stage == "exec" and number in _NOT_FOUND:
-        return CommandResult(exit_code=127, stdout="", stderr=f"{program}: command not found\n")
-    if stage == "exec" and number in _NOT_EXECUTABLE:
-        return CommandResult(exit_code=126, stdout="", stderr=f"{program}: {reason}\n")
-    if stage == "isolation":
-        raise CommandNotStarted(f"the command was not started, because it could not be isolated: {reason}")
-    if number == errno.E2BIG:
-        raise OSError(number, reason)
-    raise _could_not_start(reason)
-
-
-def _could_not_start(reason: str | None) -> CommandNotStarted:
-    return CommandNotStarted(f"could not start the command: {reason}")

@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
-StreamName: TypeAlias = Literal["stdout", "stderr"]
+from stigmer_isolation.attached_streams import AttachedStreams, StreamName
+
 OutputListener: TypeAlias = Callable[[StreamName, str], None]
 
 command_output_listener: ContextVar[OutputListener | None] = ContextVar(
@@ -89,12 +90,20 @@ class RunningCommand:
     """A command that the zygote was asked to start. Belongs to the event loop it is made in."""
 
     def __init__(
-        self, control: socket.socket, stdout: int, stderr: int, *, has_our_pids: bool = True
+        self,
+        control: socket.socket,
+        stdout: int,
+        stderr: int,
+        *,
+        has_our_pids: bool = True,
+        attached: AttachedStreams | None = None,
     ) -> None:
         """Takes over the control socket and the reading ends of the two streams.
 
         `has_our_pids`: whether its processes have the same numbers here as where they are started.
+        `attached` gets the output in the place of the result, without a bound.
         """
+        self._attached = attached
         self._has_our_pids = has_our_pids
         self._loop = asyncio.get_running_loop()
         self._control = control
@@ -112,6 +121,8 @@ class RunningCommand:
         for output in self._outputs:
             os.set_blocking(output.descriptor, False)
             self._loop.add_reader(output.descriptor, self._read_output, output)
+        if attached is not None:
+            attached.begin(self._pause_output, self._ask_to_end)
 
     @property
     def supervisor(self) -> int | None:
@@ -129,6 +140,20 @@ class RunningCommand:
         if self._supervisor is not None and self._has_our_pids and not self._report.done():
             with contextlib.suppress(OSError):
                 os.kill(self._supervisor, signal.SIGCONT)  # its own command may have stopped it
+
+    def _ask_to_end(self) -> None:
+        with contextlib.suppress(OSError):
+            self._control.send(b"t")
+
+    def _pause_output(self, is_paused: bool) -> None:
+        """Let the process wait with what it writes to stdout, or go on."""
+        stdout = self._outputs[0]
+        if stdout.descriptor == -1:
+            return
+        if is_paused:
+            self._loop.remove_reader(stdout.descriptor)
+        else:
+            self._loop.add_reader(stdout.descriptor, self._read_output, stdout)
 
     async def run(
         self,
@@ -151,6 +176,8 @@ class RunningCommand:
             if not self._report.done():
                 self.kill(EndCause.TIMEOUT)
                 await asyncio.wait({self._report}, timeout=KILL_SECONDS)
+            if self._attached is not None:
+                self._attached.discard()
             if self._report.done():
                 await asyncio.wait({output.ended for output in self._outputs}, timeout=DRAIN_SECONDS)
         finally:
@@ -208,6 +235,11 @@ class RunningCommand:
         try:
             chunk = os.read(output.descriptor, _READ_BYTES)
         except BlockingIOError:
+            return
+        if self._attached is not None:
+            self._attached.feed(output.name, chunk)
+            if not chunk:
+                self._end_output(output)
             return
         output.content += chunk
         self._show(output, output.decoder.decode(chunk, final=not chunk))

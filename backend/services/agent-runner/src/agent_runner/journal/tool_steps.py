@@ -5,6 +5,7 @@ alone, after what the answer asks for before it and before what comes after it.
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,7 @@ from agent_runner.journal.kinds import TOOL, StepKey, call_key
 from agent_runner.journal.results import AFTER_UNKNOWN, OUTCOME_UNKNOWN, told
 from agent_runner.journal.scopes import AgentScope, RunningCall, running_call
 from agent_runner.journal.steps import StepJournal
-from agent_runner.toolsets import COMMAND_TOOL, ToolFacts
+from agent_runner.toolsets import COMMAND_TOOL, CallInHand, ToolFacts, call_in_hand
 from agent_runner.tracing import mark_replayed, mark_tool_outcome
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import ToolFinished, ToolOutput, ToolStarted
@@ -104,24 +105,30 @@ class ToolSteps:
             started = time.monotonic()
             running = RunningCall(scope, call.call_id, not call.facts.runs_agents, [])
             token = running_call.set(running)
+            in_hand = CallInHand(functools.partial(self._show, call, "stdout"))
             try:
-                result = await self._journal.clean(await self._run(call, run))
+                result = await self._journal.clean(await self._run(call, run, in_hand))
             finally:
                 running_call.reset(token)
             seconds = time.monotonic() - started
             outcome = running.outcomes[-1] if running.outcomes else outcome_of_pydantic_ai(result)
+            if in_hand.is_outcome_unknown:
+                outcome, scope.is_uncertain = ToolOutcome.UNKNOWN, True
             return await self._record(scope, key, call, result, outcome, seconds)
 
     def _held(self, call: ToolCall, *, inner: bool) -> AbstractAsyncContextManager[None]:
         """Of a call that runs agents each inner step is one in hand: between them the leg may hand back."""
         return nullcontext() if call.facts.runs_agents else self._journal.parts.gate.step(inner=inner)
 
-    async def _run(self, call: ToolCall, run: Callable[[], Awaitable[JsonValue]]) -> JsonValue:
-        def show_output(stream: Literal["stdout", "stderr"], text: str) -> None:
-            self._journal.parts.log.show(ToolOutput(call_id=call.call_id, stream=stream, text=text))
+    def _show(self, call: ToolCall, stream: Literal["stdout", "stderr"], text: str) -> None:
+        self._journal.parts.log.show(ToolOutput(call_id=call.call_id, stream=stream, text=text))
 
+    async def _run(
+        self, call: ToolCall, run: Callable[[], Awaitable[JsonValue]], in_hand: CallInHand
+    ) -> JsonValue:
         # Other tools may run commands of their own, whose output is not meant for people.
-        token = command_output_listener.set(show_output if call.tool == COMMAND_TOOL else None)
+        show_output = functools.partial(self._show, call) if call.tool == COMMAND_TOOL else None
+        token, in_hand_token = command_output_listener.set(show_output), call_in_hand.set(in_hand)
         limit = self._journal.parts.limits.tool_timeout
         timeout = limit + timedelta(seconds=TOOL_TIMEOUT_GRACE_SECONDS)
         scope = asyncio.timeout(None if call.facts.takes_its_time else timeout.total_seconds())
@@ -140,6 +147,7 @@ class ToolSteps:
             return told(f"The tool failed unexpectedly: {type(error).__name__}.")
         finally:
             command_output_listener.reset(token)
+            call_in_hand.reset(in_hand_token)
 
     async def _record(
         self,

@@ -1,6 +1,7 @@
 """What an agent can do: one file for each toolset, and the catalogue of them."""
 
 from agent_runner.toolsets.ask_user import Asker, Told, asker
+from agent_runner.toolsets.call_in_hand import CallInHand, call_in_hand
 from agent_runner.toolsets.catalogue import CATALOGUE, DESCRIBED, ToolsetEntry, ToolsetRequest
 from agent_runner.toolsets.command_output import cut_middle
 from agent_runner.toolsets.facts import DeclaredToolset, OrderedToolset, ToolFacts, facts_of
@@ -13,6 +14,7 @@ __all__ = [
     "COMMAND_TOOL",
     "DESCRIBED",
     "Asker",
+    "CallInHand",
     "DeclaredToolset",
     "OrderedToolset",
     "SessionTools",
@@ -23,6 +25,7 @@ __all__ = [
     "Waited",
     "Waiter",
     "asker",
+    "call_in_hand",
     "cut_middle",
     "facts_of",
     "session_tools",

@@ -39,7 +39,7 @@ def tool_variables(spec: AgentSpec, secrets: Mapping[str, SecretStr]) -> ToolVar
         raise ExecutionFailure(
             ErrorCode.INVALID_REQUEST,
             excess,
-            "set smaller values, or name fewer secrets in `spec.env`, then start the execution again",
+            "set smaller values, or name fewer secrets in the manifest, then start the execution again",
         )
 
     def resolved(environment: Environment) -> dict[str, str]:

@@ -24,10 +24,12 @@ def session_tools(
     workspace: SessionWorkspace,
     variables: ToolVariables | None = None,
     packs: PackFolders | None = None,
+    further: Sequence[AbstractToolset[None]] = (),
 ) -> "SessionTools":
     """What gives an agent's runs the session's workspace, and the toolsets that its spec names.
 
     `variables` are for the toolsets that take secrets alone. `packs` are needed where the spec names any.
+    `further` toolsets stand behind these.
     """
     request = ToolsetRequest(
         spec,
@@ -44,7 +46,7 @@ def session_tools(
         if described.is_wanted(spec):
             facts = functools.partial(described.facts_of, spec)
             toolsets.append(DeclaredToolset(described.make(request), facts))
-    return SessionTools(workspace=workspace, toolsets=toolsets)
+    return SessionTools(workspace=workspace, toolsets=[*toolsets, *further])
 
 
 async def _no_blobs(sha256: str) -> bytes:

@@ -31,6 +31,7 @@ from agent_runner.workspace.confined_files import ConfinedFiles, NotAtOnce, open
 from agent_runner.workspace.local_disks import is_on_local_disk
 from agent_runner.workspace.runnable_watch import RunnableWatch
 from stigmer_contract.workspace_directories import Identity
+from stigmer_isolation.attached_streams import AttachedStreams
 from stigmer_isolation.launcher import CommandLauncher, Undecodable
 from stigmer_isolation.zygote.policy import Network, Policy
 
@@ -192,6 +193,47 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         if isinstance(command, str) != shell:
             raise TypeError("give a string with shell=True, or a sequence of arguments without it")
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        if self._directory is None:
+            await asyncio.to_thread(self._ensure_there)
+        result = await self._run(
+            argv,
+            {**self._environment(), **(env or {})},
+            timeout=timeout,
+            network=network or self._network,
+            undecodable=undecodable,
+            input_text=input_text,
+            readable=readable,
+        )
+        await self.working_dir()  # a command that ended because the directory went did not end well
+        return result
+
+    async def run_attached(
+        self, argv: Sequence[str], env: Mapping[str, str], network: Network, attached: AttachedStreams
+    ) -> CommandResult:
+        """Run a program in the directory for as long as somebody talks with it.
+
+        It gets what every command gets but a `HOME` and a `TMPDIR` of its own, gone with it: what commands
+        leave in theirs would else become a part of it, and see its variables.
+        """
+        if self._directory is None:
+            await asyncio.to_thread(self._ensure_there)
+        environment = {**self._environment(), **env}
+        if "HOME" not in env:
+            del environment["HOME"]
+        return await self._run(argv, environment, timeout=None, network=network, attached=attached)
+
+    async def _run(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        timeout: float | None,  # noqa: ASYNC109 - as above
+        network: Network,
+        undecodable: Undecodable = "replace",
+        input_text: str | None = None,
+        readable: Sequence[Path] = (),
+        attached: AttachedStreams | None = None,
+    ) -> CommandResult:
         if self._launcher.refusal is not None:
             raise WorkspaceError(self._launcher.refusal)
         directory = await asyncio.to_thread(self.open_directory)
@@ -201,19 +243,19 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
                     result = await self._launcher.run(
                         argv,
                         directory=directory,
-                        environment={**self._environment(), **(env or {})},
+                        environment=environment,
                         timeout_seconds=timeout,
                         writable=[] if self._home is None else [self._home],
                         pinned=GIT_PINNED if self._keeps_git else (),
                         sealed=GIT_SEALED if self._keeps_git else (),
-                        network=network or self._network,
+                        network=network,
                         policy=self._policy_with(readable),
                         undecodable=undecodable,
                         input_text=input_text,
+                        attached=attached,
                     )
         finally:
             os.close(directory)
-        await self.working_dir()  # a command that ended because the directory went did not end well
         return CommandResult(exit_code=result.exit_code, stdout=result.stdout, stderr=result.stderr)
 
     def _policy_with(self, readable: Sequence[Path]) -> Policy:

@@ -4,14 +4,16 @@ Run as a script (`python -I -S -E main.py FD`) with an empty environment, before
 hide; so it imports little of the standard library and this folder only, has one thread, and knows no secrets.
 
 For each command the launcher sends one byte over FD, with four descriptors: a control socket, the command's
-stdout and stderr, and its directory. Over the control socket goes a length (4 bytes, big-endian) and a
-request `{"argv": [...], "env": {...}, "input": "...", "directory": "...", "temporary": "...", "policy":
-{...}}`, the policy as `Policy.to_request` gives it, the input null where there is none, the directory's path
-null except where the zygote is in bubblewrap.
+stdout and stderr, and its directory; a fifth is its stdin, where somebody talks with it. Over the control
+socket goes a length (4 bytes, big-endian) and a request `{"argv": [...], "env": {...}, "input": "...",
+"has_input": bool, "directory": "...", "temporary": "...", "policy": {...}}`, the policy as
+`Policy.to_request` gives it, the input null where there is none, `has_input` true where it is the fifth
+descriptor, the directory's path null except where the zygote is in bubblewrap.
 Back come lines of JSON: `{"supervisor": pid}` once, then one report: `{"exit_code": n, "survivors": n}` or
-`{"stage": "fork"|"directory"|"isolation"|"exec", "errno": n}`. End of file from the launcher, by intent or
-by its death, means: kill everything. Over FD goes back `pid` and a line feed for each supervisor that died
-without a report, once its processes are gone too.
+`{"stage": "fork"|"directory"|"isolation"|"exec", "errno": n}`. A byte `t` from the launcher means: ask all
+of the command's processes to end (SIGTERM); end of file, by intent or by its death: kill everything. Over FD
+goes back `pid` and a line feed for each supervisor that died without a report, once its processes are gone
+too.
 """
 # ruff: noqa: PTH100, PTH120 - pathlib would be a good part of what this process loads
 
@@ -38,6 +40,7 @@ from stigmer_isolation.zygote.own_mounts import can_be_own
 from stigmer_isolation.zygote.policy import Policy
 from stigmer_isolation.zygote.process_tree import (
     KILL_SECONDS,
+    ask_to_end,
     become_reaper,
     drain,
     kill_all,
@@ -60,6 +63,9 @@ COMMAND_UMASK: Final = 0o022
 POLL_MILLISECONDS: Final = 20.0
 
 _DESCRIPTORS_PER_COMMAND: Final = 4
+Streams = tuple[int | None, int, int]
+"""A command's stdin, None where it has no input, its stdout and its stderr."""
+
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 
 
@@ -121,7 +127,7 @@ def end_supervisors(supervisors: set[int], children_ended: int) -> None:
 def serve(control: socket.socket) -> int | None:
     """Start the supervisor of one command; its pid, 0 where there is none, None once the launcher is gone."""
     try:
-        request, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS_PER_COMMAND)
+        request, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS_PER_COMMAND + 1)
     except OSError:
         return None
     if not request:
@@ -144,18 +150,20 @@ def serve(control: socket.socket) -> int | None:
             os.close(descriptor)
 
 
-def run_supervisor(control: int, stdout: int, stderr: int, directory: int) -> NoReturn:
+def run_supervisor(
+    control: int, stdout: int, stderr: int, directory: int, stdin: int | None = None
+) -> NoReturn:
     """The body of the forked supervisor."""
     try:
         # The zygote's own descriptors must not stay open here: their closing is a signal.
-        kept = sorted((control, stdout, stderr, directory))
+        kept = sorted(each for each in (control, stdin, stdout, stderr, directory) if each is not None)
         for low, high in zip([2, *kept], [*kept, 4096], strict=True):
             os.closerange(low + 1, high)
         os.setsid()
         become_reaper(b"stigmer-command")
         children_ended = watch_children()
         with socket.socket(fileno=control) as launcher:
-            report = supervise(launcher, stdout, stderr, directory, children_ended)
+            report = supervise(launcher, (stdin, stdout, stderr), directory, children_ended)
             if report is not None:
                 launcher.sendall(to_line(report))
         os._exit(0)
@@ -169,7 +177,7 @@ def run_supervisor(control: int, stdout: int, stderr: int, directory: int) -> No
 
 
 def supervise(
-    control: socket.socket, stdout: int, stderr: int, directory: int, children_ended: int
+    control: socket.socket, streams: Streams, directory: int, children_ended: int
 ) -> dict[str, int | str] | None:
     """Give the command a temporary directory and run it; the report, None if nobody waits for it."""
     control.sendall(to_line({"supervisor": os.getpid()}))
@@ -178,11 +186,14 @@ def supervise(
         return None
     policy = Policy.of_request(request["policy"])
     temporary: str | None = request["temporary"]
+    if request["has_input"] and streams[0] is None:
+        return {"stage": "fork", "errno": errno.EMFILE}  # it did not get through
     if temporary is not None:
-        request["env"].setdefault("TMPDIR", temporary)
+        for name in ("TMPDIR", "HOME"):
+            request["env"].setdefault(name, temporary)
         policy = policy._replace(writable=(*policy.writable, temporary))
     try:
-        return run_command(request, policy, control, stdout, stderr, directory, children_ended)
+        return run_command(request, policy, control, streams, directory, children_ended)
     finally:
         if temporary is not None:
             # Everything that could change it is dead. What takes longer, the launcher removes.
@@ -193,8 +204,7 @@ def run_command(
     request: dict[str, Any],
     policy: Policy,
     control: socket.socket,
-    stdout: int,
-    stderr: int,
+    streams: Streams,
     directory: int,
     children_ended: int,
 ) -> dict[str, int | str]:
@@ -204,11 +214,12 @@ def run_command(
     except OSError as error:
         return {"stage": "isolation", "errno": error.errno or 0}
     try:
-        command, failure = start(request, policy, stdout, stderr, directory)
+        command, failure = start(request, policy, streams, directory)
     except OSError as error:
         return {"stage": "fork", "errno": error.errno or 0}
-    for descriptor in (stdout, stderr, directory):
-        os.close(descriptor)
+    for descriptor in (*streams, directory):
+        if descriptor is not None:
+            os.close(descriptor)
     if failure is not None:
         return failure
     poller = select.poll()
@@ -231,7 +242,18 @@ def run_command(
             survivors = kill_all(children_ended, is_domain_closed=is_domain_closed)
             return {"exit_code": 137 if exit_code is None else exit_code, "survivors": survivors}
         ready = poller.poll(None if exit_code is None else STRAGGLER_SECONDS * 1000)
-        is_told_to_kill = any(descriptor == control.fileno() for descriptor, _ in ready)
+        if any(descriptor == control.fileno() for descriptor, _ in ready):
+            is_told_to_kill = not receive_wish(control)
+            if not is_told_to_kill:
+                ask_to_end(is_domain_closed=is_domain_closed)
+
+
+def receive_wish(control: socket.socket) -> bool:
+    """Whether the launcher wishes that the command's processes are asked to end; False: that they end."""
+    try:
+        return bool(control.recv(64))
+    except OSError:
+        return False
 
 
 def receive_request(control: socket.socket) -> dict[str, Any] | None:
@@ -246,14 +268,14 @@ def receive_request(control: socket.socket) -> dict[str, Any] | None:
 
 
 def start(
-    request: dict[str, Any], policy: Policy, stdout: int, stderr: int, directory: int
+    request: dict[str, Any], policy: Policy, streams: Streams, directory: int
 ) -> tuple[int, dict[str, int | str] | None]:
     """Fork and execute the command: its pid, and the report of the failure where it could not be executed."""
     failure_reader, failure_writer = os.pipe()
     supervisor, zygote = os.getpid(), os.getppid()
     pid = os.fork()
     if pid == 0:
-        execute(request, policy, stdout, stderr, directory, failure_writer, supervisor, zygote)
+        execute(request, policy, streams, directory, failure_writer, supervisor, zygote)
     os.close(failure_writer)
     failure = b""
     while chunk := os.read(failure_reader, 64):
@@ -268,8 +290,7 @@ def start(
 def execute(
     request: dict[str, Any],
     policy: Policy,
-    stdout: int,
-    stderr: int,
+    streams: Streams,
     directory: int,
     failure: int,
     supervisor: int,
@@ -284,7 +305,9 @@ def execute(
         os.fchdir(directory)
         stage = "isolation"
         separate_command(policy)
-        os.dup2(open_input(request), 0)
+        # Opened only now: through a file of the machine's own mounts that could still be changed.
+        stdin, stdout, stderr = streams
+        os.dup2(open_input(request) if stdin is None else stdin, 0)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.umask(COMMAND_UMASK)

@@ -85,6 +85,18 @@ def kill_all(children_ended: int, *, is_domain_closed: bool = False) -> int:
     return 0
 
 
+def ask_to_end(*, is_domain_closed: bool) -> None:
+    """Send SIGTERM to every descendant of this process; what it does about that is its own affair."""
+    if is_domain_closed:
+        send_signal(-1, signal.SIGTERM)
+        return
+    pending = children_of(os.getpid())
+    while pending:
+        pid = pending.pop()
+        pending += children_of(pid)
+        send_signal(pid, signal.SIGTERM)
+
+
 def kill_tree(root: int, spared: Iterable[int]) -> int:
     """Stop, then kill the descendants of `root` that exist now, but not the `spared` children; how many."""
     found, pending = list[int](), [pid for pid in children_of(root) if pid not in spared]

@@ -1,0 +1,130 @@
+"""The manifest's `mcpServers`: servers of further tools, by the Model Context Protocol."""
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from stigmer_contract.isolation_words import Network
+from stigmer_contract.manifest_parts import (
+    DNS_LABEL,
+    Environment,
+    ManifestPart,
+    SecretReference,
+    check_unique,
+    unique,
+)
+
+MAX_SERVERS: Final = 32
+MAX_TOOL_NAME_CHARACTERS: Final = 256
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.6.2
+
+
+def unique_servers(servers: "list[McpServer]") -> "list[McpServer]":
+    """The servers, of which no two have the same name."""
+    if len(servers) > MAX_SERVERS:
+        raise ValueError(f"names {len(servers)} servers; an agent has at most {MAX_SERVERS}")
+    check_unique([server.name for server in servers])
+    return servers
+
+
+def _check_argument(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("an argument cannot hold a null byte")
+    return text
+
+
+def _check_header(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of an HTTP header")
+    return name
+
+
+def _check_header_value(value: str | SecretReference) -> str | SecretReference:
+    if isinstance(value, str) and re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+        raise ValueError("a header cannot hold control characters")
+    return value
+
+
+_Tools = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=MAX_TOOL_NAME_CHARACTERS)]], AfterValidator(unique)
+]
+
+
+class McpServer(ManifestPart):
+    """A server of tools that speaks the Model Context Protocol. Exactly one of `command` and `url`."""
+
+    name: str = Field(pattern=DNS_LABEL)
+    """Name of the server, unique in the agent; the model knows its tools as `name__tool`."""
+    command: list[Annotated[str, AfterValidator(_check_argument)]] | None = Field(default=None, min_length=1)
+    """Program and arguments of a server that speaks over its standard input and output. It is started in the
+    session's workspace when one of its tools is called first, held in like commands are."""
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    """Address of a server that speaks over streamable HTTP."""
+    env: Environment = Field(default_factory=dict[str, str | SecretReference])
+    """Environment of `command`: texts, and secrets as `{secret: NAME}`; no other server and no command sees
+    them."""
+    headers: dict[
+        Annotated[str, AfterValidator(_check_header)],
+        Annotated[str | SecretReference, AfterValidator(_check_header_value)],
+    ] = Field(default_factory=dict[str, str | SecretReference])
+    """HTTP headers for `url`: texts, and secrets as `{secret: NAME}`."""
+    network: Network = "none"
+    """What `command` may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or everything."""
+    tools: _Tools | None = Field(default=None, min_length=1)
+    """The server's tools that the agent gets, by the server's own names; left out: all of them."""
+    exclude: _Tools = Field(default_factory=list[str])
+    """Tools that the agent does not get."""
+    read_only: _Tools = Field(default_factory=list[str])
+    """Tools that change nothing: their calls may run side by side, and again after a crash."""
+    idempotent: _Tools = Field(default_factory=list[str])
+    """Tools whose calls may be made once more where nobody knows what became of one."""
+    trust_annotations: bool = Field(default=False, strict=True)
+    """Whether the server's own word counts for which tools change nothing or may be repeated."""
+
+    @property
+    def secret_names(self) -> set[str]:
+        """The secrets that the server is given."""
+        values = (*self.env.values(), *self.headers.values())
+        return {value.secret for value in values if isinstance(value, SecretReference)}
+
+    def offers(self, tool: str) -> bool:
+        """Whether the agent gets a tool of the server, by the server's own name for it."""
+        return (self.tools is None or tool in self.tools) and tool not in self.exclude
+
+    @field_validator("env")
+    @classmethod
+    def _env_has_command(cls, env: Environment, info: ValidationInfo) -> Environment:
+        # `command` is checked before; where it is wrong itself, that is told instead.
+        if env and info.data.get("command", ["?"]) is None:
+            raise ValueError("is for `command`; a server at a url takes `headers`")
+        return env
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_have_url(
+        cls, headers: dict[str, str | SecretReference], info: ValidationInfo
+    ) -> dict[str, str | SecretReference]:
+        if headers and info.data.get("url", "?") is None:
+            raise ValueError("is for `url`; a server that is started takes `env`")
+        return headers
+
+    @field_validator("network")
+    @classmethod
+    def _network_has_command(cls, network: Network, info: ValidationInfo) -> Network:
+        if network != "none" and info.data.get("command", ["?"]) is None:
+            raise ValueError("is for `command`; a server at a url is reached by the runner itself")
+        return network
+
+    @field_validator("exclude")
+    @classmethod
+    def _excludes_others(cls, exclude: list[str], info: ValidationInfo) -> list[str]:
+        if exclude and info.data.get("tools") is not None:
+            raise ValueError("give one of tools and exclude")
+        return exclude
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> "McpServer":
+        if (self.command is None) == (self.url is None):
+            raise ValueError("give exactly one of command and url")
+        return self

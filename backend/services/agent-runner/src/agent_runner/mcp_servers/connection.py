@@ -1,0 +1,180 @@
+"""One conversation with a server, held open by a task of its own, which the SDK's session needs."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, cast
+
+import mcp_types as types
+from mcp.client import ClientRequestContext, ClientSession
+from mcp.shared.exceptions import MCPError
+from pydantic import FileUrl, JsonValue, ValidationError
+
+from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
+from agent_runner.mcp_servers.stdio import ServerProcess, not_started, open_process
+from agent_runner.mcp_servers.tool_list import ToolList, read_tools
+from agent_runner.workspace import SessionWorkspace
+from stigmer_contract.manifest_mcp import McpServer
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS: Final = 120.0
+"""Longest wait until a server is started and has said what it offers; some take half a minute."""
+SETTLE_SECONDS: Final = 2.0
+MAX_PAGES: Final = 100
+_LOST: Final = (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
+
+Progress = Callable[[str], None]
+
+
+class _Session(ClientSession):
+    """Leaves what a tool gave as it is: its schema is hostile, and it is the model that reads it."""
+
+    async def validate_tool_result(self, name: str, result: types.CallToolResult) -> None:
+        """Nothing."""
+
+
+class Connection:
+    """Begun by `open_connection`; belongs to one leg."""
+
+    def __init__(self, server: McpServer, session: ClientSession, process: ServerProcess | None) -> None:
+        self._server = server
+        self._session = session
+        self._process = process
+        self._in_hand = 0
+        self.is_lost = False
+        """Whether it can be used no more."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a call may be sent by it."""
+        return not self.is_lost and (self._process is None or self._process.ending is None)
+
+    async def list_tools(self) -> ToolList:
+        """What the server offers now.
+
+        Raises:
+            CallLost, CallRefused: it does not say.
+        """
+        found, cursor, seen = list[JsonValue](), None, set[str]()
+        if self._session.server_capabilities is None or self._session.server_capabilities.tools is not None:
+            for _ in range(MAX_PAGES):
+                params = None if cursor is None else types.PaginatedRequestParams(cursor=cursor)
+                async with self._faults("tools/list"):
+                    page = await self._session.list_tools(params=params)
+                found += [
+                    tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in page.tools
+                ]
+                cursor = page.next_cursor
+                if not cursor or cursor in seen:
+                    break
+                seen.add(cursor)
+            else:
+                logger.warning("MCP server %s lists tools without an end", self._server.name)
+        return read_tools(self._server.name, found, self._session.protocol_version or "")
+
+    async def call(
+        self, tool: str, arguments: Mapping[str, JsonValue], timeout_seconds: float, told: Progress
+    ) -> dict[str, JsonValue]:
+        """What the call led to, in the protocol's words.
+
+        Raises:
+            CallRefused: the server does not do it.
+            CallLost: nobody knows what became of it.
+        """
+
+        async def show(progress: float, total: float | None, message: str | None) -> None:
+            of = "" if total is None else f"/{total:g}"
+            told(f"{message or 'progress'} ({progress:g}{of})\n")
+
+        async with self._faults(tool):
+            result = await self._session.call_tool(
+                tool, dict(arguments), timeout_seconds, show, allow_input_required=True
+            )
+        if isinstance(result, types.InputRequiredResult):
+            raise CallRefused("the server asks a person something, and nobody can be asked here")
+        return cast("dict[str, JsonValue]", result.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    @asynccontextmanager
+    async def _faults(self, what: str) -> AsyncGenerator[None]:
+        try:
+            yield
+        except MCPError as error:
+            if error.error.code not in _LOST:
+                raise CallRefused(error.error.message[:2000]) from error
+            if error.error.code == types.REQUEST_TIMEOUT and self.is_usable:
+                raise CallLost("it did not answer in time") from error
+            self.is_lost = True
+            if self._process is None:
+                raise CallLost("the connection was lost") from error
+            await _settle(self._process)
+            raise CallLost(self._process.why()) from error
+        except (ValidationError, RuntimeError) as error:
+            logger.warning("MCP server %s: malformed answer to %s", self._server.name, what)
+            raise CallRefused("the server's answer is malformed") from error
+
+
+@asynccontextmanager
+async def open_connection(
+    server: McpServer, environment: Mapping[str, str], workspace: SessionWorkspace
+) -> AsyncGenerator[Connection]:
+    """Start the server and agree on a version of the protocol; at the end it is ended.
+
+    Entered and left in one task.
+
+    Raises:
+        ServerUnavailable: it cannot be had.
+    """
+    directory = await workspace.working_dir()
+
+    async def roots(context: ClientRequestContext) -> types.ListRootsResult:
+        workspace = types.Root(uri=FileUrl(Path(directory).as_uri()), name="workspace")
+        return types.ListRootsResult(roots=[workspace])
+
+    async with open_process(server, environment, workspace) as (read, write, process):
+        info = types.Implementation(name="stigmer", version=version("stigmer-agent-runner"))
+        async with _Session(read, write, list_roots_callback=roots, client_info=info) as session:
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await _agree(session)
+            except TimeoutError as error:
+                raise ServerUnavailable(
+                    f"could not start MCP server {server.name!r}: it did not answer within "
+                    f"{CONNECT_SECONDS:.0f} s"
+                ) from error
+            except MCPError as error:
+                if error.error.code == types.CONNECTION_CLOSED:
+                    await _settle(process)
+                    raise not_started(server, process) from error
+                raise ServerUnavailable(
+                    f"could not start MCP server {server.name!r}: {error.error.message[:300]}"
+                ) from error
+            except (ValidationError, RuntimeError) as error:
+                raise ServerUnavailable(
+                    f"could not start MCP server {server.name!r}: it does not speak the protocol"
+                ) from error
+            yield Connection(server, session, process)
+
+
+async def _agree(session: ClientSession) -> None:
+    """Initialise as most servers know it; where one does not, ask by the newer form of the protocol.
+
+    In this order: some servers end when something else than `initialize` comes first.
+    """
+    try:
+        await session.initialize()
+    except MCPError as error:
+        if error.error.code in _LOST:
+            raise
+        await session.discover()
+
+
+async def _settle(process: ServerProcess) -> None:
+    """Its output may end a moment before it is known how it did."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_SECONDS):
+            await process.ended.wait()

@@ -1,0 +1,13 @@
+"""What can go wrong with a server, told apart by what is known of the call."""
+
+
+class ServerUnavailable(Exception):
+    """It could not be started or reached, or does not speak the protocol: nothing was asked of it."""
+
+
+class CallRefused(Exception):
+    """The server answered that it does not do it, or answered what cannot be used."""
+
+
+class CallLost(Exception):
+    """The call was sent, and no answer came: nobody knows what became of it."""

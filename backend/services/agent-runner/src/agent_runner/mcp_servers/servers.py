@@ -1,0 +1,188 @@
+"""The servers of one leg: each is started when it is first needed, and all end with the leg.
+
+What a call is told to have led to is decided here: a call that was sent and not answered is done again where
+that is harmless, and else nobody knows what became of it.
+"""
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from pydantic import JsonValue, SecretStr
+
+from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
+from agent_runner.mcp_servers.tool_list import ToolList
+from agent_runner.workspace import SessionWorkspace
+from stigmer_contract.manifest_mcp import McpServer
+
+if TYPE_CHECKING:
+    from agent_runner.mcp_servers.connection import Connection
+
+logger = logging.getLogger(__name__)
+
+TRIES: Final = 2
+"""How often a call that changes nothing is made, where its connection is lost."""
+RESTARTED: Final = "[the server {name!r} had ended and was started again: what it held in memory is gone]"
+
+
+class McpServers:
+    """Belongs to one leg. `close` ends them all."""
+
+    def __init__(
+        self,
+        servers: Sequence[McpServer],
+        secrets: Mapping[str, SecretStr],
+        workspace: SessionWorkspace,
+        timeout_seconds: float,
+    ) -> None:
+        """Starts nothing. `secrets` are handed to the servers that name them."""
+        self._held = {server.name: _Held(server, _values(server, secrets), workspace) for server in servers}
+        self._timeout_seconds = timeout_seconds
+
+    async def list_tools(self, server: str) -> ToolList:
+        """What the server offers now; it is started for that.
+
+        Raises:
+            ServerUnavailable: it cannot be had, or does not say.
+        """
+        held = self._held[server]
+        try:
+            return await (await held.connection()).list_tools()
+        except (CallLost, CallRefused) as error:
+            raise ServerUnavailable(f"could not list the tools of MCP server {server!r}: {error}") from error
+
+    async def call(
+        self,
+        server: str,
+        tool: str,
+        arguments: Mapping[str, JsonValue],
+        *,
+        may_repeat: bool,
+        progress: Callable[[str], None],
+    ) -> tuple[dict[str, JsonValue], str | None]:
+        """What the call led to, and what is to be said of the server besides.
+
+        Raises:
+            ServerUnavailable: it cannot be had; nothing was asked of it.
+            CallRefused: it does not do it.
+            CallLost: nobody knows what became of the call.
+        """
+        held = self._held[server]
+        for attempt in range(1, TRIES + 1):
+            connection = await held.connection()
+            try:
+                result = await connection.call(tool, arguments, self._timeout_seconds, progress)
+            except CallLost:
+                if not may_repeat or attempt == TRIES or connection.is_usable:
+                    raise
+                logger.info("MCP server %s was lost during a call, which is made again", server)
+            else:
+                return result, held.take_note()
+        raise AssertionError
+
+    async def close(self) -> None:
+        """End them all, each in good order; at the same time. Can be called again."""
+        await asyncio.gather(*(held.close() for held in self._held.values()))
+
+
+class _Held:
+    """One server, and the task that holds its connection."""
+
+    def __init__(
+        self, server: McpServer, environment: Mapping[str, str], workspace: SessionWorkspace
+    ) -> None:
+        self._server = server
+        self._environment = environment
+        self._workspace = workspace
+        self._connecting = asyncio.Lock()
+        self._connection: Connection | None = None
+        self._holder: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+        self._was_lost = False
+        self._is_closed = False
+
+    async def connection(self) -> "Connection":
+        """One that can be used; where there is none, the server is started."""
+        async with self._connecting:
+            if self._is_closed:
+                raise ServerUnavailable("the leg has ended")
+            if self._connection is not None and not self._connection.is_usable:
+                self._was_lost = True
+                await self._let_go()
+            if self._connection is None:
+                await self._connect()
+            assert self._connection is not None
+            return self._connection
+
+    def take_note(self) -> str | None:
+        """What the next result is to say besides, once."""
+        was_lost, self._was_lost = self._was_lost, False
+        return RESTARTED.format(name=self._server.name) if was_lost else None
+
+    async def close(self) -> None:
+        """End the server."""
+        self._is_closed = True
+        await self._let_go()
+
+    async def _connect(self) -> None:
+        # In a thread: importing the SDK takes half a second, and other legs go on meanwhile.
+        module: Any = await asyncio.to_thread(importlib.import_module, "agent_runner.mcp_servers.connection")
+        self._closing = asyncio.Event()
+        ready: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._holder = asyncio.create_task(
+            self._hold(module.open_connection, ready, self._closing), name=f"MCP server {self._server.name}"
+        )
+        try:
+            await asyncio.wait({ready, self._holder}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self._let_go()
+            raise
+        if not ready.done():
+            self._holder, holder = None, self._holder
+            error = _first(holder.exception())
+            if isinstance(error, ServerUnavailable):
+                raise error
+            logger.error("MCP server %s could not be started", self._server.name, exc_info=error)
+            raise ServerUnavailable(f"could not start MCP server {self._server.name!r}") from error
+        self._connection = ready.result()
+
+    async def _hold(
+        self, open_connection: Any, ready: "asyncio.Future[Connection]", closing: asyncio.Event
+    ) -> None:
+        async with open_connection(self._server, self._environment, self._workspace) as connection:
+            ready.set_result(connection)
+            await closing.wait()
+
+    async def _let_go(self) -> None:
+        is_ready = self._connection is not None
+        holder, self._holder, self._connection = self._holder, None, None
+        if holder is None:
+            return
+        self._closing.set()
+        if not is_ready:
+            holder.cancel()
+        try:
+            await asyncio.wait({holder})
+        except asyncio.CancelledError:
+            holder.cancel()
+            await asyncio.wait({holder})
+            raise
+        if not holder.cancelled() and (error := holder.exception()) is not None:
+            logger.debug("the connection to MCP server %s ended: %s", self._server.name, error)
+
+
+def _first(error: BaseException | None) -> BaseException | None:
+    """The error itself: task groups wrap what passes through them."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+def _values(server: McpServer, secrets: Mapping[str, SecretStr]) -> dict[str, str]:
+    """The server's environment; only its own secrets."""
+    return {
+        name: value if isinstance(value, str) else secrets[value.secret].get_secret_value()
+        for name, value in server.env.items()
+    }

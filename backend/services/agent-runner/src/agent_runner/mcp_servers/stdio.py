@@ -1,0 +1,158 @@
+"""Carries messages to and from a server that is a process: started in the session's isolation, ended well.
+
+The order is the specification's (2025-11-25, lifecycle, shutdown): its input is closed, then it is asked to
+end, then all that it started is killed.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+from pydantic import ValidationError
+
+from agent_runner.mcp_servers.faults import ServerUnavailable
+from agent_runner.mcp_servers.wire import Lines, LineTooLong, message_in
+from agent_runner.workspace import SessionWorkspace
+from stigmer_contract.manifest_mcp import McpServer
+from stigmer_isolation.attached_streams import AttachedStreams
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS: Final = 2.0
+"""What a server gets to end by itself once its input is closed ..."""
+TERMINATE_SECONDS: Final = 2.0
+"""... and once it is asked to, before it is killed."""
+
+_Read = MemoryObjectReceiveStream[SessionMessage | Exception]
+_Write = MemoryObjectSendStream[SessionMessage]
+
+
+class ServerProcess:
+    """A server that runs."""
+
+    def __init__(self, name: str, streams: AttachedStreams) -> None:
+        self._name = name
+        self._streams = streams
+        self.ending: str | None = None
+        """How it ended, once it has."""
+        self.ended = asyncio.Event()
+
+    def why(self) -> str:
+        """How it ended, in one line, with the last that it wrote to stderr."""
+        last = [line.strip() for line in self._streams.stderr.splitlines() if line.strip()][-1:]
+        said = f": {last[0][:300]}" if last else ""
+        return f"{self.ending or 'it closed its output'}{said}"
+
+
+@asynccontextmanager
+async def open_process(
+    server: McpServer, environment: Mapping[str, str], workspace: SessionWorkspace
+) -> AsyncGenerator[tuple[_Read, _Write, ServerProcess]]:
+    """Start the server; at the end nothing of it is left."""
+    assert server.command is not None
+    streams = AttachedStreams()
+    process = ServerProcess(server.name, streams)
+    to_session, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    to_server, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+    running = asyncio.create_task(_run(server, environment, workspace, streams, process))
+    reading = asyncio.create_task(_read(server.name, streams, to_session))
+    writing = asyncio.create_task(_write(streams, from_session, to_session))
+    try:
+        yield from_server, to_server, process
+    finally:
+        await _end(running, streams)
+        for task in (reading, writing):
+            task.cancel()
+        await asyncio.wait({reading, writing})
+        for stream in (to_session, from_server, to_server, from_session):
+            stream.close()
+
+
+async def _run(
+    server: McpServer,
+    environment: Mapping[str, str],
+    workspace: SessionWorkspace,
+    streams: AttachedStreams,
+    process: ServerProcess,
+) -> None:
+    command = server.command or []
+    try:
+        result = await workspace.run_attached(command, environment, server.network, streams)
+    except Exception as error:
+        process.ending = str(error) or type(error).__name__
+    else:
+        process.ending = f"it ended with exit code {result.exit_code}"
+        if result.exit_code in (126, 127) and result.stderr:
+            process.ending = result.stderr.strip()
+    finally:
+        process.ended.set()
+        streams.end()
+
+
+async def _read(
+    name: str, streams: AttachedStreams, to_session: MemoryObjectSendStream[SessionMessage | Exception]
+) -> None:
+    """Hand messages on; what is none is passed over."""
+    lines = Lines()
+    with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError), to_session:
+        while chunk := await streams.read():
+            try:
+                for line in lines.feed(chunk):
+                    message = message_in(line)
+                    if message is None:
+                        logger.debug("MCP server %s wrote a line that is no message", name)
+                        continue
+                    await to_session.send(_parsed(message))
+            except LineTooLong:
+                logger.warning("MCP server %s wrote a message that is too long", name)
+                break
+    # Whoever waits is told that the connection is closed; what comes now is nobody's.
+    while await streams.read():
+        pass
+
+
+def _parsed(message: dict[str, Any]) -> SessionMessage | Exception:
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_python(message, by_name=False))
+    except ValidationError as error:
+        return error
+
+
+async def _write(
+    streams: AttachedStreams,
+    from_session: MemoryObjectReceiveStream[SessionMessage],
+    to_session: MemoryObjectSendStream[SessionMessage | Exception],
+) -> None:
+    try:
+        async for message in from_session:
+            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            await streams.write(text.encode() + b"\n")
+    except (BrokenPipeError, OSError):
+        to_session.close()
+
+
+async def _end(running: "asyncio.Task[None]", streams: AttachedStreams) -> None:
+    async def wait(seconds: float) -> bool:
+        done, _ = await asyncio.wait({running}, timeout=seconds)
+        return bool(done)
+
+    try:
+        streams.close_input()
+        if not await wait(CLOSE_SECONDS):
+            streams.ask_to_end()
+            await wait(TERMINATE_SECONDS)
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+def not_started(server: McpServer, process: ServerProcess) -> ServerUnavailable:
+    """What is raised where a server's process ended before it was ready."""
+    return ServerUnavailable(f"could not start MCP server {server.name!r}: {process.why()}")

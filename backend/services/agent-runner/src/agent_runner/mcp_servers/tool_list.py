@@ -1,0 +1,137 @@
+"""What a server offers, as it is written down: names, descriptions, schemas, annotations. Pure.
+
+It comes from outside: what is too large, or is no schema, is left out with the reason.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from stigmer_contract.manifest_mcp import McpServer
+
+MAX_TOOLS: Final = 1000
+"""Of one server; further ones are left out."""
+MAX_SCHEMA_BYTES: Final = 64 * 1024
+MAX_SCHEMA_DEPTH: Final = 64
+MAX_DESCRIPTION_CHARACTERS: Final = 16_000
+
+
+class ListedTool(BaseModel):
+    """One tool as its server describes it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    description: str = ""
+    input_schema: dict[str, JsonValue]
+    """As written."""
+    annotations: dict[str, JsonValue] = {}
+    """`readOnlyHint`, `destructiveHint`, `idempotentHint`, `title`, …; the server's own word."""
+
+    @property
+    def digest(self) -> str:
+        """Tells it from one that is described otherwise."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+class ToolList(BaseModel):
+    """All tools of a server, by name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    server: str
+    tools: list[ListedTool]
+    left_out: dict[str, str] = {}
+    """Why a tool is not among them, by name."""
+    protocol: str = ""
+    """The version of the protocol that was agreed on."""
+
+    @property
+    def digest(self) -> str:
+        """Tells it from another list of the same server."""
+        return digest_of([tool.digest for tool in self.tools])
+
+    def named(self, tool: str) -> ListedTool | None:
+        """The tool of that name."""
+        return next((each for each in self.tools if each.name == tool), None)
+
+
+def read_tools(server: str, listed: Sequence[JsonValue], protocol: str) -> ToolList:
+    """The list from what a server answered, sorted by name so that its order means nothing."""
+    tools, left_out = dict[str, ListedTool](), dict[str, str]()
+    for entry in listed:
+        fields = entry if isinstance(entry, dict) else {}
+        name, schema = fields.get("name"), fields.get("inputSchema")
+        if not isinstance(name, str) or not 0 < len(name) <= 256:
+            left_out[str(name)[:80]] = "it has no usable name"
+            continue
+        problem = _problem_of(schema)
+        if len(tools) >= MAX_TOOLS:
+            problem = f"the server lists more than {MAX_TOOLS}"
+        if name in tools:
+            problem = "the server lists it twice"
+        if problem is not None:
+            left_out[name] = problem
+            continue
+        description, annotations = fields.get("description"), fields.get("annotations")
+        tools[name] = ListedTool(
+            name=name,
+            description=description[:MAX_DESCRIPTION_CHARACTERS] if isinstance(description, str) else "",
+            input_schema=cast("dict[str, JsonValue]", schema),
+            annotations=annotations if isinstance(annotations, dict) else {},
+        )
+    in_order = [tools[name] for name in sorted(tools)]
+    return ToolList(server=server, tools=in_order, left_out=left_out, protocol=protocol)
+
+
+def _problem_of(schema: JsonValue) -> str | None:
+    if not isinstance(schema, dict):
+        return "its schema is no JSON object"
+    if depth_of(schema) > MAX_SCHEMA_DEPTH:
+        return f"its schema is more than {MAX_SCHEMA_DEPTH} levels deep"
+    if len(json.dumps(schema)) > MAX_SCHEMA_BYTES:
+        return f"its schema is larger than {MAX_SCHEMA_BYTES >> 10} KiB"
+    return None
+
+
+def depth_of(value: JsonValue, limit: int = MAX_SCHEMA_DEPTH + 1) -> int:
+    """How many levels of lists and objects there are, as far as the limit."""
+    level, depth = [value], 0
+    while level and depth < limit:
+        inner = list[JsonValue]()
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        if not any(isinstance(each, (dict, list)) for each in level):
+            break
+        level, depth = inner, depth + 1
+    return depth
+
+
+def digest_of(value: Any) -> str:
+    """The first 32 hexadecimal digits of a SHA-256 over the value's JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class SideEffects:
+    """What is held of a tool, by the manifest and its server's word."""
+
+    reads_only: bool
+    may_repeat: bool
+    """Whether a call whose outcome nobody knows may be made once more."""
+
+
+def side_effects_of(server: McpServer, tool: ListedTool) -> SideEffects:
+    """What holds: the manifest's word, and the server's where the manifest trusts it."""
+    hints = tool.annotations if server.trust_annotations else {}
+    reads_only = tool.name in server.read_only or hints.get("readOnlyHint") is True
+    may_repeat = tool.name in server.idempotent or hints.get("idempotentHint") is True
+    return SideEffects(reads_only=reads_only, may_repeat=reads_only or may_repeat)

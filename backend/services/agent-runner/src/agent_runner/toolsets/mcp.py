@@ -1,0 +1,103 @@
+"""The tools of one MCP server as an agent has them: known from what is written down, called on the server."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import JsonValue
+from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.messages import BinaryContent
+from pydantic_ai.tools import Tool
+from pydantic_ai.toolsets import FunctionToolset
+from pydantic_core import SchemaValidator, core_schema
+
+from agent_runner.mcp_servers.argument_check import find_problems
+from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
+from agent_runner.mcp_servers.servers import McpServers
+from agent_runner.mcp_servers.shown_schemas import ShownSchema, shown_schema
+from agent_runner.mcp_servers.tool_list import ListedTool, SideEffects, ToolList, side_effects_of
+from agent_runner.mcp_servers.tool_names import model_name
+from agent_runner.toolsets.call_in_hand import call_in_hand
+from agent_runner.toolsets.facts import DeclaredToolset, ToolFacts
+from stigmer_contract.manifest_mcp import McpServer
+
+OUTCOME_UNKNOWN: Final = (
+    "Outcome unknown: {why}. The call may have done nothing, a part or all of its work. Look at the present "
+    "state before you decide whether to do it again."
+)
+
+
+def mcp_toolset(server: McpServer, tools: ToolList, servers: McpServers) -> DeclaredToolset:
+    """The tools that the manifest lets the agent have of the server. Starts nothing."""
+    made = McpToolset(server, tools, servers)
+    return DeclaredToolset(made, made.facts_of)
+
+
+class McpToolset(FunctionToolset[None]):
+    """One server's tools; its id is `mcp/NAME`."""
+
+    def __init__(self, server: McpServer, tools: ToolList, servers: McpServers) -> None:
+        super().__init__(id=f"mcp/{server.name}")
+        self._servers = servers
+        self._server = server
+        self._facts = dict[str, ToolFacts]()
+        for tool in tools.tools:
+            if server.offers(tool.name):
+                self._add(tool)
+
+    def facts_of(self, name: str) -> ToolFacts:
+        """What is held of a tool, by its name for the model."""
+        return self._facts.get(name, ToolFacts())
+
+    def _add(self, tool: ListedTool) -> None:
+        effects, shown = side_effects_of(self._server, tool), shown_schema(tool.input_schema)
+        name = model_name(self._server.name, tool.name)
+
+        async def call(**arguments: Any) -> str | list[str | BinaryContent]:
+            return await self._call(tool, effects, shown.arguments(arguments))
+
+        added = Tool[None].from_schema(call, name, tool.description or None, shown.schema)
+        added.function_schema.validator = _validator(tool, shown)
+        self._facts[name] = ToolFacts(side_effects=not effects.reads_only)
+        self.add_tool(added)
+
+    async def _call(
+        self, tool: ListedTool, effects: SideEffects, arguments: Mapping[str, JsonValue]
+    ) -> str | list[str | BinaryContent]:
+        in_hand = call_in_hand.get()
+        try:
+            result, note = await self._servers.call(
+                self._server.name,
+                tool.name,
+                arguments,
+                may_repeat=effects.may_repeat,
+                progress=(lambda _: None) if in_hand is None else in_hand.show,
+            )
+        except (ServerUnavailable, CallRefused) as error:
+            raise ToolFailed(str(error) or "the server refused, and said nothing") from error
+        except CallLost as error:
+            if effects.reads_only:
+                raise ToolFailed(f"there was no answer: {error}") from error
+            if in_hand is not None:
+                in_hand.is_outcome_unknown = True
+            raise ToolFailed(OUTCOME_UNKNOWN.format(why=error)) from error
+        from agent_runner.mcp_servers.contents import parts_of, text_of
+
+        if result.get("isError") is True:
+            raise ToolFailed("\n".join(part for part in (note, text_of(result)) if part))
+        parts = parts_of(result)
+        if note is not None:
+            parts.insert(0, note)
+        texts = [part for part in parts if isinstance(part, str)]
+        return parts if len(texts) < len(parts) else "\n".join(texts) or "(no output)"
+
+
+def _validator(tool: ListedTool, shown: ShownSchema) -> SchemaValidator:
+    """Checks arguments before anything is written down or started."""
+
+    def check(given: dict[str, Any]) -> dict[str, Any]:
+        problems = find_problems(tool.input_schema, shown.arguments(given))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return given
+
+    return SchemaValidator(core_schema.no_info_after_validator_function(check, core_schema.dict_schema()))
