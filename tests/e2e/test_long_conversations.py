@@ -15,7 +15,7 @@ from e2e_script import QUICK_HEARTBEAT
 from executions import Execution, agent_manifest, answered_turns
 from model_server import VALID_KEY
 from running_stack import RunningStack
-from stigmer_contract.compaction import Compaction, WindowSource
+from stigmer_contract.compaction import Compaction, CompactionCause, WindowSource
 from stigmer_contract.events import InlinePayload, LegStarted, ModelResponded, StepFinished
 from windowed_model import WindowedModel
 
@@ -108,6 +108,27 @@ def test_many_turns_in_a_small_window_with_runners_that_die(
     later.cancel()
     later.wait_until_ended()
     assert changed_prefixes(model.prompts[asked - 1 : asked + 1]) == 0
+
+
+def test_a_person_may_have_a_session_compacted(stack: RunningStack, model: WindowedModel) -> None:
+    first = Execution.start(stack, manifest(window=1_000_000), "Count, and be kind.")
+    first.wait_for(lambda recorded: isinstance(recorded.event, ModelResponded) and recorded.event.turn == 4)
+    first.cancel()
+    first.wait_until_ended()
+
+    response = stack.client.post(f"/v1/sessions/{first.session_id}/compact")
+    assert response.json()["compaction_asked_at"] is not None
+    second = Execution.start(stack, manifest(window=1_000_000), "Thanks.", session_id=first.session_id)
+    second.wait_for(lambda recorded: isinstance(recorded.event, ModelResponded))
+    second.cancel()
+    second.wait_until_ended()
+
+    [compaction] = compactions_of(second)
+    assert compaction.cause is CompactionCause.ASKED
+    assert compaction.summary == model.summary
+    assert compaction.tokens_after < compaction.tokens_before
+    assert "Count, and be kind." in (compaction.text or "")
+    assert stack.client.get(f"/v1/sessions/{first.session_id}").json()["compaction_asked_at"] is None
 
 
 def test_a_window_that_only_the_provider_knows_is_learned_from_its_refusal(

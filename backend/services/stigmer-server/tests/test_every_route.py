@@ -75,6 +75,7 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/v1/sessions"): Rule(USERS, "own", {}),
     ("GET", "/v1/sessions/{session_id}"): Rule(USERS, "theirs"),
     ("DELETE", "/v1/sessions/{session_id}"): Rule(USERS, "theirs"),
+    ("POST", "/v1/sessions/{session_id}/compact"): Rule(USERS, "theirs"),
     ("PUT", "/v1/sessions/{session_id}/owner"): Rule(ADMINS, "theirs", MOVE, is_done_by_owner=False),
     ("GET", "/v1/executions"): Rule(USERS, "list"),
     ("POST", "/v1/executions"): Rule(USERS, "own", {"manifest": manifest(), "input": "x"}),

@@ -25,11 +25,12 @@ from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.compacting import CompactionRules
 from agent_runner.journal.compaction import CLEARED
 from agent_runner.journal.context_size import bytes_of
+from agent_runner.journal.essentials import Essentials
 from agent_runner.journal.history import TURNS_A_PIECE
 from agent_runner.journal.scopes import running_call
 from agent_runner.models import ContextWindows
 from agent_runner.models.model_faults import ModelRequestFailed, fault_of_response
-from agent_runner.models.notes import with_notes_in_place
+from agent_runner.models.notes import read_message, with_notes_in_place
 from agent_runner.toolsets import DeclaredToolset, ToolFacts
 from journal_legs import Killed, Leg, MemoryLog
 from stigmer_contract.compaction import Compaction, CompactionCause, WindowSource
@@ -286,6 +287,32 @@ async def test_without_a_summary_the_essentials_are_there() -> None:
     ):
         assert shown.count(what) == 1, what
     assert "There is no summary of the work so far: the model was asked for one and said nothing" in shown
+
+
+def test_what_a_person_says_meanwhile_is_the_persons_words_and_a_picture_of_a_tool_is_not() -> None:
+    at = "2026-11-26T12:00:00Z"
+    messages: list[ModelMessage] = [
+        ModelRequest(parts=[UserPromptPart("Count.")]),
+        ModelResponse(parts=[ToolCallPart("look", {}, "c1"), ToolCallPart("wait", {"message": True}, "c2")]),
+        ModelRequest(
+            parts=[
+                ToolReturnPart("look", "stars", "c1"),
+                ToolReturnPart("wait", "A message came:\nslowly", "c2"),
+                UserPromptPart(["what the tool shows"]),
+                read_message("and backwards", 7, at),
+            ]
+        ),
+        ModelResponse(parts=[TextPart("I do.")]),
+    ]
+
+    essentials = Essentials().extended(messages)
+
+    assert [(each.by, each.text) for each in essentials.said] == [
+        ("person", "Count."),
+        ("person", "A message came:\nslowly"),
+        ("person", "and backwards"),
+        ("agent", "I do."),
+    ]
 
 
 async def test_a_refused_call_survives_with_its_reason_however_pydantic_ai_calls_it() -> None:

@@ -27,6 +27,7 @@ from stigmer_server.sessions import (
     has_unended_execution,
     insert_session,
     next_place,
+    note_compaction,
     place_session,
 )
 from stigmer_server.tables import executions
@@ -146,7 +147,10 @@ def insert_execution(
         model=request.model,
         input=payload,
         approve=_least_policy(request, caller),
+        compact=session.compaction_asked_at is not None,
     )
+    if first.compact:
+        note_compaction(connection, session.session_id, None)
     new_event = NewEvent.of(first)
     for sha256 in new_event.blobs:
         is_input = isinstance(payload, BlobPayload) and payload.sha256 == sha256

@@ -102,6 +102,20 @@ class Sessions:
 
         return await self._database.write(work)
 
+    async def ask_for_compaction(self, session_id: str, caller: Caller) -> SessionResource:
+        """Let the session's next execution begin with a compacted conversation.
+
+        Raises:
+            NotFound: there is none that the caller sees.
+        """
+
+        def work(connection: Connection) -> SessionResource:
+            find_session(connection, session_id, caller, lock=True)
+            note_compaction(connection, session_id, datetime.now(UTC))
+            return _with_summaries(connection, [find_session(connection, session_id)])[0]
+
+        return await self._database.write(work)
+
     async def delete(self, session_id: str, caller: Caller) -> None:
         """Forget the session with its executions and their logs.
 
@@ -152,6 +166,12 @@ def place_session(connection: Connection, session: SessionResource, placement: s
     if session.placement != placement:
         of_session = sessions.c.session_id == session.session_id
         connection.execute(sessions.update().where(of_session).values(placement=placement))
+
+
+def note_compaction(connection: Connection, session_id: str, asked_at: datetime | None) -> None:
+    """Keep when a compaction was asked for; None: it is done with the execution that begins."""
+    of_session = sessions.c.session_id == session_id
+    connection.execute(sessions.update().where(of_session).values(compaction_asked_at=asked_at))
 
 
 def has_unended_execution(connection: Connection, session_id: str) -> bool:
@@ -244,4 +264,5 @@ def _resource(row: Row[Any]) -> SessionResource:
         created_at=row.created_at,
         owner=row.owner,
         shared_with=SharedWith(row.shared_with),
+        compaction_asked_at=row.compaction_asked_at,
     )

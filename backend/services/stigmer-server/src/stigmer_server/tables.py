@@ -90,6 +90,7 @@ sessions = Table(
     Column("owner", String(63), nullable=False),
     Column("shared_with", String(16), nullable=False),
     Column("placement", String(255), comment="task queue of its legs; NULL: the standing runners'"),
+    Column("compaction_asked_at", UtcDateTime, comment="for its next execution; NULL: nobody asked"),
 )
 Index("ix_sessions_owner_session_id", sessions.c.owner, sessions.c.session_id)
 Index("ix_sessions_shared_with_session_id", sessions.c.shared_with, sessions.c.session_id)

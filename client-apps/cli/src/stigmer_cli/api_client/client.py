@@ -152,6 +152,11 @@ class ApiClient:
         """Sessions, at most `limit`."""
         return self._list("/v1/sessions", Page[SessionResource], limit)
 
+    def compact_session(self, session_id: str) -> SessionResource:
+        """Lets the session's next execution begin with a compacted conversation."""
+        path = f"/v1/sessions/{quote(session_id, safe='')}/compact"
+        return SessionResource.model_validate_json(self.transport.request("POST", path).body)
+
     def delete_session(self, session_id: str) -> None:
         """Deletes a session with the logs of its executions."""
         self.transport.request("DELETE", f"/v1/sessions/{quote(session_id, safe='')}")

@@ -88,6 +88,28 @@ def get_session(given: str | None, last: bool, as_json: bool) -> None:
     print_executions(executions)
 
 
+@sessions.command("compact", epilog="Example: stigmer sessions compact --last")
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_sessions)
+@click.option("--last", is_flag=True, help="The newest one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compact_session(given: str | None, last: bool, as_json: bool) -> None:
+    """Let a session's next execution begin with a compacted conversation.
+
+    What people said, refused calls and changed files stay; the rest is replaced by a summary, which the
+    agent's model writes when that execution begins. The log keeps everything.
+    """
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_session_id
+    from stigmer_cli.output import print_json, print_note
+
+    with open_client() as client:
+        session = client.compact_session(find_session_id(client, given, last=last))
+    if as_json:
+        print_json(session.model_dump(mode="json"))
+        return
+    print_note(f"the next execution of {session.session_id} begins with a compacted conversation")
+
+
 @sessions.command("delete", epilog="Example: stigmer sessions delete ses_01k9… --yes")
 @click.argument("given", metavar="ID", required=False, shell_complete=complete_sessions)
 @click.option("--last", is_flag=True, help="The newest one.")

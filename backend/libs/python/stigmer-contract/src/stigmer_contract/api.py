@@ -114,6 +114,8 @@ class SessionResource(Owned):
     placement: str | None = None
     """Task queue on which its executions do their work; None: that of the standing runners."""
     created_at: datetime
+    compaction_asked_at: datetime | None = None
+    """When somebody asked that its next execution begin with a compacted conversation; None: nobody did."""
     input_head: str | None = None
     """Of its first execution."""
     agent_name: str | None = None

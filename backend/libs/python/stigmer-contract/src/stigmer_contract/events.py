@@ -112,6 +112,8 @@ class ExecutionStarted(_Frozen):
     """The person's message: a JSON string."""
     approve: ApprovalPolicy | None = None
     """What becomes of tool calls at the least, whatever the agent's rules say; None: only they decide."""
+    compact: bool = False
+    """Whether a person asked that the session's conversation be compacted before the first turn."""
 
 
 class LegStarted(_Frozen):

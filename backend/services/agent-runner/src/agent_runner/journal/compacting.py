@@ -46,7 +46,7 @@ from agent_runner.toolsets import cut_middle
 from agent_runner.tracing import mark_replayed
 from stigmer_contract.api import LegGrant
 from stigmer_contract.compaction import Compaction, CompactionCause, WindowSource
-from stigmer_contract.events import StepFinished, Usage
+from stigmer_contract.events import ExecutionStarted, StepFinished, Usage
 from stigmer_contract.manifest import Context
 
 logger = logging.getLogger(__name__)
@@ -329,6 +329,9 @@ def compaction_rules(
         reference=built.reference,
         model=built.model,
         settings=settings,
+        is_asked=any(
+            isinstance(each.event, ExecutionStarted) and each.event.compact for each in grant.events
+        ),
     )
 
 

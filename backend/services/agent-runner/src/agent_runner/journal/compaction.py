@@ -18,7 +18,7 @@ from pydantic_ai.messages import (
 )
 
 from agent_runner.journal.context_size import bytes_of, bytes_of_part, text_of
-from agent_runner.journal.essentials import ASKS_PERSON, Essentials, essentials_in, standing_part
+from agent_runner.journal.essentials import Essentials, essentials_in, holds_words, standing_part
 from agent_runner.models import told_in
 from agent_runner.toolsets import cut_middle
 from stigmer_contract.compaction import Compaction, Replacement
@@ -161,10 +161,10 @@ def _own_parts(message: ModelRequest) -> list[object]:
 
 
 def _is_clearable(part: object) -> bool:
-    size = bytes_of_part(part)
+    size, is_said = bytes_of_part(part), holds_words(part)
     return (
         isinstance(part, ToolReturnPart)
-        and part.tool_name != ASKS_PERSON
+        and not is_said
         and part.outcome != "denied"
         and size > LEAST_CLEARED_BYTES
     )

@@ -22,13 +22,17 @@ from pydantic_ai.messages import (
 
 from agent_runner.journal.context_size import text_of
 from agent_runner.models import standing_note, told_in
+from agent_runner.models.notes import is_message
 from agent_runner.toolsets import cut_middle
 from agent_runner.toolsets.ask_user import ASK_TOOL
+from agent_runner.toolsets.wait import WAIT_TOOL
 
 COMPACTED: Final = "stigmer_compacted"
 """Key in the metadata of the text that stands in the place of what was dropped."""
 ASKS_PERSON: Final = ASK_TOOL
 """The tool whose results are the person's words."""
+MESSAGE_CAME: Final = "A message came:"
+"""How a result of the tool `wait` begins that holds the person's words."""
 FILE_TOOLS: Final = frozenset({"write_file", "edit_file", "create_directory"})
 
 MAX_AGENT_CHARACTERS: Final = 2000
@@ -82,6 +86,14 @@ def essentials_in(part: object) -> Essentials | None:
     metadata = cast("object", first.metadata) if isinstance(first, TextContent) else None
     carried = cast("dict[str, object]", metadata).get(COMPACTED) if isinstance(metadata, dict) else None
     return None if carried is None else Essentials.model_validate(carried)
+
+
+def holds_words(part: object) -> bool:
+    """Whether a tool's result is what the person said."""
+    if not isinstance(part, ToolReturnPart):
+        return False
+    came = part.tool_name == WAIT_TOOL and text_of(cast("object", part.content)).startswith(MESSAGE_CAME)
+    return came or part.tool_name == ASKS_PERSON
 
 
 def standing_part(text: str, essentials: Essentials, at: datetime) -> UserPromptPart:
@@ -186,7 +198,7 @@ class _Reader:
             self._told = cast("JsonValue", told)
             return
         # Beside results a list is what a tool shows, such as a picture.
-        if is_beside_results and not isinstance(part.content, str):
+        if is_beside_results and not (isinstance(part.content, str) or is_message(part)):
             return
         self._tell_words()
         self._said.append(Said(by="person", text=text_of(part.content)))
@@ -198,7 +210,7 @@ class _Reader:
 
     def _read_result(self, part: ToolReturnPart) -> None:
         call = self._calls.get(part.tool_call_id)
-        if part.tool_name == ASKS_PERSON:
+        if holds_words(part):
             self._said.append(Said(by="person", text=text_of(part.content)))
         elif part.outcome == "denied":
             arguments = "" if call is None else _cut(call.args_as_json_str(), MAX_REFUSAL_CHARACTERS // 2)

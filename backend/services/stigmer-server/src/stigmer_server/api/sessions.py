@@ -61,6 +61,12 @@ async def set_session_owner(
     return await services.sessions.set_owner(session_id, request)
 
 
+@router.post("/{session_id}/compact", responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
+async def compact_session(session_id: SessionId, caller: CallerOf, services: ServicesOf) -> SessionResource:
+    """Let the session's next execution begin with a compacted conversation."""
+    return await services.sessions.ask_for_compaction(session_id, caller)
+
+
 @router.delete(
     "/{session_id}",
     status_code=204,
