@@ -54,6 +54,13 @@ export async function listInputs(executionId?: string): Promise<Page<Input>> {
   return (await session.call("GET", `/v1/inputs?${query}`)) as Page<Input>;
 }
 
+/** What an input asks: a `Question`, an `Approval`, … A token that may only decide reads no blobs. */
+export async function loadContent(input: Input): Promise<unknown> {
+  const path = `/v1/inputs/${encodeURIComponent(input.input_id)}`;
+  const whole = input.content.kind === "blob" ? ((await session.call("GET", path)) as Input) : input;
+  return loadPayload(whole.content as Payload);
+}
+
 export async function resolveInput(id: string, answer: Answer): Promise<Input> {
   return (await session.call("POST", `/v1/inputs/${encodeURIComponent(id)}`, answer)) as Input;
 }

@@ -9,7 +9,7 @@ const LONGEST_DELAY_MS = 15_000;
 /** The server says something every 15 s. */
 const LONGEST_SILENCE_MS = 40_000;
 
-export type StreamState = "connecting" | "live" | "away" | "ended";
+export type StreamState = "connecting" | "live" | "away" | "refused" | "ended";
 
 export interface StreamEvent {
   /** Of a recorded event. */
@@ -36,7 +36,7 @@ export async function follow(
       const both = AbortSignal.any([signal, silence.signal]);
       const answer = await session.fetch(`${executionPath(executionId)}/events`, { headers, signal: both });
       if (answer.status === 204) return onState("ended");
-      if (answer.status >= 400 && answer.status < 500 && answer.status !== 429) return onState("away");
+      if (answer.status >= 400 && answer.status < 500 && answer.status !== 429) return onState("refused");
       if (answer.ok && answer.body !== null) {
         onState("live");
         for await (const event of readEvents(answer.body, silence)) {

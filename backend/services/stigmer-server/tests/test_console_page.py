@@ -1,0 +1,244 @@
+"""The console's page in a browser: its main paths, and that what agents write never runs.
+
+Where the page was not built (`make web`), or the machine has no Chromium, there is nothing to test.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from browser import Browser, Tab, find_browser
+from server_process import TOKEN, ServerApi, ServerProcess, completed, responded
+from stigmer_contract.identifiers import INPUT_PREFIX, new_id
+from stigmer_server.console_files import PAGE_DIRECTORY
+
+PROGRAM: Final = find_browser()
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None or not (PAGE_DIRECTORY / "index.html").is_file(),
+    reason="the console's page was not built, or there is no Chromium",
+)
+ATTACKS: Final = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)>",
+    "<svg><script>alert(1)</script></svg>",
+    "<svg><animate onbegin=alert(1) attributeName=x dur=1s>",
+    "<iframe srcdoc='<script>parent.alert(1)</script>'></iframe>",
+    "<iframe src=javascript:alert(1)></iframe>",
+    "<body onload=alert(1)>",
+    "<details open ontoggle=alert(1)>x</details>",
+    "<input autofocus onfocus=alert(1)>",
+    "<video><source onerror=alert(1)></video>",
+    "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
+    "<form><button formaction=javascript:alert(1)>x</button></form>",
+    "<object data=javascript:alert(1)></object>",
+    "<embed src=javascript:alert(1)>",
+    "<meta http-equiv=refresh content='0;url=javascript:alert(1)'>",
+    "<base href=https://evil.example/>",
+    "<link rel=stylesheet href=https://evil.example/x.css>",
+    "<style>@import 'https://evil.example/x.css';</style>",
+    "<a href=javascript:alert(1)>x</a>",
+    "<a href='jav&#x09;ascript:alert(1)'>x</a>",
+    "<template><script>alert(1)</script></template>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
+    "<!--><img src=x onerror=alert(1)>-->",
+    "<![CDATA[<img src=x onerror=alert(1)>]]>",
+    "</textarea><script>alert(1)</script>",
+    "</title><script>alert(1)</script>",
+    "{@html '<img src=x onerror=alert(1)>'}",
+    "{{constructor.constructor('alert(1)')()}}",
+    "[x](javascript:alert(1))",
+    "[x](JaVaScRiPt:alert(1))",
+    "[x](java\nscript:alert(1))",
+    "[x](javascript&colon;alert(1))",
+    "[x](&#106;avascript:alert(1))",
+    "[x](data:text/html,<script>alert(1)</script>)",
+    "[x](vbscript:msgbox(1))",
+    "[x](file:///etc/passwd)",
+    "[x](blob:https://evil.example/1)",
+    "[x]( javascript:alert(1))",
+    "[x](//evil.example/x)",
+    "[x](/v1/executions)",
+    "[x](https://user@evil.example\\@127.0.0.1)",
+    "![x](javascript:alert(1))",
+    "![x](https://evil.example/pixel.png)",
+    '![x](x" onerror="alert(1))',
+    "[x]: javascript:alert(1)\n\n[x]",
+    "<javascript:alert(1)>",
+    '<https://evil.example/"onmouseover=alert(1)>',
+    "`<img src=x onerror=alert(1)>`",
+    "```html\n<img src=x onerror=alert(1)>\n```",
+    '```"><img src=x onerror=alert(1)>\nx\n```',
+    "| <img src=x onerror=alert(1)> |\n|---|\n| <script>alert(1)</script> |",
+    "- [ ] <img src=x onerror=alert(1)>",
+    "> <img src=x onerror=alert(1)>",
+    "# <img src=x onerror=alert(1)>",
+    "**<img src=x onerror=alert(1)>**",
+    "\u202e<gpj.tpircs\u202c",
+    "a\u200bb\u2066c\u2069\ufeff",
+    "\x1b]8;;javascript:alert(1)\x07x\x1b]8;;\x07",
+    "\x1b[2J\x1b[31mred\x1b[0m",
+    "\x00\x01\x7f",
+    ">" * 3000 + "x",
+    "[" * 3000,
+    "*" * 3000 + "a",
+    "- " * 500 + "x",
+    "<" * 3000,
+    "x" * 30_000,
+]
+
+
+@pytest.fixture(scope="module")
+def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server without Temporal: executions are taken and written by the test."""
+    with ServerProcess(tmp_path_factory.mktemp("console")) as process:
+        yield process
+
+
+@pytest.fixture
+def admin(page_server: ServerProcess) -> Iterator[ServerApi]:
+    with page_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def tab(page_server: ServerProcess, admin: ServerApi, tmp_path: Path) -> Iterator[Tab]:
+    """A tab that is signed in, with the executions before it."""
+    assert PROGRAM is not None
+    with Browser(PROGRAM, tmp_path / "profile") as browser:
+        tab = browser.open_tab()
+        secret = admin.http.post("/v1/console/links").json()["secret"]
+        tab.go(f"{page_server.url}/console/#sign-in={secret}")
+        tab.wait_for("document.querySelector('nav button')")
+        yield tab
+
+
+def begin(api: ServerApi, **request: Any) -> tuple[str, int]:
+    """An execution that a runner has in hand; gives its id and the attempt."""
+    execution_id: str = api.create_execution(**request)["execution_id"]
+    return execution_id, api.start_leg(execution_id)["attempt"]
+
+
+def answer(turn: int, *parts: dict[str, Any]) -> dict[str, Any]:
+    """A model's answer of these parts."""
+    return responded(turn) | {
+        "response": {"kind": "inline", "value": {"version": 1, "parts": list(parts)}},
+        "usage": {"requests": 1, "input_tokens": 1200, "output_tokens": 50, "cost_usd": "0.0123"},
+    }
+
+
+def test_somebody_watches_answers_and_signs_out(
+    page_server: ServerProcess, admin: ServerApi, tab: Tab
+) -> None:
+    execution_id, attempt = begin(admin, input="Paint the **door**")
+    assert tab.run("location.hash + document.cookie") == ""
+
+    tab.wait_for(f"document.querySelector('.list a[href$=\"{execution_id}\"]')")
+    tab.run(f"document.querySelector('.list a[href$=\"{execution_id}\"]').click()")
+    tab.wait_for("document.querySelector('.said strong')?.textContent === 'door'")
+    tab.wait_for("document.querySelector('.stream.live')")
+    admin.publish(execution_id, [{"type": "model.delta", "turn": 1, "text": "I am **thinking**"}])
+    tab.wait_for("document.querySelector('.answered strong')?.textContent === 'thinking'")
+    input_id = new_id(INPUT_PREFIX)
+    asked: dict[str, Any] = {
+        "type": "input.requested",
+        "input_id": input_id,
+        "kind": "question",
+        "turn": 1,
+        "call_id": "call",
+        "tool": "ask_user",
+        "title": "Which colour?",
+        "content": {"kind": "inline", "value": {"text": "Which?", "choices": ["red", "blue"]}},
+        "answer_schema": {"type": "string", "enum": ["red", "blue"]},
+    }
+    assert admin.append(execution_id, [responded(1, "I ask."), asked], attempt=attempt).is_success
+    tab.wait_for("document.title === '(1) Stigmer'")
+    tab.run("document.querySelector('nav a[href=\"/console/inbox\"]').click()")
+    tab.wait_for("document.querySelectorAll('.decision input[type=radio]').length === 2")
+    tab.run("document.querySelectorAll('.decision input[type=radio]')[1].click()")
+    # What waits is asked for again and again; what somebody has begun to fill in stays.
+    asks = (
+        "performance.getEntriesByType('resource').filter((each) => each.name.includes('/v1/inputs?')).length"
+    )
+    before = tab.run(asks)
+    tab.wait_for(f"{asks} > {before} + 1")
+    assert tab.run("document.querySelectorAll('.decision input[type=radio]')[1].checked") is True
+    tab.run("document.querySelector('.decision form').requestSubmit()")
+    tab.wait_for("document.title === 'Stigmer'")
+    resolved = admin.http.get(f"/v1/inputs/{input_id}").json()["resolution"]
+    tab.go(f"{page_server.url}/console/executions/{execution_id}")
+    tab.wait_for("document.querySelector('.stream.live')")
+    page_server.stop()
+    tab.wait_for("document.querySelector('.stream.away')")
+    page_server.start()
+    assert admin.append(execution_id, [completed()], attempt=attempt).is_success
+    tab.wait_for("document.querySelector('.stream.ended')")
+    shown = tab.run("[...document.querySelectorAll('.item')].map((item) => item.innerText.trim()).join('|')")
+    tab.run("[...document.querySelectorAll('nav button')].at(-1).click()")
+    tab.wait_for("document.querySelector('#token')")
+
+    assert resolved["outcome"] == "answered"
+    assert shown.count("I ask.") == shown.count("Completed") == shown.count("Paint the door") == 1
+    assert tab.run("localStorage.length") == 0
+    assert tab.complaints() == []
+
+
+def test_a_pasted_token_signs_in_and_a_bad_link_signs_nobody_out(tab: Tab) -> None:
+    tab.run("[...document.querySelectorAll('nav button')].at(-1).click()")
+    for token, shown in (("wrong", ".problem"), (TOKEN, "nav button")):
+        tab.wait_for("document.querySelector('#token')")
+        tab.run(
+            f"{{const field = document.querySelector('#token'); field.value = {json.dumps(token)};"
+            "field.dispatchEvent(new Event('input', {bubbles: true})); field.form.requestSubmit()}"
+        )
+        tab.wait_for(f"document.querySelector('{shown}')")
+
+    tab.run("location.hash = 'sign-in=no-link'")
+    tab.wait_for("location.hash === ''")
+    tab.run("fetch('/console/')")
+
+    assert tab.run("Boolean(document.querySelector('nav button'))") is True
+    assert TOKEN not in tab.run("JSON.stringify(localStorage) + JSON.stringify(sessionStorage)")
+
+
+def test_nothing_that_an_agent_or_a_tool_writes_runs(
+    page_server: ServerProcess, admin: ServerApi, tab: Tab
+) -> None:
+    execution_id, attempt = begin(admin, input="\n\n".join(ATTACKS[:10]))
+    for turn, attack in enumerate(ATTACKS, start=1):
+        call = {"turn": turn, "call_id": f"c{turn}", "toolset": attack[:50], "tool": attack[:200]}
+        arguments = {"kind": "inline", "value": {attack[:500]: attack}}
+        content = [{"kind": "text", "text": attack}, {"kind": "link", "url": attack[:1000]}]
+        result = {"version": 1, "outcome": "succeeded", "content": content}
+        events: list[dict[str, Any]] = [
+            answer(turn, {"kind": "thinking", "text": attack}, {"kind": "text", "text": attack}),
+            {"type": "tool.started", **call, "arguments": arguments, "side_effects": True},
+            {
+                "type": "tool.finished",
+                **call,
+                "outcome": "succeeded",
+                "result": {"kind": "inline", "value": result},
+                "duration_seconds": 0.1,
+            },
+        ]
+        answered = admin.append(execution_id, events, attempt=attempt)
+        assert answered.is_success, answered.text
+
+    tab.go(f"{page_server.url}/console/executions/{execution_id}")
+    tab.wait_for(f"document.querySelectorAll('.outcome.succeeded').length === {len(ATTACKS)}")
+    tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    tab.wait_for(f"document.querySelectorAll('.call pre').length === {2 * len(ATTACKS)}")
+    links = "[...document.querySelectorAll('main a')].map((link) => [link.protocol, link.origin, link.rel])"
+    named = "script, img, svg, iframe, object, embed, style, link, base, meta, video, form, input, math"
+
+    assert tab.run(f"document.querySelectorAll('main :is({named})').length") == 0
+    assert tab.run("document.querySelectorAll('main [onerror], main [onload], main [style]').length") == 0
+    for protocol, origin, rel in tab.run(links):
+        assert protocol in ("http:", "https:")
+        assert origin != page_server.url
+        assert rel == "noopener noreferrer nofollow"
+    assert not {"\u202e", "\u200b", "\x1b", "\x00"} & set(tab.text())
+    assert tab.complaints() == []
