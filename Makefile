@@ -12,6 +12,7 @@ NODE_VERSION := 24.19.0
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := .venv/bin
 PYTEST_WORKERS ?= 2
+MIGRATIONS := backend/services/stigmer-server/src/stigmer_server/migrations/versions
 WEB := client-apps/web
 WEB_INSTALLED := $(WEB)/node_modules/.installed
 NPM := env PATH="$(CURDIR)/.node/bin:$$PATH" npm --prefix $(WEB)
@@ -50,6 +51,8 @@ check: setup ## Formatting, lint, types, layers, lock file, generated files
 	$(RUN)/lint-imports --no-cache
 	$(RUN)/python -m stigmer_contract.schema --check docs/reference/agent.schema.json
 	$(RUN)/python docs/generate.py --check
+	@! ls $(MIGRATIONS) | grep -o '^revision_[0-9]*' | sort | uniq -d | grep . || \
+		{ echo 'error: two migrations have one number' >&2; exit 1; }
 	$(RUN)/shellcheck .ci/* $$(git ls-files '*.sh')
 	$(RUN)/hadolint $$(git ls-files '*Dockerfile')
 	.ci/lint-workflows

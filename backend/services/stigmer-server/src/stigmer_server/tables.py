@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0015"
+SCHEMA_REVISION = "0016"
 """The newest migration; a test holds it to the files."""
 
 
