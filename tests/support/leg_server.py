@@ -10,6 +10,7 @@ from typing import Any, cast
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.settings import ModelSettings
 
 from agent_runner.errors import AttemptSuperseded, ServerRefused
@@ -177,7 +178,11 @@ class Scripted(FunctionModel, Answers):
     """A model as ours are."""
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(lambda messages, _info: answer(messages), model_name="scripted")
+        super().__init__(
+            lambda messages, _info: answer(messages),
+            model_name="scripted",
+            profile=ModelProfile(supports_json_schema_output=False),
+        )
         self._answer = answer
 
     async def answer(

@@ -1,12 +1,13 @@
 """Phases, ids, durations, events and the schema: what several programs rely on."""
 
+import functools
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count, product
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from stigmer_contract import events, identifiers
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 from stigmer_contract.inputs import InputKind, InputOutcome
-from stigmer_contract.manifest import AgentSpec, Limits, unsupported_fields
+from stigmer_contract.manifest import AgentSpec, Limits, Output, unsupported_fields
 from stigmer_contract.manifest_approval import ApprovalRule, strictest
 from stigmer_contract.manifest_parts import format_duration, parse_duration
 from stigmer_contract.model_names import split_model
@@ -106,6 +107,42 @@ def test_the_strictest_of_several_policies_lets_least_through() -> None:
     assert strictest() == strictest(None) == strictest("allow") == "allow"
     assert strictest("allow", None, "ask") == "ask"
     assert strictest("ask", "deny", "allow") == "deny"
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        ({"type": "array"}, "must be a JSON Schema of an object"),
+        (
+            {"type": "object", "properties": {"a": {"type": "strng"}}},
+            "properties.a.type: 'strng' is not valid",
+        ),
+        ({"type": "object", "required": "a"}, "required: 'a' is not of type 'array'"),
+        ({"type": "object", "$ref": "https://example.com/x"}, r"\$ref: 'https://example.com/x' leads out"),
+        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}}, "there is nothing at '#/"),
+        (
+            {"type": "object", "properties": {"a": {"pattern": "(?=a)"}}},
+            "properties.a.pattern: .* looks around",
+        ),
+        ({"type": "object", "properties": {"a": {"pattern": "("}}}, "is no regular expression"),
+        ({"type": "object", "enum": list(range(6000))}, "more than 5000 parts"),
+        ({"type": "object", "$schema": "http://json-schema.org/draft-04/schema#"}, r"\$schema: must be"),
+        (functools.reduce(lambda inner, _: {"not": inner}, range(40), {"type": "object"}), "32 deep"),
+    ],
+)
+def test_a_schema_that_answers_cannot_be_held_to_is_refused(schema: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        Output.model_validate({"schema": schema})
+
+
+def test_a_schema_may_refer_to_itself() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "$defs": {"node": {"$anchor": "node", "properties": {"next": {"$ref": "#node"}}}},
+        "properties": {"first": {"$ref": "#/$defs/node"}, "all": {"items": {"$ref": "#"}}},
+    }
+
+    assert Output.model_validate({"schema": schema}).schema_ == schema
 
 
 def test_usage_adds_up_and_keeps_a_cost_that_is_known_on_one_side() -> None:

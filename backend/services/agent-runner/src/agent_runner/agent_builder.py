@@ -12,7 +12,7 @@ from pydantic_ai.toolsets import AbstractToolset
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.durability import JournalDurability
-from agent_runner.models import CutAnswers
+from agent_runner.models import MAX_CORRECTIONS, CutAnswers, StructuredAnswers
 from agent_runner.toolsets import session_tools
 from agent_runner.toolsets.command_variables import ToolVariables
 from agent_runner.workspace import PackFolders, SessionWorkspace
@@ -38,7 +38,7 @@ def build_agent(
     surroundings: str | None,
     further: Sequence[AbstractCapability[Any]] = (),
     toolsets: Sequence[AbstractToolset[None]] = (),
-) -> Agent[None, str]:
+) -> Agent[None, Any]:
     """The agent that works through `durability`'s journal in `workspace`.
 
     `settings` are how its model is asked. `variables` go into the environment of what it starts; `packs` has
@@ -55,18 +55,27 @@ def build_agent(
             f"{not_yet[0]} is not supported yet by this runner",
             f"remove {not_yet[0]} from the manifest",
         )
-    agent = Agent(
+    form = None if spec.output is None else StructuredAnswers(spec.output.schema_)
+    agent = Agent[None, Any](
         model,
         name=agent_name,
         deps_type=type(None),
-        output_type=str,
+        output_type=str if form is None else form.output_type(model),
         instructions=[
             spec.instructions,
             *([InstructionPart(surroundings, name="surroundings")] if surroundings else []),
         ],
         model_settings=settings,
-        retries={"tools": MAX_TOOL_CORRECTIONS, "output": MAX_ANSWER_CORRECTIONS},
-        capabilities=[session_tools(spec, workspace, variables, packs, toolsets), durability, *further],
+        retries={
+            "tools": MAX_TOOL_CORRECTIONS,
+            "output": MAX_ANSWER_CORRECTIONS if form is None else MAX_CORRECTIONS,
+        },
+        capabilities=[
+            session_tools(spec, workspace, variables, packs, toolsets),
+            durability,
+            *([form] if form else []),
+            *further,
+        ],
     )
-    agent.output_validator(CutAnswers().check)
+    agent.output_validator(CutAnswers().check if form is None else form.check)
     return agent

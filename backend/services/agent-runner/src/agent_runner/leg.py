@@ -11,6 +11,7 @@ from enum import Enum, auto
 from importlib.metadata import version
 from typing import Any, Final
 
+from pydantic import JsonValue
 from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.usage import UsageLimits
 
@@ -28,7 +29,7 @@ from agent_runner.journal.messages import MessageSteps
 from agent_runner.journal.open_waits import OpenWaits, ServerClock
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
-from agent_runner.journal.surrogates import mend
+from agent_runner.journal.surrogates import mend, mend_json
 from agent_runner.journal.surroundings import open_surroundings
 from agent_runner.journal.tool_lists import open_mcp_toolsets
 from agent_runner.journal.unexecuted import UnexecutedCalls
@@ -245,7 +246,7 @@ class Leg:
         self._refusal = error
         self.stop(StopReason.LOG_REFUSES)
 
-    async def _wait_for_end(self, work: asyncio.Task[str]) -> None:
+    async def _wait_for_end(self, work: asyncio.Task[JsonValue]) -> None:
         """Return when the work is done, or has to be cancelled."""
         stopped = asyncio.create_task(self._stopped.wait())
         drained = asyncio.create_task(self._gate.drained())
@@ -266,7 +267,7 @@ class Leg:
 
     # --- the work -----------------------------------------------------------------------------
 
-    async def _work(self, journal: StepJournal) -> str:
+    async def _work(self, journal: StepJournal) -> JsonValue:
         """Run the agent; the journal makes it skip what is already done. Returns its final answer.
 
         Raises:
@@ -314,7 +315,8 @@ class Leg:
             try:
                 result = await agent.run(prompt, message_history=history, usage_limits=no_limit)
             except AgentRunError as error:
-                failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, describe_unusable(error))
+                reason = describe_unusable(error, has_schema=grant.spec.output is not None)
+                failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, reason)
                 raise journal.failure or failure from error
             self._whole_history = await journal.whole_history(result.all_messages())
             return result.output
@@ -353,7 +355,7 @@ class Leg:
     # --- the end ------------------------------------------------------------------------------
 
     async def _conclusion(
-        self, work: asyncio.Task[str], writer: LogWriter
+        self, work: asyncio.Task[JsonValue], writer: LogWriter
     ) -> tuple[LegEndReason, TerminalEvent | None]:
         """Why the leg ended, and how the execution did; None where it goes on in another leg."""
         if self._stop_reason is StopReason.LOG_REFUSES:
@@ -362,7 +364,7 @@ class Leg:
         if not work.cancelled():
             error = work.exception()
             if error is None:
-                output = await self._client.store_payload(mend(work.result()))
+                output = await self._client.store_payload(mend_json(work.result()))
                 return LegEndReason.COMPLETED, ExecutionCompleted(output=output)
             return LegEndReason.FAILED, self._failed(error, writer)
         match self._stop_reason:

@@ -74,6 +74,8 @@ class ExecutionView:
         self._blocks = MarkdownBlocks()
         self._turn = 0
         self._shown = ""  # text of this turn that stands on the screen
+        self._awaits_object = False
+        """Whether the answer is an object: what the model writes on the way to it is none."""
         self._calls: dict[str, str] = {}
         self._running: dict[str, str] = {}
         self._outputs: dict[str, CommandOutput] = {}
@@ -138,7 +140,7 @@ class ExecutionView:
     # --- the answer ---------------------------------------------------------------------------
 
     def _show_text(self, turn: int, text: str) -> None:
-        if turn < self._turn or not self._screen.shows_answer:
+        if turn < self._turn or not self._screen.shows_answer or self._awaits_object:
             return
         self._begin_turn(turn)
         self._shown += text
@@ -151,7 +153,7 @@ class ExecutionView:
 
     def _show_partial(self, turn: int, text: str) -> None:
         """The text so far: the screen holds its beginning, or an answer that broke off."""
-        if turn < self._turn or not self._screen.shows_answer:
+        if turn < self._turn or not self._screen.shows_answer or self._awaits_object:
             return
         self._begin_turn(turn)
         if not text.startswith(self._shown):
@@ -201,6 +203,7 @@ class ExecutionView:
         match recorded.event:
             case ExecutionStarted() as event:
                 self._session_id = event.session_id
+                self._awaits_object = event.spec.output is not None
             case ModelResponded() as event:
                 self._finish_turn(event)
             case ToolStarted() as event:

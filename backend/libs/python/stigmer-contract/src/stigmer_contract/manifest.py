@@ -27,6 +27,7 @@ from stigmer_contract.manifest_parts import (
 )
 from stigmer_contract.manifest_scripts import Script
 from stigmer_contract.model_names import split_model
+from stigmer_contract.output_schemas import check_output_schema
 
 API_VERSION = "agentic.stigmer.ai/v1"
 
@@ -69,11 +70,16 @@ class ModelSettings(ManifestPart):
     """How hard a reasoning model thinks."""
 
 
+def _check_schema(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    check_output_schema(schema)
+    return schema
+
+
 class Output(ManifestPart):
     """The form of the final answer."""
 
-    schema_: dict[str, JsonValue] = Field(alias="schema")
-    """JSON Schema of an object."""
+    schema_: Annotated[dict[str, JsonValue], AfterValidator(_check_schema)] = Field(alias="schema")
+    """JSON Schema (draft 2020-12) of an object, at most 32 levels deep; nothing outside of it is fetched."""
 
 
 class Context(ManifestPart):
@@ -212,7 +218,6 @@ def unsupported_fields(spec: AgentSpec) -> list[str]:
         "spec.mcpServers[].url": any(getattr(server, "url", True) for server in spec.mcp_servers),
         "spec.skills": spec.skills,
         "spec.subAgents": spec.sub_agents,
-        "spec.output": spec.output,
         "spec.approval": spec.approval,
     }
     return [path for path, value in not_yet.items() if value]

@@ -14,11 +14,13 @@ from agent_runner.models.preloading import preload_providers
 from agent_runner.models.prices import has_price, price_of
 from agent_runner.models.request_settings import model_settings
 from agent_runner.models.shown_answers import ShownAnswers
+from agent_runner.models.structured_answers import MAX_CORRECTIONS, StructuredAnswers
 from agent_runner.models.unusable_answers import describe_unusable
 from agent_runner.models.usage_reports import ESTIMATED
 
 __all__ = [
     "ESTIMATED",
+    "MAX_CORRECTIONS",
     "AnswerKind",
     "BuiltModel",
     "ContextWindows",
@@ -27,6 +29,7 @@ __all__ = [
     "ModelPool",
     "Retry",
     "ShownAnswers",
+    "StructuredAnswers",
     "Watcher",
     "Window",
     "backoff_seconds",

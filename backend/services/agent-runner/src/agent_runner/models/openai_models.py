@@ -56,6 +56,8 @@ class CompatibleProvider(OpenAIProvider):
                 openai_supports_strict_tool_definition=False,
                 openai_chat_supports_allowed_tools=False,
                 supports_cache=False,
+                # Many have none, and some take the schema and pass it over.
+                supports_json_schema_output=False,
                 # Chat templates of many models take one, and at the beginning only.
                 openai_chat_supports_multiple_system_messages=False,
             ),
