@@ -31,7 +31,7 @@ def test_the_manifest_must_name_the_agent_of_the_address(api: ServerApi, name: s
 
 
 def test_a_manifest_with_features_to_come_can_be_applied_but_not_run(api: ServerApi, name: str) -> None:
-    later = manifest(name, approval=[{"tool": "shell", "policy": "ask", "expiresAfter": "24h"}])
+    later = manifest(name, subAgents=["fact-checker"])
     assert api.http.put(f"/v1/agents/{name}", json=later).status_code == 201
 
     response = api.http.post("/v1/executions", json={"agent": name, "input": "x"})

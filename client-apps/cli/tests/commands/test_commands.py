@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 
-import pytest
-
 from cli_harness import Command, Server
 from stigmer_contract import events
 from stigmer_contract.api import CreateExecution
@@ -174,22 +172,6 @@ def test_cancelling_asks_the_runner_to_stop(command: Command, server: Server) ->
     followed = command.run("executions", "follow", execution.execution_id)
     assert followed.exit_code == 1
     assert followed.stderr.endswith("error: somebody cancelled the execution: wrong file\n")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["executions", "approve", "exe_1"], "could not approve a call of exe_1"),
-        (["executions", "deny", "exe_1"], "could not deny a call of exe_1"),
-    ],
-)
-def test_what_comes_later_says_so(command: Command, arguments: list[str], message: str) -> None:
-    result = command.run(*arguments)
-
-    assert (result.exit_code, result.stderr) == (
-        1,
-        f"error: {message}: this version cannot do that yet\n",
-    )
 
 
 def test_a_page_that_nobody_reads_any_more_is_no_error(command: Command, server: Server) -> None:

@@ -82,7 +82,7 @@ def test_fields_whose_feature_does_not_exist_yet_are_named() -> None:
     )
 
     assert unsupported_fields(AgentSpec(instructions="x")) == []
-    assert unsupported_fields(spec) == ["spec.skills", "spec.approval"]
+    assert unsupported_fields(spec) == ["spec.skills"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pydantic_ai.usage import UsageLimits
 from agent_runner.agent_builder import build_agent
 from agent_runner.changed_files import warn_of_changes
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused, stack_of
+from agent_runner.journal.approvals import Approvals
 from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.budget import Budget, duration_exceeded
 from agent_runner.journal.compacting import compaction_rules
@@ -287,6 +288,8 @@ class Leg:
         settings = model_settings(grant.spec.model_settings, self._parts.settings)
         # Before anything is paid for.
         journal.parts.budget.check_price(built.reference, is_known=has_price(built.model))
+        inputs = InputSteps(journal)
+        approvals = Approvals(journal, inputs, grant.spec, grant.approve, workspace)
         async with open_mcp_toolsets(journal, grant, workspace) as toolsets:
             agent = build_agent(
                 grant.execution.agent_name,
@@ -300,6 +303,7 @@ class Leg:
                     surroundings.notes,
                     compaction_rules(grant, built, self._parts.models, settings),
                     MessageSteps(journal, self._clock),
+                    None if approvals.decides_all else approvals,
                 ),
                 variables=variables,
                 packs=PackFolders(self._parts.settings.sandbox_root_dir, self._client.load_blob),
@@ -308,7 +312,7 @@ class Leg:
                 toolsets=toolsets,
             )
             waiter.set(WaitSteps(journal))
-            asker.set(InputSteps(journal))
+            asker.set(inputs)
             prompt = None if grant.resumption else str(await self._client.load_payload(grant.input))
             history = journal.history.messages
             no_limit = UsageLimits(request_limit=None)

@@ -290,13 +290,13 @@ def read_events(
 
 
 def read_messages(connection: Connection, execution_id: str, until: int) -> list[StoredEvent]:
-    """What was said to the execution up to a sequence, ascending."""
+    """What people said to the execution, and decided, up to a sequence, ascending."""
     query = (
         select(*_STORED)
         .where(
             events.c.execution_id == execution_id,
             events.c.sequence <= until,
-            events.c.type == "message.received",
+            events.c.type.in_(("message.received", "input.resolved")),
         )
         .order_by(events.c.sequence)
     )

@@ -14,7 +14,7 @@ from stigmer_cli.commands.completions import (
     complete_runnable,
     complete_sessions,
 )
-from stigmer_cli.errors import NotYet, StigmerError, UsageError
+from stigmer_cli.errors import StigmerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,8 @@ class _Order:
     workspace: Path | None
     packs: "Sequence[bytes]" = ()
     """Files that the manifest's tools need."""
+    approve: Literal["ask", "allow", "deny"] | None = None
+    """`--approve`."""
 
 
 @click.command(epilog="Example: stigmer run ./report-writer 'Summarise sales.csv' --workspace .")
@@ -101,12 +103,10 @@ def run(
     else to stderr. Ctrl-C asks whether to cancel the execution or to let it go on without you; a closed
     window lets it go on, and SIGTERM cancels it.
     """
-    if approve in ("ask", "deny"):
-        raise NotYet(f"could not use `--approve {approve}`: asking before a tool runs is not supported yet")
     if detach and record:
         raise UsageError("could not record an execution that is not waited for", "leave out --detach")
     record_file = _check_record_file(record)
-    order = _read_order(agent, prompt, prompt_file, model, session_id, workspace)
+    order = replace(_read_order(agent, prompt, prompt_file, model, session_id, workspace), approve=approve)
 
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.config import load_configuration
@@ -271,6 +271,7 @@ def _create_execution(
             manifest=order.manifest,
             input=order.prompt,
             session_id=order.session_id,
+            approve=order.approve,
             workspace=str(order.workspace) if order.workspace else None,
             model=model,
         )

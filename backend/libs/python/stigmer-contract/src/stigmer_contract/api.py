@@ -377,8 +377,10 @@ class LegGrant(_Resource):
     environments: list[EnvironmentDescribed] = []
     """What the session's agents were told of where they work, oldest first."""
     events: list[RecordedEvent]
-    """The log after that piece, ascending by sequence, behind all `message.received` before it; without such
-    a piece the whole log."""
+    """The log after that piece, ascending by sequence, behind all `message.received` and `input.resolved`
+    before it; without such a piece the whole log."""
+    approve: ApprovalPolicy | None = None
+    """What becomes of tool calls at the least, as in `execution.started`."""
     seconds_left: float | None = None
     """Until `limits.duration` is over, by the server's clock; None where there is no such limit."""
     lease: str

@@ -91,8 +91,10 @@ class Approval(_Content):
     """Why it is asked, in words."""
     diff: str | None = None
     """What a file would look like afterwards, as a unified diff."""
+    base: str | None = None
+    """Hash of the file that the diff is made on: only that is written over. `absent`: there is none."""
     kind_rule: str | None = None
-    """What approving this kind of call would mean, as a rule's text; None: that cannot be offered."""
+    """What approving this kind of call would mean, as a rule in JSON; None: that cannot be offered."""
     again: str | None = None
     """Why the same call is asked about once more."""
 

@@ -218,7 +218,6 @@ def unsupported_fields(spec: AgentSpec) -> list[str]:
         "spec.mcpServers[].url": any(getattr(server, "url", True) for server in spec.mcp_servers),
         "spec.skills": spec.skills,
         "spec.subAgents": spec.sub_agents,
-        "spec.approval": spec.approval,
     }
     return [path for path, value in not_yet.items() if value]
 

@@ -38,6 +38,7 @@ from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 from pydantic_graph import End
 
+from agent_runner.journal.approvals import Approvals, Refused
 from agent_runner.journal.compacting import CompactionRules, CompactSteps
 from agent_runner.journal.fingerprints import digest_of_arguments
 from agent_runner.journal.kinds import OPERATION, TOOLS_LISTED
@@ -46,7 +47,7 @@ from agent_runner.journal.model_steps import ModelSteps, OpenRequest
 from agent_runner.journal.notes import NoteSteps
 from agent_runner.journal.results import dump_error, dump_return, play
 from agent_runner.journal.steps import StepJournal
-from agent_runner.journal.tool_steps import ToolCall, ToolSteps
+from agent_runner.journal.tool_steps import ToolCall, ToolSteps, told_besides
 from agent_runner.toolsets import OrderedToolset, ToolFacts, facts_of
 
 REPEATED: Final = {
@@ -143,11 +144,13 @@ class JournalDurability(BaseDurabilityCapability[None]):
         notes: NoteSteps | None = None,
         compaction: CompactionRules | None = None,
         messages: MessageSteps | None = None,
+        approvals: Approvals | None = None,
     ) -> None:
         """`model_reference` is `provider:name` of the agent's model, for the log; while it works it is told
         `notes` by us, and `messages` by the person; `compaction` is how its conversation is kept below the
-        model's window, if at all."""
+        model's window, if at all. Without `approvals` every call runs."""
         super().__init__()
+        self._approvals = approvals
         self._steps = steps
         self._notes = notes
         self._messages = messages
@@ -214,9 +217,17 @@ class JournalDurability(BaseDurabilityCapability[None]):
         args: dict[str, Any],
         handler: WrapToolExecuteHandler,
     ) -> Any:
-        """Write down around it a call that runs agents: it is no durable unit, or pydantic-ai would run
-        what they do as parts of one, and not as steps."""
+        """Decide whether a call runs. One that runs agents is written down around it: it is no durable unit,
+        or pydantic-ai would run what they do as parts of one, and not as steps."""
         facts = facts_of(tool_def)
+        if self._approvals is not None:
+            scope = self._steps.scopes.of(ctx.run_id, self.name)
+            step = _call(ctx, call.tool_name, tool_def.toolset_id or "", args, facts)
+            verdict = await self._approvals.admit(ctx, scope, step)
+            if isinstance(verdict, Refused):
+                return play(await self._tools.refuse(scope, step, verdict.outcome, verdict.message))
+            args = verdict.arguments
+            told_besides.set(verdict.note)
         if not facts.runs_agents:
             return await handler(args)
 

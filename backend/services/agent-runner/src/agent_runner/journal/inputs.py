@@ -6,7 +6,7 @@ nothing else is in hand, the leg ends `waiting`, and any runner's next one goes 
 """
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import BaseModel, JsonValue
 
@@ -81,6 +81,8 @@ class InputSteps:
         content: BaseModel,
         answer_schema: dict[str, JsonValue] | None = None,
         expires_at: datetime | None = None,
+        remind_at: datetime | None = None,
+        on_expiry: Literal["deny", "approve"] = "deny",
     ) -> InputRequested:
         """Write down what is asked, for the first time."""
         value = await self._journal.clean(content.model_dump(mode="json", exclude_none=True))
@@ -99,6 +101,8 @@ class InputSteps:
             content=await self._journal.parts.bodies.store_value(value),
             answer_schema=answer_schema,
             expires_at=expires_at,
+            remind_at=remind_at,
+            on_expiry=on_expiry,
         )
         self._journal.write(event)
         return event

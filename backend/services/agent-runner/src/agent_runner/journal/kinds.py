@@ -155,6 +155,11 @@ def key_of(event: AnyEvent) -> StepKey | None:
             return None
 
 
+def approval_key(turn: int, call_id: str) -> tuple[str, str]:
+    """Kind and key of the questions whether a call may run; those that it asks itself have the call's own."""
+    return INPUT, f"{call_key(turn, call_id)} approval"
+
+
 def call_key(turn: int, call_id: str) -> str:
     """The key of a tool call."""
     return f"{turn}/{call_id}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple, cast
 
-from agent_runner.journal.kinds import INPUT, MESSAGE, MODEL, WAIT, StepKey, call_key, key_of
+from agent_runner.journal.kinds import INPUT, MESSAGE, MODEL, WAIT, StepKey, approval_key, call_key, key_of
 from stigmer_contract.api import Resumption
 from stigmer_contract.events import (
     AnyEvent,
@@ -23,6 +23,7 @@ from stigmer_contract.events import (
     ToolStarted,
     Usage,
 )
+from stigmer_contract.inputs import InputKind
 
 MESSAGES_GIVEN: Final = "messages"
 """The counter of `history.stored` that says which messages the agent was given by then."""
@@ -133,8 +134,10 @@ class RecordedSteps:
             # Somebody thinks that it works now: all patience begins anew.
             self.failed_requests.clear()
         elif isinstance(event, InputRequested):
-            of_call = call_key(event.turn, event.call_id)
-            self.inputs[StepKey(event.agent_path, INPUT, of_call, event.nth)] = event
+            kind_and_key = (INPUT, call_key(event.turn, event.call_id))
+            if event.kind is InputKind.APPROVAL:
+                kind_and_key = approval_key(event.turn, event.call_id)
+            self.inputs[StepKey(event.agent_path, *kind_and_key, event.nth)] = event
         elif isinstance(event, InputResolved):
             self.resolutions[event.input_id] = event
         key = key_of(event)

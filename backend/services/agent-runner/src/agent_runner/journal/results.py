@@ -64,6 +64,23 @@ def unexecuted(part: ToolReturnPart) -> tuple[ToolOutcome, JsonValue]:
     return outcome, to_be_corrected(text) if outcome is ToolOutcome.INVALID else told(text)
 
 
+def with_note(result: JsonValue, note: str | None) -> JsonValue:
+    """A result with something that the model is told before it."""
+    if note is None or not isinstance(result, dict):
+        return result
+    if isinstance(message := result.get("message"), str):
+        return {**result, "message": f"{note}\n{message}"}
+    if "result" not in result:
+        return result
+    match result["result"]:
+        case str() as text:
+            return {**result, "result": f"{note}\n{text}"}
+        case list() as several:
+            return {**result, "result": [note, *several]}
+        case other:
+            return {**result, "result": {"note": note, "result": other}}
+
+
 def dump_return(value: object) -> JsonValue:
     """What a tool returned, in the journal's form."""
     return _RESULT.dump_python(_RESULT.validate_python({"kind": "tool_return", "result": value}), mode="json")

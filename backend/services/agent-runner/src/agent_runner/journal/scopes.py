@@ -97,6 +97,10 @@ class AgentScope:
         self._counts[kind, key] += 1
         return StepKey(self.path, kind, key, self._counts[kind, key])
 
+    def coming_key(self, kind: str, key: str) -> StepKey:
+        """What `next_key` would give; counts nothing."""
+        return StepKey(self.path, kind, key, self._counts[kind, key] + 1)
+
     def call_key(self, call_id: str) -> StepKey:
         """The key of a call of this turn that was not executed."""
         return StepKey(self.path, TOOL, call_key(self.turn, call_id), 1)

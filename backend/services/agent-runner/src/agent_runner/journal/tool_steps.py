@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal
@@ -18,7 +19,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from agent_runner.errors import RunnerError, stack_of
 from agent_runner.journal.kinds import TOOL, StepKey, call_key
-from agent_runner.journal.results import AFTER_UNKNOWN, OUTCOME_UNKNOWN, told
+from agent_runner.journal.results import AFTER_UNKNOWN, OUTCOME_UNKNOWN, told, with_note
 from agent_runner.journal.scopes import AgentScope, RunningCall, running_call
 from agent_runner.journal.steps import StepJournal
 from agent_runner.toolsets import COMMAND_TOOL, CallInHand, ToolFacts, call_in_hand
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 TOOL_TIMEOUT_GRACE_SECONDS: Final = 5.0
 """A tool that has its own time-out (a command) is to report it itself, with the output so far."""
+
+told_besides: ContextVar[str | None] = ContextVar("told_besides", default=None)
+"""What the model is told before the result of the call that is being made."""
 
 _ARGUMENTS: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
 
@@ -80,6 +84,14 @@ class ToolSteps:
             return await self._record(scope, key, call, told(AFTER_UNKNOWN), ToolOutcome.CANCELLED)
         return await self._carry_out(scope, key, call, run)
 
+    async def refuse(
+        self, scope: AgentScope, call: ToolCall, outcome: ToolOutcome, message: str
+    ) -> JsonValue:
+        """The result of a call that is not carried out, as the model is told; shape as that of `result`."""
+        key = scope.next_key(TOOL, call_key(scope.turn, call.call_id))
+        scope.executed.add(call.call_id)
+        return await self._record(scope, key, call, await self._journal.clean(told(message)), outcome)
+
     async def _carry_out(
         self, scope: AgentScope, key: StepKey, call: ToolCall, run: Callable[[], Awaitable[JsonValue]]
     ) -> JsonValue:
@@ -107,7 +119,8 @@ class ToolSteps:
             token = running_call.set(running)
             in_hand = CallInHand(functools.partial(self._show, call, "stdout"))
             try:
-                result = await self._journal.clean(await self._run(call, run, in_hand))
+                ran = await self._run(call, run, in_hand)
+                result = await self._journal.clean(with_note(ran, told_besides.get()))
             finally:
                 running_call.reset(token)
             seconds = time.monotonic() - started

@@ -27,6 +27,7 @@ from stigmer_contract.api import (
     StartLeg,
 )
 from stigmer_contract.events import LOG_FORMAT, EnvironmentDescribed, Payload
+from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_server.api.access import (
     NEEDS_RUNNER,
     GuardedRoute,
@@ -242,6 +243,7 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "previous_execution_ids": _NAMES.dump_json(list(grant.previous_execution_ids)).decode(),
         "resumption": _RESUMPTION.dump_json(grant.history.resumption).decode(),
         "environments": _ENVIRONMENTS.dump_json(list(grant.history.environments)).decode(),
+        "approve": TypeAdapter(ApprovalPolicy | None).dump_json(grant.first.approve).decode(),
         "events": f"[{','.join(event.to_json() for event in grant.stored)}]",
         "seconds_left": TypeAdapter(float | None).dump_json(grant.seconds_left).decode(),
         "lease": TypeAdapter(str).dump_json(lease).decode(),
