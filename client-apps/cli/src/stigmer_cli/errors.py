@@ -6,6 +6,7 @@ StigmerError                    exit 1: what was asked for failed
 ├── ManifestInvalid             a manifest has problems, which have been printed
 ├── ExecutionFailed             the execution that was followed failed, or somebody cancelled it
 ├── OutputFailed                what was to be printed could not be written
+├── WaitsForPerson              exit 4: the execution waits, and nobody is here to be asked
 ├── Interrupted                 exit 130: the person pressed Ctrl-C
 ├── UsageError                  exit 2: the command was called wrongly
 │   └── ConfigurationError      a setting of the environment or of config.yaml is wrong
@@ -67,6 +68,20 @@ class ManifestInvalid(StigmerError):
 
 class ExecutionFailed(StigmerError):
     """The execution ended without an answer."""
+
+
+class WaitsForPerson(StigmerError):
+    """The execution that was followed waits for a person, and there is no terminal to ask one at. It goes on
+    waiting."""
+
+    exit_code = 4
+
+    def __init__(self, execution_id: str, title: str, how: str) -> None:
+        super().__init__(
+            f"execution {execution_id} waits for a person: {title}",
+            f"{how} `stigmer executions follow {execution_id}` then shows how it goes on",
+        )
+        self.execution_id = execution_id
 
 
 class Interrupted(StigmerError):

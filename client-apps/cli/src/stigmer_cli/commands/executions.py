@@ -203,7 +203,7 @@ def _watch(client: "ApiClient", execution_id: str, *, after: int, as_json: bool,
         view = JsonView(sys.stdout, execution_id)
     else:
         view = ExecutionView(Screen(sys.stdout, sys.stderr, plain=plain), client.load_payload)
-    Following(client, execution_id, view, cancels=False).follow(after)
+    Following(client, execution_id, view, cancels=False, asks=not as_json).follow(after)
 
 
 def _check_limits(limits: "dict[str, object]") -> None:

@@ -18,11 +18,16 @@ from types import FrameType
 from typing import Protocol
 
 from stigmer_cli.api_client import ApiClient, follow_events
-from stigmer_cli.errors import ExecutionFailed, Interrupted, StigmerError
-from stigmer_cli.output import is_terminal, sanitize
+from stigmer_cli.commands.prompting import Prompt, TerminalLines
+from stigmer_cli.errors import CallRefused, ExecutionFailed, Interrupted, StigmerError, WaitsForPerson
+from stigmer_cli.output import is_terminal, sanitize, write_stderr
+from stigmer_cli.rendering.inputs import how_to_decide
 from stigmer_contract import events
+from stigmer_contract.api import ResolveInput
 from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.inputs import MAX_OPEN_INPUTS
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.waits import WaitKind
 
 PENDING_NOTE_AFTER_SECONDS = 2.0
 STANDING_NOTE_AFTER_SECONDS = 5.0
@@ -34,6 +39,8 @@ CANCEL_TIMEOUT_SECONDS = 15.0
 """How long a cancelled execution may take to say so."""
 
 
+_PEOPLES = (WaitKind.APPROVAL, WaitKind.ANSWER)
+"""What a person ends."""
 _RAISED_BY = {
     ErrorCode.LIMIT_TURNS: " --turns N",
     ErrorCode.LIMIT_TOKENS: " --tokens N",
@@ -89,20 +96,54 @@ class _Terminate:
     """The process is to end: SIGTERM."""
 
 
+@dataclass(frozen=True)
+class _Typed:
+    """A line that the person typed, with its end; empty: there will be none."""
+
+    text: str
+
+
 class _End:
     """The log holds no more, and the execution has ended."""
 
 
 _Item = (
-    events.RecordedEvent | events.LiveEvent | _Note | _Interrupt | _HangUp | _Terminate | _End | BaseException
+    events.RecordedEvent
+    | events.LiveEvent
+    | _Note
+    | _Interrupt
+    | _HangUp
+    | _Terminate
+    | _Typed
+    | _End
+    | BaseException
 )
 
 
 class Following:
     """One watch over one execution."""
 
-    def __init__(self, client: ApiClient, execution_id: str, view: View, *, cancels: bool) -> None:
-        """`cancels`: whether Ctrl-C may cancel the execution; else it only ends the watch."""
+    def __init__(
+        self,
+        client: ApiClient,
+        execution_id: str,
+        view: View,
+        *,
+        cancels: bool,
+        asks: bool = False,
+        waits: bool = True,
+    ) -> None:
+        """`cancels`: whether Ctrl-C may cancel the execution; else it only ends the watch.
+
+        Args:
+            asks: whether the person at the terminal is asked what the execution waits for.
+            waits: whether the watch goes on while it waits for a person who is not asked here.
+        """
+        self._waits = waits
+        self._lines = TerminalLines(self._take_line) if asks and TerminalLines.are_there() else None
+        self._prompt: Prompt | None = None
+        self._later: set[str] = set()
+        """Inputs that the person at the terminal does not decide now."""
         self._client = client
         self._execution_id = execution_id
         self._view = view
@@ -128,11 +169,13 @@ class Following:
         threading.Thread(target=self._read, args=(after,), daemon=True, name="events").start()
         with self._interrupts_in_queue(), contextlib.ExitStack() as ending:
             ending.callback(self._view.clear)
+            ending.callback(self._end_prompt)
             while True:
                 try:
                     item = self._queue.get(timeout=TICK_SECONDS)
                 except queue.Empty:
-                    self._view.tick()
+                    if self._prompt is None:
+                        self._view.tick()
                     self._look_after_silence()
                     continue
                 self._heard_at = time.monotonic()
@@ -147,12 +190,16 @@ class Following:
                         raise self._failed()
                     case _Note():
                         self._view.show_note(item.text)
+                    case _Typed():
+                        self._decide(item.text)
                     case BaseException():
                         raise item
                     case _:
                         self._view.show(item)
-                        if isinstance(item, events.RecordedEvent) and self._take(item.event):
-                            return
+                        if isinstance(item, events.RecordedEvent):
+                            if self._take(item.event):
+                                return
+                            self._look_for_inputs(item)
 
     def _read(self, after: int) -> None:
         def report(text: str) -> None:
@@ -219,6 +266,79 @@ class Following:
         if (is_pending or reason is not None) and reason != self._told_reason:
             self._view.show_note(f"waiting: {reason or 'the execution has not begun yet'}")
         self._told_reason = reason
+
+    # --- what waits for a person --------------------------------------------------------------
+
+    def _take_line(self, text: str) -> None:
+        self._queue.put(_Typed(text))
+
+    def _look_for_inputs(self, recorded: events.RecordedEvent) -> None:
+        """Ask what the execution waits for, or say that somebody has to, where that is how it stands now."""
+        event = recorded.event
+        if isinstance(event, events.InputResolved) and self._prompt is not None:
+            if event.input_id == self._prompt.resource.input_id:
+                self._end_prompt()
+                self._view.show_note("that was decided elsewhere")
+                self._ask_next()
+        elif isinstance(event, events.LegEnded) and any(
+            reason.kind in _PEOPLES for reason in event.waiting_for
+        ):
+            standing = self._client.get_execution(self._execution_id)
+            if standing.last_sequence == recorded.sequence or standing.phase is ExecutionPhase.WAITING:
+                self._ask_next()
+
+    def _ask_next(self) -> None:
+        waiting = self._client.list_inputs(MAX_OPEN_INPUTS, execution_id=self._execution_id)
+        open_ids = [each.input_id for each in waiting if each.input_id not in self._later]
+        if self._lines is None:
+            if waiting and not self._waits:
+                raise WaitsForPerson(self._execution_id, waiting[0].title, how_to_decide(waiting[0]))
+            return
+        if self._prompt is not None or not open_ids:
+            return
+        self._prompt = Prompt(self._client.get_input(open_ids[0]))
+        self._view.clear()
+        for line in self._prompt.heading:
+            self._view.show_note(line)
+        self._show_prompt()
+        self._lines.begin()
+
+    def _show_prompt(self) -> None:
+        if self._prompt is not None:
+            self._view.clear()
+            write_stderr(self._prompt.text)
+
+    def _end_prompt(self) -> None:
+        if self._lines is not None:
+            self._lines.end()
+        if self._prompt is not None:
+            self._prompt = None
+            write_stderr("\n")
+
+    def _decide(self, line: str) -> None:
+        """Take what was typed; Enter alone leaves it to later, or to another way."""
+        prompt = self._prompt
+        if prompt is None:
+            return
+        is_later = not line.strip() and prompt.may_wait
+        decision = None if is_later else prompt.take(line.rstrip("\r\n"))
+        if not is_later and not isinstance(decision, ResolveInput) and line:
+            if isinstance(decision, str):
+                self._view.show_note(decision)
+            self._show_prompt()
+            return
+        self._prompt = None
+        if self._lines is not None:
+            self._lines.end()
+        if isinstance(decision, ResolveInput):
+            try:
+                self._client.resolve_input(prompt.resource.input_id, decision)
+            except CallRefused as refusal:
+                self._view.show_note(refusal.message)
+        else:
+            self._later.add(prompt.resource.input_id)
+            self._view.show_note(f"It waits. {how_to_decide(prompt.resource)}")
+        self._ask_next()
 
     # --- Ctrl-C -------------------------------------------------------------------------------
 

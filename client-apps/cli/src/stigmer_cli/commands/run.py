@@ -66,6 +66,7 @@ class _Order:
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
 @click.option("--plain", is_flag=True, help="Show the answer as the model wrote it, not rendered.")
 @click.option("--detach", is_flag=True, help="Print the execution's id and do not wait.")
+@click.option("--wait", is_flag=True, help="Without a terminal: wait on where a person has to decide.")
 @click.option(
     "--approve",
     type=click.Choice(["ask", "allow", "deny"]),
@@ -92,6 +93,7 @@ def run(
     as_json: bool,
     plain: bool,
     detach: bool,
+    wait: bool,
     approve: Literal["ask", "allow", "deny"] | None,
     workspace: str | None,
     record: str | None,
@@ -102,6 +104,9 @@ def run(
     - reads it from standard input, and --prompt-file from a file. The answer goes to stdout, everything
     else to stderr. Ctrl-C asks whether to cancel the execution or to let it go on without you; a closed
     window lets it go on, and SIGTERM cancels it.
+
+    What the agent asks is asked at the terminal. Without one the command ends with exit code 4, unless --wait
+    is given, and the execution waits on: `stigmer inbox` shows what for.
     """
     if detach and record:
         raise UsageError("could not record an execution that is not waited for", "leave out --detach")
@@ -135,7 +140,7 @@ def run(
             else:
                 print_line(execution.execution_id)
             return
-        _follow(client, execution, as_json=as_json, plain=plain)
+        _follow(client, execution, as_json=as_json, plain=plain, wait=wait)
         if record_file:
             _record(client, execution.execution_id, record_file)
 
@@ -278,7 +283,9 @@ def _create_execution(
     )
 
 
-def _follow(client: "ApiClient", execution: "ExecutionResource", *, as_json: bool, plain: bool) -> None:
+def _follow(
+    client: "ApiClient", execution: "ExecutionResource", *, as_json: bool, plain: bool, wait: bool
+) -> None:
     from stigmer_cli.commands.following import Following
     from stigmer_cli.rendering.execution_view import ExecutionView
     from stigmer_cli.rendering.json_view import JsonView
@@ -288,7 +295,7 @@ def _follow(client: "ApiClient", execution: "ExecutionResource", *, as_json: boo
         view = JsonView(sys.stdout, execution.execution_id)
     else:
         view = ExecutionView(Screen(sys.stdout, sys.stderr, plain=plain), client.load_payload)
-    Following(client, execution.execution_id, view, cancels=True).follow()
+    Following(client, execution.execution_id, view, cancels=True, asks=not as_json, waits=wait).follow()
 
 
 def _record(client: "ApiClient", execution_id: str, file: Path) -> None:
