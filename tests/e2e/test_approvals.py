@@ -46,7 +46,7 @@ SCRIPTS: dict[str, tuple[list[dict[str, Any]], list[list[ScriptedCall]]]] = {
     "two": (ASK_SHELL, [[FIRST, SECOND]]),
     "briefly": (BRIEFLY, [[FIRST]]),
     "rules": (ASK_PUSH, [[FIRST, command("rm -f done.txt")]]),
-    "kinds": (ASK_PUSH, [[command("touch a")], [command("touch b")]]),
+    "kinds": (ASK_PUSH, [[command("touch ./a")], [command("touch ./b")]]),
     "files": (
         ASK_FILES,
         [

@@ -72,9 +72,11 @@ class ApprovalRule(ManifestPart):
     @model_validator(mode="after")
     def _questions_only(self) -> "ApprovalRule":
         asked = ("expires_after", "remind_after", "on_expiry", "escalate")
-        given = [name for name in asked if name in self.model_fields_set]
+        # Not by what is written: a stored manifest names every field.
+        fields = type(self).model_fields
+        given = [name for name in asked if getattr(self, name) != fields[name].default]
         if given and self.policy != "ask":
-            name = type(self).model_fields[given[0]].alias or given[0]
+            name = fields[given[0]].alias or given[0]
             raise ValueError(f"{name} is for questions: it needs `policy: ask`")
         if self.expires_after is None:
             if self.on_expiry != "deny":
