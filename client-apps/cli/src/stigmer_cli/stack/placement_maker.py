@@ -11,6 +11,7 @@ from stigmer_cli.runner_container.placement import (
 )
 from stigmer_cli.stack.local_components import container_component
 from stigmer_cli.stack.placements import PlacementMaker, PlacementRefused, PreparedPlacement, WantedPlacement
+from stigmer_contract.workspace_directories import opened
 
 _MEMORY_EACH = 256 * 1024**2
 """Of the machine, for each container: an idle one takes about half of it, and one at work a little more."""
@@ -47,8 +48,9 @@ class ContainerPlacements(PlacementMaker):
     def identify(self, workspace: str) -> str | None:
         """What tells the directory that is there now from another; None where there is none to mount."""
         try:
-            return check_directory(self._configuration, workspace)
-        except UsageError:
+            with opened(workspace, mounts=()) as directory:  # rules are for who starts a container
+                return str(directory.identity)
+        except (OSError, ValueError):
             return None
 
     def forget(self, placement_id: str) -> None:

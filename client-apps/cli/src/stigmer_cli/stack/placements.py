@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import http
 import logging
-import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -116,8 +115,6 @@ class Placements:
     _version: str | None = None
     """Of the list that was read last; None: whatever it is, the next one counts."""
     _reading: "asyncio.Task[list[WantedPlacement]] | None" = None
-    _looked_at: float = -math.inf
-    """When directories were looked at last, by the monotonic clock."""
     _is_closing: bool = False
 
     async def run(self) -> None:
@@ -206,7 +203,7 @@ class Placements:
                 standing.told = None
             elif now - standing.idle_since >= self.idle_seconds:
                 self._end(standing, f"it was idle for {self.idle_seconds:.0f} s")
-        await self._end_changed(now)
+        await self._end_changed()
         for wanted in list(self._wanted.values()):
             if wanted.placement_id in self._standing:
                 self._tell_state(self._standing[wanted.placement_id])
@@ -217,11 +214,8 @@ class Placements:
                 self._tell_waiting(wanted)
         self._record()
 
-    async def _end_changed(self, now: float) -> None:
-        """End containers that show a directory which stands at its path no more; look once in a while."""
-        if now - self._looked_at < LOOK_SECONDS:
-            return
-        self._looked_at = now
+    async def _end_changed(self) -> None:
+        """End containers that show a directory which stands at its path no more."""
         for standing in list(self._standing.values()):
             if not standing.is_ending:
                 seen = await asyncio.to_thread(self.maker.identify, standing.wanted.workspace)

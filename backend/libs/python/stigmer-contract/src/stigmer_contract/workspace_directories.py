@@ -16,7 +16,7 @@ import site
 import stat
 import sys
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,15 +108,15 @@ class OpenedDirectory:
 
 
 @contextmanager
-def opened(path: str) -> Generator[OpenedDirectory]:
-    """Open a directory through no link, and close it at the end.
+def opened(path: str, mounts: "Sequence[Mount] | None" = None) -> Generator[OpenedDirectory]:
+    """Open a directory through no link, and close it at the end. `mounts`: None: as they are now.
 
     Raises:
         ValueError: the path is not absolute, or leads through `..`.
         LinkOnTheWay: the path leads through a symbolic link.
         OSError: there is no such directory, or it may not be entered.
     """
-    text, mounts = Place.of_text(path), _mounts()
+    text, mounts = Place.of_text(path), read_mounts() if mounts is None else mounts
     names = text.path.split("/")[1:] if text.path != "/" else []
     current, steps, walked = os.open("/", _OPEN), list[Step](), ""
     try:
@@ -133,8 +133,10 @@ def opened(path: str) -> Generator[OpenedDirectory]:
         os.close(current)
 
 
-def look_at(path: str) -> Place:
+def look_at(path: str, mounts: "Sequence[Mount] | None" = None) -> Place:
     """A directory as it stands now, links followed; what is missing of the path is taken by its text.
+
+    `mounts`: None: as they are now; who looks at many directories reads them once.
 
     Raises:
         OSError: the path cannot be followed.
@@ -144,7 +146,7 @@ def look_at(path: str) -> Place:
     while not os.path.isdir(real):  # noqa: PTH112
         real, name = os.path.split(real)
         missing.append(name)
-    with opened(real) as directory:
+    with opened(real, mounts) as directory:
         return _below(directory.place, reversed(missing))
 
 
@@ -200,16 +202,17 @@ def surroundings_here(
     sessions = list(sessions)
     folders = [path for path in environment.get("PATH", "").split(os.pathsep) if path.startswith("/")]
     activated = {path for path in folders if os.path.isfile(f"{path}/../pyvenv.cfg")}  # noqa: PTH113
+    mounts = read_mounts()  # a machine with many containers has many, and the kernel takes its time
     return Surroundings(
-        state=_places(str(path) for path in (*state, *sessions)),
-        sessions=_places(map(str, sessions)),
-        programs=_places(_code_directories()),
-        system=_places(_existing(SYSTEM_DIRECTORIES)),
-        homes=_places(_existing(homes)),
-        home_parents=_places(_existing(HOME_PARENTS)),
-        temporary=_places(_existing(temporary)),
-        searched=_as_named_and_meant(path for path in folders if path not in activated),
-        activated=_as_named_and_meant(activated),
+        state=_places((str(path) for path in (*state, *sessions)), mounts),
+        sessions=_places(map(str, sessions), mounts),
+        programs=_places(_code_directories(), mounts),
+        system=_places(_existing(SYSTEM_DIRECTORIES), mounts),
+        homes=_places(_existing(homes), mounts),
+        home_parents=_places(_existing(HOME_PARENTS), mounts),
+        temporary=_places(_existing(temporary), mounts),
+        searched=_as_named_and_meant((path for path in folders if path not in activated), mounts),
+        activated=_as_named_and_meant(activated, mounts),
     )
 
 
@@ -243,24 +246,24 @@ def _existing(paths: Iterable[str]) -> Iterator[str]:
     return (path for path in paths if path and os.path.isdir(path))  # noqa: PTH112
 
 
-def _places(paths: Iterable[str]) -> tuple[Place, ...]:
+def _places(paths: Iterable[str], mounts: "Sequence[Mount]") -> tuple[Place, ...]:
     found: dict[str, Place] = {}
     for path in paths:
         if path.startswith("/"):
             with suppress(OSError, ValueError):
-                place = look_at(path)
+                place = look_at(path, mounts)
                 found[place.path] = place
     return tuple(found.values())
 
 
-def _as_named_and_meant(paths: Iterable[str]) -> tuple[Place, ...]:
+def _as_named_and_meant(paths: Iterable[str], mounts: "Sequence[Mount]") -> tuple[Place, ...]:
     """Where the paths lead, and where their last links stand, which others could be put in the place of."""
     found = list[Place]()
     for path in map(os.path.normpath, paths):
         if os.path.islink(path):  # noqa: PTH114
             above, name = os.path.split(path)
-            found += (_below(place, [name]) for place in _places([above]))
-        found += (place for place in _places([path]) if place.path != "/")
+            found += (_below(place, [name]) for place in _places([above], mounts))
+        found += (place for place in _places([path], mounts) if place.path != "/")
     return tuple(found)
 
 
@@ -278,21 +281,23 @@ def _texts(paths: Iterable[str]) -> tuple[Place, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mount:
+class Mount:
+    """A mount of this process, as proc_pid_mountinfo(5) has it."""
+
     number: str
     source: Source
     point: str
 
 
-def _mounts() -> list[_Mount]:
-    """Of this process, as proc_pid_mountinfo(5) has them; none where the system does not tell."""
+def read_mounts() -> list[Mount]:
+    """Of this process; none where the system does not tell."""
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     except OSError:
         return []
     parts = [line.split(" ") for line in lines if line]
     return [
-        _Mount(part[0], Source(part[2], _unescaped(part[3])), _unescaped(part[4]))
+        Mount(part[0], Source(part[2], _unescaped(part[3])), _unescaped(part[4]))
         for part in parts
         if len(part) > 4
     ]
@@ -302,7 +307,9 @@ def _unescaped(path: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)
 
 
-def _shown_at(directory: int, path: str, mounts: list[_Mount]) -> tuple[Source | None, tuple[Source, ...]]:
+def _shown_at(
+    directory: int, path: str, mounts: "Sequence[Mount]"
+) -> tuple[Source | None, tuple[Source, ...]]:
     """What the open directory is of its file system, and what is mounted in it."""
     try:
         about = Path(f"/proc/self/fdinfo/{directory}").read_text(encoding="ascii")

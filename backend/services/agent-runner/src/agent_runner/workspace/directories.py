@@ -75,6 +75,10 @@ def open_named_directory(path: str, session_id: str, settings: RunnerSettings) -
     try:
         with opened(path) as directory:
             _check_rules(directory, settings)
+            if os.fstat(directory.descriptor).st_nlink == 0:  # a container's mount outlives what it shows
+                raise _unavailable(
+                    f"could not open the workspace {path!r}: it was removed", "make it anew, then run again"
+                )
             if not os.access(".", os.R_OK | os.W_OK | os.X_OK, dir_fd=directory.descriptor):
                 raise _not_writable(path)
             _check_identity(directory, session_id, settings.sandbox_root_dir)
