@@ -1,32 +1,25 @@
 """An agent's MCP servers over stdio: started when called, held in, ended, and truthful about what became."""
 
-import contextlib
 import json
-import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 
 from agent_runner.legs import ActivityAttempt, LegRunner
 from leg_server import SESSION, Answer, Server, leg_runner
-from stigmer_contract.conversation import ToolOutcome, ToolResult
+from mcp_legs import STAND_INS, calls, inline, own_processes, plain, results
+from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import (
     Event,
     ExecutionCompleted,
     ExecutionFailed,
-    InlinePayload,
     StepFinished,
-    ToolFinished,
     ToolStarted,
 )
 from stigmer_contract.temporal import LegOutcome, LegResult
 from stigmer_isolation.launcher import CommandLauncher
 
-SERVER = Path(__file__).parents[5] / "tests/support/mcp_stand_ins/plain_server.py"
 ENDED = LegResult(outcome=LegOutcome.ENDED)
 TRY = ActivityAttempt("try-1", b"token")
 Make = Callable[[Server, Answer], LegRunner]
@@ -48,40 +41,8 @@ def workspace(tmp_path: Path) -> Path:
     """The session's, with the server's program in it."""
     directory = tmp_path / SESSION
     directory.mkdir(mode=0o700)
-    (directory / "server.py").write_bytes(SERVER.read_bytes())
+    (directory / "server.py").write_bytes((STAND_INS / "plain_server.py").read_bytes())
     return directory
-
-
-def plain(name: str = "plain", **fields: Any) -> dict[str, Any]:
-    return {"name": name, "command": [sys.executable, "server.py", f"{name}.journal"], **fields}
-
-
-def calls(*asked: tuple[str, Mapping[str, object]]) -> Answer:
-    """One call after the other, each in an answer of its own, and then the end."""
-
-    def answer(messages: list[ModelMessage]) -> ModelResponse:
-        turn = sum(isinstance(message, ModelResponse) for message in messages)
-        if turn == len(asked):
-            return ModelResponse(parts=[TextPart("done")])
-        name, arguments = asked[turn]
-        return ModelResponse(parts=[ToolCallPart(name, dict(arguments), f"c{turn}")])
-
-    return answer
-
-
-def results(server: Server) -> list[ToolResult]:
-    """Of all calls, in order; the execution is done."""
-    assert isinstance(server.events[-1], ExecutionCompleted), server.events[-1]
-    return [
-        ToolResult.model_validate(inline(event.result))
-        for event in server.events
-        if isinstance(event, ToolFinished)
-    ]
-
-
-def inline(payload: object) -> Any:
-    assert isinstance(payload, InlinePayload)
-    return payload.value
 
 
 def of_kind(server: Server, *kinds: type[Event]) -> list[Event]:
@@ -93,14 +54,6 @@ def journal(workspace: Path, name: str = "plain") -> list[str]:
     return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
-def own_processes() -> list[str]:
-    found = list[str]()
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found.append(" ".join(process.cmdline()))
-    return found
-
-
 async def test_a_tool_of_a_server_is_called_and_nothing_of_it_outlives_the_leg(
     make_runner: Make, workspace: Path
 ) -> None:
@@ -110,7 +63,7 @@ async def test_a_tool_of_a_server_is_called_and_nothing_of_it_outlives_the_leg(
     assert [result.text for result in results(server)] == ["5", "9"]
     [started, _] = of_kind(server, ToolStarted)
     assert isinstance(started, ToolStarted)
-    assert (started.toolset, started.tool, started.side_effects) == ("mcp/plain", "plain__add", True)
+    assert (started.toolset, started.tool, started.side_effects) == ("plain", "plain__add", True)
     [listed] = [event for event in server.events if isinstance(event, StepFinished) and event.kind != "note"]
     assert (listed.kind, listed.key) == ("tools.listed", "mcp/plain")
     assert "add" in [tool["name"] for tool in inline(listed.result)["tools"]]

@@ -20,6 +20,18 @@ MAX_TOOL_NAME_CHARACTERS: Final = 256
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.6.2
 
 
+RESERVED_NAMES: Final = frozenset(
+    {"shell", "files", "wait", "web", "skills", "scripts", "script", "openapi", "client", "mcp", "ask-user"}
+)
+"""Of toolsets of our own: rules and logs tell by the name whose a tool is."""
+
+
+def _check_name(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is the name of a built-in toolset; choose another one")
+    return name
+
+
 def unique_servers(servers: "list[McpServer]") -> "list[McpServer]":
     """The servers, of which no two have the same name."""
     if len(servers) > MAX_SERVERS:
@@ -54,7 +66,7 @@ _Tools = Annotated[
 class McpServer(ManifestPart):
     """A server of tools that speaks the Model Context Protocol. Exactly one of `command` and `url`."""
 
-    name: str = Field(pattern=DNS_LABEL)
+    name: Annotated[str, AfterValidator(_check_name)] = Field(pattern=DNS_LABEL)
     """Name of the server, unique in the agent; the model knows its tools as `name__tool`."""
     command: list[Annotated[str, AfterValidator(_check_argument)]] | None = Field(default=None, min_length=1)
     """Program and arguments of a server that speaks over its standard input and output. It is started in the

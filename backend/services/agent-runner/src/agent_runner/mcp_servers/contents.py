@@ -13,6 +13,7 @@ MAX_TEXT_CHARACTERS: Final = 50_000
 """What one call may add to the conversation, as with commands."""
 MAX_FILE_BYTES: Final = 5 << 20
 MAX_FILES: Final = 20
+LEFT_OUT: Final = "\n[{} further characters are left out]"
 _SHOWN_KINDS: Final = ("image/png", "image/jpeg", "image/gif", "image/webp", "audio/wav", "audio/mpeg")
 _AUDIO: Final = {"audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav", "audio/wave": "audio/wav"}
 
@@ -42,13 +43,8 @@ def _bounded(parts: list[Part]) -> list[Part]:
     kept, room, files = list[Part](), MAX_TEXT_CHARACTERS, 0
     for part in parts:
         if isinstance(part, str):
-            if len(part) > room:
-                left_out = len(part) - room
-                part = f"{part[:room]}\n[{left_out} further characters are left out]"
-                room = 0
+            kept.append(part[:room] + (LEFT_OUT.format(len(part) - room) if len(part) > room else ""))
             room = max(0, room - len(part))
-            if part or not kept:
-                kept.append(part)
         else:
             files += 1
             kept.append(part if files <= MAX_FILES else f"[{part.media_type}, left out: too many files]")

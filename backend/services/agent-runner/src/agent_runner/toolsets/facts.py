@@ -20,6 +20,8 @@ class ToolFacts:
     had done is looked up."""
     waits: bool = False
     """Whether a call does nothing but wait, for as long as it likes."""
+    own_name: str | None = None
+    """What rules and people call the tool in its toolset, where the model knows it by another name."""
 
     @property
     def takes_its_time(self) -> bool:

@@ -33,10 +33,10 @@ def mcp_toolset(server: McpServer, tools: ToolList, servers: McpServers) -> Decl
 
 
 class McpToolset(FunctionToolset[None]):
-    """One server's tools; its id is `mcp/NAME`."""
+    """One server's tools; its id is the server's name."""
 
     def __init__(self, server: McpServer, tools: ToolList, servers: McpServers) -> None:
-        super().__init__(id=f"mcp/{server.name}")
+        super().__init__(id=server.name)
         self._servers = servers
         self._server = server
         self._facts = dict[str, ToolFacts]()
@@ -57,7 +57,7 @@ class McpToolset(FunctionToolset[None]):
 
         added = Tool[None].from_schema(call, name, tool.description or None, shown.schema)
         added.function_schema.validator = _validator(tool, shown)
-        self._facts[name] = ToolFacts(side_effects=not effects.reads_only)
+        self._facts[name] = ToolFacts(side_effects=not effects.reads_only, own_name=tool.name)
         self.add_tool(added)
 
     async def _call(
