@@ -1,5 +1,7 @@
 """Pieces of what a person sees: the sign of life, Markdown as it is written, widths, output of commands."""
 
+import io
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -9,11 +11,23 @@ from hypothesis import strategies as st
 from stigmer_cli.rendering.cells import cell_width, shorten, wrap
 from stigmer_cli.rendering.command_output import CommandOutput
 from stigmer_cli.rendering.compactions import describe_compaction
+from stigmer_cli.rendering.execution_view import ExecutionView
 from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
 from stigmer_cli.rendering.quantities import format_usage
+from stigmer_cli.rendering.screen import Screen
 from stigmer_cli.rendering.status_line import Activity, status_line
 from stigmer_cli.rendering.tables import format_table
-from stigmer_contract.events import Usage
+from stigmer_contract.events import (
+    Event,
+    ExecutionCompleted,
+    ExecutionStarted,
+    InlinePayload,
+    ModelDelta,
+    Payload,
+    RecordedEvent,
+    Usage,
+)
+from stigmer_contract.manifest import AgentSpec
 
 
 def test_the_status_line_says_what_happens_for_how_long_and_what_it_cost() -> None:
@@ -187,3 +201,23 @@ def test_of_long_output_the_first_and_last_lines_stay(count: int, size: int) -> 
     shown = output.finish()
     lines = text.splitlines()
     assert shown == (lines if count <= 8 else [*lines[:4], f"… {count - 8} more lines …", *lines[-4:]])
+
+
+def test_of_an_answer_that_is_an_object_stdout_has_the_object_alone() -> None:
+    def load(payload: Payload) -> object:
+        assert isinstance(payload, InlinePayload)
+        return payload.value
+
+    def recorded(sequence: int, event: Event) -> RecordedEvent:
+        return RecordedEvent(sequence=sequence, recorded_at=datetime.now(UTC), event=event)
+
+    stdout = io.StringIO()
+    view = ExecutionView(Screen(stdout, io.StringIO(), plain=True), load)
+    spec = AgentSpec.model_validate({"instructions": "x", "output": {"schema": {"type": "object"}}})
+    started = ExecutionStarted(session_id="s", agent_name="a", spec=spec, input=InlinePayload(value="x"))
+
+    view.show(recorded(1, started))
+    view.show(ModelDelta(turn=1, kind="text", text="Let me think. {"))
+    view.show(recorded(2, ExecutionCompleted(output=InlinePayload(value={"a": ["ü"]}))))
+
+    assert stdout.getvalue() == '{\n  "a": [\n    "ü"\n  ]\n}\n'

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_runner.approval.shell_rules import find_reason, is_all
 
+_ON_A_BUSY_MACHINE: Final = [HealthCheck.too_slow]
 _QUIET: Final = st.sampled_from(["ls", "pwd", "echo done", "cat 'a b'", "true", "wc -l < x", "test -f x"])
 _RULES: Final = st.sampled_from(
     [
@@ -104,7 +105,7 @@ def _dressed(draw: st.DrawFn) -> tuple[str, str]:
 
 
 @given(_dressed())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000, deadline=None, suppress_health_check=_ON_A_BUSY_MACHINE)
 def test_whatever_is_done_to_a_command_it_is_asked_about(dressed: tuple[str, str]) -> None:
     rule, line = dressed
 
@@ -113,7 +114,7 @@ def test_whatever_is_done_to_a_command_it_is_asked_about(dressed: tuple[str, str
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=_ON_A_BUSY_MACHINE)
 def test_any_text_is_decided_about(text: str) -> None:
     find_reason("git push*", text)
     is_all("git *", text)
@@ -157,7 +158,7 @@ def probe_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @given(line=_SHELL_TEXT)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=_ON_A_BUSY_MACHINE)
 def test_what_bash_runs_is_never_passed_over(probe_folder: str, line: str) -> None:
     if find_reason("probe*", line) is not None:
         return
