@@ -61,6 +61,8 @@ MAX_SUMMARY_CHARACTERS: Final = 12_000
 UNNAMED_LIMIT: Final = 0.8
 """Of a request that was refused without a limit being named, what is tried next."""
 _LEAST_LIMIT_TOKENS: Final = 512
+_NEVER_TOO_MUCH_TOKENS: Final = 2000
+"""So little any model takes: nobody is asked how much it would take."""
 _RESPONSE: Final[TypeAdapter[ModelResponse]] = TypeAdapter(ModelResponse)
 _ASK: Final = (
     "You are an agent whose conversation outgrew its context window. Below is the part of it that will no "
@@ -124,7 +126,8 @@ class CompactSteps:
             return None
         size = scope.size.of(request.messages, request.parameters)
         is_asked = self._rules.is_asked and key.key == "1" and not scope.path
-        if size < _LEAST_LIMIT_TOKENS and not is_asked:
+        stated = self._rules.context.window
+        if size < (_LEAST_LIMIT_TOKENS if stated else _NEVER_TOO_MUCH_TOKENS) and not is_asked:
             return None
         window = await self._window(scope)
         if window is None or not (is_asked or size >= self._limit(window)):
