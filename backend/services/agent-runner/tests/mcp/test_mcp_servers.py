@@ -159,3 +159,10 @@ async def test_only_the_tools_that_the_manifest_names_are_there(make_runner: Mak
     [result] = results(server)
     assert result.outcome is ToolOutcome.INVALID
     assert json.dumps(result.text).find("plain__add") > 0
+
+
+async def test_a_rule_names_a_tool_by_its_server_and_its_own_name(make_runner: Make, workspace: Path) -> None:
+    server = Server(mcpServers=[plain()], approval=[{"tool": "plain/add", "policy": "deny"}])
+    await make_runner(server, calls(("plain__add", {"a": 1, "b": 1}), ("plain__pid", {}))).run("exe_1", TRY)
+    assert [result.outcome for result in results(server)] == [ToolOutcome.DENIED, ToolOutcome.SUCCEEDED]
+    assert journal(workspace) == ["started"]

@@ -156,7 +156,7 @@ class Approvals:
     async def _decide(self, call: ToolCall) -> Decision:
         asked = ApprovalCall(
             toolset=call.toolset,
-            tool=call.tool,
+            tool=call.facts.own_name or call.tool,
             arguments=_plain(call.arguments),
             destructive=call.facts.side_effects,
             built_in=call.toolset in CATALOGUE,
