@@ -30,6 +30,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "secrets": CommandEntry("secrets", "secrets", "Set, list and delete the secrets of agents."),
     },
     "Executions": {
+        "chat": CommandEntry("chat", "chat", "Talk with an agent."),
         "inbox": CommandEntry("deciding", "inbox", "Show what waits for you: approvals and questions."),
         "executions": CommandEntry("executions", "executions", "List, follow and steer executions."),
         "sessions": CommandEntry("sessions", "sessions", "List, show and delete conversations."),

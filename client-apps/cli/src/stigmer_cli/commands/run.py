@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Order:
+class Order:
     """What the person asked for, as far as it can be known without the server."""
 
     agent_name: str | None
@@ -101,7 +101,8 @@ def run(
     """Run an agent on a task and watch it work.
 
     AGENT is a manifest, a folder with an agent.yaml, or the name of an applied agent. PROMPT is the task;
-    - reads it from standard input, and --prompt-file from a file. The answer goes to stdout, everything
+    - reads it from standard input, and --prompt-file from a file. On a terminal, without a prompt, a
+    conversation begins (`stigmer chat`). The answer goes to stdout, everything
     else to stderr. Ctrl-C asks whether to cancel the execution or to let it go on without you; a closed
     window lets it go on, and SIGTERM cancels it.
 
@@ -110,8 +111,13 @@ def run(
     """
     if detach and record:
         raise UsageError("could not record an execution that is not waited for", "leave out --detach")
+    if prompt is None and prompt_file is None and _can_talk(as_json, detach, record):
+        from stigmer_cli.commands.chat import ChatRequest, start_chat
+
+        start_chat(ChatRequest(agent, session_id, model=model, workspace=workspace, approve=approve))
+        return
     record_file = _check_record_file(record)
-    order = replace(_read_order(agent, prompt, prompt_file, model, session_id, workspace), approve=approve)
+    order = replace(read_order(agent, prompt, prompt_file, model, session_id, workspace), approve=approve)
 
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.config import load_configuration
@@ -123,7 +129,7 @@ def run(
         from stigmer_cli.workspaces import identify_workspace
 
         identify_workspace(configuration, order.workspace)
-    model = _choose_model(order, configuration)
+    model = choose_order_model(order, configuration)
     is_told = configuration.server_endpoint is not None or find_running(configuration) is None  # by the start
     connection = ensure_running(configuration, report=print_note)
     if not is_told and (reason := why_uncontained(configuration)) is not None:
@@ -133,7 +139,7 @@ def run(
             from stigmer_cli.commands.references import find_session_id
 
             order = replace(order, session_id=find_session_id(client, order.session_id, last=False))
-        execution = _create_execution(order, model, client, configuration)
+        execution = create_execution(order, model, client, configuration)
         if detach:
             if as_json:
                 print_json(execution.model_dump(mode="json"))
@@ -145,14 +151,22 @@ def run(
             _record(client, execution.execution_id, record_file)
 
 
-def _read_order(
+def _can_talk(as_json: bool, detach: bool, record: str | None) -> bool:
+    """Whether a person sits there, and wants nothing that a conversation does not give."""
+    from stigmer_cli.output import is_terminal
+
+    is_person = is_terminal(sys.stdin) and is_terminal(sys.stdout) and is_terminal(sys.stderr)
+    return is_person and not (as_json or detach or record)
+
+
+def read_order(
     agent: str,
     prompt: str | None,
     prompt_file: str | None,
     model: str | None,
     session_id: str | None,
     workspace: str | None,
-) -> _Order:
+) -> Order:
     from stigmer_cli.commands.manifest_files import (
         STDIN,
         check_supported,
@@ -188,7 +202,7 @@ def _read_order(
         if model is None:
             cassette = read_cassette(manifest.spec.model, file.folder)
     text = read_prompt(prompt, prompt_file)
-    return _Order(None if manifest else agent, manifest, text, model, cassette, session_id, directory, packs)
+    return Order(None if manifest else agent, manifest, text, model, cassette, session_id, directory, packs)
 
 
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
@@ -241,7 +255,7 @@ def _check_record_file(record: str | None) -> Path | None:
     return file
 
 
-def _choose_model(order: _Order, configuration: "Configuration") -> str | None:
+def choose_order_model(order: Order, configuration: "Configuration") -> str | None:
     """What can be known before the stack is started; an applied agent's model is known afterwards."""
     if order.model or order.cassette or order.manifest is None or order.manifest.spec.model:
         return order.model
@@ -250,8 +264,8 @@ def _choose_model(order: _Order, configuration: "Configuration") -> str | None:
     return choose_model(configuration)
 
 
-def _create_execution(
-    order: _Order, model: str | None, client: "ApiClient", configuration: "Configuration"
+def create_execution(
+    order: Order, model: str | None, client: "ApiClient", configuration: "Configuration"
 ) -> "ExecutionResource":
     from stigmer_contract.api import CreateExecution
 
