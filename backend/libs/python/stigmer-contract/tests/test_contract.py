@@ -83,6 +83,9 @@ def test_fields_whose_feature_does_not_exist_yet_are_named() -> None:
 
     assert unsupported_fields(AgentSpec(instructions="x")) == []
     assert unsupported_fields(spec) == ["spec.skills"]
+    rules = [{"tool": "shell", "policy": "ask", "remindAfter": "1h", "escalate": {"owner": "eve"}}]
+    told = AgentSpec.model_validate({"instructions": "x", "approval": rules})
+    assert unsupported_fields(told) == ["spec.approval[].remindAfter", "spec.approval[].escalate"]
 
 
 @pytest.mark.parametrize(
