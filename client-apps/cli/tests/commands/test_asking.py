@@ -19,13 +19,12 @@ PUSH = Approval(toolset="shell", tool="run_command", arguments={"command": "git 
 WHICH = Question(text="Which one?", choices=["red", "green"])
 
 
-def ask(leg: Leg, content: Question | Approval, schema: dict[str, object] | None = None) -> str:
-    """What a leg asks before it ends; gives the input's id."""
-    kind = InputKind.QUESTION if isinstance(content, Question) else InputKind.APPROVAL
-    requested = events.InputRequested.model_validate(
+def request(content: Question | Approval, schema: dict[str, object] | None = None) -> events.InputRequested:
+    """The event that asks."""
+    return events.InputRequested.model_validate(
         {
             "input_id": new_id(INPUT_PREFIX),
-            "kind": kind,
+            "kind": InputKind.QUESTION if isinstance(content, Question) else InputKind.APPROVAL,
             "turn": 1,
             "call_id": "call_1",
             "tool": "run_command",
@@ -34,17 +33,23 @@ def ask(leg: Leg, content: Question | Approval, schema: dict[str, object] | None
             "answer_schema": schema,
         }
     )
-    seen = leg.grant.events[-1].sequence
-    leg.append(
-        requested,
-        events.LegEnded(
-            attempt=leg.grant.attempt,
-            reason=events.LegEndReason.WAITING,
-            waiting_for=[WaitReason(kind=wait_kind_of(kind), key=requested.input_id)],
-            seen=seen,
-        ),
-    )
+
+
+def ask(leg: Leg, content: Question | Approval, schema: dict[str, object] | None = None) -> str:
+    """What a leg asks before it ends; gives the input's id."""
+    requested = request(content, schema)
+    ask_all(leg, requested)
     return requested.input_id
+
+
+def ask_all(leg: Leg, *requested: events.InputRequested) -> None:
+    """The leg asks all of it, and ends."""
+    seen = leg.grant.events[-1].sequence
+    waits = [WaitReason(kind=wait_kind_of(each.kind), key=each.input_id) for each in requested]
+    ended = events.LegEnded(
+        attempt=leg.grant.attempt, reason=events.LegEndReason.WAITING, waiting_for=waits, seen=seen
+    )
+    leg.append(*requested, ended)
 
 
 def resolution(server: Server, input_id: str) -> InputResolution:
@@ -84,6 +89,28 @@ def test_a_call_is_decided_at_the_terminal(
 
     decided = resolution(server, input_id)
     assert (decided.outcome, decided.reason) == (outcome, reason)
+    go_on(server, leg, "Done.")
+    assert terminal.finish() == 0
+
+
+def test_what_happens_meanwhile_stands_above_the_next_question(command: Command, server: Server) -> None:
+    terminal = command.start_in_terminal("run", ".", "Hello")
+    leg = server.take_execution()
+    first = request(PUSH.model_copy(update={"kind_rule": '{"tool":"shell","when":"git push *"}'}))
+    ask_all(leg, first, request(WHICH, {"type": "string"}))
+    terminal.wait_for("All of this kind would be: {")
+    terminal.wait_for("Run it? [y/n, a: all of this kind, Enter: later]")
+
+    terminal.type("y\n")
+
+    question = "Which? [number or words, Enter: later]"
+    terminal.wait_until(
+        lambda screen: "approved by" in screen and screen.endswith(question), "the question below"
+    )
+    lines = terminal.screen.splitlines()
+    assert [line for line in lines if "approved by" in line and line.startswith("approved by")]
+    assert lines.count(question) == 1
+    terminal.type("2\n")
     go_on(server, leg, "Done.")
     assert terminal.finish() == 0
 

@@ -189,17 +189,25 @@ class Following:
                     case _End():
                         raise self._failed()
                     case _Note():
-                        self._view.show_note(item.text)
+                        with self._above_prompt():
+                            self._view.show_note(item.text)
                     case _Typed():
                         self._decide(item.text)
                     case BaseException():
                         raise item
                     case _:
-                        self._view.show(item)
+                        self._show(item)
                         if isinstance(item, events.RecordedEvent):
                             if self._take(item.event):
                                 return
                             self._look_for_inputs(item)
+
+    def _show(self, event: events.RecordedEvent | events.LiveEvent) -> None:
+        if self._prompt is None:
+            self._view.show(event)
+        elif isinstance(event, events.RecordedEvent):  # what is live would tear at the prompt
+            with self._above_prompt():
+                self._view.show(event)
 
     def _read(self, after: int) -> None:
         def report(text: str) -> None:
@@ -307,6 +315,14 @@ class Following:
         if self._prompt is not None:
             self._view.clear()
             write_stderr(self._prompt.text)
+
+    @contextmanager
+    def _above_prompt(self) -> Generator[None]:
+        """What is written meanwhile stands in the place of the prompt, which is asked again below."""
+        if self._prompt is not None:
+            write_stderr("\r\x1b[K")  # ECMA-48: EL to the end of the line
+        yield
+        self._show_prompt()
 
     def _end_prompt(self) -> None:
         if self._lines is not None:

@@ -52,8 +52,7 @@ class Prompt:
         if self._is_denied:
             return "Why not? The agent is told. [Enter: no reason] "
         if self.resource.kind is InputKind.APPROVAL:
-            kind = self._approval().kind_rule
-            always = f", a: all of this kind ({sanitize(kind)})" if kind else ""
+            always = ", a: all of this kind" if self._approval().kind_rule else ""
             return f"Run it? [y/n{always}, Enter: later] "
         if self._fields:
             return f"{sanitize(self._next_field())}: "

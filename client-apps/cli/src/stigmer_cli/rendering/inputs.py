@@ -70,6 +70,8 @@ def describe_approval(approval: Approval) -> list[str]:
     why = approval.reason or approval.rule
     if why:
         lines.append(f"Asked because: {sanitize(why)}")
+    if approval.kind_rule:
+        lines.append(f"All of this kind would be: {sanitize(approval.kind_rule)}")
     return lines
 
 
