@@ -123,8 +123,10 @@ def test_the_same_decision_with_the_same_key_is_one(api: ServerApi) -> None:
 
     first, again = (decide(api, question["input_id"], key, outcome="answered", answer="x") for _ in range(2))
     other = decide(api, question["input_id"], key, outcome="answered", answer="y")
+    late = decide(api, question["input_id"], uuid4().hex, outcome="answered", answer="x")
 
     assert (first.status_code, again.status_code, other.status_code) == (200, 200, 409)
+    assert late.status_code == 409, "somebody else's, who only thinks the same"
     assert first.json() == again.json()
     assert len(resolutions(api, execution_id)) == 1
 
@@ -156,6 +158,26 @@ def test_what_is_no_answer_to_the_question_is_refused_and_it_waits_on(
 
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
     assert api.get_execution(execution_id)["phase"] == "waiting"
+
+
+@pytest.mark.parametrize("value", ["NaN", "[-Infinity]", "1e999"])
+@pytest.mark.parametrize("field", ["answer", "arguments"])
+def test_a_number_that_json_cannot_hold_is_refused_and_not_taken_for_none(
+    api: ServerApi, field: str, value: str
+) -> None:
+    event = asked(answer_schema={}) if field == "answer" else asked("approval")
+    start_asking(api, event)
+    outcome = "answered" if field == "answer" else "approved"
+    sent = value if field == "answer" else f'{{"command": {value}}}'
+
+    refused = api.http.post(
+        f"/v1/inputs/{event['input_id']}",
+        content=f'{{"outcome": "{outcome}", "{field}": {sent}}}',
+        headers={"Content-Type": "application/json"},
+    )
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert api.http.get(f"/v1/inputs/{event['input_id']}").json()["resolution"] is None
 
 
 def test_what_nobody_answers_in_time_expires_and_goes_on(api: ServerApi) -> None:
@@ -248,6 +270,20 @@ def test_the_owner_and_who_may_approve_for_them_decide(
 
     assert answer.status_code == status
     assert len(resolutions(people["alice"], execution_id)) == (1 if status == 200 else 0)
+
+
+def test_the_same_decision_with_the_same_key_is_one_from_wherever_it_comes(
+    people: dict[str, ServerApi],
+) -> None:
+    approval, key = asked("approval"), uuid4().hex
+    execution_id = start_asking(people["alice"], approval, runner=people["admin"])
+
+    first = decide(people["alice"], approval["input_id"], key, outcome="approved")
+    again = decide(people["approver"], approval["input_id"], key, outcome="approved")
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert first.json() == again.json()
+    assert len(resolutions(people["alice"], execution_id)) == 1
 
 
 def test_whoever_sees_a_shared_session_does_not_decide_for_its_owner(people: dict[str, ServerApi]) -> None:

@@ -109,6 +109,39 @@ def test_the_same_message_with_the_same_key_acts_once_on_both_sides_of_the_end(a
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
 
 
+def test_the_same_late_message_is_not_said_again_to_the_execution_that_it_started(api: ServerApi) -> None:
+    execution_id, _ = start(api)
+    api.append(execution_id, [completed()])
+    key = uuid4().hex
+    started = send(api, execution_id, "late", key)
+
+    again = send(api, execution_id, "late", key)
+    other = send(api, execution_id, "something else", key)
+
+    assert (again.status_code, again.json()) == (201, started.json())
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(api.read_log(started.json()["execution_id"])) == 1
+
+
+def test_the_same_key_starts_the_next_execution_of_each_session(api: ServerApi) -> None:
+    key, following = uuid4().hex, set[str]()
+    for _ in range(2):
+        execution_id, _ = start(api)
+        api.append(execution_id, [completed()])
+        following.add(send(api, execution_id, "go on", key).json()["execution_id"])
+
+    assert len(following) == 2
+
+
+def test_an_execution_that_a_message_starts_asks_no_less_than_the_one_before(api: ServerApi) -> None:
+    execution_id, _ = start(api, approve="ask")
+    api.append(execution_id, [completed()])
+
+    following = send(api, execution_id, "And now?").json()["execution_id"]
+
+    assert api.start_leg(following)["approve"] == "ask"
+
+
 @pytest.mark.parametrize("round_number", range(10))
 def test_of_a_message_and_the_end_one_comes_first_and_both_sides_are_told(
     api: ServerApi, round_number: int

@@ -80,6 +80,13 @@ def test_a_schema_that_answers_cannot_be_held_to_is_refused(schema: Any, problem
     assert str(refusal.value) == problem
 
 
+def test_a_bound_may_be_any_whole_number() -> None:
+    schema = check_schema({"type": "integer", "minimum": 10**400})
+
+    assert find_problem(3, schema) == "the answer is out of bounds: 3"
+    assert find_problem(10**400, schema) is None
+
+
 def test_a_schema_is_not_deep() -> None:
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(10):

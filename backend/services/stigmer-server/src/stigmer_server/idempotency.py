@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, select
 
 from stigmer_server.database import insert_where_absent
 from stigmer_server.errors import IdempotencyKeyReused, InvalidRequest
@@ -51,27 +51,41 @@ def act_once(
     if key is None:
         return _created(act()), False
     _check_length(key)
-    digest = hashlib.sha256(request.model_dump_json(by_alias=True).encode()).hexdigest()
-    mine = and_(
-        idempotency_keys.c.owner == owner, idempotency_keys.c.scope == scope, idempotency_keys.c.key == key
-    )
     claim = {
         "owner": owner,
         "scope": scope,
         "key": key,
-        "request_digest": digest,
+        "request_digest": _digest(request),
         "status": _PENDING_STATUS,
         "body": "",
         "created_at": datetime.now(UTC),
     }
     if not insert_where_absent(connection, idempotency_keys, claim):
-        row = connection.execute(select(idempotency_keys).where(mine)).one()
-        if row.request_digest != digest:
-            raise IdempotencyKeyReused
-        return Answer(row.status, row.body), True
+        kept = find_answer(connection, owner, scope, key, request)
+        assert kept is not None
+        return kept, True
     answer = _created(act())
-    connection.execute(idempotency_keys.update().where(mine).values(status=answer.status, body=answer.body))
+    given = {"status": answer.status, "body": answer.body}
+    connection.execute(idempotency_keys.update().where(_is(owner, scope, key)).values(given))
     return answer, False
+
+
+def find_answer(
+    connection: Connection, owner: str, scope: str, key: str | None, request: BaseModel
+) -> Answer | None:
+    """The answer of the first time; None: the key is new, or there is none.
+
+    Raises:
+        IdempotencyKeyReused: the key came with another request.
+    """
+    if key is None:
+        return None
+    row = connection.execute(select(idempotency_keys).where(_is(owner, scope, key))).one_or_none()
+    if row is None:
+        return None
+    if row.request_digest != _digest(request):
+        raise IdempotencyKeyReused
+    return Answer(row.status, row.body)
 
 
 def append_id(act: str, owner: str, key: str | None) -> str | None:
@@ -88,6 +102,15 @@ def append_id(act: str, owner: str, key: str | None) -> str | None:
         return None
     _check_length(key)
     return hashlib.sha256(f"{act}\n{owner}\n{key}".encode()).hexdigest()
+
+
+def _is(owner: str, scope: str, key: str) -> ColumnElement[bool]:
+    table = idempotency_keys.c
+    return and_(table.owner == owner, table.scope == scope, table.key == key)
+
+
+def _digest(request: BaseModel) -> str:
+    return hashlib.sha256(request.model_dump_json(by_alias=True).encode()).hexdigest()
 
 
 def _check_length(key: str) -> None:

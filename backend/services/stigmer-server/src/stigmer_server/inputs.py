@@ -5,6 +5,7 @@ the question. Here is who may answer, whether an answer fits, and the clock of e
 """
 
 import asyncio
+import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -181,27 +182,31 @@ class Inputs:
         """
         input_id, expires_at = found.request.input_id, found.request.expires_at
         expired = NewEvent.of(InputResolved(input_id=input_id, outcome=InputOutcome.EXPIRED), is_servers=True)
-        taken = list[bool]()
+        decided = list[bool]()
 
         def decide(state: ExecutionState) -> Change:
+            # Anew each time: what was decided in a transaction that was undone did not happen.
+            decided[:] = [False]
             if all(each.input_id != input_id for each in state.open_inputs):
                 return Change(state)
             if expires_at is not None and datetime.now(UTC) >= expires_at:
                 return Change(state, [expired])
             if answer is None:
                 return Change(state)
-            taken.append(True)
+            decided[:] = [True]
             return Change(state, [answer])
 
         appended = await self._log.append(found.resource.execution_id, decide, known_by)
-        if taken or answer is None or known_by is None or appended.stored:
-            return bool(taken)
+        if decided or answer is None:
+            return decided == [True]
         return await self._is_known(found, appended.last_sequence, answer.event)
 
     async def _is_known(self, found: _Found, sequence: int, answer: Event) -> bool:
-        """Whether the event there is this very answer, which came before with the same key."""
-        stored = await self._log.read(found.resource.execution_id, sequence - 1, 1)
-        return bool(stored) and EVENT_ADAPTER.validate_json(stored[0].body) == answer
+        """Whether the event there, which came with the same key, says the same; from wherever it came."""
+        [stored] = await self._log.read(found.resource.execution_id, sequence - 1, 1)
+        known = EVENT_ADAPTER.validate_json(stored.body)
+        anybody = {"resolved_by": None, "origin": None}
+        return known.model_copy(update=anybody) == answer.model_copy(update=anybody)
 
     async def _resolution(self, found: _Found, request: ResolveInput, who: Answerer) -> InputResolved:
         kind = found.request.kind
@@ -222,11 +227,13 @@ class Inputs:
         if request.outcome is InputOutcome.ANSWERED:
             if "answer" not in request.model_fields_set:
                 raise InvalidRequest("there is no answer")
-            schema = found.request.answer_schema
-            problem = None if schema is None else find_problem(request.answer, schema)
-            if problem is not None:
-                raise InvalidRequest(f"the answer does not fit what is asked: {problem}")
             answer = _inline("the answer", request.answer)
+            schema = found.request.answer_schema
+            if schema is not None:
+                # May take a second, in which others are served.
+                problem = await asyncio.to_thread(find_problem, request.answer, schema)
+                if problem is not None:
+                    raise InvalidRequest(f"the answer does not fit what is asked: {problem}")
         elif request.answer is not None:
             raise InvalidRequest(f"what is {request.outcome} has no answer")
         arguments = None if request.arguments is None else _inline("the arguments", request.arguments)
@@ -260,7 +267,12 @@ class Inputs:
 
 
 def _inline(what: str, value: JsonValue) -> InlinePayload:
-    if len(_JSON.dump_json(value)) > INLINE_PAYLOAD_MAX_BYTES:
+    try:
+        # Numbers that are not finite are read, and would be kept as null.
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except ValueError as error:
+        raise InvalidRequest(f"{what} cannot hold a number that is not finite") from error
+    if len(text) > INLINE_PAYLOAD_MAX_BYTES:
         raise PayloadTooLarge(what, INLINE_PAYLOAD_MAX_BYTES)
     return InlinePayload(value=value)
 

@@ -24,7 +24,7 @@ from stigmer_server.database import Database
 from stigmer_server.errors import ExecutionEnded, IdempotencyKeyReused
 from stigmer_server.event_log import Change, EventLog, NewEvent, StoredEvent, read_events
 from stigmer_server.execution_state import ExecutionState
-from stigmer_server.idempotency import Answer, act_once, append_id
+from stigmer_server.idempotency import Answer, act_once, append_id, find_answer
 from stigmer_server.installation import Installation
 from stigmer_server.new_executions import insert_execution
 from stigmer_server.owners import Caller
@@ -118,10 +118,14 @@ class Messages:
         """The session's next execution, by the same agent; one that has not ended, if there is one."""
         created: list[tuple[ExecutionState, StoredEvent]] = []
         known_by = append_id("message", caller.owner, idempotency_key)
+        # The same key may be used for another session's execution.
+        scope = f"messages {ended.session_id}"
 
         def work(connection: Connection) -> "Answer | ExecutionState":
             find_session(connection, ended.session_id, caller, lock=True)
-            told = _find_told(connection, ended.session_id, known_by)
+            # Before anything else: what this very message has started may not have ended yet.
+            started = find_answer(connection, caller.owner, scope, idempotency_key, request)
+            told = started or _find_told(connection, ended.session_id, known_by)
             if told is not None:
                 return told
             unended = find_unended(connection, ended.session_id)
@@ -134,7 +138,7 @@ class Messages:
 
             if unended is not None:
                 return unended
-            return act_once(connection, caller.owner, "messages", idempotency_key, request, act)[0]
+            return act_once(connection, caller.owner, scope, idempotency_key, request, act)[0]
 
         answer = await self._database.write(work)
         for state, first in created:
@@ -153,7 +157,13 @@ def _following(connection: Connection, ended: ExecutionState, text: str) -> Crea
         metadata=Metadata(name=first.agent_name),
         spec=first.spec,
     )
-    return CreateExecution(manifest=manifest, input=text, session_id=ended.session_id, model=first.model)
+    return CreateExecution(
+        manifest=manifest,
+        input=text,
+        session_id=ended.session_id,
+        model=first.model,
+        approve=first.approve,
+    )
 
 
 def _find_told(connection: Connection, session_id: str, known_by: str | None) -> ExecutionState | None:

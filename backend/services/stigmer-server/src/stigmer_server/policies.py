@@ -17,6 +17,7 @@ from stigmer_contract.api import TokenPolicy
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import Event, ExecutionFailed, Usage
 from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.manifest_approval import ApprovalPolicy, strictest
 from stigmer_server.database import insert_where_absent
 from stigmer_server.errors import Forbidden
 from stigmer_server.tables import token_costs, tokens
@@ -39,6 +40,19 @@ def check_policy(policy: TokenPolicy, spec: AgentSpec, workspace: str | None) ->
             if not any(fnmatchcase(name, pattern) for pattern in policy.allow_secrets):
                 raise Forbidden(f"the token's policy does not allow the secret {name!r}", _HINT)
     check_workspace(policy, workspace)
+
+
+def check_approve(policy: TokenPolicy, approve: ApprovalPolicy | None) -> None:
+    """See that an execution that was started asks, or refuses, no less than a token's policy says.
+
+    Raises:
+        Forbidden: it lets more through.
+    """
+    if policy.approve is not None and strictest(approve, policy.approve) != (approve or "allow"):
+        raise Forbidden(
+            f"the token's policy says {policy.approve!r} at least, and the execution was started without",
+            _HINT,
+        )
 
 
 def check_workspace(policy: TokenPolicy, workspace: str | None) -> None:

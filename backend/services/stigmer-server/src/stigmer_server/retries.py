@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from stigmer_contract.api import ExecutionResource, RetryExecution
 from stigmer_contract.events import EVENT_ADAPTER, ExecutionRetried, ExecutionStarted
-from stigmer_contract.manifest import AgentSpec, Limits
+from stigmer_contract.manifest import Limits
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.database import Database
 from stigmer_server.errors import Conflict, ExecutionEnded, Forbidden
@@ -19,7 +19,7 @@ from stigmer_server.event_log import Change, EventLog, NewEvent, read_events
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import append_id
 from stigmer_server.owners import Caller
-from stigmer_server.policies import check_costs, check_policy
+from stigmer_server.policies import check_approve, check_costs, check_policy
 from stigmer_server.sessions import find_session, newest_place
 
 
@@ -50,8 +50,10 @@ class Retries:
                 f"execution {seen.execution_id!r} is {seen.owner!r}'s, whose secrets it is given",
                 "start an execution of your own in the session",
             )
-        spec, workspace = await self._database.read(lambda connection: _what_it_may(connection, seen))
+        first, workspace = await self._database.read(lambda connection: _what_it_may(connection, seen))
+        spec = first.spec
         check_policy(caller.policy, spec, workspace)
+        check_approve(caller.policy, first.approve)
         is_limited = caller.policy.max_cost_per_day_usd is not None
         token_id = caller.token_id if is_limited else None
         began_again = list[bool]()
@@ -100,12 +102,12 @@ def _may_go_on(state: ExecutionState, *, has_wishes: bool) -> bool:
             )
 
 
-def _what_it_may(connection: Connection, state: ExecutionState) -> tuple[AgentSpec, str | None]:
-    """What the agent is and may do, and the session's directory where a person named one."""
+def _what_it_may(connection: Connection, state: ExecutionState) -> tuple[ExecutionStarted, str | None]:
+    """What it was started with, and the session's directory where a person named one."""
     [opening] = read_events(connection, state.execution_id, limit=1)
     first = EVENT_ADAPTER.validate_json(opening.body)
     assert isinstance(first, ExecutionStarted)
-    return first.spec, find_session(connection, state.session_id).workspace
+    return first, find_session(connection, state.session_id).workspace
 
 
 def _merged(before: Limits, wanted: Limits) -> Limits:

@@ -105,7 +105,9 @@ def _check_words(schema: Schema, where: str) -> None:
             raise ValueError(f"{where}: {keyword} is not a whole number from 0")
     for keyword in _NUMBERS:
         number = schema.get(keyword, 0)
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        # A whole number is finite, and may be too large to be asked.
+        is_number = isinstance(number, int) or (isinstance(number, float) and math.isfinite(number))
+        if isinstance(number, bool) or not is_number:
             raise ValueError(f"{where}: {keyword} is not a number")
     if not isinstance(schema.get("uniqueItems", False), bool):
         raise ValueError(f"{where}: uniqueItems is not true or false")

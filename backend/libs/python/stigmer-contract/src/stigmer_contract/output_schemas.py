@@ -105,20 +105,20 @@ def _check_pattern(path: _Path, pattern: str) -> None:
 
 def _check_references(schema: Mapping[str, JsonValue]) -> None:
     """A reference that leads nowhere would be told only when the work is done."""
-    for path, part in _parts(dict(schema)):
+    parts = list(_parts(dict(schema)))
+    names = [part.get(keyword) for _, part in parts for keyword in ("$anchor", "$dynamicAnchor")]
+    anchors = frozenset(name for name in names if isinstance(name, str))
+    for path, part in parts:
         target = part.get("$ref")
-        if isinstance(target, str) and not _leads_somewhere(schema, target):
+        if isinstance(target, str) and not _leads_somewhere(schema, target, anchors):
             raise ValueError(f"{_place((*path, '$ref'))}there is nothing at {target!r}")
 
 
-def _leads_somewhere(schema: Mapping[str, JsonValue], target: str) -> bool:
+def _leads_somewhere(schema: Mapping[str, JsonValue], target: str, anchors: frozenset[str]) -> bool:
     if target == "#":
         return True
     if not target.startswith("#/"):
-        anchor = target.removeprefix("#")
-        return any(
-            anchor in (part.get("$anchor"), part.get("$dynamicAnchor")) for _, part in _parts(dict(schema))
-        )
+        return target.removeprefix("#") in anchors
     found: object = schema
     for piece in target.removeprefix("#/").split("/"):
         name = piece.replace("~1", "/").replace("~0", "~")
