@@ -97,7 +97,7 @@ def test_a_repeated_append_changes_nothing_and_is_answered_alike(api: ServerApi)
     api.append(execution_id, [responded(3)])
     again = api.append(execution_id, [responded(1), responded(2)], append_id=append_id).json()
 
-    assert first == again == {"last_sequence": 4, "cancel_requested": False}
+    assert first == again == {"last_sequence": 4, "cancel_requested": False, "message_sequence": 0}
     assert len(api.read_log(execution_id)) == 5
     assert api.get_execution(execution_id)["usage"]["requests"] == 3
 
@@ -128,7 +128,7 @@ def test_the_same_append_sent_at_once_is_written_once(api: ServerApi) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(append, range(8)))
 
-    assert answers == [{"last_sequence": 3, "cancel_requested": False}] * 8
+    assert answers == [{"last_sequence": 3, "cancel_requested": False, "message_sequence": 0}] * 8
     assert len(api.read_log(execution_id)) == 3
 
 

@@ -60,6 +60,8 @@ def test_named_files_are_packed_and_belong_to_the_version(command: Command, serv
         "data/more/a.csv": (b"a\n", False),
         "tools/look.py": (b"print(1)\n", True),
     }
+    # Others share the server, and list its agents.
+    assert command.run("agents", "delete", "desk", "--yes").exit_code == 0
 
 
 def test_files_that_cannot_be_packed_are_told_with_the_field(command: Command) -> None:

@@ -116,6 +116,7 @@ def test_a_token_gets_the_policy_that_it_is_told(command: Command) -> None:
         "allow_workspaces": ["/srv/a", "/srv/b"],
         "allow_secrets": ["CI_*"],
         "max_cost_per_day_usd": "2.50",
+        "approve": None,
     }
 
 

@@ -198,4 +198,6 @@ async def test_depth_hides_nothing_from_the_quota(launcher: CommandLauncher, tmp
     for number in range(2):
         await run(launcher, tmp_path, f"mkdir -p {deep}; head -c 30000000 /dev/zero >{deep}/f{number}")
     with pytest.raises(CommandKilled, match=r"the session's files take more than 64 MiB"):
-        await run(launcher, tmp_path, f"head -c 30000000 /dev/zero >{deep}/more; sleep 1000")
+        # Again and again: what others free on the disk at that moment can hide a single piece.
+        more = f"while :; do head -c 5000000 /dev/zero >>{deep}/more; sleep 0.1; done"
+        await run(launcher, tmp_path, more)
