@@ -1,5 +1,6 @@
 """A real server process, the command as a subprocess, and a runner that does what a test tells it to."""
 
+import codecs
 import os
 import pty
 import secrets
@@ -292,6 +293,8 @@ class Terminal:
         self.raw = ""
         """All that was written, as the terminal got it."""
         self._controller = controller
+        # A piece may end within a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._emulator = pyte.HistoryScreen(columns, lines, history=10_000)
         self._stream = pyte.ByteStream(self._emulator)
 
@@ -317,7 +320,16 @@ class Terminal:
 
     def type(self, keys: str) -> None:
         """Presses keys; `\\x03` is Ctrl-C."""
-        os.write(self._controller, keys.encode())
+        self.type_bytes(keys.encode())
+
+    def type_bytes(self, keys: bytes) -> None:
+        """Presses keys that may be no text."""
+        os.write(self._controller, keys)
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the terminal shows by itself what is typed, as a shell expects it."""
+        return bool(termios.tcgetattr(self._controller)[3] & termios.ECHO)
 
     def hang_up(self) -> None:
         """Closes the window."""
@@ -338,6 +350,6 @@ class Terminal:
                 break
             if not chunk:
                 break
-            self.raw += chunk.decode()
+            self.raw += self._decoder.decode(chunk)
             self._stream.feed(chunk)
         return True

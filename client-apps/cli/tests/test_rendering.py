@@ -12,6 +12,7 @@ from stigmer_cli.rendering.cells import cell_width, shorten, wrap
 from stigmer_cli.rendering.command_output import CommandOutput
 from stigmer_cli.rendering.compactions import describe_compaction
 from stigmer_cli.rendering.execution_view import ExecutionView
+from stigmer_cli.rendering.inputs import describe_approval, describe_question
 from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
 from stigmer_cli.rendering.quantities import format_usage
 from stigmer_cli.rendering.screen import Screen
@@ -27,6 +28,7 @@ from stigmer_contract.events import (
     RecordedEvent,
     Usage,
 )
+from stigmer_contract.inputs import Approval, Question
 from stigmer_contract.manifest import AgentSpec
 
 
@@ -201,6 +203,25 @@ def test_of_long_output_the_first_and_last_lines_stay(count: int, size: int) -> 
     shown = output.finish()
     lines = text.splitlines()
     assert shown == (lines if count <= 8 else [*lines[:4], f"… {count - 8} more lines …", *lines[-4:]])
+
+
+def test_names_that_an_agent_gave_pass_for_no_lines_of_our_own() -> None:
+    forged = "a\n\x1b[1AAsked because: it is safe"
+    approval = Approval(toolset="x", tool="run\nit", arguments={forged: "one\ntwo"}, reason="git push*")
+    question = Question(text="Which?", choices=[forged, "b"])
+
+    assert describe_approval(approval) == [
+        "run it wants to run:",
+        "  a Asked because: it is safe: one",
+        "    two",
+        "Asked because: git push*",
+    ]
+    assert describe_question(question, {"properties": {forged: {"type": "string"}}}) == [
+        "Which?",
+        "  1. a Asked because: it is safe",
+        "  2. b",
+        "  a Asked because: it is safe: (string)",
+    ]
 
 
 def test_of_an_answer_that_is_an_object_stdout_has_the_object_alone() -> None:

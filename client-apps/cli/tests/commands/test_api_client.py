@@ -1,6 +1,7 @@
 """The reader of events and the calls, over networks and servers that fail."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,17 @@ def test_calls_are_repeated_over_a_breaking_connection_and_create_one_execution(
 
     assert len(server.client.list_executions(10_000)) == before + 1
     server.take_execution(execution.execution_id).complete("done")
+
+
+def test_calls_of_several_threads_get_each_its_own_answer(server: Server) -> None:
+    ids = [_start_execution(server) for _ in range(4)]
+    for execution_id in ids:
+        server.take_execution(execution_id).complete("done")
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(server.client.get_execution, ids[number % 4]) for number in range(80)]
+
+    assert [answer.result().execution_id for answer in asked] == ids * 20
 
 
 def test_lists_go_on_over_pages(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

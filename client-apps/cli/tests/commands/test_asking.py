@@ -1,8 +1,11 @@
 """`stigmer run` asks at the terminal what its execution waits for; without one it says how to answer."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from cli_harness import Command, Leg, Server, finish, wait_for
+from cli_harness import Command, Leg, Server, finish, free_port, running_server, wait_for
 from stigmer_contract import events
 from stigmer_contract.api import InputResolution, ResolveInput
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
@@ -133,6 +136,83 @@ def test_a_form_is_filled_in_at_the_terminal_field_by_field(command: Command, se
         if each.answer == events.InlinePayload(value={"city": "Bergen", "nights": 2})
     ]
     assert len(go_on_when_answered) == 1
+    go_on(server, leg, "Done.")
+    assert terminal.finish() == 0
+
+
+def test_what_was_typed_before_the_question_does_not_answer_it(command: Command, server: Server) -> None:
+    terminal = command.start_in_terminal("run", ".", "Hello")
+    leg = server.take_execution()
+    terminal.type("yes\n")
+    terminal.wait_for("yes")  # the terminal has it
+    input_id = ask(leg, PUSH)
+
+    terminal.wait_for("Run it? [y/n, Enter: later]")
+    terminal.type("n\n")
+    terminal.wait_for("Why not?")
+    terminal.type("\n")
+
+    assert resolution(server, input_id).outcome == "denied"
+    go_on(server, leg, "Done.")
+    assert terminal.finish() == 0
+
+
+def test_what_is_answered_to_ctrl_c_is_no_answer_to_the_agent(command: Command, server: Server) -> None:
+    terminal = command.start_in_terminal("run", ".", "Hello")
+    leg = server.take_execution()
+    input_id = ask(leg, Question(text="Well?"), {"type": "string"})
+    question = "Answer [Enter: later]:"
+    terminal.wait_for(question)
+
+    terminal.type("\x03")
+    terminal.wait_for("Cancel the execution, or detach")
+    terminal.type("neither\n")
+    terminal.wait_until(lambda screen: screen.count(question) == 2, "the question again")
+    assert server.client.get_input(input_id).resolution is None
+    terminal.type("Fine.\n")
+
+    [answered] = _resolved(server, leg)
+    assert answered.answer == events.InlinePayload(value="Fine.")
+    go_on(server, leg, "Done.")
+    assert terminal.finish() == 0
+
+
+def test_a_question_is_asked_again_once_the_server_is_back(command: Command, tmp_path: Path) -> None:
+    port = free_port()
+    command = replace(
+        command, environment=command.environment | {"STIGMER_BACKEND_ENDPOINT": f"127.0.0.1:{port}"}
+    )
+    (home := tmp_path / "server").mkdir()
+    with running_server(home, port) as server:
+        terminal = command.start_in_terminal("run", ".", "Hello")
+        leg = server.take_execution()
+        input_id = ask(leg, PUSH)
+        terminal.wait_for("Run it? [y/n, Enter: later]")
+    terminal.type("y\n")
+    terminal.wait_for(f"could not reach the server at http://127.0.0.1:{port}")
+    with running_server(home, port) as server:
+        # The same question, once more.
+        terminal.wait_until(lambda screen: screen.endswith("Run it? [y/n, Enter: later]"), "the question")
+        assert server.client.get_input(input_id).resolution is None
+        terminal.type("y\n")
+        assert resolution(server, input_id).outcome == "approved"
+        go_on(server, leg, "Done.")
+        assert terminal.finish() == 0
+
+
+def test_a_reason_that_is_too_long_is_asked_for_again(command: Command, server: Server) -> None:
+    terminal = command.start_in_terminal("run", ".", "Hello")
+    leg = server.take_execution()
+    input_id = ask(leg, PUSH)
+    terminal.wait_for("Run it? [y/n, Enter: later]")
+    terminal.type("n\n")
+    terminal.wait_for("Why not?")
+
+    terminal.type("x" * 2001 + "\n")
+
+    terminal.wait_for("the reason has 2001 characters, and may have 2000")
+    terminal.type("No.\n")
+    assert resolution(server, input_id).reason == "No."
     go_on(server, leg, "Done.")
     assert terminal.finish() == 0
 

@@ -1,12 +1,16 @@
 """`stigmer chat` in a terminal of 80 columns, against a real server, its runner played by the test."""
 
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 from cli_harness import Command, Leg, Server, Terminal, wait_for
 from stigmer_contract import events
+from stigmer_contract.identifiers import INPUT_PREFIX, new_id
+from stigmer_contract.inputs import Approval, InputKind, wait_kind_of
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.waits import WaitReason
 
 
 def open_chat(command: Command, *arguments: str) -> Terminal:
@@ -152,6 +156,92 @@ def test_what_would_steer_the_terminal_is_inert(unhurried: Command, server: Serv
     leave(terminal)
     assert "\x1b]0;" not in terminal.raw
     assert "\u202e" not in terminal.raw
+
+
+def test_approvals_are_decided_in_the_order_in_which_they_are_shown(
+    unhurried: Command, server: Server
+) -> None:
+    terminal = open_chat(unhurried, ".")
+    say(terminal, "Clean up.")
+    leg = server.take_execution()
+    first, second = request_approvals(leg, "rm -r build", "git push")
+    terminal.wait_for("y approves it")
+    terminal.wait_for("approval: git push")
+    assert "command: git push" not in terminal.screen
+    say(terminal, "y")
+    terminal.wait_for("command: git push")
+    say(terminal, "Not today.")
+    wait_for(lambda: is_resolved(server, second), "the second decision")
+    decided = [server.client.get_input(each).resolution for each in (first, second)]
+    assert [(each.outcome, each.reason) for each in decided if each] == [
+        ("approved", None),
+        ("denied", "Not today."),
+    ]
+    end(server.take_execution(leg.execution_id), "Done.")
+    wait_for_turns(terminal, 1)
+    leave(terminal)
+
+
+def request_approvals(leg: Leg, *commands: str) -> list[str]:
+    """What a leg asks before it ends; gives the inputs' ids."""
+    requested = [
+        events.InputRequested.model_validate(
+            {
+                "input_id": new_id(INPUT_PREFIX),
+                "kind": InputKind.APPROVAL,
+                "turn": 1,
+                "call_id": f"call_{place}",
+                "tool": "run_command",
+                "title": command,
+                "content": {
+                    "kind": "inline",
+                    "value": Approval(
+                        toolset="shell", tool="run_command", arguments={"command": command}
+                    ).model_dump(mode="json"),
+                },
+            }
+        )
+        for place, command in enumerate(commands)
+    ]
+    leg.append(
+        *requested,
+        events.LegEnded(
+            attempt=leg.grant.attempt,
+            reason=events.LegEndReason.WAITING,
+            waiting_for=[
+                WaitReason(kind=wait_kind_of(InputKind.APPROVAL), key=each.input_id) for each in requested
+            ],
+            seen=leg.grant.events[-1].sequence,
+        ),
+    )
+    return [each.input_id for each in requested]
+
+
+def is_resolved(server: Server, input_id: str) -> bool:
+    return server.client.get_input(input_id).resolution is not None
+
+
+def test_bytes_that_are_no_text_end_no_conversation(unhurried: Command, server: Server) -> None:
+    terminal = open_chat(unhurried, ".")
+    terminal.type_bytes(b"caf\xe9\r")
+    leg = server.take_execution()
+    started = leg.grant.events[0].event
+    assert isinstance(started, events.ExecutionStarted)
+    assert started.input == events.InlinePayload(value="caf\ufffd")
+    end(leg, "Coffee.")
+    wait_for_turns(terminal, 1)
+    leave(terminal)
+
+
+def test_sigterm_gives_the_terminal_back_as_it_was(unhurried: Command) -> None:
+    terminal = open_chat(unhurried, ".")
+    assert not terminal.echoes
+
+    terminal.process.terminate()
+
+    wait_for(lambda: terminal.process.poll() is not None, "the end of the conversation")
+    assert (terminal.process.returncode, terminal.echoes) == (128 + signal.SIGTERM, True)
+    terminal.hang_up()
 
 
 def test_run_without_a_prompt_talks_on_a_terminal(unhurried: Command, server: Server) -> None:

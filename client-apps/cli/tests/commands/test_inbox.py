@@ -149,6 +149,49 @@ def test_a_call_is_approved_with_other_arguments(command: Command, server: Serve
     assert event.arguments == events.InlinePayload(value={"command": "git status"})
 
 
+def test_no_id_means_no_input(command: Command, server: Server) -> None:
+    _, input_id = ask(command, server, PUSH)
+
+    refused = command.run("executions", "approve", "")
+
+    assert (refused.exit_code, refused.stderr.splitlines()[0]) == (1, "error: no execution has an id like ''")
+    assert resolved(server, input_id).resolution is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--reason", "x" * 2001], "the reason has 2001 characters, and may have 2000"),
+        (["--reason", "\udcff"], "is not valid UTF-8"),
+        (["--arguments", '{"a": ' + "[" * 5000], "is not JSON"),
+        (["--arguments", '{"a": NaN}'], "NaN is no JSON number"),
+        (["--arguments", '{"a": "\\ud800"}'], "is not JSON"),
+        (["--arguments", '{"a": ' + "[" * 400 + "]" * 400 + "}"], "the arguments cannot be sent"),
+    ],
+)
+def test_a_decision_that_cannot_be_sent_is_told_in_a_line(
+    command: Command, server: Server, options: list[str], message: str
+) -> None:
+    _, input_id = ask(command, server, PUSH)
+
+    refused = command.run("executions", "approve", input_id, *options)
+
+    assert refused.exit_code == 2
+    assert message in refused.stderr.splitlines()[0]
+    assert resolved(server, input_id).resolution is None
+
+
+def test_an_empty_reason_is_none(command: Command, server: Server) -> None:
+    _, input_id = ask(command, server, PUSH)
+
+    denied = command.run("executions", "deny", input_id, "--reason", "")
+
+    assert denied.exit_code == 0
+    resolution = resolved(server, input_id).resolution
+    assert resolution is not None
+    assert (resolution.outcome, resolution.reason) == ("denied", None)
+
+
 def test_what_an_agent_says_does_not_steer_the_terminal(command: Command, server: Server) -> None:
     _, input_id = ask(command, server, Question(text="Which?\x1b[2J one\x07"), WORDS)
 

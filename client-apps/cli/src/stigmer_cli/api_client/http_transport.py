@@ -7,6 +7,7 @@ that `stigmer run` has from a running stack to its first event.
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class HttpResponse:
 
 
 class HttpTransport:
-    """Calls one server with its token. Not for several threads at once, but for its streams."""
+    """Calls one server with its token. Requests of several threads go one after another, beside streams."""
 
     def __init__(self, connection: Connection, *, timeout_seconds: float | None = None) -> None:
         """`timeout_seconds`: of a request that is sent once; None: the usual time, and some attempts."""
@@ -55,6 +56,8 @@ class HttpTransport:
         self._headers = {"Authorization": f"Bearer {connection.token}", "User-Agent": "stigmer-cli"}
         self._ca_bundle = connection.ca_bundle
         self._kept: http.client.HTTPConnection | None = None
+        self._is_free = threading.Lock()
+        """Held for one attempt: a kept connection gives its answers in the order of the requests."""
 
     def request(
         self,
@@ -82,7 +85,6 @@ class HttpTransport:
                     raise read_problem(response.status, response.body)
                 delay_seconds = max(delay_seconds, response.retry_after_seconds)
             except _CONNECTION_ERRORS as error:
-                self.close()
                 if delay_seconds is None or isinstance(error, ConnectionRefusedError):
                     raise ServerUnreachable(self.endpoint, describe_connection_error(error)) from error
             time.sleep(delay_seconds)
@@ -113,6 +115,16 @@ class HttpTransport:
             self._kept = None
 
     def _send(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> HttpResponse:
+        with self._is_free:
+            try:
+                return self._exchange(method, target, body, headers)
+            except BaseException:
+                self.close()  # what is left of an answer must not be taken for the next one
+                raise
+
+    def _exchange(
+        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> HttpResponse:
         if self._kept is None:
             self._kept = self._connect(self._timeout_seconds)
         self._kept.request(method, target, body=body, headers=dict(headers))

@@ -2,20 +2,21 @@
 
 import json
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final, Literal, cast
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from stigmer_cli.api_client import ApiClient
 from stigmer_cli.commands.references import find_execution_id, short_id
 from stigmer_cli.errors import StigmerError, UsageError
 from stigmer_contract.answer_schemas import Schema, find_problem
-from stigmer_contract.api import InputResource
+from stigmer_contract.api import InputResource, ResolveInput
 from stigmer_contract.identifiers import INPUT_PREFIX
-from stigmer_contract.inputs import InputKind, Question
+from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome, Question
 
 SEARCHED: Final = 1000
 _LISTED: Final = 5
+_SHOWN_CHARACTERS: Final = 100
 
 
 def find_input(client: ApiClient, given: str, kinds: Sequence[InputKind], what: str) -> InputResource:
@@ -30,7 +31,8 @@ def find_input(client: ApiClient, given: str, kinds: Sequence[InputKind], what: 
     fitting = [
         each
         for each in waiting
-        if each.input_id.startswith((part, f"{INPUT_PREFIX}_{part}")) or each.input_id.endswith(part)
+        if part
+        and (each.input_id.startswith((part, f"{INPUT_PREFIX}_{part}")) or each.input_id.endswith(part))
     ]
     if not fitting and not part.startswith(f"{INPUT_PREFIX}_"):
         execution_id = find_execution_id(client, given, last=False)
@@ -73,9 +75,11 @@ def read_field(text: str, schema: JsonValue) -> JsonValue:
     if kind == "boolean" and text.strip().lower() in ("y", "yes", "true", "n", "no", "false"):
         return text.strip().lower() in ("y", "yes", "true")
     if kind in ("integer", "number", "object", "null"):
-        return _as_json(text)
+        return read_json(text)
     if kind == "array":
-        return _as_json(text) if text.lstrip().startswith("[") else [part.strip() for part in text.split(",")]
+        return (
+            read_json(text) if text.lstrip().startswith("[") else [part.strip() for part in text.split(",")]
+        )
     return text
 
 
@@ -84,7 +88,7 @@ def _read(text: str, question: Question, schema: Schema) -> JsonValue:
         return [_choice(part.strip(), question) for part in text.split(",")]
     if question.choices:
         return _choice(text.strip(), question)
-    return _as_json(text) if schema.get("type") == "object" else text
+    return read_json(text) if schema.get("type") == "object" else text
 
 
 def _choice(text: str, question: Question) -> str:
@@ -95,9 +99,53 @@ def _choice(text: str, question: Question) -> str:
     return text
 
 
-def _as_json(text: str) -> JsonValue:
+def read_json(text: str) -> JsonValue:
+    """A JSON value.
+
+    Raises:
+        ValueError: it is none, or is nested too deep; says why.
+    """
     try:
-        value: JsonValue = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not JSON: {error}") from error
+        value: JsonValue = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # half a character cannot be sent
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{_shorten(text)!r} is not JSON: {error}") from error
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def make_decision(
+    outcome: Literal[InputOutcome.APPROVED, InputOutcome.DENIED, InputOutcome.ANSWERED],
+    *,
+    reason: str | None = None,
+    answer: JsonValue = None,
+    arguments: dict[str, JsonValue] | None = None,
+    grants_kind: bool = False,
+) -> ResolveInput:
+    """What a person decided; an empty reason is none.
+
+    Raises:
+        ValueError: it is too long or too deep; says what.
+    """
+    if reason is not None and len(reason) > MAX_REASON_CHARACTERS:
+        raise ValueError(f"the reason has {len(reason)} characters, and may have {MAX_REASON_CHARACTERS}")
+    if reason is not None:
+        reason.encode()  # UnicodeEncodeError, which tells the argument, where it is no UTF-8
+    try:
+        return ResolveInput(
+            outcome=outcome,
+            answer=answer,
+            arguments=arguments,
+            reason=reason or None,
+            grants_kind=grants_kind,
+        )
+    except ValidationError as error:
+        [problem, *_] = error.errors(include_url=False, include_input=False)
+        raise ValueError(f"the {problem['loc'][0]} cannot be sent: {problem['msg']}") from error

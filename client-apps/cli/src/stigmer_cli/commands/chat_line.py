@@ -4,8 +4,11 @@ prompt_toolkit is imported with this module, which only a conversation needs.
 """
 
 import os
-from collections.abc import Callable, Iterable
+import signal
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from prompt_toolkit import PromptSession
@@ -42,7 +45,7 @@ class ChatLine:
         self._conversation = conversation
         history.touch(mode=0o600, exist_ok=True)
         self._session = PromptSession[str](
-            history=FileHistory(str(history)),
+            history=TypedHistory(str(history)),
             completer=MentionCompleter(),
             complete_while_typing=False,
             key_bindings=self._keys(),
@@ -62,20 +65,20 @@ class ChatLine:
 
     def run(self) -> None:
         """Talk until the person leaves."""
-        with patch_stdout(raw=True):
+        with patch_stdout(raw=True), _terminal_restored_at_sigterm():
             self._conversation.screen = ChatScreen(self._session.app.invalidate)
             self._trying(self._conversation.begin)
             while True:
                 try:
-                    text = self._session.prompt("› ").strip()
-                except KeyboardInterrupt:
-                    continue
+                    text = _readable(self._session.prompt("› ")).strip()
+                    if text in ("/quit", "/exit"):
+                        break
+                    if text:
+                        self._trying(lambda text=text: self._take(text))
+                except KeyboardInterrupt:  # from elsewhere, or while the line is not there
+                    self._stop()
                 except EOFError:
                     break
-                if text in ("/quit", "/exit"):
-                    break
-                if text:
-                    self._trying(lambda text=text: self._take(text))
             self._say_how_to_come_back()
 
     def _take(self, text: str) -> None:
@@ -133,6 +136,34 @@ class ChatLine:
                 self._conversation.note("nothing to stop; Ctrl-D leaves")
 
         self._trying(stop)
+
+
+@contextmanager
+def _terminal_restored_at_sigterm() -> Generator[None]:
+    """Else the shell would get a terminal back that shows nothing of what is typed."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _readable(typed: str) -> str:
+    """What was typed, without bytes that are no UTF-8, for which a terminal's reader puts half characters."""
+    return typed.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
+
+
+class TypedHistory(FileHistory):
+    """What was typed before. A disk that is full ends no conversation."""
+
+    def store_string(self, string: str) -> None:
+        """Keep a line for the next time."""
+        with suppress(OSError):
+            super().store_string(_readable(string))
 
 
 async def _in_thread(do: Callable[[], None]) -> None:

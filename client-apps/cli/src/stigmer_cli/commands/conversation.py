@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from stigmer_cli.api_client import ApiClient, follow_events
-from stigmer_cli.commands.answers import question_of, read_answer
+from stigmer_cli.commands.answers import make_decision, question_of, read_answer
 from stigmer_cli.commands.last_sessions import remember_last_session
 from stigmer_cli.commands.references import find_session_id
 from stigmer_cli.commands.run import Order, create_execution
@@ -21,7 +21,7 @@ from stigmer_cli.rendering.inputs import describe_input
 from stigmer_cli.rendering.quantities import format_cost, format_usage
 from stigmer_cli.rendering.screen import BOLD, DIM, RED, YELLOW, Screen
 from stigmer_contract import events
-from stigmer_contract.api import InputResource, ResolveInput
+from stigmer_contract.api import MAX_INPUT_CHARACTERS, InputResource, ResolveInput
 from stigmer_contract.inputs import InputKind, InputOutcome
 
 YES = ("y", "yes")
@@ -93,8 +93,13 @@ class Conversation:
 
     def say(self, text: str) -> None:
         """Send what was typed to whoever waits for it: a question, the agent at work, or the next turn."""
-        if self._open:
-            self._answer(next(iter(self._open.values())), text)
+        if len(text) > MAX_INPUT_CHARACTERS:
+            raise StigmerError(
+                f"that has {len(text)} characters, and may have {MAX_INPUT_CHARACTERS}",
+                "put long texts into files of the workspace, and name them",
+            )
+        if waiting := self._waiting():
+            self._answer(waiting[0], text)
             return
         known = self._working or (self.execution_id if self._order is None else None)
         if known is not None:
@@ -119,7 +124,11 @@ class Conversation:
         if not self._is_stopping:
             self._is_stopping = True
             self.note("stopping …")
-            self._client.cancel_execution(execution_id, "interrupted in the conversation")
+            try:
+                self._client.cancel_execution(execution_id, "interrupted in the conversation")
+            except StigmerError:
+                self._is_stopping = False  # to be tried again
+                raise
         return True
 
     def begin_anew(self) -> None:
@@ -174,12 +183,17 @@ class Conversation:
 
     def decide(self, *, approves: bool, reason: str | None = None) -> None:
         """Approve or deny what waits for that."""
-        waiting = [each for each in self._open.values() if each.kind is InputKind.APPROVAL]
+        waiting = [each for each in self._waiting() if each.kind is InputKind.APPROVAL]
         if not waiting:
             self.note("nothing waits for an approval")
             return
         outcome = InputOutcome.APPROVED if approves else InputOutcome.DENIED
-        self._resolve(waiting[0], ResolveInput(outcome=outcome, reason=reason))
+        try:
+            decision = make_decision(outcome, reason=reason)
+        except ValueError as error:
+            self.note(f"that is no answer: {error}", RED)
+            return
+        self._resolve(waiting[0], decision)
 
     def _answer(self, waiting: InputResource, text: str) -> None:
         word = text.strip().lower()
@@ -191,14 +205,30 @@ class Conversation:
             return
         try:
             value = read_answer(text, question_of(waiting), waiting.answer_schema)
+            decision = make_decision(InputOutcome.ANSWERED, answer=value)
         except ValueError as error:
             self.note(f"that does not answer it: {error}", RED)
             return
-        self._resolve(waiting, ResolveInput(outcome=InputOutcome.ANSWERED, answer=value))
+        self._resolve(waiting, decision)
 
     def _resolve(self, waiting: InputResource, request: ResolveInput) -> None:
-        self._open.pop(waiting.input_id, None)
         self._client.resolve_input(waiting.input_id, request)
+        self._close(waiting.input_id)
+
+    def _show_first(self) -> None:
+        """Show the one that the next answer decides. The others are shown when it is their turn."""
+        for waiting in self._waiting()[:1]:
+            self.note(describe_input(waiting), YELLOW)
+            if waiting.kind is InputKind.APPROVAL:
+                self.note("y approves it, n denies it; anything else denies it, as the reason", BOLD)
+
+    def _close(self, input_id: str) -> None:
+        is_first = next(iter(self._open.copy()), None) == input_id
+        if self._open.pop(input_id, None) is not None and is_first:
+            self._show_first()
+
+    def _waiting(self) -> list[InputResource]:
+        return list(self._open.copy().values())  # a copy: another thread changes it
 
     def _leave(self) -> None:
         if self._working is not None:
@@ -227,20 +257,22 @@ class Conversation:
         except StigmerError as error:
             self.note(f"error: {error.message}", RED)
         if execution_id == self._working:
-            view.show_summary()
+            # First, since who sees the summary goes on, with another execution.
             self._working, self._is_stopping, self._open = None, False, {}
+            view.show_summary()
             self.screen.show_live([])
 
     def _take(self, event: events.AnyEvent) -> None:
         match event:
             case events.InputRequested(input_id=input_id):
                 waiting = self._client.get_input(input_id)
+                if waiting.resolution is not None:
+                    return  # seen late
                 self._open[input_id] = waiting
-                self.note(describe_input(waiting), YELLOW)
-                if waiting.kind is InputKind.APPROVAL:
-                    self.note("y approves it, n denies it; anything else denies it, as the reason", BOLD)
+                if len(self._open) == 1:
+                    self._show_first()
             case events.InputResolved(input_id=input_id):
-                self._open.pop(input_id, None)
+                self._close(input_id)
             case events.ExecutionFailed():
                 self.note(f"failed ({event.code}): {event.message}", RED)
                 if event.hint:

@@ -1,6 +1,6 @@
 """`stigmer inbox`, and `executions answer`, `approve` and `deny`: what waits for people."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -9,7 +9,9 @@ from stigmer_cli.commands.completions import complete_inputs
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from stigmer_cli.api_client import ApiClient
     from stigmer_contract.api import InputResource
+    from stigmer_contract.inputs import InputOutcome
 
 
 @click.command(epilog="Example: stigmer inbox")
@@ -58,7 +60,6 @@ def answer(given: str, answer: str | None, decline: bool, reason: str | None) ->
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.commands.run import read_prompt
     from stigmer_cli.errors import UsageError
-    from stigmer_contract.api import ResolveInput
     from stigmer_contract.inputs import InputKind, InputOutcome
 
     if (answer is None) != decline:
@@ -71,14 +72,13 @@ def answer(given: str, answer: str | None, decline: bool, reason: str | None) ->
             client, given, [kind for kind in InputKind if kind is not InputKind.APPROVAL], "question"
         )
         if text is None:
-            request = ResolveInput(outcome=InputOutcome.DENIED, reason=reason)
-        else:
-            try:
-                value = read_answer(text, question_of(found), found.answer_schema)
-            except ValueError as error:
-                raise UsageError(f"that does not answer {found.title!r}: {error}") from error
-            request = ResolveInput(outcome=InputOutcome.ANSWERED, answer=value, reason=reason)
-        _say(client.resolve_input(found.input_id, request))
+            _decide(client, found, InputOutcome.DENIED, reason=reason)
+            return
+        try:
+            value = read_answer(text, question_of(found), found.answer_schema)
+        except ValueError as error:
+            raise UsageError(f"that does not answer {found.title!r}: {error}") from error
+        _decide(client, found, InputOutcome.ANSWERED, reason=reason, answer=value)
 
 
 @click.command(epilog="Example: stigmer executions approve 4k2x9q")
@@ -93,16 +93,14 @@ def approve(given: str, arguments: str | None, grants_kind: bool, reason: str | 
     """
     from stigmer_cli.commands.answers import find_input
     from stigmer_cli.commands.connecting import open_client
-    from stigmer_contract.api import ResolveInput
     from stigmer_contract.inputs import InputKind, InputOutcome
 
     changed = None if arguments is None else _read_arguments(arguments)
     with open_client() as client:
         found = find_input(client, given, [InputKind.APPROVAL], "approval")
-        request = ResolveInput(
-            outcome=InputOutcome.APPROVED, arguments=changed, grants_kind=grants_kind, reason=reason
+        _decide(
+            client, found, InputOutcome.APPROVED, reason=reason, arguments=changed, grants_kind=grants_kind
         )
-        _say(client.resolve_input(found.input_id, request))
 
 
 @click.command(epilog="Example: stigmer executions deny 4k2x9q --reason 'Use the copy instead.'")
@@ -115,30 +113,49 @@ def deny(given: str, reason: str | None) -> None:
     """
     from stigmer_cli.commands.answers import find_input
     from stigmer_cli.commands.connecting import open_client
-    from stigmer_contract.api import ResolveInput
     from stigmer_contract.inputs import InputKind, InputOutcome
 
     with open_client() as client:
         found = find_input(client, given, [InputKind.APPROVAL], "approval")
-        _say(client.resolve_input(found.input_id, ResolveInput(outcome=InputOutcome.DENIED, reason=reason)))
+        _decide(client, found, InputOutcome.DENIED, reason=reason)
 
 
 def _read_arguments(text: str) -> "dict[str, JsonValue]":
-    import json
+    from stigmer_cli.commands.answers import read_json
 
     try:
-        value: JsonValue = json.loads(text)
+        value = read_json(text)
     except ValueError as error:
-        raise click.BadParameter(f"is not JSON: {error}", param_hint="--arguments") from error
+        raise click.BadParameter(str(error), param_hint="--arguments") from error
     if not isinstance(value, dict):
         raise click.BadParameter("is not a JSON object", param_hint="--arguments")
     return value
 
 
-def _say(resolved: "InputResource") -> None:
+def _decide(
+    client: "ApiClient",
+    found: "InputResource",
+    outcome: "Literal[InputOutcome.APPROVED, InputOutcome.DENIED, InputOutcome.ANSWERED]",
+    *,
+    reason: str | None,
+    answer: "JsonValue" = None,
+    arguments: "dict[str, JsonValue] | None" = None,
+    grants_kind: bool = False,
+) -> None:
+    from stigmer_cli.commands.answers import make_decision
+    from stigmer_cli.errors import UsageError
     from stigmer_cli.output import print_note
 
-    outcome = resolved.resolution.outcome if resolved.resolution else "open"
+    try:
+        decision = make_decision(
+            outcome, reason=reason, answer=answer, arguments=arguments, grants_kind=grants_kind
+        )
+    except UnicodeEncodeError:
+        raise  # whoever knows the arguments says which it is
+    except ValueError as error:
+        raise UsageError(f"could not decide {found.title!r}: {error}") from error
+    resolved = client.resolve_input(found.input_id, decision)
+    became = resolved.resolution.outcome if resolved.resolution else "open"
     print_note(
-        f"{outcome}; `stigmer executions follow {resolved.execution_id}` shows how the execution goes on"
+        f"{became}; `stigmer executions follow {resolved.execution_id}` shows how the execution goes on"
     )

@@ -19,7 +19,14 @@ from typing import Protocol
 
 from stigmer_cli.api_client import ApiClient, follow_events
 from stigmer_cli.commands.prompting import Prompt, TerminalLines
-from stigmer_cli.errors import CallRefused, ExecutionFailed, Interrupted, StigmerError, WaitsForPerson
+from stigmer_cli.errors import (
+    CallRefused,
+    ExecutionFailed,
+    Interrupted,
+    ServerUnreachable,
+    StigmerError,
+    WaitsForPerson,
+)
 from stigmer_cli.output import is_terminal, sanitize, write_stderr
 from stigmer_cli.rendering.inputs import how_to_decide
 from stigmer_contract import events
@@ -144,6 +151,8 @@ class Following:
         self._prompt: Prompt | None = None
         self._later: set[str] = set()
         """Inputs that the person at the terminal does not decide now."""
+        self._asks_soon = False
+        """Whether it is not known yet what is to be asked, because the server did not answer."""
         self._client = client
         self._execution_id = execution_id
         self._view = view
@@ -176,6 +185,8 @@ class Following:
                 except queue.Empty:
                     if self._prompt is None:
                         self._view.tick()
+                    if self._asks_soon:
+                        self._ask_next()
                     self._look_after_silence()
                     continue
                 self._heard_at = time.monotonic()
@@ -291,11 +302,23 @@ class Following:
         elif isinstance(event, events.LegEnded) and any(
             reason.kind in _PEOPLES for reason in event.waiting_for
         ):
-            standing = self._client.get_execution(self._execution_id)
+            try:
+                standing = self._client.get_execution(self._execution_id)
+            except ServerUnreachable:
+                self._asks_soon = True
+                return
             if standing.last_sequence == recorded.sequence or standing.phase is ExecutionPhase.WAITING:
                 self._ask_next()
 
     def _ask_next(self) -> None:
+        """Ask; where the server is away for a moment, as soon as it is back."""
+        self._asks_soon = False
+        try:
+            self._ask_first()
+        except ServerUnreachable:  # the thread that reads tells of it, and gives up where it lasts
+            self._asks_soon = True
+
+    def _ask_first(self) -> None:
         waiting = self._client.list_inputs(MAX_OPEN_INPUTS, execution_id=self._execution_id)
         open_ids = [each.input_id for each in waiting if each.input_id not in self._later]
         if self._lines is None:
@@ -308,8 +331,8 @@ class Following:
         self._view.clear()
         for line in self._prompt.heading:
             self._view.show_note(line)
-        self._show_prompt()
         self._lines.begin()
+        self._show_prompt()
 
     def _show_prompt(self) -> None:
         if self._prompt is not None:
@@ -349,7 +372,7 @@ class Following:
         if isinstance(decision, ResolveInput):
             try:
                 self._client.resolve_input(prompt.resource.input_id, decision)
-            except CallRefused as refusal:
+            except (CallRefused, ServerUnreachable) as refusal:
                 self._view.show_note(refusal.message)
         else:
             self._later.add(prompt.resource.input_id)
@@ -394,13 +417,18 @@ class Following:
         if self._cancelled_at is not None:
             raise Interrupted("interrupted; the execution was asked to stop")
         self._view.clear()
+        if self._lines is not None:
+            self._lines.end()  # or the answer would be taken for one to the agent
         choice = _ask() if self._cancels else _Choice.DETACH
         match choice:
             case _Choice.GO_ON:
-                return
+                if self._lines is not None and self._prompt is not None:
+                    self._lines.begin()
+                    self._show_prompt()
             case _Choice.DETACH:
                 raise self._no_longer_watching()
             case _Choice.CANCEL:
+                self._prompt = None
                 self._cancel("interrupted by the person who ran it")
 
 

@@ -15,14 +15,16 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from stigmer_cli.commands.answers import question_of, read_answer, read_field
-from stigmer_cli.output import is_terminal, sanitize
-from stigmer_cli.rendering.inputs import describe_approval, describe_question
+from stigmer_cli.commands.answers import make_decision, question_of, read_answer, read_field
+from stigmer_cli.output import is_terminal
+from stigmer_cli.rendering.inputs import describe_approval, describe_question, in_one_line
 from stigmer_contract.answer_schemas import Schema, find_problem
 from stigmer_contract.api import InputResource, ResolveInput
 from stigmer_contract.inputs import Approval, InputKind, InputOutcome
 
 LOOK_SECONDS: Final = 0.1
+END_SECONDS: Final = 5.0
+"""Longest wait for the thread that reads; it looks every `LOOK_SECONDS`."""
 MAX_LINE_BYTES: Final = 4096
 
 
@@ -55,7 +57,7 @@ class Prompt:
             always = ", a: all of this kind" if self._approval().kind_rule else ""
             return f"Run it? [y/n{always}, Enter: later] "
         if self._fields:
-            return f"{sanitize(self._next_field())}: "
+            return f"{in_one_line(self._next_field())}: "
         if self._question.choices:
             return "Which? [number or words, Enter: later] "
         return "Answer [Enter: later]: "
@@ -64,7 +66,10 @@ class Prompt:
         """What the person decided with a line; a text: what is wrong with it; None: nothing yet."""
         text = line.strip()
         if self._is_denied:
-            return ResolveInput(outcome=InputOutcome.DENIED, reason=text or None)
+            try:
+                return make_decision(InputOutcome.DENIED, reason=text)
+            except ValueError as error:
+                return str(error)
         if self.resource.kind is InputKind.APPROVAL:
             return self._take_decision(text.lower())
         if self._fields:
@@ -123,6 +128,7 @@ class TerminalLines:
         """`on_line` is called in a thread; with an empty text at the end of input."""
         self._on_line = on_line
         self._is_wanted = threading.Event()
+        self._reader: threading.Thread | None = None
 
     @staticmethod
     def are_there() -> bool:
@@ -136,33 +142,47 @@ class TerminalLines:
         return True
 
     def begin(self) -> None:
-        """Read what is typed from here on."""
-        if not self._is_wanted.is_set():
-            self._is_wanted.set()
-            threading.Thread(target=self._read, daemon=True, name="terminal").start()
-
-    def end(self) -> None:
-        """Read no further; what was typed half is forgotten."""
-        self._is_wanted.clear()
-
-    def _read(self) -> None:
+        """Read what is typed from here on. What was typed before is no answer to what is asked now."""
+        if self._reader is not None:
+            return
         try:
             # Not stdin: the prompt may have come from there.
-            descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+            descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:
             return
+        _forget_typed(descriptor)
+        self._is_wanted.set()
+        self._reader = threading.Thread(target=self._read, args=(descriptor,), daemon=True, name="terminal")
+        self._reader.start()
+
+    def end(self) -> None:
+        """Read no further; what was typed half is forgotten, and what comes is another reader's."""
+        self._is_wanted.clear()
+        if self._reader is not None:
+            self._reader.join(END_SECONDS)
+            self._reader = None
+
+    def _read(self, descriptor: int) -> None:
         try:
             while self._is_wanted.is_set():
                 ready, _, _ = select.select([descriptor], [], [], LOOK_SECONDS)
                 if not ready or not self._is_wanted.is_set():
                     continue
-                line = os.read(descriptor, MAX_LINE_BYTES)
+                try:
+                    line = os.read(descriptor, MAX_LINE_BYTES)
+                except BlockingIOError:  # another program was faster
+                    continue
                 self._on_line(line.decode("utf-8", errors="replace"))
                 if not line:
                     return
-            with contextlib.suppress(termios.error):
-                termios.tcflush(descriptor, termios.TCIFLUSH)
+            _forget_typed(descriptor)
         except OSError:
             return
         finally:
             os.close(descriptor)
+
+
+def _forget_typed(descriptor: int) -> None:
+    with contextlib.suppress(OSError, termios.error):
+        if os.tcgetpgrp(descriptor) == os.getpgrp():  # else SIGTTOU would stop the process
+            termios.tcflush(descriptor, termios.TCIFLUSH)

@@ -47,20 +47,20 @@ def describe_input(resource: InputResource) -> str:
 def describe_question(question: Question, schema: dict[str, JsonValue] | None) -> list[str]:
     """A question with its choices or fields."""
     lines = sanitize(question.text).splitlines()
-    lines += [f"  {number}. {sanitize(choice)}" for number, choice in enumerate(question.choices, start=1)]
+    lines += [f"  {number}. {in_one_line(choice)}" for number, choice in enumerate(question.choices, start=1)]
     fields = (schema or {}).get("properties")
     if isinstance(fields, dict):
-        lines += [f"  {sanitize(name)}: {_describe_field(field)}" for name, field in fields.items()]
+        lines += [f"  {in_one_line(name)}: {_describe_field(field)}" for name, field in fields.items()]
     return lines
 
 
 def describe_approval(approval: Approval) -> list[str]:
     """What would run, and why it is asked."""
-    lines = [f"{approval.tool} wants to run:"]
+    lines = [f"{in_one_line(approval.tool)} wants to run:"]
     for name, value in approval.arguments.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         lines += [
-            f"  {sanitize(name)}: {line}" if place == 0 else f"    {line}"
+            f"  {in_one_line(name)}: {line}" if place == 0 else f"    {line}"
             for place, line in enumerate(sanitize(text).splitlines() or [""])
         ]
     if approval.diff:
@@ -73,6 +73,11 @@ def describe_approval(approval: Approval) -> list[str]:
     if approval.kind_rule:
         lines.append(f"All of this kind would be: {sanitize(approval.kind_rule)}")
     return lines
+
+
+def in_one_line(text: str) -> str:
+    """A name that an agent gave, which must not pass for lines of our own."""
+    return " ".join(sanitize(text).split())
 
 
 def how_to_decide(resource: InputResource) -> str:
