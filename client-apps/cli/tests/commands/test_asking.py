@@ -22,11 +22,13 @@ PUSH = Approval(toolset="shell", tool="run_command", arguments={"command": "git 
 WHICH = Question(text="Which one?", choices=["red", "green"])
 
 
-def request(content: Question | Approval, schema: dict[str, object] | None = None) -> events.InputRequested:
-    """The event that asks."""
+def request(
+    content: Question | Approval, schema: dict[str, object] | None = None, after: str | None = None
+) -> events.InputRequested:
+    """The event that asks; behind another input, since what is open is asked in the order of the ids."""
     return events.InputRequested.model_validate(
         {
-            "input_id": new_id(INPUT_PREFIX),
+            "input_id": new_id(INPUT_PREFIX, after=after),
             "kind": InputKind.QUESTION if isinstance(content, Question) else InputKind.APPROVAL,
             "turn": 1,
             "call_id": "call_1",
@@ -100,7 +102,7 @@ def test_what_happens_meanwhile_stands_above_the_next_question(command: Command,
     terminal = command.start_in_terminal("run", ".", "Hello")
     leg = server.take_execution()
     first = request(PUSH.model_copy(update={"kind_rule": '{"tool":"shell","when":"git push *"}'}))
-    ask_all(leg, first, request(WHICH, {"type": "string"}))
+    ask_all(leg, first, request(WHICH, {"type": "string"}, after=first.input_id))
     terminal.wait_for("All of this kind would be: {")
     terminal.wait_for("Run it? [y/n, a: all of this kind, Enter: later]")
 
