@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import SecretStr
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.function import FunctionModel
@@ -55,6 +56,7 @@ class Server:
         self.environments = list(environments)
         self.now = MOMENT
         self.spec = AgentSpec.model_validate({"instructions": "Work.", **spec})
+        self.secrets: dict[str, SecretStr] = {}
         self.log: list[RecordedEvent] = []
         self.history: list[Payload] = []
         self.attempt = 0
@@ -89,6 +91,7 @@ class Server:
                 created_at=datetime.now(UTC),
             ),
             spec=self.spec,
+            secrets=self.secrets,
             input=InlinePayload(value="Go."),
             workspace=None,
             previous_execution_ids=[],

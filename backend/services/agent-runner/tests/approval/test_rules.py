@@ -207,6 +207,20 @@ def test_the_kind_of_a_file_is_this_file_and_that_of_a_servers_tool_this_tool() 
     assert rule_for_kind(server("x")) == ApprovalRule(tool="github/x", policy="allow")
 
 
+@pytest.mark.parametrize("tool", ["*", "read*", "rea?", "two\nlines", pytest.param("x" * 500, id="long")])
+def test_there_is_no_kind_of_a_servers_tool_whose_name_could_mean_others(tool: str) -> None:
+    assert rule_for_kind(server(tool)) is None
+
+
+def test_what_is_too_long_for_a_rule_has_a_shorter_kind_or_none() -> None:
+    assert rule_for_kind(shell(f"echo {'a' * 12_000}")) == ApprovalRule(
+        tool="shell", when="echo *", policy="allow"
+    )
+    assert rule_for_kind(shell("a" * 12_000)) is None
+    assert rule_for_kind(file("write_file", "a" * 500)) is None
+    assert rule_for_kind(file("write_file", "a" * 499)) is not None
+
+
 @pytest.fixture
 async def workspace(tmp_path: Path) -> AsyncGenerator[SessionWorkspace]:
     directory = tmp_path / "session"

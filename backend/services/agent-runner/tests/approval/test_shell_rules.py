@@ -126,7 +126,9 @@ def test_an_allowing_rule_holds_for_nothing_else(rule: str, command: str) -> Non
 @pytest.mark.parametrize(
     "piece",
     ["(", "$(", "{ ", "cat <<A\n", "'\"", "`", "a&&", "if ", "case x in ", "a ", "[[ ", "$((", "${x:-", ")\n",
-     "a ) ( < > ;; ", "bash -c '", "env ", "eval ", "xargs -a x ", "git -x git "],
+     "a ) ( < > ;; ", "bash -c '", "env ", "eval ", "xargs -a x ", "git -x git ", "a|", "((=", "a.", ",",
+     "\">&*`", "=|&", " #", "sed '\n\n", "sed 's1",
+     pytest.param("python3 -c 'open" + " " * 30_000, id="spaces")],
 )  # fmt: skip
 def test_a_hostile_line_takes_bounded_time(piece: str) -> None:
     line = (piece * (MAX_LINE_BYTES // len(piece)))[:MAX_LINE_BYTES]

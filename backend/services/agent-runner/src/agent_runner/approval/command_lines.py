@@ -5,6 +5,7 @@ what is read otherwise has fewer meanings, not others. Nothing is expanded and n
 """
 
 import re
+import time
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,8 +15,13 @@ from tree_sitter import Language, Node, Parser
 from agent_runner.approval.words import Word, read_word
 
 MAX_LINE_BYTES: Final = 32 * 1024
-"""Of a longer one nothing is known. The worst one found of this size takes 0.6 s to parse (2026-11)."""
+"""Of a longer one nothing is known."""
+MAX_BRANCHES: Final = 1000
+"""Pipes, and backticks, of one line: where they come to no end, the parser takes time by their square."""
+MAX_PARSE_SECONDS: Final = 1.0
+"""Of processor time. Ordinary lines take some milliseconds, the worst one found 10 s (2026-11)."""
 MAX_NODES: Final = 60_000
+_PIECE_BYTES: Final = 4096
 
 _LANGUAGE: Final = Language(tree_sitter_bash.language())
 _SIMPLE: Final = frozenset({"program", "list", "pipeline", "command", "command_name", "comment"})
@@ -25,8 +31,7 @@ _RESERVED: Final = frozenset(
     | {"until", "select", "in", "function"}
 )
 _CONTINUED: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\\n")
-_CONTINUED_COMMENT: Final = re.compile(r"(?:^|[\s;&|()'\"`])#[^\n]*\\\n")
-"""A comment is not continued: to join its line with the next would hide that one."""
+_COMMENT: Final = re.compile(r"(?:^|[\s;&|()'\"`])#")
 _PASSED_OVER: Final = frozenset({"heredoc_start", "heredoc_end"})
 
 
@@ -67,10 +72,32 @@ def parse_line(text: str) -> CommandLine:
     joined = _CONTINUED.sub(r"\1", text)
     line = CommandLine(joined, not_understood=_find_hindrance(text))
     if line.not_understood is None:
-        # A parser keeps nothing, but is not to be used by two threads at once.
-        _read(line, Parser(_LANGUAGE).parse(joined.encode()).root_node)
+        root = _parse(joined.encode())
+        if root is None:
+            line.not_understood = "it takes too long to be parsed"
+        else:
+            _read(line, root)
     line.is_simple = line.is_simple and line.not_understood is None
     return line
+
+
+def _parse(source: bytes) -> Node | None:
+    """The tree; None where that takes too long."""
+    give_up_at = time.thread_time() + MAX_PARSE_SECONDS
+
+    def read(start: int, _point: object) -> bytes:
+        # No memoryview: with one, reading a node's text ends the process (tree-sitter 0.26).
+        return source[start : start + _PIECE_BYTES]
+
+    def is_over(_start: int, _has_error: bool) -> bool:
+        # Each call of Python's lets other threads have their turn, too.
+        return time.thread_time() > give_up_at
+
+    try:
+        # A parser keeps nothing, but is not to be used by two threads at once.
+        return Parser(_LANGUAGE).parse(read, progress_callback=is_over).root_node
+    except ValueError:
+        return None
 
 
 def _find_hindrance(text: str) -> str | None:
@@ -81,9 +108,13 @@ def _find_hindrance(text: str) -> str | None:
         return "it is not valid text"
     if size_bytes > MAX_LINE_BYTES:
         return f"it is longer than {MAX_LINE_BYTES} bytes"
+    if max(text.count("|"), text.count("`")) > MAX_BRANCHES:
+        return f"it has more than {MAX_BRANCHES} pipes or backticks"
     if "\0" in text:
         return "it holds a null byte"
-    return "a comment in it ends with a backslash" if _CONTINUED_COMMENT.search(text) else None
+    # A comment is not continued: to join its line with the next would hide that one.
+    continued = (line for line in text.split("\n")[:-1] if line.endswith("\\"))
+    return "a comment in it ends with a backslash" if any(map(_COMMENT.search, continued)) else None
 
 
 def _read(line: CommandLine, root: Node) -> None:

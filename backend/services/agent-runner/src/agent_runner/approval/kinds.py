@@ -7,10 +7,12 @@ from agent_runner.approval.calls import ApprovalCall
 from agent_runner.approval.programs import EVALUATORS, INTERPRETERS, SHELLS, WRAPPERS, without_version
 from agent_runner.approval.shell_rules import is_all, read_line
 from agent_runner.toolsets import COMMAND_TOOL
-from stigmer_contract.manifest_approval import ApprovalRule
+from stigmer_contract.manifest_approval import MAX_RULE_CHARACTERS, ApprovalRule
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
-_SUBCOMMAND: Final = re.compile(r"[a-z][a-z0-9:_-]*")
+# Bounded, so that a rule can hold both.
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,99}")
+_SUBCOMMAND: Final = re.compile(r"[a-z][a-z0-9:_-]{0,99}")
+_TOOL: Final = re.compile(r"[^*?\0\r\n]+")
 _RUN_WHAT_THEY_ARE_GIVEN: Final = frozenset(
     {"run", "exec", "x", "dlx", "shell", "foreach", "eval", "repl", "bisect", "rebase"}
 )
@@ -20,7 +22,7 @@ _RUN_WHAT_THEY_ARE_GIVEN: Final = frozenset(
 def rule_for_kind(call: ApprovalCall) -> ApprovalRule | None:
     """The rule by which calls like this one would be allowed; None where none would be narrow enough."""
     if not call.built_in:
-        return ApprovalRule(tool=f"{call.toolset}/{call.tool}", policy="allow")
+        return _tool_rule(call)
     if call.tool != COMMAND_TOOL:
         return _file_rule(call)
     command = call.arguments.get("command")
@@ -46,12 +48,23 @@ def rule_for_kind(call: ApprovalCall) -> ApprovalRule | None:
     return ApprovalRule(tool=call.toolset, when=when, policy="allow") if is_all(when, command) else None
 
 
+def _tool_rule(call: ApprovalCall) -> ApprovalRule | None:
+    """This tool of this server, which may call it what it likes: `*`, too."""
+    name = f"{call.toolset}/{call.tool}"
+    if not _TOOL.fullmatch(name) or len(name) > MAX_RULE_CHARACTERS:
+        return None
+    return ApprovalRule(tool=name, policy="allow")
+
+
 def _file_rule(call: ApprovalCall) -> ApprovalRule | None:
     """This tool on this very file."""
     places = set(call.paths or ())
     if len(places) != 1:
         return None
     [place] = places
-    if any(character in "*?[]{}!\\\r\n\0" for character in place) or len(place) > 500 or not place.strip():
+    when = f"/{place}"
+    if any(character in "*?[]{}!\\\r\n\0" for character in place) or not place.strip():
         return None
-    return ApprovalRule(tool=call.tool, when=f"/{place}", policy="allow")
+    if len(when) > MAX_RULE_CHARACTERS:
+        return None
+    return ApprovalRule(tool=call.tool, when=when, policy="allow")

@@ -4,6 +4,7 @@ A script in a file is not looked for: what it does is not seen, here as everywhe
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,19 +22,23 @@ from agent_runner.approval.programs import (
     without_version,
 )
 from agent_runner.approval.words import Word
+from agent_runner.linear_patterns import compile_pattern
 
 MAX_DEPTH: Final = 5
 """Code within code within code, such as `bash -c "bash -c …"`."""
 MAX_LINES: Final = 200
+MAX_TEXT_CODE_CHARACTERS: Final = 4000
+"""Of awk and sed; longer code is not looked at."""
 
 _INFORMS: Final = frozenset({"--version", "-V", "-v", "-VV", "--help", "-h", "-m"})
 _STANDS_ALONE: Final = re.compile(r"[0-9.]+[smhdkKMG]?|[+-]?[0-9]+")
-_STARTS_PROGRAMS: Final = re.compile(
-    r"system|popen|subprocess|spawn|exec|fork|\bpty\b|\bos\b|posix|eval|compile|__|import_module|importlib|getattr"
-    r"|globals|ctypes|\bchr\b|\\x|\\u|\\[0-7]{2}|base64|b64|codecs|`|%x|\bqx|child_process|getline|\|\s*\"|\"\s*\|"
-    r"|\bpack\b|syscall|ffi|kernel|decode|fromhex|runpy|\bopen\s*\(?\s*\w*,?\s*[\"'][^\"']*\||atob|buffer|shell_exec"
-    r"|passthru|proc_open|require\(\s*[^\"')]|fromcharcode|join",
-    re.IGNORECASE,
+_SPACES: Final = r"[\s\x{0b}\x{1c}-\x{1f}\x{80}-\x{10ffff}]*"
+_STARTS_PROGRAMS: Final = compile_pattern(
+    r"(?i)system|popen|subprocess|spawn|exec|fork|\bpty\b|\bos\b|posix|eval|compile|__|import_module|importlib|getattr"
+    r"|globals|ctypes|\bchr\b|\\x|\\u|\\[0-7]{2}|base64|b64|codecs|`|%x|\bqx|child_process|getline"
+    rf"|\|{_SPACES}\"|\"{_SPACES}\||\bpack\b|syscall|ffi|kernel|decode|fromhex|runpy|atob|buffer|shell_exec"
+    rf"|\bopen{_SPACES}\(?{_SPACES}[\w\x{{80}}-\x{{10ffff}}]*,?{_SPACES}[\"'][^\"']*\|"
+    rf"|passthru|proc_open|require\({_SPACES}[^\"')]|fromcharcode|join"
 )
 """What code of a general interpreter needs in order to start another program, or to hide that it does."""
 _SUBSTITUTES: Final = re.compile(r"\$\(|`")
@@ -164,13 +169,13 @@ def _hidden_in_interpreter(command: Command, program: str) -> Iterator[tuple[str
         if word.is_literal and text in _INFORMS and not is_code:
             return
         if is_code:
-            if not word.is_literal or _STARTS_PROGRAMS.search(text):
+            if not word.is_literal or _may_start_programs(text):
                 yield f"{program} is given code that may start programs", None
             return
         if word.is_literal and text.startswith("-") and len(text) > 1:
             name, separator, value = text.partition("=")
             if name in LONG_CODE_OPTIONS and separator:
-                if _STARTS_PROGRAMS.search(value):
+                if _may_start_programs(value):
                     yield f"{program} is given code that may start programs", None
                 return
             found = next((at for at, letter in enumerate(text[1:], 1) if letter in letters), None)
@@ -178,7 +183,7 @@ def _hidden_in_interpreter(command: Command, program: str) -> Iterator[tuple[str
                 is_code = True
             elif not text.startswith("--") and found is not None:
                 # Its code follows in the same word, or further letters do.
-                if _STARTS_PROGRAMS.search(text[found + 1 :]):
+                if _may_start_programs(text[found + 1 :]):
                     yield f"{program} is given code that may start programs", None
                 is_code = True
             continue
@@ -192,7 +197,7 @@ def _hidden_in_interpreter(command: Command, program: str) -> Iterator[tuple[str
         return
     if not command.input_texts:
         yield f"{program} runs code that is not in the line", None
-    elif any(_STARTS_PROGRAMS.search(text) for text in command.input_texts):
+    elif any(_may_start_programs(text) for text in command.input_texts):
         yield f"{program} is given code that may start programs", None
 
 
@@ -200,7 +205,7 @@ def _hidden_in_text_program(command: Command, program: str) -> Iterator[tuple[st
     """Of awk and sed the code is an argument, and says plainly when it starts something."""
     pattern = _SED_RUNS if program == "sed" else _AWK_RUNS
     for word in command.arguments:
-        if pattern.search(word.text):
+        if len(word.text) > MAX_TEXT_CODE_CHARACTERS or pattern.search(word.text):
             yield f"{program} is given code that may start programs", None
             return
 
@@ -210,6 +215,14 @@ _SED_RUNS: Final = re.compile(
     r"^\s*(?:[0-9$,~+!]|/[^/]*/)*\s*e(?:\s|$)|[;{\n]\s*(?:[0-9$,]*)e(?:\s|$)|^s(.).*\1[gpiImM0-9]*e[gpiImM0-9]*\s*(?:$|[;}w])",
     re.DOTALL,
 )
+
+
+def _may_start_programs(code: str) -> bool:
+    try:
+        # Python takes `ｏſ` for `os`.
+        return any(map(_STARTS_PROGRAMS.search, (code, unicodedata.normalize("NFKC", code))))
+    except UnicodeEncodeError:
+        return True
 
 
 def _code_of(words: Sequence[Word], program: str) -> tuple[str, str | None]:

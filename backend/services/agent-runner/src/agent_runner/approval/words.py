@@ -1,4 +1,7 @@
-"""Words of a shell command as the shell will see them, as far as that is known before it runs. Pure."""
+"""Words of a shell command as the shell will see them, as far as that is known before it runs. Pure.
+
+Each pattern takes time linear in the text, here and beside: while one is at work, the whole runner stands.
+"""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +11,7 @@ from typing import Final
 from tree_sitter import Node
 
 _GLOB: Final = re.compile(r"[*?\[]")
-_BRACES: Final = re.compile(r"\{[^{}]*(?:,|\.\.)[^{}]*\}", re.DOTALL)
+_BRACES: Final = re.compile(r"\{(?:[^{}.,]|\.(?!\.))*+(?:,|\.\.)[^{}]*+\}", re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPE_IN_QUOTES: Final = re.compile(r'\\([$`"\\\n])')
 _ANSI_ESCAPE: Final = re.compile(
@@ -18,7 +21,7 @@ _ANSI_ESCAPE: Final = re.compile(
 )
 _ANSI_NAMED: Final = dict(zip("abeEfnrtv", "\a\b\x1b\x1b\f\n\r\t\v", strict=True))
 _ANSI_STRING: Final = re.compile(r"\$'((?:[^'\\]|\\.)*)'", re.DOTALL)
-_URL: Final = re.compile(r"\b[a-z][a-z0-9+.]*://[\w./@:%~+,-]*", re.IGNORECASE)
+_URL: Final = re.compile(r"(?<![\w+.])[a-z][a-z0-9+.]*+://[\w./@:%~+,-]*", re.IGNORECASE)
 _BETWEEN_TOKENS: Final = re.compile(r"[^\w.+/@~-]+")
 _QUOTING: Final = re.compile(r"[\\'\"]")
 

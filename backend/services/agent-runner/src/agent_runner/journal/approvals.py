@@ -6,6 +6,7 @@ anything overtakes one that is undecided. What was asked holds, whatever rules a
 """
 
 import asyncio
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic_ai.exceptions import ModelRetry
 from pydantic_ai.tools import RunContext
 
 from agent_runner.approval import ApprovalCall, ApprovalRules, Decision, decide
@@ -93,8 +95,8 @@ class Approvals:
         has_begun = key in recorded.started
         if isinstance(recorded.results.get(key), ToolFinished):
             return as_asked
-        if call.facts.side_effects and scope.is_uncertain and not has_begun:
-            return as_asked  # it does not begin
+        if call.facts.side_effects and (not call.facts.runs_agents if has_begun else scope.is_uncertain):
+            return as_asked  # it does not begin, or not again: whatever rules say now, nothing else is true
         if not has_begun:
             await self._ask_ahead(context, scope)
         return await self._decided(context, scope, call, has_begun=has_begun)
@@ -139,7 +141,7 @@ class Approvals:
                 return
             earlier: dict[str, Proposal] = {}
             for asked in scope.calls.values():
-                call = _call_of(context, asked.call_id, asked.tool, asked.arguments)
+                call = await _call_of(context, asked.call_id, asked.tool, asked.arguments)
                 key = StepKey(scope.path, TOOL, call_key(scope.turn, asked.call_id), 1)
                 recorded = self._journal.parts.recorded
                 if call is None or key in recorded.results or key in recorded.started:
@@ -230,7 +232,7 @@ class Approvals:
                 )
             case InputOutcome.APPROVED if resolved.arguments is not None:
                 value = await self._journal.parts.bodies.load_value(resolved.arguments)
-                changed = _validated(context, call, value)
+                changed = await _validated(context, call, value)
                 if isinstance(changed, str):
                     return f"the arguments that the person gave do not fit the tool: {changed}"
                 decision = await self._decide(replace(call, arguments=changed))
@@ -267,7 +269,7 @@ class Approvals:
         return Admitted(arguments, note)
 
 
-def _call_of(context: RunContext[Any], call_id: str, tool: str, written: JsonValue) -> ToolCall | None:
+async def _call_of(context: RunContext[Any], call_id: str, tool: str, written: JsonValue) -> ToolCall | None:
     """A call that the answer asks for; None where it cannot be executed."""
     manager = context.tool_manager
     found = None if manager is None or manager.tools is None else manager.tools.get(tool)
@@ -275,11 +277,11 @@ def _call_of(context: RunContext[Any], call_id: str, tool: str, written: JsonVal
         return None
     definition = found.tool_def
     call = ToolCall(call_id, tool, definition.toolset_id or "", {}, facts_of(definition))
-    arguments = _validated(context, call, written)
+    arguments = await _validated(context, call, written)
     return None if isinstance(arguments, str) else replace(call, arguments=arguments)
 
 
-def _validated(context: RunContext[Any], call: ToolCall, written: JsonValue) -> dict[str, Any] | str:
+async def _validated(context: RunContext[Any], call: ToolCall, written: JsonValue) -> dict[str, Any] | str:
     """Arguments as the tool takes them; a text: why it does not."""
     manager = context.tool_manager
     found = None if manager is None or manager.tools is None else manager.tools.get(call.tool)
@@ -287,8 +289,16 @@ def _validated(context: RunContext[Any], call: ToolCall, written: JsonValue) -> 
         return "there is no such tool"
     try:
         if isinstance(written, str):
-            return found.args_validator.validate_json(written or "{}")
-        return found.args_validator.validate_python(written or {})
+            arguments = found.args_validator.validate_json(written or "{}")
+        else:
+            arguments = found.args_validator.validate_python(written or {})
+        if found.args_validator_func is not None:
+            checked = found.args_validator_func(context, **arguments)
+            if inspect.isawaitable(checked):
+                await checked
+        return arguments
+    except ModelRetry as error:
+        return error.message
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -64,6 +64,8 @@ SUBMITTED: Final = "submitted"
 WAIT: Final = "wait"
 NOTE: Final = "note"
 COMPACT: Final = "compact"
+SERVER_PREFIX: Final = "mcp/"
+"""Begins the key of a list of tools that an MCP server, named behind it, gave."""
 
 KINDS: Final[Mapping[str, StepKind]] = {
     kind.name: kind
@@ -84,7 +86,7 @@ KINDS: Final[Mapping[str, StepKind]] = {
         ),
         StepKind(
             TOOLS_LISTED,
-            "toolset id",
+            "toolset id, or `mcp/` and a server's name",
             StepFinished,
             CutOff.REPEATED,
             "to list changes nothing",

@@ -5,7 +5,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple, cast
 
-from agent_runner.journal.kinds import INPUT, MESSAGE, MODEL, WAIT, StepKey, approval_key, call_key, key_of
+from agent_runner.journal.kinds import (
+    INPUT,
+    MESSAGE,
+    MODEL,
+    SERVER_PREFIX,
+    TOOLS_LISTED,
+    WAIT,
+    StepKey,
+    approval_key,
+    call_key,
+    key_of,
+)
 from stigmer_contract.api import Resumption
 from stigmer_contract.events import (
     AnyEvent,
@@ -120,6 +131,18 @@ class RecordedSteps:
         self._results_by_digest.clear()
         self.usage, self.messages_given, self.messages_taken = Usage(), 0, 0
         self.take(events)
+
+    @property
+    def lists_of_servers(self) -> list[StepFinished]:
+        """What MCP servers offer, to be written down again behind a stored piece of history: a leg that goes
+        on from there does not see what comes before it, and is to know the same tools."""
+        return [
+            step
+            for key, step in self.results.items()
+            if key.kind == TOOLS_LISTED
+            and key.key.startswith(SERVER_PREFIX)
+            and isinstance(step, StepFinished)
+        ]
 
     def forget_repeated(self) -> None:
         """Write further results down whole: a leg that goes on from here does not see earlier ones."""

@@ -10,7 +10,7 @@ from typing import Final
 from pydantic_ai.toolsets import AbstractToolset
 
 from agent_runner.errors import ExecutionFailure
-from agent_runner.journal.kinds import TOOLS_LISTED, StepKey
+from agent_runner.journal.kinds import SERVER_PREFIX, TOOLS_LISTED, StepKey
 from agent_runner.journal.steps import StepJournal
 from agent_runner.mcp_servers.faults import ServerUnavailable
 from agent_runner.mcp_servers.servers import McpServers
@@ -56,7 +56,7 @@ async def _open_tool_lists(journal: StepJournal, spec: AgentSpec, servers: McpSe
     at_once = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def listed(name: str) -> ToolList:
-        place = StepKey("", TOOLS_LISTED, f"mcp/{name}", 1)
+        place = StepKey("", TOOLS_LISTED, f"{SERVER_PREFIX}{name}", 1)
         known = journal.parts.recorded.results.get(place)
         if isinstance(known, StepFinished) and known.result is not None:
             return ToolList.model_validate(await journal.parts.bodies.load_value(known.result))

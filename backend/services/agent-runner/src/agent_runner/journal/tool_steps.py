@@ -19,7 +19,13 @@ from pydantic import JsonValue, TypeAdapter
 
 from agent_runner.errors import RunnerError, stack_of
 from agent_runner.journal.kinds import TOOL, StepKey, call_key
-from agent_runner.journal.results import AFTER_UNKNOWN, OUTCOME_UNKNOWN, told, with_note
+from agent_runner.journal.results import (
+    AFTER_UNKNOWN,
+    OUTCOME_UNKNOWN,
+    STOPPED_IN_THE_MIDDLE,
+    told,
+    with_note,
+)
 from agent_runner.journal.scopes import AgentScope, RunningCall, running_call
 from agent_runner.journal.steps import StepJournal
 from agent_runner.toolsets import COMMAND_TOOL, CallInHand, ToolFacts, call_in_hand
@@ -151,6 +157,8 @@ class ToolSteps:
         except TimeoutError as error:
             if not scope.expired():
                 return told(f"{type(error).__name__}: {error}")
+            if in_hand.is_outcome_unknown:
+                return told(f"It took longer than {format_duration(limit)}. {STOPPED_IN_THE_MIDDLE}")
             return told(f"The call was stopped: it took longer than {format_duration(limit)}.")
         except RunnerError:
             raise

@@ -23,7 +23,9 @@ from stigmer_contract.manifest_mcp import McpServer
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 120.0
-"""Longest wait until a server is started and has said what it offers; some take half a minute."""
+"""Longest wait until a server is started and ready; some take half a minute."""
+LIST_SECONDS: Final = 120.0
+"""Longest wait until it has said what it offers, all pages together."""
 SETTLE_SECONDS: Final = 2.0
 MAX_PAGES: Final = 100
 _LOST: Final = (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
@@ -45,7 +47,6 @@ class Connection:
         self._server = server
         self._session = session
         self._process = process
-        self._in_hand = 0
         self.is_lost = False
         """Whether it can be used no more."""
 
@@ -60,22 +61,28 @@ class Connection:
         Raises:
             CallLost, CallRefused: it does not say.
         """
-        found, cursor, seen = list[JsonValue](), None, set[str]()
-        if self._session.server_capabilities is None or self._session.server_capabilities.tools is not None:
-            for _ in range(MAX_PAGES):
-                params = None if cursor is None else types.PaginatedRequestParams(cursor=cursor)
-                async with self._faults("tools/list"):
-                    page = await self._session.list_tools(params=params)
-                found += [
-                    tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in page.tools
-                ]
-                cursor = page.next_cursor
-                if not cursor or cursor in seen:
-                    break
-                seen.add(cursor)
-            else:
-                logger.warning("MCP server %s lists tools without an end", self._server.name)
+        try:
+            async with asyncio.timeout(LIST_SECONDS):
+                found = await self._listed()
+        except TimeoutError as error:
+            raise CallLost(f"it did not answer within {LIST_SECONDS:g} s") from error
         return read_tools(self._server.name, found, self._session.protocol_version or "")
+
+    async def _listed(self) -> list[JsonValue]:
+        found, cursor, seen = list[JsonValue](), None, set[str]()
+        if self._session.server_capabilities is not None and self._session.server_capabilities.tools is None:
+            return found
+        for _ in range(MAX_PAGES):
+            params = None if cursor is None else types.PaginatedRequestParams(cursor=cursor)
+            async with self._faults("tools/list"):
+                page = await self._session.list_tools(params=params)
+            found += [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in page.tools]
+            cursor = page.next_cursor
+            if not cursor or cursor in seen:
+                return found
+            seen.add(cursor)
+        logger.warning("MCP server %s lists tools without an end", self._server.name)
+        return found
 
     async def call(
         self, tool: str, arguments: Mapping[str, JsonValue], timeout_seconds: float, told: Progress

@@ -71,7 +71,13 @@ class McpServers:
         """
         held = self._held[server]
         for attempt in range(1, TRIES + 1):
-            connection = await held.connection()
+            try:
+                connection = await held.connection()
+            except ServerUnavailable as error:
+                if attempt == 1:
+                    raise
+                # Of the first try nobody knows what became.
+                raise CallLost(f"the connection was lost, and then: {error}") from error
             try:
                 result = await connection.call(tool, arguments, self._timeout_seconds, progress)
             except CallLost:

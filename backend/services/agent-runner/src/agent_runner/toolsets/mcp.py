@@ -1,5 +1,6 @@
 """The tools of one MCP server as an agent has them: known from what is written down, called on the server."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -72,6 +73,11 @@ class McpToolset(FunctionToolset[None]):
                 may_repeat=effects.may_repeat,
                 progress=(lambda _: None) if in_hand is None else in_hand.show,
             )
+        except asyncio.CancelledError:
+            # Stopped from outside, by `limits.toolTimeout` for one: it may have been sent.
+            if in_hand is not None:
+                in_hand.is_outcome_unknown = not effects.reads_only
+            raise
         except (ServerUnavailable, CallRefused) as error:
             raise ToolFailed(str(error) or "the server refused, and said nothing") from error
         except CallLost as error:
