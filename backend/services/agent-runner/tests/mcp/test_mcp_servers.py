@@ -40,6 +40,12 @@ TRY = ActivityAttempt("try-1", b"token")
 Make = Callable[[Server, Answer], LegRunner]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it may take long until it is known how a server ended that has closed its output."""
+    monkeypatch.setattr(connection, "SETTLE_SECONDS", 120.0)
+
+
 @pytest.fixture
 async def launcher() -> AsyncGenerator[CommandLauncher]:
     async with CommandLauncher() as launcher:
