@@ -125,7 +125,8 @@ def test_an_answer_is_what_the_agent_goes_on_with_whatever_died_meanwhile(
     assert answer(stack, question.input_id, "blue").status_code == 422
     assert answer(stack, question.input_id, "green").status_code == 200
 
-    assert execution.wait_until_completed().attempt == 2
+    # Where the runner died before Temporal knew that its leg waits, one more leg looks, and asks nobody.
+    assert execution.wait_until_completed().attempt >= 2
     assert any("green" in text for text in told(execution).values())
     assert len(asked(execution)) == len(resolved(execution)) == 1
     assert (model.asked[key, 1], model.asked[key, 2]) == (1, 1)

