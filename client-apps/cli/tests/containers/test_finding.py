@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from stigmer_cli.containers import Engine, EngineKind, find_engine
+from stigmer_cli.containers import Engine, EngineKind, RunningContainer, find_engine
+from stigmer_cli.containers.api import EngineApi
 from stigmer_cli.containers.errors import (
     EngineNoPermission,
     EngineNotInstalled,
@@ -47,17 +48,17 @@ def _docker_at(path: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def _engine_that_says(path: Path, headers: dict[str, str]) -> Generator[None]:
+def _engine_that_says(path: Path, headers: dict[str, str], body: bytes = b"OK") -> Generator[None]:
     class Handler(http.server.BaseHTTPRequestHandler):
         server_version, sys_version = headers.get("Server", "old"), ""
 
         def do_GET(self) -> None:
             self.send_response(200)
-            self.send_header("Content-Length", "2")
+            self.send_header("Content-Length", str(len(body)))
             for name in headers.keys() - {"Server"}:
                 self.send_header(name, headers[name])
             self.end_headers()
-            self.wfile.write(b"OK")
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name of the base class
             """Says nothing."""
@@ -73,6 +74,13 @@ def _engine_that_says(path: Path, headers: dict[str, str]) -> Generator[None]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.parametrize("body", [b"null", b"", b"[]", b"{}"])
+def test_a_container_that_ends_while_it_is_measured_uses_nothing(tmp_path: Path, body: bytes) -> None:
+    path = tmp_path / "engine.sock"
+    with _engine_that_says(path, {}, body):
+        assert RunningContainer(EngineApi(str(path)), "0" * 64, "runner").usage(60) is None
 
 
 def test_the_engine_says_what_it_is(engine: Engine) -> None:

@@ -199,9 +199,10 @@ class RunningContainer(Container):
     def usage(self, timeout_seconds: float) -> Usage | None:
         """What it uses now; None where it has ended or the engine cannot tell."""
         query = {"stream": "false", "one-shot": "true"}
-        document = cast(
-            "Json", self._call("measure", "GET", "/stats", query=query, timeout_seconds=timeout_seconds)
-        )
+        answer = self._call("measure", "GET", "/stats", query=query, timeout_seconds=timeout_seconds)
+        if not isinstance(answer, dict):  # Podman's `null`, of one that is just ending
+            return None
+        document = cast("Json", answer)
         memory = cast("Json", document.get("memory_stats") or {})
         processor = cast("Json", document.get("cpu_stats") or {})
         total = cast("Json", processor.get("cpu_usage") or {}).get("total_usage")
