@@ -9,17 +9,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from e2e_script import QUICK_HEARTBEAT, runner_environment
-from executions import Execution, agent_manifest, tool_results
-from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
+from e2e_script import QUICK_HEARTBEAT, calls_in_order, runner_environment
+from executions import Execution, agent_manifest, tool_results, waits
+from model_server import ModelServer, ScriptedCall
 from running_stack import RunningStack
 from stigmer_contract.events import (
     InlinePayload,
     InputRequested,
     InputResolved,
-    LegEnded,
-    LegEndReason,
-    RecordedEvent,
     ToolOutcome,
     ToolStarted,
 )
@@ -67,8 +64,7 @@ def script(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def model(script: str) -> Iterator[ModelServer]:
-    turns = [ScriptedTurn(text="So far.", calls=calls) for calls in SCRIPTS[script][1]]
-    with ModelServer(ScriptedModel([*turns, ScriptedTurn(text="That is all.")])) as server:
+    with ModelServer(calls_in_order(SCRIPTS[script][1])) as server:
         yield server
 
 
@@ -85,11 +81,6 @@ def start(stack: RunningStack, script: str, key: str = "", **more: str) -> Execu
     manifest = agent_manifest(tools=("shell", "files"))
     manifest["spec"]["approval"] = SCRIPTS[script][0]
     return Execution.start(stack, manifest, f"Do it. [conversation {key or uuid4().hex}]", **more)
-
-
-def waits(recorded: RecordedEvent) -> bool:
-    event = recorded.event
-    return isinstance(event, LegEnded) and event.reason is LegEndReason.WAITING
 
 
 def asks(execution: Execution) -> list[InputRequested]:

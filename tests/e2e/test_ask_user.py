@@ -11,16 +11,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from e2e_script import QUICK_HEARTBEAT, runner_environment
-from executions import Execution, agent_manifest, tool_results
-from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
+from e2e_script import QUICK_HEARTBEAT, calls_in_order, runner_environment
+from executions import Execution, agent_manifest, tool_results, waits
+from model_server import ModelServer, ScriptedCall
 from running_stack import RunningStack
 from stigmer_contract.events import (
     InputRequested,
     InputResolved,
-    LegEnded,
-    LegEndReason,
-    RecordedEvent,
     ToolOutcome,
 )
 from stigmer_contract.phases import ExecutionPhase
@@ -54,8 +51,7 @@ def script(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def model(script: str) -> Iterator[ModelServer]:
-    turns = [ScriptedTurn(text="So far.", calls=calls) for calls in SCRIPTS[script]]
-    with ModelServer(ScriptedModel([*turns, ScriptedTurn(text="That is all.")])) as server:
+    with ModelServer(calls_in_order(SCRIPTS[script])) as server:
         yield server
 
 
@@ -75,11 +71,6 @@ def start(stack: RunningStack, key: str = "") -> Execution:
     manifest = agent_manifest(tools=("shell",))
     manifest["spec"]["askUser"] = True
     return Execution.start(stack, manifest, f"Do it. [conversation {key or uuid4().hex}]")
-
-
-def waits(recorded: RecordedEvent) -> bool:
-    event = recorded.event
-    return isinstance(event, LegEnded) and event.reason is LegEndReason.WAITING
 
 
 def asked(execution: Execution) -> list[InputRequested]:

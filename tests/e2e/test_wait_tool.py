@@ -6,12 +6,12 @@ from uuid import uuid4
 
 import pytest
 
-from e2e_script import QUICK_HEARTBEAT, runner_environment
-from executions import Execution, agent_manifest, answered_turns, tool_results
-from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
+from e2e_script import QUICK_HEARTBEAT, calls_in_order, runner_environment
+from executions import Execution, agent_manifest, answered_turns, tool_results, waits
+from model_server import ModelServer, ScriptedCall
 from running_stack import RunningStack
 from stigmer_contract.api import ExecutionResource
-from stigmer_contract.events import LegEnded, LegEndReason, RecordedEvent, StepFinished, ToolOutcome
+from stigmer_contract.events import StepFinished, ToolOutcome
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.waits import WaitKind
 
@@ -38,8 +38,7 @@ def script(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def model(script: str) -> Iterator[ModelServer]:
-    turns = [ScriptedTurn(text="So far.", calls=calls) for calls in SCRIPTS[script]]
-    with ModelServer(ScriptedModel([*turns, ScriptedTurn(text="That is all.")])) as server:
+    with ModelServer(calls_in_order(SCRIPTS[script])) as server:
         yield server
 
 
@@ -63,11 +62,6 @@ def start(stack: RunningStack, key: str = "") -> Execution:
 def send(stack: RunningStack, execution: Execution, text: str) -> None:
     response = stack.client.post(f"/v1/executions/{execution.execution_id}/messages", json={"text": text})
     assert response.is_success, response.text
-
-
-def waits(recorded: RecordedEvent) -> bool:
-    event = recorded.event
-    return isinstance(event, LegEnded) and event.reason is LegEndReason.WAITING
 
 
 def told(stack: RunningStack, execution: Execution, tool: str = "wait") -> list[str]:

@@ -1,5 +1,7 @@
 """The script of the end-to-end tests: ten commands with side effects, and a stack that asks for them."""
 
+from collections.abc import Sequence
+
 from model_server import VALID_KEY, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 
 TOOL_CALLS = 10
@@ -14,6 +16,12 @@ def ten_tool_script() -> ScriptedModel:
     command = ScriptedCall("run_command", {"command": "echo turn-{turn} >> done.txt"})
     turns = [ScriptedTurn(text="Working on {turn}.", calls=[command]) for _ in range(TOOL_CALLS)]
     return ScriptedModel([*turns, ScriptedTurn(text="All ten are done.")])
+
+
+def calls_in_order(turns: Sequence[Sequence[ScriptedCall]]) -> ScriptedModel:
+    """An execution in which each answer makes such calls, and the one after them ends it."""
+    answers = [ScriptedTurn(text="So far.", calls=list(calls)) for calls in turns]
+    return ScriptedModel([*answers, ScriptedTurn(text="That is all.")])
 
 
 def runner_environment(model: ModelServer) -> dict[str, str]:

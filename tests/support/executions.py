@@ -11,6 +11,8 @@ from stigmer_contract.api import ExecutionResource, Page
 from stigmer_contract.events import (
     AnyEvent,
     InlinePayload,
+    LegEnded,
+    LegEndReason,
     ModelResponded,
     Payload,
     RecordedEvent,
@@ -166,3 +168,9 @@ def tool_starts(events: list[AnyEvent]) -> list[ToolStarted]:
 def tool_results(events: list[AnyEvent]) -> list[ToolFinished]:
     """All results of tools."""
     return [event for event in events if isinstance(event, ToolFinished)]
+
+
+def waits(recorded: RecordedEvent) -> bool:
+    """Whether a leg was put down, to wait."""
+    event = recorded.event
+    return isinstance(event, LegEnded) and event.reason is LegEndReason.WAITING

@@ -3,14 +3,16 @@
 What a schema says of a value is decided elsewhere. Draft 2020-12, and of the earlier ones what is the same.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeAlias
 
 from pydantic import JsonValue
 
 MAX_SCHEMA_NODES: Final = 5_000
 """Objects, lists and values in one schema."""
 MAX_SCHEMA_DEPTH: Final = 32
+
+SchemaPath: TypeAlias = tuple[str | int, ...]
 
 _TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 _SCHEMA: Final = frozenset(
@@ -51,24 +53,53 @@ def check_schema(schema: Mapping[str, JsonValue]) -> None:
     Raises:
         ValueError: why, and where in the schema.
     """
-    _check_bounds(schema)
+    for _ in parts_of(schema):
+        pass  # for its bounds
     _check_form(dict(schema), schema, "")
 
 
-def _check_bounds(schema: Mapping[str, JsonValue]) -> None:
-    pending: list[tuple[JsonValue, int]] = [(dict(schema), 1)]
+def parts_of(schema: Mapping[str, JsonValue]) -> Iterator[tuple[SchemaPath, dict[str, JsonValue]]]:
+    """The objects in a schema, each with where it stands.
+
+    Raises:
+        ValueError: it is too large or too deep.
+    """
+    pending: list[tuple[SchemaPath, JsonValue]] = [((), dict(schema))]
     count = 0
     while pending:
-        value, depth = pending.pop()
+        path, value = pending.pop()
         count += 1
         if count > MAX_SCHEMA_NODES:
             raise ValueError(f"the schema has more than {MAX_SCHEMA_NODES} parts")
-        if depth > MAX_SCHEMA_DEPTH:
-            raise ValueError(f"the schema is nested more than {MAX_SCHEMA_DEPTH} levels deep")
-        if isinstance(value, Mapping):
-            pending += [(child, depth + 1) for child in value.values()]
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            pending += [(child, depth + 1) for child in value]
+        if len(path) >= MAX_SCHEMA_DEPTH:
+            raise ValueError(f"{place_of(path[:4])}the schema is nested more than {MAX_SCHEMA_DEPTH} deep")
+        if isinstance(value, dict):
+            yield path, value
+            pending += [((*path, name), child) for name, child in value.items()]
+        elif isinstance(value, list):
+            pending += [((*path, place), child) for place, child in enumerate(value)]
+
+
+def place_of(path: SchemaPath) -> str:
+    """Where something stands, as it comes before what is said of it; empty for the whole."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return f"{text}: " if text else ""
+
+
+def missing_part(schema: Mapping[str, JsonValue], reference: str) -> str | None:
+    """The first part of a reference (`#/$defs/NAME`) that is not in the schema; None: all of it is."""
+    found: JsonValue = dict(schema)
+    for part in reference.removeprefix("#/").split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict) and name in found:
+            found = found[name]
+        elif isinstance(found, list) and name.isascii() and name.isdigit() and int(name) < len(found):
+            found = found[int(name)]
+        else:
+            return part
+    return None
 
 
 def _check_form(value: JsonValue, whole: Mapping[str, JsonValue], path: str) -> None:
@@ -136,21 +167,9 @@ def _check_reference(held: JsonValue, whole: Mapping[str, JsonValue], place: str
         raise _wrong(place, "must be text")
     if held != "#" and not held.startswith("#"):
         raise _wrong(place, f"{held!r} leads out of the schema; refer to '#/$defs/NAME'")
-    if held.startswith("#/") and not _leads_somewhere(held, whole):
+    missing = missing_part(whole, held) if held.startswith("#/") else None
+    if missing is not None and "%" not in missing:  # written for an address: left to whoever resolves it
         raise _wrong(place, f"{held!r} leads to nothing in the schema")
-
-
-def _leads_somewhere(reference: str, whole: Mapping[str, JsonValue]) -> bool:
-    value: JsonValue = dict(whole)
-    for part in reference[2:].split("/"):
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, dict) and name in value:
-            value = value[name]
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return "%" in part  # written for an address: left to whoever resolves it
-    return True
 
 
 def _wrong(place: str, message: str) -> ValueError:

@@ -3,15 +3,16 @@
 `jsonschema` is imported when there is a schema to look at: it takes a tenth of a second.
 """
 
+import functools
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, cast
 
 from pydantic import JsonValue
 
-MAX_SCHEMA_PARTS: Final = 5_000
-"""Objects, lists and values in one schema."""
-MAX_SCHEMA_DEPTH: Final = 32
+from stigmer_contract.json_schemas import SchemaPath, missing_part, parts_of, place_of
+
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _LOOKS_AROUND: Final = re.compile(r"\(\?(?:[=!]|<[=!])|(?<!\\)(?:\\\\)*\\[1-9]|\(\?P=")
 """What a pattern that runs in linear time cannot have (RE2's syntax)."""
@@ -19,7 +20,6 @@ _DIALECTS: Final = (
     "https://json-schema.org/draft/2020-12/schema",
     "https://json-schema.org/draft/2020-12/schema#",
 )
-_Path = tuple[str | int, ...]
 
 
 def check_output_schema(schema: Mapping[str, JsonValue]) -> None:
@@ -28,70 +28,55 @@ def check_output_schema(schema: Mapping[str, JsonValue]) -> None:
     Raises:
         ValueError: why not, and where in the schema.
     """
-    for path, part in _parts(dict(schema)):
+    for path, part in parts_of(schema):
         _check_part(path, part)
     if schema.get("type") != "object":
         raise ValueError("must be a JSON Schema of an object: write `type: object`, with `properties`")
     dialect = schema.get("$schema", _DIALECTS[0])
     if dialect not in _DIALECTS:
         raise ValueError(f"$schema: must be {_DIALECTS[0]}, not {dialect!r}")
+    _check_form(json.dumps(schema))
+
+
+# A manifest is read again with each log that begins with it, and this takes up to half a second.
+@functools.lru_cache(maxsize=32)
+def _check_form(written: str) -> None:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
+    schema = cast("dict[str, JsonValue]", json.loads(written))
     try:
-        Draft202012Validator.check_schema(dict(schema))
+        Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         message = " ".join(str(error.message).split())[:300]
-        raise ValueError(f"{_place(tuple(error.absolute_path))}{message}") from error
+        raise ValueError(f"{place_of(tuple(error.absolute_path))}{message}") from error
     _check_references(schema)
 
 
-def _parts(schema: JsonValue) -> Iterator[tuple[_Path, dict[str, JsonValue]]]:
-    """The objects in a schema, each with where it stands.
-
-    Raises:
-        ValueError: it is too large or too deep.
-    """
-    pending: list[tuple[_Path, JsonValue]] = [((), schema)]
-    count = 0
-    while pending:
-        path, value = pending.pop()
-        count += 1
-        if count > MAX_SCHEMA_PARTS:
-            raise ValueError(f"the schema has more than {MAX_SCHEMA_PARTS} parts")
-        if len(path) > MAX_SCHEMA_DEPTH:
-            raise ValueError(f"{_place(path[:4])}the schema is nested more than {MAX_SCHEMA_DEPTH} deep")
-        if isinstance(value, dict):
-            yield path, value
-            pending += [((*path, name), child) for name, child in value.items()]
-        elif isinstance(value, list):
-            pending += [((*path, place), child) for place, child in enumerate(value)]
-
-
-def _check_part(path: _Path, part: dict[str, JsonValue]) -> None:
+def _check_part(path: SchemaPath, part: dict[str, JsonValue]) -> None:
     for name in _REFERENCES:
         target = part.get(name)
         if isinstance(target, str) and not target.startswith("#"):
             raise ValueError(
-                f"{_place((*path, name))}{target!r} leads out of the schema; nothing is fetched: write the "
+                f"{place_of((*path, name))}{target!r} leads out of the schema; nothing is fetched: write the "
                 "definition under $defs, and '#/$defs/NAME'"
             )
     if "$id" in part and isinstance(part["$id"], str) and path:
-        raise ValueError(f"{_place((*path, '$id'))}only the whole schema may have one")
+        raise ValueError(f"{place_of((*path, '$id'))}only the whole schema may have one")
     patterns = [part["pattern"]] if isinstance(part.get("pattern"), str) else []
     if isinstance(by_pattern := part.get("patternProperties"), dict):
         patterns += list(by_pattern)
         if "unevaluatedProperties" in part:
             raise ValueError(
-                f"{_place((*path, 'unevaluatedProperties'))}cannot stand beside patternProperties; write "
+                f"{place_of((*path, 'unevaluatedProperties'))}cannot stand beside patternProperties; write "
                 "additionalProperties"
             )
     for pattern in patterns:
         _check_pattern(path, cast("str", pattern))
 
 
-def _check_pattern(path: _Path, pattern: str) -> None:
-    where = _place((*path, "pattern"))
+def _check_pattern(path: SchemaPath, pattern: str) -> None:
+    where = place_of((*path, "pattern"))
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
@@ -105,13 +90,13 @@ def _check_pattern(path: _Path, pattern: str) -> None:
 
 def _check_references(schema: Mapping[str, JsonValue]) -> None:
     """A reference that leads nowhere would be told only when the work is done."""
-    parts = list(_parts(dict(schema)))
+    parts = list(parts_of(schema))
     names = [part.get(keyword) for _, part in parts for keyword in ("$anchor", "$dynamicAnchor")]
     anchors = frozenset(name for name in names if isinstance(name, str))
     for path, part in parts:
         target = part.get("$ref")
         if isinstance(target, str) and not _leads_somewhere(schema, target, anchors):
-            raise ValueError(f"{_place((*path, '$ref'))}there is nothing at {target!r}")
+            raise ValueError(f"{place_of((*path, '$ref'))}there is nothing at {target!r}")
 
 
 def _leads_somewhere(schema: Mapping[str, JsonValue], target: str, anchors: frozenset[str]) -> bool:
@@ -119,25 +104,4 @@ def _leads_somewhere(schema: Mapping[str, JsonValue], target: str, anchors: froz
         return True
     if not target.startswith("#/"):
         return target.removeprefix("#") in anchors
-    found: object = schema
-    for piece in target.removeprefix("#/").split("/"):
-        name = piece.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, Mapping) and name in found:
-            found = cast("Mapping[str, object]", found)[name]
-        elif (
-            isinstance(found, list)
-            and name.isascii()
-            and name.isdigit()
-            and int(name) < len(cast("list[object]", found))
-        ):
-            found = cast("list[object]", found)[int(name)]
-        else:
-            return False
-    return True
-
-
-def _place(path: _Path) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return f"{text}: " if text else ""
+    return missing_part(schema, target) is None

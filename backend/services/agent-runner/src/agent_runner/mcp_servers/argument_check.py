@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 from pydantic import JsonValue
 
+from agent_runner.bounded_keywords import bounded_keywords
 from agent_runner.linear_patterns import InvalidPattern, compile_pattern
 
 MAX_STEPS: Final = 50_000
@@ -96,9 +97,7 @@ class _Steps:
 
     def counted(self, keywords: Mapping[str, Any]) -> dict[str, Any]:
         """The keywords' checks, each of which spends a step; those that could take long on their own anew."""
-        anew = {"pattern": _pattern, "patternProperties": _pattern_properties, "uniqueItems": _unique_items}
-        anew["additionalProperties"] = _additional_properties
-        return {name: self._wrap(anew.get(name, check)) for name, check in keywords.items()}
+        return {name: self._wrap(_BOUNDED.get(name, check)) for name, check in keywords.items()}
 
     def _wrap(self, check: Any) -> Any:
         def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
@@ -116,43 +115,4 @@ def _matches(pattern: Any, text: str) -> bool:
         return True
 
 
-def _error(message: str) -> Any:
-    from jsonschema import ValidationError
-
-    return ValidationError(message)
-
-
-def _pattern(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    if isinstance(instance, str) and not _matches(value, instance):
-        yield _error(f"{instance[:80]!r} does not match {str(value)[:80]!r}")
-
-
-def _pattern_properties(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    given, patterns = _object(instance), _object(value)
-    for pattern, inner in patterns.items():
-        for name, each in given.items():
-            if _matches(pattern, name):
-                yield from validator.descend(each, inner, path=name, schema_path=pattern)
-
-
-def _additional_properties(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    known, patterns = _object(schema.get("properties")), _object(schema.get("patternProperties"))
-    for name, each in _object(instance).items():
-        if name in known or any(_matches(pattern, name) for pattern in patterns):
-            continue
-        if value is False:
-            yield _error(f"there is no argument {name[:80]!r} here")
-        elif isinstance(value, dict):
-            yield from validator.descend(each, value, path=name)
-
-
-def _unique_items(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    if value is True and isinstance(instance, list):
-        given = cast("list[Any]", instance)
-        if len({json.dumps(each, sort_keys=True) for each in given}) < len(given):
-            yield _error("the items are not unique")
-
-
-def _object(value: Any) -> dict[str, Any]:
-    """The value where it is an object, else an empty one."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+_BOUNDED: Final = bounded_keywords(_matches, lambda name, _known: f"there is no argument {name[:80]!r} here")

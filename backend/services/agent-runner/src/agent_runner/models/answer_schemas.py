@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from agent_runner.bounded_keywords import bounded_keywords
 from agent_runner.linear_patterns import InvalidPattern, compile_pattern
 
 MAX_ANSWER_BYTES: Final = 1 << 20
@@ -67,62 +68,11 @@ def _described(error: ValidationError) -> str:
 
 
 def _matches(pattern: str, text: str) -> bool:
+    """Raises `InvalidPattern`: what cannot be checked is not accepted."""
     try:
         return compile_pattern(pattern).search(text) is not None
     except UnicodeEncodeError:
         return False
-
-
-def _pattern(_validator: Any, pattern: str, instance: object, _schema: object) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and not _matches(pattern, instance):
-        yield ValidationError(f"{instance!r} does not match {pattern!r}")
-
-
-def _pattern_properties(
-    validator: Any, patterns: Mapping[str, object], instance: object, _schema: object
-) -> Iterator[ValidationError]:
-    if not isinstance(instance, dict):
-        return
-    for pattern, inner in patterns.items():
-        for name, value in cast("dict[str, object]", instance).items():
-            if _matches(pattern, name):
-                yield from validator.descend(value, inner, path=name, schema_path=pattern)
-
-
-def _additional_properties(
-    validator: Any, inner: object, instance: object, schema: Mapping[str, Any]
-) -> Iterator[ValidationError]:
-    if not isinstance(instance, dict):
-        return
-    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
-    for name, value in cast("dict[str, object]", instance).items():
-        if name in known or any(_matches(pattern, name) for pattern in patterns):
-            continue
-        if inner is False:
-            yield ValidationError(f"{name!r} is not a property of it")
-        elif isinstance(inner, dict):
-            yield from validator.descend(value, inner, path=name)
-
-
-def _unique_items(
-    _validator: Any, is_wanted: object, instance: object, _schema: object
-) -> Iterator[ValidationError]:
-    if is_wanted is not True or not isinstance(instance, list):
-        return
-    # As texts, in which 1 and 1.0 are the same and true is not 1: comparing each with each takes for ever.
-    texts = [json.dumps(_plain(item), sort_keys=True) for item in cast("list[JsonValue]", instance)]
-    if len(set(texts)) < len(texts):
-        yield ValidationError("it holds the same item twice")
-
-
-def _plain(value: JsonValue) -> JsonValue:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return value
 
 
 def _counted(keyword: str) -> Any:
@@ -139,10 +89,7 @@ def _counted(keyword: str) -> Any:
 _Validator: Final[Any] = cast("Any", jsonschema.validators).extend(
     Draft202012Validator,
     {
-        "pattern": _pattern,
-        "patternProperties": _pattern_properties,
-        "additionalProperties": _additional_properties,
-        "uniqueItems": _unique_items,
+        **bounded_keywords(_matches, lambda name, _known: f"{name!r} is not a property of it"),
         "$ref": _counted("$ref"),
         "$dynamicRef": _counted("$dynamicRef"),
     },

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import JsonValue
 
+from agent_runner.bounded_keywords import bounded_keywords
 from agent_runner.linear_patterns import InvalidPattern, compile_pattern
 
 if TYPE_CHECKING:
@@ -73,12 +74,7 @@ def _validator_class(without: str) -> Any:
     from jsonschema import Draft202012Validator, validators
 
     known: Mapping[str, _Keyword] = Draft202012Validator.VALIDATORS
-    own: dict[str, _Keyword] = {
-        **known,
-        "pattern": _pattern,
-        "patternProperties": _pattern_properties,
-        "additionalProperties": _additional_properties,
-    }
+    own: dict[str, _Keyword] = {**known, **_BOUNDED}
     checks = {name: _counted(_passed_over if name == without else check) for name, check in own.items()}
     return cast("Any", validators).extend(Draft202012Validator, checks)
 
@@ -102,36 +98,9 @@ def _matches(pattern: object, text: str) -> bool | None:
         return None
 
 
-def _pattern(validator: Any, pattern: Any, instance: Any, schema: Mapping[str, Any]) -> _Errors:
-    from jsonschema.exceptions import ValidationError
-
-    if isinstance(instance, str) and _matches(pattern, instance) is False:
-        yield ValidationError(f"{_shorten(repr(instance))} does not match {pattern!r}")
-
-
-def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: Mapping[str, Any]) -> _Errors:
-    if not isinstance(instance, dict):
-        return
-    for pattern, inner in patterns.items():
-        for name, value in instance.items():  # pyright: ignore[reportUnknownVariableType] - JSON
-            if _matches(pattern, str(name)):  # pyright: ignore[reportUnknownArgumentType] - JSON
-                yield from validator.descend(value, inner, path=name, schema_path=pattern)
-
-
-def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Mapping[str, Any]) -> _Errors:
-    from jsonschema.exceptions import ValidationError
-
-    if not isinstance(instance, dict):
-        return
-    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
-    for name, value in instance.items():  # pyright: ignore[reportUnknownVariableType] - JSON
-        # A pattern that cannot be tried may be meant for it.
-        if name in known or any(_matches(each, str(name)) is not False for each in patterns):  # pyright: ignore[reportUnknownArgumentType] - JSON
-            continue
-        if allowed is False:
-            yield ValidationError(f"{name!r} is not an argument of the tool; there are {sorted(known)}")
-        elif isinstance(allowed, dict):
-            yield from validator.descend(value, allowed, path=name)
+_BOUNDED: Final = bounded_keywords(
+    _matches, lambda name, known: f"{name!r} is not an argument of the tool; there are {sorted(known)}"
+)
 
 
 def _passed_over(validator: Any, value: Any, instance: Any, schema: Mapping[str, Any]) -> None:

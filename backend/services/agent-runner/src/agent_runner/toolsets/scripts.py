@@ -5,7 +5,6 @@ commands: it has its own variables and network, it starts in an empty directory 
 files are the ones that were packed, which no command can change. The workspace it finds by `$WORKSPACE`.
 """
 
-import errno
 import json
 import os
 from collections.abc import Mapping
@@ -17,16 +16,11 @@ from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import ToolReturn
 from pydantic_ai.tools import RunContext, Tool
 from pydantic_ai.toolsets import FunctionToolset
-from pydantic_ai.workspaces import (
-    WorkspaceError,
-    WorkspaceOutputLimitError,
-    WorkspaceTimeoutError,
-    WorkspaceUnavailableError,
-)
 
 from agent_runner.errors import AttemptSuperseded, ServerRefused
 from agent_runner.toolsets.argument_schemas import problems_with
 from agent_runner.toolsets.command_output import cut_middle, fold_progress, labelled
+from agent_runner.toolsets.command_runs import MAX_OUTPUT_CHARACTERS, told_result
 from agent_runner.toolsets.facts import ToolFacts
 from agent_runner.toolsets.files import workspace_of
 from agent_runner.workspace import PackFolders
@@ -35,8 +29,6 @@ from stigmer_contract.manifest import AgentSpec
 from stigmer_contract.manifest_scripts import Script
 
 MAX_ARGUMENT_BYTES: Final = 1 << 20
-MAX_OUTPUT_CHARACTERS: Final = 50_000
-"""What one call may add to the conversation."""
 WORKSPACE_VARIABLE: Final = "WORKSPACE"
 FILES_VARIABLE: Final = "SCRIPT_FILES"
 
@@ -107,34 +99,20 @@ class _RunningScript:
             **({} if folder is None else {FILES_VARIABLE: str(folder)}),
         }
         argv = [_meaning(argument, folder) for argument in self._script.command]
-        try:
-            result = await workspace.run(
+        return await told_result(
+            workspace.run(
                 ["/bin/sh", "-c", _START, argv[0], *argv],
                 env=variables,
                 timeout=self._timeout_seconds,
                 input_text=_to_json(arguments),
                 network=self._script.network,
                 readable=[] if folder is None else [folder],
-            )
-        except WorkspaceTimeoutError as error:
-            how = f"[The script timed out after {self._timeout_seconds:g}s]"
-            raise ToolFailed(_shown(error.stdout, error.stderr, how)) from error
-        except WorkspaceOutputLimitError as error:
-            raise ToolFailed(_shown(error.stdout, error.stderr, f"[{error}]")) from error
-        except WorkspaceUnavailableError:
-            raise
-        except WorkspaceError as error:
-            raise ToolFailed(str(error)) from error
-        except OSError as error:
-            if error.errno != errno.E2BIG:
-                raise
-            raise ToolFailed("the script's command and variables are too long together") from error
-        if result.exit_code:
-            raise ToolFailed(_shown(result.stdout, result.stderr, f"[exit code: {result.exit_code}]"))
-        text = _cut(result.stdout) or "(no output)"
-        if self._warning is None:
-            return text
-        return ToolReturn[str](return_value=text, metadata={"isolation": self._warning})
+            ),
+            _shown,
+            timed_out=f"The script timed out after {self._timeout_seconds:g}s",
+            too_long="the script's command and variables are too long together",
+            warning=self._warning,
+        )
 
     async def _folder(self) -> Path | None:
         pack = self._script.pack
@@ -163,7 +141,9 @@ def _to_json(arguments: Mapping[str, JsonValue]) -> str:
     return json.dumps(dict(arguments), ensure_ascii=False)
 
 
-def _shown(stdout: str, stderr: str, ending: str) -> str:
+async def _shown(stdout: str, stderr: str, ending: str | None) -> str:
+    if ending is None:
+        return _cut(stdout) or "(no output)"
     whole = labelled(fold_progress(stdout), fold_progress(stderr))
     return "\n".join(part for part in (_cut(whole, len(ending) + 1), ending) if part)
 

@@ -4,7 +4,6 @@ What a command may do is the workspace's to decide, not its name's. A command th
 call: the model reads its output and how it ended, and whoever watches sees that it failed.
 """
 
-import errno
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -14,21 +13,14 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import ToolReturn
 from pydantic_ai.tools import RunContext, Tool
 from pydantic_ai.toolsets import FunctionToolset
-from pydantic_ai.workspaces import (
-    WorkspaceError,
-    WorkspaceOutputLimitError,
-    WorkspaceTimeoutError,
-    WorkspaceUnavailableError,
-)
 
 from agent_runner.toolsets.command_output import cut_middle, fold_progress, labelled
+from agent_runner.toolsets.command_runs import MAX_OUTPUT_CHARACTERS, told_result
 from agent_runner.toolsets.files import workspace_of
 from agent_runner.toolsets.terminal_programs import terminal_program
 from agent_runner.workspace import SessionWorkspace, find_shell
 
 COMMAND_TOOL: Final = "run_command"
-MAX_OUTPUT_CHARACTERS: Final = 50_000
-"""What one call may add to the conversation."""
 MAX_COMMAND_BYTES: Final = 128 * 1024 - 1
 """Linux starts no command with a longer argument (MAX_ARG_STRLEN)."""
 
@@ -94,34 +86,14 @@ class ShellToolset(FunctionToolset[None]):
         timeout = self._timeout_of(timeout_seconds)
         _check(command)
         workspace = workspace_of(ctx)
-        try:
-            result = await workspace.run(
-                [find_shell(), "-c", command], env=self._variables or None, timeout=timeout
-            )
-        except WorkspaceTimeoutError as error:
-            how = f"[Command timed out after {timeout:g}s]"
-            raise ToolFailed(await _shown(ctx, workspace, error.stdout, error.stderr, how)) from error
-        except WorkspaceOutputLimitError as error:
-            how = f"[{error}]"
-            raise ToolFailed(await _shown(ctx, workspace, error.stdout, error.stderr, how)) from error
-        except WorkspaceUnavailableError:
-            raise
-        except WorkspaceError as error:
-            raise ToolFailed(str(error)) from error
-        except OSError as error:
-            if error.errno != errno.E2BIG:
-                raise
-            raise ToolFailed(
-                "the command and the environment are too long together; write the command to a file, and run "
-                "that"
-            ) from error
-        ending = f"[exit code: {result.exit_code}]" if result.exit_code else None
-        text = await _shown(ctx, workspace, result.stdout, result.stderr, ending)
-        if ending is not None:
-            raise ToolFailed(text)
-        if self._warning is None:
-            return text
-        return ToolReturn[str](return_value=text, metadata={"isolation": self._warning})
+        return await told_result(
+            workspace.run([find_shell(), "-c", command], env=self._variables or None, timeout=timeout),
+            functools.partial(_shown, ctx, workspace),
+            timed_out=f"Command timed out after {timeout:g}s",
+            too_long="the command and the environment are too long together; write the command to a file, "
+            "and run that",
+            warning=self._warning,
+        )
 
     def _timeout_of(self, asked: float | None) -> float:
         if asked is None:
