@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
@@ -102,6 +102,8 @@ json_values = st.recursive(
 
 
 @given(json_values)
+@example("\x85")
+@example("a\n\x85\u2028b\r\u2029")
 def test_every_result_survives_writing_and_reading(result: JsonValue) -> None:
     cassette = Cassette(
         version=1,

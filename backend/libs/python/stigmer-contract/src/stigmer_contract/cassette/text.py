@@ -142,7 +142,7 @@ _JSON_TYPES: Final = (
 )
 """Type, plain text that means it, first characters: no dates, no `yes` and `no`, no octal numbers."""
 
-# A block cannot hold these as they are: YAML 1.1 takes them for line ends.
+# YAML 1.1 takes them for line ends: only between double quotes, where they are escaped, do they stay.
 _ODD_LINE_ENDS: Final = re.compile("[\r\x85\u2028\u2029]")
 
 
@@ -155,7 +155,7 @@ class _CassetteDumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text and not _ODD_LINE_ENDS.search(text) else None
+    style = '"' if _ODD_LINE_ENDS.search(text) else "|" if "\n" in text else None
     return dumper.represent_scalar(  # pyright: ignore[reportUnknownMemberType] - untyped in types-pyyaml
         "tag:yaml.org,2002:str", text, style=style
     )
