@@ -58,7 +58,9 @@ def identify_workspace(configuration: Configuration, directory: Path) -> Identit
         UsageError: it may not, or cannot be opened; says what to do instead.
     """
     around = surroundings_here(
-        state=[configuration.home], sessions=[configuration.data_directory / "workspace"]
+        state=[configuration.home],
+        sessions=[configuration.data_directory / "workspace"],
+        may_be_contained=True,
     )
     what = f"could not use the workspace {str(directory)!r}"
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from containers_user import CONTAINERS_USER, give_to_containers
 from small_image import write_image_archive
 from stack_home import StackHome, wait_until
 from stigmer_cli.config import load_configuration
@@ -121,11 +122,12 @@ def test_another_key_replaces_the_container_and_the_reason_is_told(
     assert contained_home.status()["ready"] is True
 
 
-def test_an_execution_in_hand_survives_a_stop_and_its_files_are_the_persons(
+def test_an_execution_in_hand_survives_a_stop_and_its_files_are_whose_the_directory_is(
     contained_home: StackHome, tmp_path: Path
 ) -> None:
     workspace = tmp_path / "Berichte für 日本"
     shutil.copytree(EXAMPLE / "input", workspace)
+    give_to_containers(workspace)
     contained_home.start()
     started = contained_home.stigmer(
         *("run", str(EXAMPLE), (EXAMPLE / "prompt.txt").read_text(), "--detach"),
@@ -139,7 +141,7 @@ def test_an_execution_in_hand_survives_a_stop_and_its_files_are_the_persons(
     followed = contained_home.stigmer("executions", "follow", execution_id)
     assert followed.returncode == 0, followed.stderr
     written = [workspace / name for name in ("report.py", "report.md", "check.py")]
-    assert [path.stat().st_uid for path in written] == [os.getuid()] * 3
+    assert [path.stat().st_uid for path in written] == [CONTAINERS_USER] * 3
 
 
 def test_a_container_that_dies_at_its_start_shows_its_last_words(

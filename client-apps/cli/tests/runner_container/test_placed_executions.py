@@ -19,6 +19,7 @@ import httpx
 import pytest
 import yaml
 
+from containers_user import CONTAINERS_USER, give_to_containers
 from engine_socket import EngineSocket
 from executions import agent_manifest
 from model_server import VALID_KEY, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
@@ -144,6 +145,7 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
 def _made(*directories: Path) -> list[str]:
     for directory in directories:
         directory.mkdir(parents=True)
+        give_to_containers(directory)
     return [str(directory) for directory in directories]
 
 
@@ -272,6 +274,8 @@ def test_directories_that_are_no_agents_end_what_wants_them_and_nothing_else_the
     body = {"manifest": agent_manifest(), "input": "Do it.", "workspace": "/opt"}
     by_api = api.http.post("/v1/executions", json=body)
     with_colon = api.create("write", workspace=colon)
+    (tmp_path / "closed").mkdir(mode=0o700)
+    closed = api.create("write", workspace=str(tmp_path / "closed"))
 
     assert (named.returncode, named.stderr.splitlines()[0].startswith("error: ")) == (2, True)
     assert by_api.status_code == 422
@@ -281,6 +285,13 @@ def test_directories_that_are_no_agents_end_what_wants_them_and_nothing_else_the
         True,
         False,
     )
+    if os.getuid() == 0:
+        error = api.wait_for(closed, "failed")["error"]
+        assert error["code"] == "workspace_unavailable"
+        assert f"user {CONTAINERS_USER}, as which root's containers run" in error["message"]
+        assert f"chown -R {CONTAINERS_USER}:{CONTAINERS_USER} {tmp_path}/closed" in error["hint"]
+    else:
+        api.complete(closed)
     api.complete(api.create("write", workspace=plain))
     assert home.stigmer("server", "restart", "--now").returncode == 0
     first = api.create("write", workspace=plain)

@@ -1,6 +1,7 @@
 """What the container is to be, by exact values; and what is told where it is to be another one."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from stigmer_cli.runner_container.plan import (
     write_plan,
 )
 from stigmer_cli.runner_container.resolution import ChosenImage
+from stigmer_contract.workspace_directories import CONTAINED_USER
 
 DOCKER = EngineTraits(EngineKind.DOCKER, "20.10.24", "1.41", "amd64", False, False, True)
 ROOTLESS_PODMAN = EngineTraits(EngineKind.PODMAN, "4.3.1", "1.41", "amd64", True, False, True)
@@ -51,6 +53,21 @@ def _configuration(home: Path, **more: str) -> Configuration:
 
 def _plan(configuration: Configuration, traits: EngineTraits = DOCKER) -> RunnerPlan:
     return make_plan(configuration, traits, IMAGE, "token")[0]
+
+
+def test_it_runs_as_the_person_and_never_as_root(home: Path) -> None:
+    configuration, user, group = _configuration(home), os.getuid(), os.getgid()
+    person = f"{user}:{group}" if user else f"{CONTAINED_USER}:{CONTAINED_USER}"
+    other = None if user else CONTAINED_USER
+    for traits, inside, known_as in (
+        (DOCKER, person, other),
+        (replace(DOCKER, kind=EngineKind.PODMAN), person, other),
+        (DESKTOP, person, None),  # which shares files as whoever runs its machine
+        (ROOTLESS_PODMAN, person, None),
+        (ROOTLESS_DOCKER, "0:0", None),  # which is this person
+    ):
+        plan = _plan(configuration, traits)
+        assert (plan.user, plan.other_user) == (inside, known_as)
 
 
 def test_the_container_is_locked_down(home: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from containers_user import CONTAINERS_USER, give_to_containers
 from image_registry import ImageRegistry
 from pushed_runner import log_in, push_anew
 from stack_home import StackHome, wait_until
@@ -38,6 +39,7 @@ def test_an_update_pulls_and_replaces_with_a_drain(
     }
     workspace = tmp_path / "work"
     shutil.copytree(EXAMPLE / "input", workspace)
+    give_to_containers(workspace)
     try:
         first = push_anew(engine, runner_image, reference)
         started = contained_home.stigmer(
@@ -71,7 +73,7 @@ def test_an_update_pulls_and_replaces_with_a_drain(
 def test_a_shell_runs_in_the_container_and_logs_outlive_it(contained_home: StackHome, engine: Engine) -> None:
     contained_home.start()
     shell = contained_home.stigmer("runner", "shell", "--", "sh", "-c", "pwd; id -u; exit 7")
-    assert (shell.returncode, shell.stdout) == (7, f"/workspace\n{os.getuid()}\n")
+    assert (shell.returncode, shell.stdout) == (7, f"/workspace\n{CONTAINERS_USER}\n")
 
     wait_until(  # the engine is asked for 0.3 s, which a loaded machine may need
         lambda: contained_home.status()["container"]["memory_bytes"] is not None, "memory is measured"

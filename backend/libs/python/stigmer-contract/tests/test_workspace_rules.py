@@ -24,9 +24,9 @@ from stigmer_contract.workspace_directories import (
     surroundings_in_text,
 )
 from stigmer_contract.workspace_rules import (
+    ROOT,
     RULES,
     Kind,
-    Owner,
     Place,
     Step,
     Surroundings,
@@ -39,6 +39,8 @@ def places(*paths: str) -> tuple[Place, ...]:
     return tuple(Place.of_text(path) for path in paths)
 
 
+SELF, OTHER = 1001, 1002
+
 MACHINE = Surroundings(
     state=places("/home/ann/.stigmer", "/data/sessions"),
     sessions=places("/home/ann/.stigmer/data/workspace", "/data/sessions"),
@@ -49,6 +51,7 @@ MACHINE = Surroundings(
     temporary=places("/tmp", "/var/tmp", "/dev/shm"),
     searched=places("/srv/tools/bin"),
     activated=places("/srv/site/.venv/bin"),
+    users=frozenset([SELF]),
 )
 
 REFUSED = {
@@ -136,13 +139,13 @@ def test_every_row_of_the_table_is_tried() -> None:
 @pytest.mark.parametrize(
     ("own", "above", "is_refused"),
     [
-        (Step("d", Owner.SELF), Step("a", Owner.SELF), False),
-        (Step("d", Owner.SELF), Step("a", Owner.ROOT), False),  # as an engine makes the way to a mount
-        (Step("d", Owner.OTHER), Step("a", Owner.SELF), True),
-        (Step("d", Owner.ROOT), Step("a", Owner.ROOT), True),
-        (Step("d", Owner.SELF, others_may_write=True), Step("a", Owner.SELF), True),
-        (Step("d", Owner.SELF), Step("a", Owner.OTHER), True),
-        (Step("d", Owner.SELF), Step("a", Owner.ROOT, others_may_write=True), True),
+        (Step("d", SELF), Step("a", SELF), False),
+        (Step("d", SELF), Step("a", ROOT), False),  # as an engine makes the way to a mount
+        (Step("d", OTHER), Step("a", SELF), True),
+        (Step("d", ROOT), Step("a", ROOT), True),
+        (Step("d", SELF, others_may_write=True), Step("a", SELF), True),
+        (Step("d", SELF), Step("a", OTHER), True),
+        (Step("d", SELF), Step("a", ROOT, others_may_write=True), True),
     ],
 )
 def test_among_everybodys_files_only_what_is_ones_own_is_allowed(

@@ -63,7 +63,9 @@ class WorkspaceChoice:
                 place = look_through_no_link(named)
             except LinkOnTheWay as error:
                 link, place = error.link, look_at(named)
-            around = surroundings_here(state=[self._home], sessions=[self._home / "data" / "workspace"])
+            around = surroundings_here(
+                state=[self._home], sessions=[self._home / "data" / "workspace"], may_be_contained=True
+            )
         refusal = refuse(place, around)
         if refusal is not None:
             raise InvalidRequest(f"could not use the workspace {named!r}: {refusal.reason}", refusal.remedy)

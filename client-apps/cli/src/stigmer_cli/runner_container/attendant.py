@@ -221,7 +221,7 @@ def _wanted(plan: RunnerPlan, configuration: Configuration, placement_id: str | 
     if placement is None:
         raise UsageError(f"there is no placement {placement_id!r}")
     # Whoever has mounted what lies above it could have put a link to elsewhere in its place.
-    if check_directory(configuration, placement.directory) != placement.identity:
+    if check_directory(configuration, placement.directory, plan.other_user) != placement.identity:
         raise UsageError(f"{placement.directory!r} is another directory than was named")
     spec = placement_spec(placement, plan, configuration)
     return Wanted(spec, PlacementFiles(configuration, placement_id).proof)

@@ -7,12 +7,14 @@ own folders are made; nothing of any other. Kept in a file while its container i
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from stigmer_cli.config import Configuration, replace_file
 from stigmer_cli.containers import BindMount, ContainerSpec, PublishedPort
 from stigmer_cli.errors import HomeUnusable, UsageError
+from stigmer_cli.runner_container.belongings import can_write, give
 from stigmer_cli.runner_container.environment import SECRETS_TARGET, WORKSPACE_TARGET
 from stigmer_cli.runner_container.plan import (
     PLACEMENT_LABEL,
@@ -83,8 +85,8 @@ class PlacementFiles:
         """What its container has for its sessions; outlives the container."""
 
 
-def write_placement(placement: Placement, configuration: Configuration) -> None:
-    """Puts the placement where its attendant finds it, and makes its folder.
+def write_placement(placement: Placement, configuration: Configuration, user: int | None = None) -> None:
+    """Puts the placement where its attendant finds it, and makes its folder; `user`: see `check_directory`.
 
     Raises:
         HomeUnusable: it cannot be written.
@@ -94,6 +96,8 @@ def write_placement(placement: Placement, configuration: Configuration) -> None:
         files.placement.parent.mkdir(mode=0o700, exist_ok=True)
         files.folder.parent.mkdir(mode=0o700, exist_ok=True)
         files.folder.mkdir(mode=0o700, exist_ok=True)
+        if user is not None and files.folder.stat().st_uid != user:
+            give([files.folder], user)
     except OSError as error:
         raise HomeUnusable(files.folder, error.strerror or str(error)) from error
     replace_file(files.placement, json.dumps(asdict(placement)) + "\n")
@@ -156,11 +160,14 @@ def _shown_of_git(directory: str) -> list[Shown]:
     return found
 
 
-def check_directory(configuration: Configuration, directory: str) -> str:
+def check_directory(configuration: Configuration, directory: str, user: int | None = None) -> str:
     """See that a container may be given the directory; answers its identity.
 
+    `user`: that the container runs as, where that is not who runs the stack.
+
     Raises:
-        UsageError: it is not there, is the image's own, or not one for an agent; says what helps.
+        UsageError: it is not there, is the image's own, not one for an agent, or closed to the user; says
+            what helps.
     """
     identity = identify_workspace(configuration, Path(directory))
     what = f"could not use the workspace {directory!r}"
@@ -170,4 +177,16 @@ def check_directory(configuration: Configuration, directory: str) -> str:
             f"{what}: the runner's container has a directory of its own there",
             "name a directory of your own, or start the stack with --native",
         )
+    if user is not None and not _is_open_to(user, directory):
+        raise UsageError(
+            f"{what}: user {user}, as which root's containers run, cannot write to it",
+            f"run `chown -R {user}:{user} {shlex.quote(directory)}`, or start the stack as another user",
+        )
     return str(identity)
+
+
+def _is_open_to(user: int, directory: str) -> bool:
+    try:
+        return can_write(directory, user)
+    except OSError:  # it went away, or turned into a link
+        return False

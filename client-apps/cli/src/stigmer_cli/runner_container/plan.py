@@ -16,6 +16,7 @@ from typing import Any, cast
 from stigmer_cli.config import Configuration, replace_file
 from stigmer_cli.containers import BindMount, ContainerSpec, EngineKind, EngineTraits, PublishedPort
 from stigmer_cli.errors import HomeUnusable
+from stigmer_cli.runner_container.belongings import give
 from stigmer_cli.runner_container.environment import (
     SECRETS_TARGET,
     WORKSPACE_TARGET,
@@ -23,6 +24,7 @@ from stigmer_cli.runner_container.environment import (
     runner_environment,
 )
 from stigmer_cli.runner_container.resolution import ChosenImage
+from stigmer_contract.workspace_directories import CONTAINED_USER
 
 STOP_SECONDS = 5
 """From SIGTERM to SIGKILL; the runner hands its work back within its own, shorter grace."""
@@ -63,6 +65,14 @@ class RunnerPlan:
     def engine(self) -> EngineKind:
         """Which engine runs it."""
         return self.traits.kind
+
+    @property
+    def other_user(self) -> int | None:
+        """The user, on this machine, that the container runs as; None: who runs the stack."""
+        if self.traits.is_rootless or self.traits.is_virtual:
+            return None
+        user = int(self.user.split(":")[0])
+        return None if user == os.getuid() else user
 
     @property
     def fingerprint(self) -> str:
@@ -106,7 +116,7 @@ def make_plan(
         home=str(configuration.home),
         environment=dict(sorted(told.plain.items())),
         secrets_fingerprint=_fingerprint(told.secrets, token),
-        user="0:0" if is_root_inside else f"{os.getuid()}:{os.getgid()}",
+        user="0:0" if is_root_inside else _user_inside(),
         user_namespace="keep-id" if is_keeping_ids else None,
         is_on_host_network=gateway_name is None,
         memory_bytes=configuration.runner_memory_bytes,
@@ -119,6 +129,12 @@ def make_plan(
         may_gain_privileges=configuration.runner_new_privileges,
     )
     return plan, told
+
+
+def _user_inside() -> str:
+    """Never root: what it starts inside would be root of this machine, were it to get out."""
+    user, group = os.getuid(), os.getgid()
+    return f"{user}:{group}" if user else f"{CONTAINED_USER}:{CONTAINED_USER}"
 
 
 def container_spec(plan: RunnerPlan, configuration: Configuration) -> ContainerSpec:
@@ -209,15 +225,17 @@ def write_plan(plan: RunnerPlan, environment: RunnerEnvironment, configuration: 
     Raises:
         HomeUnusable: they cannot be written.
     """
-    files = RunnerFiles(configuration)
+    files, workspace = RunnerFiles(configuration), configuration.data_directory / "workspace"
     try:
-        (configuration.data_directory / "workspace").mkdir(mode=0o700, exist_ok=True)
+        workspace.mkdir(mode=0o700, exist_ok=True)
         files.secrets.mkdir(mode=0o700, exist_ok=True)
         for stale in files.secrets.iterdir():
             if stale.name not in environment.secrets:
                 stale.unlink()
         for name, content in environment.secrets.items():
             _write_secret(files.secrets / name, content)
+        if plan.other_user is not None:
+            give([workspace, files.secrets], plan.other_user)
     except OSError as error:
         raise HomeUnusable(files.secrets, error.strerror or str(error)) from error
     replace_file(files.plan, json.dumps(asdict(plan), indent=2) + "\n")

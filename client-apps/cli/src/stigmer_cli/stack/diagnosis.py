@@ -10,6 +10,7 @@ from importlib.metadata import version as installed_version
 from stigmer_cli.config import Configuration
 from stigmer_cli.errors import ProgramMissing
 from stigmer_cli.processes.ports import find_holder, is_free
+from stigmer_cli.runner_container.plan import read_plan
 from stigmer_cli.stack.clock_diagnosis import check_clock
 from stigmer_cli.stack.database_diagnosis import check_databases
 from stigmer_cli.stack.engine_diagnosis import check_engine
@@ -90,10 +91,15 @@ def _check_workspace(configuration: Configuration) -> Finding:
     except OSError as error:
         detail = f"{directory} cannot be written to: {error.strerror}"
         return Finding(name, Outcome.FAILED, detail, f"run `sudo chown -R $USER {directory}`")
-    if owners != {os.getuid()}:
+    if not owners <= {os.getuid(), _user_of_containers(configuration)}:
         detail = f"{directory} holds files of others, which agents may not change"
         return Finding(name, Outcome.WARNING, detail, f"run `sudo chown -R $USER {directory}`")
     return Finding(name, Outcome.PASSED, str(directory))
+
+
+def _user_of_containers(configuration: Configuration) -> int:
+    plan = read_plan(configuration)
+    return os.getuid() if plan is None or plan.other_user is None else plan.other_user
 
 
 def _check_versions(status: StackStatus) -> Finding:

@@ -9,6 +9,7 @@ from stigmer_cli.runner_container.placement import (
     forget_placement,
     write_placement,
 )
+from stigmer_cli.runner_container.plan import read_plan
 from stigmer_cli.stack.local_components import container_component
 from stigmer_cli.stack.placements import PlacementMaker, PlacementRefused, PreparedPlacement, WantedPlacement
 from stigmer_contract.workspace_directories import opened
@@ -31,8 +32,10 @@ class ContainerPlacements(PlacementMaker):
             PlacementRefused: it cannot be.
             HomeUnusable: the placement cannot be written down.
         """
+        plan = read_plan(self._configuration)
+        user = None if plan is None else plan.other_user
         try:
-            identity = check_directory(self._configuration, wanted.workspace)
+            identity = check_directory(self._configuration, wanted.workspace, user)
         except UsageError as error:
             raise PlacementRefused(error.message, error.hint) from error
         placement = Placement(
@@ -42,7 +45,7 @@ class ContainerPlacements(PlacementMaker):
             identity=identity,
             health_port=free_port(),
         )
-        write_placement(placement, self._configuration)
+        write_placement(placement, self._configuration, user)
         return PreparedPlacement(identity, container_component(self._configuration, placement))
 
     def identify(self, workspace: str) -> str | None:

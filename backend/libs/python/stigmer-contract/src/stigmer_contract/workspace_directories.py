@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from stigmer_contract.workspace_rules import (
-    Owner,
+    ROOT,
     Place,
     Refusal,
     Source,
@@ -47,6 +47,8 @@ SYSTEM_DIRECTORIES: Final = (
     "/Applications", "/Library", "/System", "/private/etc", "/private/var/db", "/private/var/log",
     "/private/var/root",
 )  # fmt: skip
+CONTAINED_USER: Final = 1000
+"""The user (and group) of the runner's image, as which a container runs that root starts."""
 HOMES: Final = ("/root", "/var/root")
 HOME_PARENTS: Final = ("/home", "/Users", "/var/home")
 TEMPORARY_DIRECTORIES: Final = ("/tmp", "/var/tmp", "/dev/shm", "/private/tmp")  # noqa: S108 - judged, not used
@@ -186,7 +188,11 @@ def holds_name(directory: int, name: str) -> bool:
 
 
 def surroundings_here(
-    *, state: Iterable[Path], sessions: Iterable[Path], environment: Mapping[str, str] = os.environ
+    *,
+    state: Iterable[Path],
+    sessions: Iterable[Path],
+    environment: Mapping[str, str] = os.environ,
+    may_be_contained: bool = False,
 ) -> Surroundings:
     """What this machine holds that no agent may be given.
 
@@ -194,6 +200,9 @@ def surroundings_here(
         state: directories of Stigmer's own.
         sessions: where sessions have directories of their own.
         environment: of the program that judges, for its `PATH`.
+        may_be_contained: whether a runner's container may be what works in the directory. Root's runs as
+            `CONTAINED_USER`, whose directories are then root's own; a runner that sees the directory
+            itself looks again, as the user that it is.
     """
     homes = [os.path.expanduser("~"), *HOMES]  # noqa: PTH111
     with suppress(KeyError):  # a container's user often has no entry
@@ -213,6 +222,9 @@ def surroundings_here(
         temporary=_places(_existing(temporary), mounts),
         searched=_as_named_and_meant((path for path in folders if path not in activated), mounts),
         activated=_as_named_and_meant(activated, mounts),
+        users=frozenset(
+            [os.getuid()] + ([CONTAINED_USER] if may_be_contained and os.getuid() == ROOT else [])
+        ),
     )
 
 
@@ -343,13 +355,11 @@ def _is_link(directory: int, name: str) -> bool:
 
 def _step(descriptor: int) -> Step:
     status = os.fstat(descriptor)
-    user = os.getuid()
-    owner = Owner.SELF if status.st_uid == user else Owner.ROOT if status.st_uid == 0 else Owner.OTHER
     others = bool(status.st_mode & stat.S_IWOTH) or (
         bool(status.st_mode & stat.S_IWGRP) and not _is_ones_own_group(status.st_gid)
     )
     is_git = is_git_directory(lambda name: holds_name(descriptor, name))
-    return Step((status.st_dev, status.st_ino), owner, others, is_git)
+    return Step((status.st_dev, status.st_ino), status.st_uid, others, is_git)
 
 
 def _is_ones_own_group(group_id: int) -> bool:

@@ -8,7 +8,7 @@ judges what it has opened, by the same table.
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
+from enum import Enum, StrEnum
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -16,13 +16,8 @@ PATH_MAX_BYTES: Final = 4096
 """PATH_MAX of Linux, with the null character at the end."""
 
 
-class Owner(Enum):
-    """Whose a directory is, for the user who judges it."""
-
-    SELF = auto()
-    ROOT = auto()
-    """The machine's administrator, who is nobody to be protected from."""
-    OTHER = auto()
+ROOT: Final = 0
+"""The user id of the machine's administrator, who is nobody to be protected from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +26,8 @@ class Step:
 
     identity: Hashable
     """Equal for the same directory: device and number of what was opened, or its path's text."""
-    owner: Owner | None = None
-    """None: not known."""
+    owner: int | None = None
+    """The user's id; None: not known."""
     others_may_write: bool = False
     """Whether another user than its owner and root may put something in its place or into it."""
     is_git: bool = False
@@ -119,6 +114,8 @@ class Surroundings:
     """Where programs are looked for: the folders on `PATH`."""
     activated: tuple[Place, ...] = ()
     """Such folders of virtual environments, each of which the project that holds it may change."""
+    users: frozenset[int] = frozenset()
+    """Whose directories are one's own among everybody's temporary files."""
 
 
 class Kind(StrEnum):
@@ -294,7 +291,7 @@ def _relations(directory: Place, around: Surroundings) -> Iterator[tuple[Kind, R
     for height in shared:
         if height and COMMAND_NAME.fullmatch(directory.name_at(height - 1)):
             yield Kind.COMMAND, Relation.LIES_IN if height > 1 else Relation.IS
-        if height and not _is_ones_own(directory.steps[:height]):
+        if height and not _is_ones_own(directory.steps[:height], around.users):
             yield Kind.FOREIGN, Relation.LIES_IN
 
 
@@ -361,11 +358,11 @@ def _is_private(name: str) -> bool:
     return name.startswith(".") or name == "Library"  # of macOS: keychains, cookies, mail
 
 
-def _is_ones_own(steps: tuple[Step, ...]) -> bool:
+def _is_ones_own(steps: tuple[Step, ...], users: frozenset[int]) -> bool:
     """Whether nobody else can write to a directory or put another in its place; the directory first."""
-    owners = [step.owner for step in steps]
+    owners = [step.owner for step in steps if step.owner is not None]
     return (
-        owners[0] in (None, Owner.SELF)
-        and Owner.OTHER not in owners
+        (steps[0].owner is None or steps[0].owner in users)
+        and users.union([ROOT]).issuperset(owners)
         and not any(step.others_may_write for step in steps)
     )
