@@ -216,7 +216,7 @@ def test_what_is_said_behind_a_result_goes_into_it_where_a_model_takes_nothing_e
     said = [read_message("Be quick.", 4, at), read_message("And kind.", 5, at)]
     request = ModelRequest(parts=[ToolReturnPart("make", "made", "c1"), *said, note])
 
-    [placed] = with_notes_in_place([request], in_results=in_results)
+    placed = with_notes_in_place(request, in_results=in_results)
 
     assert isinstance(placed, ModelRequest)
     parts = [part for part in placed.parts if isinstance(part, UserPromptPart | ToolReturnPart)]

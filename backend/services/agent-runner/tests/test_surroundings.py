@@ -389,8 +389,8 @@ def test_a_note_reaches_a_provider_as_plain_text_behind_what_it_follows() -> Non
     prompt, returned = UserPromptPart("Go."), ToolReturnPart("t", "42", "c1")
     messages: list[ModelMessage] = [ModelRequest([prompt, note]), ModelRequest([returned, note])]
 
-    apart = with_notes_in_place(messages, in_results=False)
-    within = with_notes_in_place(messages, in_results=True)
+    apart = [with_notes_in_place(each, in_results=False) for each in messages]
+    within = [with_notes_in_place(each, in_results=True) for each in messages]
 
     assert [_words(message) for message in apart] == [["Go.\n\nHurry."], ["42", "Hurry."]]
     assert [_words(message) for message in within] == [["Go.\n\nHurry."], ["42\n\nHurry."]]

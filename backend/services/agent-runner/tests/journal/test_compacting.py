@@ -132,7 +132,7 @@ async def run(model: SmallModel, log: MemoryLog, *, tool_bytes: int = 3000, **op
 
 
 def text_of(messages: list[ModelMessage]) -> str:
-    placed = with_notes_in_place(messages, in_results=False)
+    placed = [with_notes_in_place(each, in_results=False) for each in messages]
     return "\n".join(str(part) for message in placed for part in message.parts)
 
 

@@ -94,7 +94,7 @@ def message_of(turn: Turn) -> ModelMessage:
 
 
 def text_of(messages: Sequence[ModelMessage]) -> str:
-    placed = with_notes_in_place(messages, in_results=False)
+    placed = [with_notes_in_place(each, in_results=False) for each in messages]
     return "\n".join(str(getattr(part, "content", "")) for message in placed for part in message.parts)
 
 

@@ -30,6 +30,7 @@ class MessagesModel(AnthropicModel, AsksDirectly):
 
     def __init__(self, name: str, endpoint: Endpoint, provider: AnthropicProvider) -> None:
         super().__init__(name, provider=provider)
+        AsksDirectly.__init__(self)
         self.endpoint = endpoint
 
     async def body_of(
@@ -70,6 +71,12 @@ class MessagesModel(AnthropicModel, AsksDirectly):
             signature=passage.signature,
             provider_name=self.system,
         )
+
+    def prepare_messages(
+        self, messages: list[ModelMessage], model_request_parameters: ModelRequestParameters | None = None
+    ) -> list[ModelMessage]:
+        prepare = super().prepare_messages
+        return self.prepared.of(messages, lambda new: prepare(new, model_request_parameters))
 
     async def request(
         self,

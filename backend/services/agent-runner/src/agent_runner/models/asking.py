@@ -39,6 +39,7 @@ from agent_runner.models.model_faults import (
     unavailable,
 )
 from agent_runner.models.notes import with_notes_in_place
+from agent_runner.models.per_message import PerMessage, Prepared
 from agent_runner.models.provider_call import AnswerReader, ProviderRequest, read_answer
 from agent_runner.models.request_settings import DEFAULT_SILENCE_SECONDS
 from agent_runner.models.tool_calls import CallDraft, finished_calls, whole_text
@@ -106,6 +107,10 @@ class AsksDirectly(Answers):
     notes_in_results: bool = False
     """Whether a note of ours behind a tool's result becomes a part of that."""
 
+    def __init__(self) -> None:
+        self._taken_back = PerMessage[ModelMessage]()
+        self.prepared = Prepared()
+
     # What pydantic-ai's models have.
     @property
     @abstractmethod
@@ -146,8 +151,7 @@ class AsksDirectly(Answers):
         Raises:
             ModelRequestFailed: there is none.
         """
-        placed = with_notes_in_place(messages, in_results=self.notes_in_results)
-        messages = as_taken_back(placed)
+        messages = self.as_taken_back(messages)
         repair, refusal = self._repair, ""
         sent = repaired(messages, repair)
         while True:
@@ -168,6 +172,16 @@ class AsksDirectly(Answers):
                 self._repair = repair
                 watcher.note_repair(f"{repair.description} ({refusal})")
             return response
+
+    def as_taken_back(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+        """The conversation in a form that this model's provider takes; of a message always the same."""
+        known, in_results = self._taken_back, self.notes_in_results
+        known.begin()
+        return [
+            known.find(message)
+            or known.keep(message, as_taken_back(with_notes_in_place(message, in_results=in_results)))
+            for message in messages
+        ]
 
     async def _ask(
         self,

@@ -53,9 +53,9 @@ _DESCRIPTIONS: Final = {
 }
 
 
-def as_taken_back(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
-    """The conversation without what providers refuse: names and arguments that are none, empty text."""
-    return [message if _is_all_right(message) else _put_all_right(message) for message in messages]
+def as_taken_back(message: ModelMessage) -> ModelMessage:
+    """A message without what providers refuse: names and arguments that are none, empty text."""
+    return message if _is_all_right(message) else _put_all_right(message)
 
 
 def repaired(messages: list[ModelMessage], repair: Repair) -> list[ModelMessage]:

@@ -84,19 +84,16 @@ def _is_added(part: object) -> bool:
     return told_in(part) is not None or is_message(part)
 
 
-def with_notes_in_place(messages: Sequence[ModelMessage], *, in_results: bool) -> list[ModelMessage]:
-    """The conversation with each note as plain text at the end of what it stands behind.
+def with_notes_in_place(message: ModelMessage, *, in_results: bool) -> ModelMessage:
+    """A message with each note as plain text at the end of what it stands behind.
 
     Args:
         in_results: behind tools' results the note becomes a part of the last one. Many chat templates refuse
             a word of the user's between a result and the answer, and some two of them in a row.
     """
-    return [
-        replace(message, parts=_placed(message.parts, in_results=in_results))
-        if isinstance(message, ModelRequest) and any(map(_is_added, message.parts))
-        else message
-        for message in messages
-    ]
+    if isinstance(message, ModelRequest) and any(map(_is_added, message.parts)):
+        return replace(message, parts=_placed(message.parts, in_results=in_results))
+    return message
 
 
 def _placed(parts: Sequence[ModelRequestPart], *, in_results: bool) -> list[ModelRequestPart]:

@@ -4,13 +4,20 @@ OpenAI itself is asked through its Responses API, which alone lets its reasoning
 reasoning between tool calls; every other server through Chat Completions, which all of them speak.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
 from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletionAssistantMessageParam
-from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ThinkingPart
+from openai.types.chat import ChatCompletionAssistantMessageParam, ChatCompletionMessageParam
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    ModelResponsePart,
+    TextPart,
+    ThinkingPart,
+)
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.ollama import OllamaModel
 from pydantic_ai.models.openai import (
@@ -31,6 +38,7 @@ from agent_runner.models.asking import AsksDirectly, Endpoint, NoWatcher
 from agent_runner.models.chat_reader import REASONING_DETAILS, ChatReader
 from agent_runner.models.direct_openai import DirectOpenAI
 from agent_runner.models.event_stream import JsonObject
+from agent_runner.models.per_message import PerMessage
 from agent_runner.models.responses_reader import ResponsesReader
 from agent_runner.models.written_request import WrittenRequest
 
@@ -83,12 +91,15 @@ class ChatModel(OpenAIChatModel, AsksDirectly):
 
     def __init__(self, name: str, endpoint: Endpoint, provider: Provider[AsyncOpenAI]) -> None:
         super().__init__(name, provider=provider)
+        AsksDirectly.__init__(self)
         self.endpoint = endpoint
+        self._written = PerMessage[list[ChatCompletionMessageParam]]()
 
     async def body_of(
         self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
     ) -> tuple[JsonObject, Mapping[str, str]]:
         """What pydantic-ai would send."""
+        self._written.begin()
         prepared, parameters = self.prepare_request(settings, parameters)
         written = cast(
             "WrittenRequest",
@@ -108,6 +119,27 @@ class ChatModel(OpenAIChatModel, AsksDirectly):
             return super().part_of(passage)
         details = {**passage.details, _FROM: self.endpoint.base_url}
         return ThinkingPart(passage.text, id=passage.key, provider_name=self.system, provider_details=details)
+
+    async def _map_user_message(self, message: ModelRequest) -> AsyncIterable[ChatCompletionMessageParam]:
+        written = self._written.find(message)
+        if written is None:
+            written = [each async for each in OpenAIChatModel._map_user_message(self, message)]
+            self._keep_written(message, written)
+        for each in written:
+            yield each.copy()
+
+    def _map_model_response(self, message: ModelResponse) -> ChatCompletionMessageParam | None:
+        written = self._written.find(message)
+        if written is None:
+            one = super()._map_model_response(message)
+            written = [] if one is None else [one]
+            self._keep_written(message, written)
+        return written[0].copy() if written else None
+
+    def _keep_written(self, message: ModelMessage, written: list[ChatCompletionMessageParam]) -> None:
+        # Lists of contents are changed in place later, where parts of the prompt are marked for a cache.
+        if not any(isinstance(each.get("content"), list) for each in written):
+            self._written.keep(message, written)
 
     @dataclass
     class _MapModelResponseContext(OpenAIChatModel._MapModelResponseContext):  # pyright: ignore[reportPrivateUsage]
@@ -130,6 +162,12 @@ class ChatModel(OpenAIChatModel, AsksDirectly):
             elif item.content:
                 super()._map_response_thinking_part(item)
 
+    def prepare_messages(
+        self, messages: list[ModelMessage], model_request_parameters: ModelRequestParameters | None = None
+    ) -> list[ModelMessage]:
+        prepare = super().prepare_messages
+        return self.prepared.of(messages, lambda new: prepare(new, model_request_parameters))
+
     async def request(
         self,
         messages: list[ModelMessage],
@@ -146,6 +184,7 @@ class ResponsesModel(OpenAIResponsesModel, AsksDirectly):
 
     def __init__(self, name: str, endpoint: Endpoint, provider: Provider[AsyncOpenAI]) -> None:
         super().__init__(name, provider=provider)
+        AsksDirectly.__init__(self)
         self.endpoint = endpoint
 
     async def body_of(
@@ -179,6 +218,12 @@ class ResponsesModel(OpenAIResponsesModel, AsksDirectly):
             provider_name=self.system,
             provider_details=passage.details,
         )
+
+    def prepare_messages(
+        self, messages: list[ModelMessage], model_request_parameters: ModelRequestParameters | None = None
+    ) -> list[ModelMessage]:
+        prepare = super().prepare_messages
+        return self.prepared.of(messages, lambda new: prepare(new, model_request_parameters))
 
     async def request(
         self,
