@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -339,6 +340,30 @@ async def test_what_a_leg_waits_for_is_written_without_secrets(make_runner: Make
     assert isinstance(ended, LegEnded)
     assert failed.message == "503: no room for [secret STIGMER_TOKEN]"
     assert [reason.detail for reason in ended.waiting_for] == [failed.message]
+
+
+async def test_a_wait_that_a_server_with_another_clock_began_lasts_no_longer_than_was_meant(
+    make_runner: Make,
+) -> None:
+    server = Server()
+    ahead = server.now + timedelta(days=1)
+    await make_runner(server, say("first")).run("exe_1", TRY)
+    del server.log[2:]  # as a runner leaves it that died behind a request that failed
+    failed = ModelFailed(
+        turn=1,
+        model="test:scripted",
+        message="503",
+        failures=1,
+        answered=0,
+        since=ahead,
+        next_try_at=ahead + timedelta(seconds=0.1),
+    )
+    server.write(failed)
+
+    result = await asyncio.wait_for(make_runner(server, say("second")).run("exe_1", NEXT_TRY), 60)
+
+    assert result == ENDED
+    assert any(isinstance(event, ExecutionCompleted) for event in server.events)
 
 
 async def test_a_model_without_a_price_is_not_asked_where_dollars_are_limited(make_runner: Make) -> None:

@@ -1,6 +1,7 @@
 """What root gives to the user of its containers, and what it finds closed to that user."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,16 @@ def test_all_in_a_directory_is_given_at_any_depth_and_nothing_that_a_link_leads_
         os.close(descriptor)
         descriptor = below
 
-    give([given], CONTAINERS_USER)
+    try:
+        give([given], CONTAINERS_USER)
 
-    assert os.fstat(descriptor).st_uid == CONTAINERS_USER
-    os.close(descriptor)
-    for path in (given, given / "session", *(given / "session").iterdir()):
-        assert path.lstat().st_uid == CONTAINERS_USER
-    assert kept.stat().st_uid == os.getuid()
+        assert os.fstat(descriptor).st_uid == CONTAINERS_USER
+        for path in (given, given / "session", *(given / "session").iterdir()):
+            assert path.lstat().st_uid == CONTAINERS_USER
+        assert kept.stat().st_uid == os.getuid()
+    finally:
+        os.close(descriptor)
+        subprocess.run(["rm", "-rf", str(given)], check=True)  # too deep for Python's own
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,14 @@ class PatientAsking:
             await self._wait(key, failures, fault.message)
 
     async def _wait(self, key: StepKey, failures: Failures, message: str) -> None:
-        until = failures.next_try_at
         waits = self._journal.parts.waits
-        if until is None or until <= waits.clock.now():
+        until, now = failures.next_try_at, waits.clock.now()
+        if until is None or until <= now:
             return
-        if failures.holds_leg or until - waits.clock.now() <= SHORT_REST:
+        if failures.since is not None:
+            # By the clock of another server, which may be ahead of this one's by any time.
+            until = min(until, now + (until - failures.since))
+        if failures.holds_leg or until - now <= SHORT_REST:
             await waits.clock.sleep_until(until)
             return
         # The end of the leg, which holds it, is not sent by way of the log's own masking.
