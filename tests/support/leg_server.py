@@ -59,6 +59,8 @@ class Server:
         self.secrets: dict[str, SecretStr] = {}
         self.log: list[RecordedEvent] = []
         self.history: list[Payload] = []
+        self.blobs: dict[str, bytes] = {}
+        """What was stored, by SHA-256."""
         self.attempt = 0
         self.cancel_requested = False
         self.refuses: str | None = None
@@ -110,6 +112,11 @@ class Server:
         params: object = None,
         headers: object = None,
     ) -> bytes:
+        if path.startswith("/v1/blobs/"):
+            sha256 = path.rpartition("/")[2]
+            if method == "PUT":
+                self.blobs[sha256] = content or b""
+            return self.blobs[sha256]
         if method == "GET":
             after = cast("dict[str, int]", params)["after"]
             return Page[RecordedEvent](items=self.log[after:]).model_dump_json().encode()

@@ -83,6 +83,11 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/v1/executions/{execution_id}/cancel"): Rule(USERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/retry"): Rule(USERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/messages"): Rule(USERS, "theirs", {"text": "x"}),
+    ("GET", "/v1/executions/{execution_id}/artifacts"): Rule(USERS, "theirs"),
+    # Here the execution has left nothing behind; that its owner gets what it has is tried in test_artifacts.
+    ("GET", "/v1/executions/{execution_id}/artifacts/{path:path}"): Rule(
+        USERS, "theirs", is_done_by_owner=False
+    ),
     ("GET", "/v1/inputs"): Rule(DECIDERS, "list"),
     ("GET", "/v1/inputs/{input_id}"): Rule(DECIDERS, "theirs"),
     ("POST", "/v1/inputs/{input_id}"): Rule(DECIDERS, "theirs", {"outcome": "denied"}),
@@ -166,7 +171,7 @@ class World:
         """The path to the owner's object, or to one like it that is not there."""
         ids = self.ids if not missing else dict.fromkeys(self.ids, "missing") | {"sha256": "0" * 64}
         collection = template.split("/")[2] if template.count("/") > 1 else ""
-        return template.format_map(ids | {"name": ids.get(collection, "")})
+        return template.replace(":path}", "}").format_map(ids | {"name": ids.get(collection, "")})
 
     def seen_by_owner(self) -> dict[str, Any]:
         """All that the owner sees of theirs, to find whether anything has changed."""
@@ -245,6 +250,7 @@ def make_objects(owner: ServerApi, admin: ServerApi, stamp: int, content: bytes)
         "session_id": execution["session_id"],
         "execution_id": execution["execution_id"],
         "placement_id": "none",
+        "path": "report.md",
         "sha256": sha256,
         "agents": "theirs",
         "secrets": secret,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stigmer_contract import events, identifiers
+from stigmer_contract.artifacts import Artifact, LeftOutFile
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 from stigmer_contract.inputs import InputKind, InputOutcome
@@ -214,6 +215,11 @@ EVENTS: list[events.Event] = [
     events.MessageReceived(message=PAYLOAD),
     events.ExecutionRetried(limits=Limits(turns=7)),
     events.WorkspaceWarned(files=[".git/hooks/pre-commit"], moved_aside=[".envrc"], further=3),
+    events.ArtifactsCollected(
+        files=[Artifact(path="out/a.csv", sha256="0" * 64, size_bytes=3, masked=True)],
+        left_out=[LeftOutFile(path="b", reason="it is no regular file")],
+        unmatched=["report.md"],
+    ),
     events.ExecutionCompleted(output=PAYLOAD),
     events.ExecutionFailed(code=ErrorCode.LIMIT_TURNS, message="m", hint="h"),
     events.ExecutionCancelled(reason="r"),

@@ -16,6 +16,7 @@ from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.usage import UsageLimits
 
 from agent_runner.agent_builder import build_agent
+from agent_runner.artifacts import collect_artifacts
 from agent_runner.changed_files import warn_of_changes
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused, stack_of
 from agent_runner.journal.approvals import Approvals
@@ -45,18 +46,12 @@ from agent_runner.settings import RunnerSettings
 from agent_runner.toolsets import asker, waiter
 from agent_runner.toolsets.command_variables import excess_of, tool_variables
 from agent_runner.tracing import Tracing, mark_leg_end
-from agent_runner.workspace import (
-    WATCHED,
-    PackFolders,
-    RunnableWatch,
-    SessionWorkspace,
-    open_named_directory,
-    open_session_directory,
-)
+from agent_runner.workspace import PackFolders, SessionWorkspace, open_workspace
 from stigmer_contract.api import LegGrant
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     EVENT_ADAPTER,
+    Event,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
@@ -122,7 +117,7 @@ class Leg:
         self._stop_reason: StopReason | None = None
         self._stopped = asyncio.Event()
         self._refusal: Exception | None = None
-        self._watch: RunnableWatch | None = None
+        self._workspace: SessionWorkspace | None = None
         self._whole_history: list[HistoryStored] = []
 
     def drain(self) -> None:
@@ -185,33 +180,43 @@ class Leg:
             mark_leg_end(reason, terminal)
             if isinstance(terminal, ExecutionFailed | ExecutionCancelled):
                 await unexecuted.settle(terminal)
-            terminal = await self._write_end(writer, reason, terminal)
+            terminal = await self._write_end(writer, masker, reason, terminal)
         except AttemptSuperseded:
             return LegResult(outcome=LegOutcome.SUPERSEDED)
         return LegResult(outcome=LegOutcome.DRAINED if terminal is None else LegOutcome.ENDED)
 
     async def _write_end(
-        self, writer: LogWriter, reason: LegEndReason, terminal: TerminalEvent | None
+        self, writer: LogWriter, masker: Masker, reason: LegEndReason, terminal: TerminalEvent | None
     ) -> TerminalEvent | None:
         """Write down how the leg ended, and the execution. None: it goes on in another leg."""
-        changed = await warn_of_changes(self._watch, self._execution_id)
+        left = await self._what_is_left(masker, collects=terminal is not None)
         ended = LegEnded(attempt=self._grant.attempt, reason=reason)
         if not isinstance(terminal, ExecutionCompleted):
-            writer.append(*changed, *([ended] if terminal is None else [ended, terminal]))
+            writer.append(*left, *([ended] if terminal is None else [ended, terminal]))
             await writer.flush()
             return terminal
         # All messages up to there were given to the agent, or the log refuses the end.
         seen = max(self._recorded.sequence, self._recorded.messages_given)
         ended = ended.model_copy(update={"seen": seen})
-        writer.append_as_one(*changed, *self._whole_history, ended, terminal)
+        writer.append_as_one(*left, *self._whole_history, ended, terminal)
         try:
             await writer.flush()
         except ServerRefused as refusal:
             if refusal.code is not ErrorCode.WOKEN:
                 raise
             writer.begin_again()
-            return await self._write_end(writer, LegEndReason.DRAINED, None)
+            return await self._write_end(writer, masker, LegEndReason.DRAINED, None)
         return terminal
+
+    async def _what_is_left(self, masker: Masker, *, collects: bool) -> list[Event]:
+        """What is to be told of the workspace; nothing where the leg did not come to open one."""
+        if self._workspace is None:
+            return []
+        told: list[Event] = [*await warn_of_changes(self._workspace.watch, self._execution_id)]
+        if collects:
+            patterns = self._grant.spec.artifacts
+            told += await collect_artifacts(self._workspace, patterns, self._client, masker)
+        return told
 
     async def _put_down_waiting(self, writer: LogWriter) -> bool:
         """Write down what the execution waits for; False where the next leg is due at once."""
@@ -335,26 +340,16 @@ class Leg:
         journal.go_on_from(history, self._grant.resumption)
 
     def _open_workspace(self) -> SessionWorkspace:
-        root, session_id = self._parts.settings.sandbox_root_dir, self._grant.execution.session_id
-        own = open_session_directory(root, session_id)
-        network = self._grant.spec.network
-        if self._grant.workspace is None:
-            workspace = SessionWorkspace(own, launcher=self._parts.launcher, network=network)
-        else:
-            # A person's own directory; dotfiles and caches of commands do not belong into it.
-            named = open_named_directory(self._grant.workspace, session_id, self._parts.settings)
-            self._parts.launcher.withhold(str(named.path))
-            workspace = SessionWorkspace(
-                named.path, launcher=self._parts.launcher, home=own, network=network, identity=named.identity
-            )
-        self._watch = workspace.watch = RunnableWatch(
-            workspace.directory,
-            workspace.open_directory,
-            root / WATCHED / self._execution_id,
-            self._parts.settings.protect_git,
+        grant = self._grant
+        self._workspace = open_workspace(
+            self._parts.settings,
+            self._parts.launcher,
+            session_id=grant.execution.session_id,
+            execution_id=self._execution_id,
+            named=grant.workspace,
+            network=grant.spec.network,
         )
-        self._watch.begin()
-        return workspace
+        return self._workspace
 
     # --- the end ------------------------------------------------------------------------------
 

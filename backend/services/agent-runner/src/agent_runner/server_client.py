@@ -267,9 +267,17 @@ class LegClient:
         return await self.load_blob(payload.sha256)
 
     async def _store_blob(self, text: bytes) -> BlobPayload:
-        sha256 = hashlib.sha256(text).hexdigest()
-        await self._server.request("PUT", f"/v1/blobs/{sha256}", content=text, headers=self._lease)
-        return BlobPayload(sha256=sha256, size_bytes=len(text))
+        return BlobPayload(sha256=await self.store_blob(text), size_bytes=len(text))
+
+    async def store_blob(self, content: bytes) -> str:
+        """Store bytes as they are; their SHA-256.
+
+        Raises:
+            ServerRefused: the server does not take them.
+        """
+        sha256 = hashlib.sha256(content).hexdigest()
+        await self._server.request("PUT", f"/v1/blobs/{sha256}", content=content, headers=self._lease)
+        return sha256
 
     async def load_payload(self, payload: Payload) -> JsonValue:
         """The value that `store_payload` wrapped."""

@@ -19,6 +19,7 @@ from stigmer_contract.inputs import Approval, Question
 from stigmer_server.agents import Agents
 from stigmer_server.api import (
     agents,
+    artifacts,
     audit,
     blobs,
     console,
@@ -39,6 +40,7 @@ from stigmer_server.api.auditing import Auditor
 from stigmer_server.api.gate import MAX_BODY_BYTES, ConsoleCalls, Gate, GateLimits
 from stigmer_server.api.problems import register_problem_handlers
 from stigmer_server.api.services import Services
+from stigmer_server.artifacts import Artifacts
 from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
 from stigmer_server.console_files import ConsoleFiles
@@ -156,6 +158,7 @@ class StigmerServer:
                 self._database, self._log, self._blobs, self._installation, executions_.announce
             ),
             retries=Retries(self._database, self._log, self._reconciler.begin_again_soon),
+            artifacts=Artifacts(self._database),
             blobs=self._blobs,
             metrics=self._metrics,
             tokens=self._tokens,
@@ -309,7 +312,7 @@ def _make_app(services: Services) -> FastAPI:
     app.state.services = services
     for module in (
         *(agents, secrets, sessions, executions, inputs, events, legs, runners, installation, placements),
-        *(blobs, tokens, console, audit, health),
+        *(artifacts, blobs, tokens, console, audit, health),
     ):
         app.include_router(module.router)
     register_problem_handlers(app)

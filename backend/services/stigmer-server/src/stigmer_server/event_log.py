@@ -19,6 +19,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     LOG_FORMAT,
+    ArtifactsCollected,
     BlobPayload,
     Event,
     ExecutionStarted,
@@ -416,6 +417,8 @@ def _event_row(execution_id: str, stored: StoredEvent, append_id: str | None) ->
 def _blobs_of(event: Event) -> frozenset[str]:
     values: list[object] = [getattr(event, name) for name in type(event).model_fields]
     found = {value.sha256 for value in values if isinstance(value, BlobPayload)}
+    if isinstance(event, ArtifactsCollected):
+        found.update(file.sha256 for file in event.files)
     if isinstance(event, ExecutionStarted):
         found.update(event.spec.packs)
         for model in (event.model, event.spec.model):

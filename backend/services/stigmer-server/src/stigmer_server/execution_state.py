@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from stigmer_contract.api import ADMINISTRATOR, ExecutionError, ExecutionResource
 from stigmer_contract.events import (
+    ArtifactsCollected,
     EnvironmentDescribed,
     Event,
     ExecutionCancelled,
@@ -338,6 +339,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             | EnvironmentDescribed()
             | RequestChanged()
             | WorkspaceWarned()
+            | ArtifactsCollected()
         ):
             return state
         case _:

@@ -17,6 +17,7 @@ from stigmer_cli.errors import CallRefused
 from stigmer_contract.api import (
     IDEMPOTENCY_KEY_HEADER,
     AgentResource,
+    ArtifactList,
     CancelExecution,
     ConsoleLink,
     CreatedToken,
@@ -224,6 +225,15 @@ class ApiClient:
             if not page.items or page.next_cursor is None:
                 return
             after = page.items[-1].sequence
+
+    def list_artifacts(self, execution_id: str) -> ArtifactList:
+        """What an execution left behind when it ended."""
+        return self._get(f"{_execution_path(execution_id)}/artifacts", ArtifactList)
+
+    def fetch_artifact(self, execution_id: str, path: str) -> bytes:
+        """The bytes of one file that an execution left behind."""
+        target = f"{_execution_path(execution_id)}/artifacts/{quote(path)}"
+        return self.transport.request("GET", target, headers={"Accept": "*/*"}).body
 
     # --- inputs -------------------------------------------------------------------------------
 

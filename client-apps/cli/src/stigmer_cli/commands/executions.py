@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stigmer_cli.commands.artifacts import download
 from stigmer_cli.commands.completions import complete_agents, complete_executions, complete_sessions
 from stigmer_cli.commands.deciding import answer, approve, deny
 from stigmer_contract.phases import ExecutionPhase
@@ -223,5 +224,5 @@ def _check_limits(limits: "dict[str, object]") -> None:
         raise click.BadParameter(reason, param_hint=f"--{option}") from error
 
 
-for command in (answer, approve, deny):
+for command in (answer, approve, deny, download):
     executions.add_command(command)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from stigmer_cli.output import sanitize
+from stigmer_cli.rendering.artifacts import describe_artifacts, describe_missing
 from stigmer_cli.rendering.compactions import describe_compaction
 from stigmer_cli.rendering.execution_table import describe_phase, describe_waits
 from stigmer_cli.rendering.quantities import format_seconds, format_usage, plural
@@ -106,6 +107,9 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return f"retried, with limits {json.dumps(other)}" if other else "retried"
         case contract.WorkspaceWarned():
             return f"warning: {describe_warning(event)}"
+        case contract.ArtifactsCollected():
+            kept = describe_artifacts(event.files)
+            return "\n".join([f"kept {kept}" if kept else "kept no files", *describe_missing(event)])
         case contract.ExecutionCompleted():
             return f"completed: {_text(load_payload(event.output))}"
         case contract.ExecutionFailed():

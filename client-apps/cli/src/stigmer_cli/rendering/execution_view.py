@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from stigmer_cli.output import sanitize
+from stigmer_cli.rendering.artifacts import describe_artifacts, describe_missing
 from stigmer_cli.rendering.cells import SEPARATOR, cell_width, shorten, wrap, wrap_parts
 from stigmer_cli.rendering.command_output import CommandOutput
 from stigmer_cli.rendering.compactions import describe_compaction
@@ -23,6 +24,7 @@ from stigmer_cli.rendering.tool_calls import describe_call, describe_calls, desc
 from stigmer_cli.rendering.warned_files import describe_warning
 from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.events import (
+    ArtifactsCollected,
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionRetried,
@@ -239,6 +241,10 @@ class ExecutionView:
                 self.show_note(sanitize(describe_resolution(event)))
             case WorkspaceWarned() as event:
                 self._warnings.append(sanitize(describe_warning(event)))
+            case ArtifactsCollected() as event:
+                if event.files:
+                    self.show_note(sanitize(f"kept {describe_artifacts(event.files)}"))
+                self._warnings += map(sanitize, describe_missing(event))
             case ExecutionCompleted() as event:
                 self._show_answer(self._load_payload(event.output))
             case _:

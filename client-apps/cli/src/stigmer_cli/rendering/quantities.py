@@ -41,6 +41,14 @@ def format_count(count: int) -> str:
     return str(count)
 
 
+def format_bytes(size_bytes: int) -> str:
+    """`950 B`, `12.3 kB`, `4.1 MB`, in powers of a thousand."""
+    for unit, size in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)):
+        if size_bytes >= size:
+            return f"{size_bytes / size:.1f} {unit}"
+    return f"{size_bytes} B"
+
+
 def format_cost(cost_usd: Decimal) -> str:
     """`$1.25`, `$0.0042`: two significant digits at least."""
     if cost_usd == 0:

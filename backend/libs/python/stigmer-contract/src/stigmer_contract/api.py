@@ -10,6 +10,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
+from stigmer_contract.artifacts import Artifact, LeftOutFile
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import EnvironmentDescribed, Event, LiveEvent, Payload, RecordedEvent, Usage
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome
@@ -183,6 +184,21 @@ class ExecutionResource(_Resource):
     ended_at: datetime | None = None
     retried_at: datetime | None = None
     """When somebody let it go on the last time, after it had failed or while a model was away."""
+
+
+class ArtifactList(_Resource):
+    """Answer of `GET /v1/executions/{id}/artifacts`: what the execution left behind when it ended last."""
+
+    items: list[Artifact]
+    """By path."""
+    left_out: list[LeftOutFile] = []
+    """Files that patterns name, and why they were not collected."""
+    further: int = 0
+    """How many more were left out."""
+    unmatched: list[str] = []
+    """Patterns that no file matched."""
+    is_whole: bool = True
+    """Whether all of the workspace was looked at."""
 
 
 class RetryExecution(_Request):

@@ -24,6 +24,13 @@ from pydantic import (
     WrapValidator,
 )
 
+from stigmer_contract.artifacts import (
+    MAX_ARTIFACT_PATTERNS,
+    MAX_ARTIFACTS,
+    MAX_LEFT_OUT,
+    Artifact,
+    LeftOutFile,
+)
 from stigmer_contract.conversation import ToolOutcome as ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, MAX_TITLE_CHARACTERS, InputKind, InputOutcome
@@ -448,6 +455,22 @@ class WorkspaceWarned(_Frozen):
     """Whether all of the workspace was looked at."""
 
 
+class ArtifactsCollected(_Frozen):
+    """Files of the workspace that are kept, as `spec.artifacts` asks for. The newest such event counts."""
+
+    type: Literal["artifacts.collected"] = "artifacts.collected"
+    files: list[Artifact] = Field(default_factory=list[Artifact], max_length=MAX_ARTIFACTS)
+    """By path."""
+    left_out: list[LeftOutFile] = Field(default_factory=list[LeftOutFile], max_length=MAX_LEFT_OUT)
+    """Files that patterns name, and why they were not collected."""
+    further: int = Field(default=0, ge=0)
+    """How many more were left out."""
+    unmatched: list[str] = Field(default_factory=list[str], max_length=MAX_ARTIFACT_PATTERNS)
+    """Patterns that no file of the workspace matches."""
+    is_whole: bool = True
+    """Whether all of the workspace was looked at."""
+
+
 class ExecutionCompleted(_Frozen):
     """The agent is done."""
 
@@ -493,6 +516,7 @@ Event = Annotated[
     | MessageReceived
     | ExecutionRetried
     | WorkspaceWarned
+    | ArtifactsCollected
     | ExecutionCompleted
     | ExecutionFailed
     | ExecutionCancelled,

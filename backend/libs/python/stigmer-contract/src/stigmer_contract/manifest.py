@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, field_validator
 from pydantic.json_schema import GenerateJsonSchema
 
+from stigmer_contract.artifacts import MAX_ARTIFACT_PATTERNS, ArtifactPattern
 from stigmer_contract.isolation_words import Network
 from stigmer_contract.manifest_approval import MAX_APPROVAL_RULES, ApprovalRule
 from stigmer_contract.manifest_mcp import McpServer, unique_servers
@@ -160,6 +161,13 @@ class AgentSpec(ManifestPart):
     """The form of the final answer; left out: text."""
     approval: list[ApprovalRule] = Field(default_factory=list[ApprovalRule], max_length=MAX_APPROVAL_RULES)
     """Which tool calls a person is asked about, and which are refused; without a match they run."""
+    artifacts: Annotated[list[ArtifactPattern], AfterValidator(unique)] = Field(
+        default_factory=list[ArtifactPattern],
+        max_length=MAX_ARTIFACT_PATTERNS,
+        examples=[["report.md", "out/**"]],
+    )
+    """Files that are kept when an execution ends: paths in the workspace, with `*`, `?`, `**`, `[…]` and
+    `{a,b}`."""
     limits: Limits = Limits()
     """What an execution may use at most."""
     context: Context = Context()

@@ -15,9 +15,10 @@ from agent_runner.workspace.directories import (
 )
 from agent_runner.workspace.errors import FileOperationFailed
 from agent_runner.workspace.isolation import Isolation
+from agent_runner.workspace.opening import open_workspace
 from agent_runner.workspace.packs import PackFolders
 from agent_runner.workspace.programs import find_ripgrep, find_shell
-from agent_runner.workspace.runnable_watch import WATCHED, RunnableWatch
+from agent_runner.workspace.runnable_watch import RunnableWatch
 from agent_runner.workspace.session_workspace import SessionWorkspace
 from agent_runner.workspace.surroundings import describe_surroundings, is_time_zone, local_time_zone
 
@@ -25,7 +26,6 @@ __all__ = [
     "AGENTS_FILE",
     "MAX_AGENTS_FILE_BYTES",
     "NO_FILE",
-    "WATCHED",
     "AgentsFile",
     "AgentsFileReader",
     "ConfinedFiles",
@@ -44,4 +44,5 @@ __all__ = [
     "local_time_zone",
     "open_named_directory",
     "open_session_directory",
+    "open_workspace",
 ]

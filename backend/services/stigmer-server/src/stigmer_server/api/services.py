@@ -9,6 +9,7 @@ from pydantic_core import from_json
 
 from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER, OWNER_PATTERN
 from stigmer_server.agents import Agents
+from stigmer_server.artifacts import Artifacts
 from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
 from stigmer_server.console_files import ConsoleFiles
@@ -52,6 +53,7 @@ class Services:
     inputs: Inputs
     messages: Messages
     retries: Retries
+    artifacts: Artifacts
     blobs: BlobStore
     metrics: Metrics
     tokens: Tokens
