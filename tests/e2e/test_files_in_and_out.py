@@ -1,6 +1,8 @@
 """Files that people give to agents, and files that agents leave behind, through a whole stack."""
 
+import base64
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from stigmer_contract.events import ArtifactsCollected
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("files in and out")]
 
 COMMAND_SECONDS = 120
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+BYTES = b"\x00\x01"
 WRITE = "mkdir out && printf '# Report\\n' > report.md && printf 1,2 > out/a.csv && ln -s /etc/hosts out/link"
 
 
@@ -47,6 +51,25 @@ def stigmer(stack: RunningStack, folder: Path, *arguments: str) -> subprocess.Co
         timeout=COMMAND_SECONDS,
         check=False,
     )
+
+
+def test_files_go_in_by_the_command_line_to_the_model_or_the_workspace(
+    stack: RunningStack, model: ModelServer, tmp_path: Path
+) -> None:
+    (tmp_path / "pixel.png").write_bytes(PNG)
+    (tmp_path / "data.bin").write_bytes(BYTES)
+    (tmp_path / "agent.yaml").write_text(json.dumps(agent_manifest()), encoding="utf-8")
+
+    prompt = "Look. [conversation reader]"
+    ran = stigmer(stack, tmp_path, "run", ".", prompt, "-a", "pixel.png", "-a", "data.bin", "--json")
+
+    assert ran.returncode == 0, ran.stderr
+    asked = next(request for request in model.requests if b"[conversation reader]" in request.body)
+    assert base64.b64encode(PNG) in asked.body
+    place = f"attachments/{hashlib.sha256(BYTES).hexdigest()[:8]}/data.bin"
+    assert place.encode() in asked.body
+    session_id = json.loads(ran.stdout.splitlines()[0])["event"]["session_id"]
+    assert (stack.workspace_root / session_id / place).read_bytes() == BYTES
 
 
 def test_what_an_agent_leaves_behind_is_downloaded_as_the_log_says(

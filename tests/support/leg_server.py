@@ -1,6 +1,7 @@
 """A server in memory that has one execution, and scripted models, for legs that run in the test's process."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from agent_runner.settings import load_settings
 from agent_runner.tracing import NO_TRACING
 from journal_legs import MOMENT
 from stigmer_contract.api import ExecutionResource, LegGrant, LegHeld, Page, StartLeg
+from stigmer_contract.attachments import Attachment
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     EVENT_ADAPTER,
@@ -61,6 +63,8 @@ class Server:
         self.history: list[Payload] = []
         self.blobs: dict[str, bytes] = {}
         """What was stored, by SHA-256."""
+        self.attachments: list[Attachment] = []
+        """Files that come with the input."""
         self.attempt = 0
         self.cancel_requested = False
         self.refuses: str | None = None
@@ -71,6 +75,13 @@ class Server:
     @property
     def events(self) -> list[Event]:
         return [recorded.event for recorded in self.log]  # type: ignore[misc]
+
+    def attach(self, name: str, content: bytes) -> Attachment:
+        """Let a file come with the input."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.blobs[sha256] = content
+        self.attachments.append(Attachment(name=name, sha256=sha256, size_bytes=len(content)))
+        return self.attachments[-1]
 
     def write(self, event: Event) -> None:
         self.log.append(RecordedEvent(sequence=len(self.log) + 1, recorded_at=self.now, event=event))
@@ -95,6 +106,7 @@ class Server:
             spec=self.spec,
             secrets=self.secrets,
             input=InlinePayload(value="Go."),
+            attachments=self.attachments,
             workspace=None,
             previous_execution_ids=[],
             history=self.history,
@@ -176,12 +188,13 @@ class Server:
 class ScriptedModels:
     """Builds one scripted model."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, reference: str = "test:scripted") -> None:
         self._answer = answer
+        self._reference = reference
         self.windows = ContextWindows()
 
     async def build(self, reference: str | None, load_blob: object, model_keys: object) -> BuiltModel:
-        return BuiltModel(Scripted(self._answer), "test:scripted")
+        return BuiltModel(Scripted(self._answer), self._reference)
 
 
 class Scripted(FunctionModel, Answers):
@@ -205,10 +218,16 @@ class Scripted(FunctionModel, Answers):
         return self._answer(messages)
 
 
-def leg_runner(server: Any, answer: Answer, launcher: CommandLauncher, root: Path) -> LegRunner:
-    """A process's legs, whose sessions work beneath `root`."""
+def leg_runner(
+    server: Any,
+    answer: Answer,
+    launcher: CommandLauncher,
+    root: Path,
+    reference: str = "test:scripted",
+) -> LegRunner:
+    """A process's legs, whose sessions work beneath `root`; `reference` is what the model passes for."""
     settings = load_settings({"STIGMER_TOKEN": "a-token-of-the-server", "SANDBOX_ROOT_DIR": str(root)})
-    models: Any = ScriptedModels(answer)
+    models: Any = ScriptedModels(answer, reference)
     parts = LegParts(
         settings=settings,
         client=server,

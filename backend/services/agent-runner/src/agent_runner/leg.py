@@ -6,6 +6,7 @@ nothing of Temporal; `legs` begins it.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib.metadata import version
@@ -13,10 +14,12 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 from pydantic_ai.exceptions import AgentRunError
+from pydantic_ai.messages import UserContent
 from pydantic_ai.usage import UsageLimits
 
 from agent_runner.agent_builder import build_agent
 from agent_runner.artifacts import collect_artifacts
+from agent_runner.attachments import prompt_with
 from agent_runner.changed_files import warn_of_changes
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused, stack_of
 from agent_runner.journal.approvals import Approvals
@@ -318,7 +321,7 @@ class Leg:
             )
             waiter.set(WaitSteps(journal))
             asker.set(inputs)
-            prompt = None if grant.resumption else str(await self._client.load_payload(grant.input))
+            prompt = None if grant.resumption else await self._prompt(built.reference, workspace)
             history = journal.history.messages
             no_limit = UsageLimits(request_limit=None)
             try:
@@ -338,6 +341,12 @@ class Leg:
             history = await load_history(self._client, self._grant)
             assert history is not None
         journal.go_on_from(history, self._grant.resumption)
+
+    async def _prompt(self, model: str, workspace: SessionWorkspace) -> str | Sequence[UserContent]:
+        text = str(await self._client.load_payload(self._grant.input))
+        return await prompt_with(
+            text, self._grant.attachments, model=model, client=self._client, workspace=workspace
+        )
 
     def _open_workspace(self) -> SessionWorkspace:
         grant = self._grant

@@ -421,6 +421,7 @@ def _blobs_of(event: Event) -> frozenset[str]:
         found.update(file.sha256 for file in event.files)
     if isinstance(event, ExecutionStarted):
         found.update(event.spec.packs)
+        found.update(attachment.sha256 for attachment in event.attachments)
         for model in (event.model, event.spec.model):
             if model is not None and (match := _CASSETTE_BLOB.fullmatch(model)):
                 found.add(match[1])

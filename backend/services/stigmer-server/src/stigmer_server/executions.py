@@ -62,7 +62,7 @@ from stigmer_server.installation import Installation
 from stigmer_server.leg_holds import LegHolds
 from stigmer_server.leg_starts import PresenceNeeded, leg_append_id, start_leg
 from stigmer_server.log_formats import LogFormats
-from stigmer_server.new_executions import check_request, insert_execution
+from stigmer_server.new_executions import check_request, insert_execution, measure_attachments
 from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.runner_presence import RunnerPresence
@@ -140,11 +140,14 @@ class Executions:
         """
         check_request(request)
         payload = await self._blobs.wrap_text(request.input)
+        attachments = measure_attachments(request, self._blobs)
         created: list[tuple[ExecutionState, StoredEvent]] = []
 
         def work(connection: Connection) -> Answer:
             def act() -> ExecutionResource:
-                created.append(insert_execution(connection, request, caller, payload, self._installation))
+                created.append(
+                    insert_execution(connection, request, caller, payload, self._installation, attachments)
+                )
                 return created[0][0].to_resource()
 
             return act_once(connection, caller.owner, "executions", idempotency_key, request, act)[0]

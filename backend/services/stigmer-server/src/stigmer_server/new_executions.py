@@ -1,11 +1,13 @@
 """A new execution: whether it may begin, and its row and first event. Starts no workflow, tells nobody."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, func, select
 
 from stigmer_contract.api import CreateExecution
+from stigmer_contract.attachments import MAX_ATTACHMENTS_BYTES, AttachedFile, Attachment
 from stigmer_contract.events import BlobPayload, ExecutionStarted, Payload
 from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
 from stigmer_contract.manifest import AgentManifest, unsupported_fields
@@ -15,7 +17,15 @@ from stigmer_contract.model_names import split_model
 from stigmer_contract.untrusted_text import strip_controls
 from stigmer_server.agents import find_agent
 from stigmer_server.blob_grants import grant_to_session, may_read
-from stigmer_server.errors import FeatureNotYet, InvalidRequest, SecretMissing, SessionBusy
+from stigmer_server.blobs import BlobStore
+from stigmer_server.errors import (
+    FeatureNotYet,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    SecretMissing,
+    SessionBusy,
+)
 from stigmer_server.event_log import NewEvent, StoredEvent, insert_first_event
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.installation import Installation
@@ -53,6 +63,32 @@ def check_request(request: CreateExecution) -> None:
             split_model(request.model)
         except ValueError as error:
             raise InvalidRequest(f"model: {error}") from error
+
+
+def measure_attachments(request: CreateExecution, blobs: BlobStore) -> list[Attachment]:
+    """The files that come with the input, as far as they are there; who may read them is seen later.
+
+    Raises:
+        InvalidRequest: there is none of that digest.
+        PayloadTooLarge: all of them together are.
+    """
+    found = list[Attachment]()
+    for file in request.attachments:
+        try:
+            size_bytes = blobs.find(file.sha256).stat().st_size
+        except (NotFound, OSError):
+            raise _not_brought(file) from None
+        found.append(Attachment(name=file.name, sha256=file.sha256, size_bytes=size_bytes))
+    if sum(attachment.size_bytes for attachment in found) > MAX_ATTACHMENTS_BYTES:
+        raise PayloadTooLarge("the attached files together", MAX_ATTACHMENTS_BYTES)
+    return found
+
+
+def _not_brought(file: AttachedFile | Attachment) -> InvalidRequest:
+    # Alike whether nobody has stored it or somebody else has.
+    return InvalidRequest(
+        f"the attached file {file.name!r} is not there", f"store it first: PUT /v1/blobs/{file.sha256}"
+    )
 
 
 def head_of(text: str) -> str:
@@ -97,14 +133,18 @@ def insert_execution(
     caller: Caller,
     payload: Payload,
     installation: Installation,
+    attachments: Sequence[Attachment] = (),
 ) -> tuple[ExecutionState, StoredEvent]:
-    """Write a new execution; `payload` is its input as the log holds it.
+    """Write a new execution; `payload` is its input as the log holds it, with its `attachments`.
 
     Raises:
         FeatureNotYet, InvalidRequest, SecretMissing, NotFound, SessionBusy: as `Executions.create`.
         Forbidden: the policy of the caller's token excludes it.
     """
     manifest, author = _resolve_manifest(connection, request, caller)
+    for attachment in attachments:
+        if not may_read(connection, attachment.sha256, caller):
+            raise _not_brought(attachment)
     if request.session_id is None:
         placement = installation.placement_of(request.workspace)
         session = insert_session(connection, caller.owner, request.workspace, placement)
@@ -143,6 +183,7 @@ def insert_execution(
         spec=manifest.spec,
         model=request.model,
         input=payload,
+        attachments=list(attachments),
         approve=_least_policy(request, caller),
         compact=session.compaction_asked_at is not None,
     )

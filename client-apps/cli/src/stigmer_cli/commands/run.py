@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stigmer_cli.api_client import ApiClient
+    from stigmer_cli.commands.attaching import FileToAttach
     from stigmer_cli.commands.manifest_files import CassetteFile
     from stigmer_cli.config import Configuration
     from stigmer_contract.api import ExecutionResource
@@ -44,6 +45,8 @@ class Order:
     """Files that the manifest's tools need."""
     approve: Literal["ask", "allow", "deny"] | None = None
     """`--approve`."""
+    attachments: "Sequence[FileToAttach]" = ()
+    """Files that go with the prompt."""
 
 
 @click.command(epilog="Example: stigmer run ./report-writer 'Summarise sales.csv' --workspace .")
@@ -61,6 +64,15 @@ class Order:
     metavar="ID",
     help="Go on with this conversation.",
     shell_complete=complete_sessions,
+)
+@click.option(
+    "--attach",
+    "-a",
+    "attached",
+    metavar="FILE",
+    multiple=True,
+    help="Give the agent this file with the prompt; may be given again.",
+    shell_complete=complete_files,
 )
 @click.option("--model", metavar="PROVIDER:NAME", help="Use this model, whatever the manifest says.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
@@ -89,6 +101,7 @@ def run(
     prompt: str | None,
     prompt_file: str | None,
     session_id: str | None,
+    attached: tuple[str, ...],
     model: str | None,
     as_json: bool,
     plain: bool,
@@ -106,18 +119,25 @@ def run(
     else to stderr. Ctrl-C asks whether to cancel the execution or to let it go on without you; a closed
     window lets it go on, and SIGTERM cancels it.
 
+    Pictures and PDFs that are attached go to the model where it takes them, short texts always; other files
+    are laid into the workspace. On a terminal `@FILE` in PROMPT attaches a file, too.
+
     What the agent asks is asked at the terminal. Without one the command ends with exit code 4, unless --wait
     is given, and the execution waits on: `stigmer inbox` shows what for.
     """
     if detach and record:
         raise UsageError("could not record an execution that is not waited for", "leave out --detach")
-    if prompt is None and prompt_file is None and _can_talk(as_json, detach, record):
+    if prompt is None and prompt_file is None and not attached and _can_talk(as_json, detach, record):
         from stigmer_cli.commands.chat import ChatRequest, start_chat
 
         start_chat(ChatRequest(agent, session_id, model=model, workspace=workspace, approve=approve))
         return
     record_file = _check_record_file(record)
-    order = replace(read_order(agent, prompt, prompt_file, model, session_id, workspace), approve=approve)
+    order = replace(
+        read_order(agent, prompt, prompt_file, model, session_id, workspace),
+        approve=approve,
+        attachments=_read_attachments(attached, prompt),
+    )
 
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.config import load_configuration
@@ -149,6 +169,18 @@ def run(
         _follow(client, execution, as_json=as_json, plain=plain, wait=wait)
         if record_file:
             _record(client, execution.execution_id, record_file)
+
+
+def _read_attachments(attached: "Sequence[str]", prompt: str | None) -> "Sequence[FileToAttach]":
+    """The files that the person names: by option, and in the prompt where they have typed it."""
+    from stigmer_cli.commands.attaching import find_mentions, read_attachments
+    from stigmer_cli.output import is_terminal, print_note
+
+    # What a program puts together may hold words of anybody's, which must not give files away.
+    mentioned = find_mentions(prompt or "") if is_terminal(sys.stdin) and is_terminal(sys.stderr) else []
+    if mentioned:
+        print_note(f"attached: {', '.join(mentioned)}")
+    return read_attachments([*attached, *mentioned])
 
 
 def _can_talk(as_json: bool, detach: bool, record: str | None) -> bool:
@@ -267,6 +299,7 @@ def choose_order_model(order: Order, configuration: "Configuration") -> str | No
 def create_execution(
     order: Order, model: str | None, client: "ApiClient", configuration: "Configuration"
 ) -> "ExecutionResource":
+    from stigmer_cli.commands.attaching import upload_attachments
     from stigmer_contract.api import CreateExecution
 
     for pack in order.packs:
@@ -284,17 +317,18 @@ def create_execution(
             from stigmer_cli.commands.model_choice import choose_model
 
             model = choose_model(configuration)
-    return client.create_execution(
-        CreateExecution(
-            agent=order.agent_name,
-            manifest=order.manifest,
-            input=order.prompt,
-            session_id=order.session_id,
-            approve=order.approve,
-            workspace=str(order.workspace) if order.workspace else None,
-            model=model,
-        )
+    request = CreateExecution(
+        agent=order.agent_name,
+        manifest=order.manifest,
+        input=order.prompt,
+        session_id=order.session_id,
+        approve=order.approve,
+        workspace=str(order.workspace) if order.workspace else None,
+        model=model,
     )
+    if order.attachments:
+        request = request.model_copy(update={"attachments": upload_attachments(client, order.attachments)})
+    return client.create_execution(request)
 
 
 def _follow(

@@ -8,7 +8,7 @@ from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.artifacts import describe_artifacts, describe_missing
 from stigmer_cli.rendering.compactions import describe_compaction
 from stigmer_cli.rendering.execution_table import describe_phase, describe_waits
-from stigmer_cli.rendering.quantities import format_seconds, format_usage, plural
+from stigmer_cli.rendering.quantities import format_bytes, format_seconds, format_usage, plural
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
 from stigmer_cli.rendering.warned_files import describe_warning
 from stigmer_contract import events as contract
@@ -61,7 +61,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
     """One event in a line or more."""
     match event:
         case contract.ExecutionStarted():
-            return f"started: {_text(load_payload(event.input))}"
+            files = ", ".join(f"{file.name} ({format_bytes(file.size_bytes)})" for file in event.attachments)
+            return f"started: {_text(load_payload(event.input))}" + (f"\nattached: {files}" if files else "")
         case contract.LegStarted():
             return f"attempt {event.attempt} begins on {event.runner}"
         case contract.LegLost():

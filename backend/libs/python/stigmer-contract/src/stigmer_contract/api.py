@@ -11,6 +11,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from stigmer_contract.artifacts import Artifact, LeftOutFile
+from stigmer_contract.attachments import MAX_ATTACHMENTS, AttachedFile, Attachment
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import EnvironmentDescribed, Event, LiveEvent, Payload, RecordedEvent, Usage
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome
@@ -134,6 +135,8 @@ class CreateExecution(_Request):
     manifest: AgentManifest | None = None
     """An agent that is not applied."""
     input: str = Field(min_length=1, max_length=MAX_INPUT_CHARACTERS)
+    attachments: list[AttachedFile] = Field(default_factory=list[AttachedFile], max_length=MAX_ATTACHMENTS)
+    """Files for the agent, which the caller has stored as blobs."""
     session_id: str | None = Field(default=None, max_length=64)
     """None: a new session is made."""
     workspace: str | None = Field(default=None, max_length=MAX_PATH_CHARACTERS)
@@ -376,6 +379,8 @@ class LegGrant(_Resource):
     execution: ExecutionResource
     spec: AgentSpec
     input: Payload
+    attachments: list[Attachment] = []
+    """Files that came with the input."""
     secrets: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
     """Values of the secrets that the spec names, by name; without those that the server does not have."""
     model_keys: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])

@@ -31,6 +31,7 @@ from stigmer_contract.artifacts import (
     Artifact,
     LeftOutFile,
 )
+from stigmer_contract.attachments import MAX_ATTACHMENTS, Attachment
 from stigmer_contract.conversation import ToolOutcome as ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, MAX_TITLE_CHARACTERS, InputKind, InputOutcome
@@ -117,6 +118,8 @@ class ExecutionStarted(_Frozen):
     """`provider:name` that overrides the manifest's; None: the manifest's, else the runner's default."""
     input: Payload
     """The person's message: a JSON string."""
+    attachments: list[Attachment] = Field(default_factory=list[Attachment], max_length=MAX_ATTACHMENTS)
+    """Files that came with it."""
     approve: ApprovalPolicy | None = None
     """What becomes of tool calls at the least, whatever the agent's rules say; None: only they decide."""
     compact: bool = False

@@ -17,6 +17,7 @@ from agent_runner.journal.kinds import MESSAGE, NOTE, WAIT
 from agent_runner.journal.recorded import MESSAGE_SAID, MESSAGE_SEQUENCE, message_in
 from agent_runner.journal.results import OUTCOME_UNKNOWN
 from agent_runner.models import read_message, read_note, told_in
+from stigmer_contract.attachments import Attachment
 from stigmer_contract.conversation import (
     ModelAnswer,
     TextContent,
@@ -67,7 +68,7 @@ async def messages_of(events: Sequence[RecordedEvent], load: LoadPayload) -> lis
         if isinstance(event, ExecutionStarted):
             prompt: JsonValue = {
                 "part_kind": "user-prompt",
-                "content": str(await load(event.input)),
+                "content": str(await load(event.input)) + _attached(event.attachments),
                 "timestamp": recorded.recorded_at.isoformat(),
             }
             messages.append({"kind": "request", "parts": [prompt]})
@@ -104,6 +105,11 @@ async def read_message_step(result: Payload, load: LoadPayload) -> UserPromptPar
     step = cast("dict[str, JsonValue]", await load(result))
     text = await load(_PAYLOAD.validate_python(step[MESSAGE_SAID]))
     return read_message(str(text), cast("int", step[MESSAGE_SEQUENCE]), str(step["at"]))
+
+
+def _attached(attachments: Sequence[Attachment]) -> str:
+    """That files came with the person's words, where the words are all that is kept of them."""
+    return "".join(f"\n\n[attached: {each.name}; it is not shown again]" for each in attachments)
 
 
 def _add(messages: list[JsonValue], added: UserPromptPart) -> None:

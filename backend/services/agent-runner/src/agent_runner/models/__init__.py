@@ -7,9 +7,10 @@ from agent_runner.models.answer_builder import AnswerKind
 from agent_runner.models.asking import Watcher
 from agent_runner.models.context_windows import ContextWindows, Window
 from agent_runner.models.cut_answers import CutAnswers
+from agent_runner.models.file_inputs import takes_file
 from agent_runner.models.model_faults import ModelFault, Retry, backoff_seconds, classify_fault
 from agent_runner.models.model_pool import BuiltModel, ModelPool
-from agent_runner.models.notes import read_message, read_note, standing_note, told_in
+from agent_runner.models.notes import file_note, read_message, read_note, standing_note, told_in
 from agent_runner.models.preloading import preload_providers
 from agent_runner.models.prices import has_price, price_of
 from agent_runner.models.request_settings import model_settings
@@ -35,6 +36,7 @@ __all__ = [
     "backoff_seconds",
     "classify_fault",
     "describe_unusable",
+    "file_note",
     "has_price",
     "model_settings",
     "preload_providers",
@@ -42,5 +44,6 @@ __all__ = [
     "read_message",
     "read_note",
     "standing_note",
+    "takes_file",
     "told_in",
 ]

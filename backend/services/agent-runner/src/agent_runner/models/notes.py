@@ -24,6 +24,8 @@ _MARK: Final = "stigmer_note"
 """Key in the metadata of a note's text, which no model sees: what is known to have been told by then."""
 _MESSAGE_MARK: Final = "stigmer_message"
 """The same for what the person said meanwhile: its sequence in the log."""
+_FILE_MARK: Final = "stigmer_attachment"
+"""The same for what tells of a file that came with the person's words: its name."""
 _SAID_MEANWHILE: Final = "[The person says meanwhile]"
 """Stands before such words where they have to stand in a tool's result."""
 
@@ -59,6 +61,17 @@ def read_message(text: str, sequence: int, at: str) -> UserPromptPart:
     """
     content = TextContent(text, metadata={_MESSAGE_MARK: sequence})
     return UserPromptPart([content], timestamp=datetime.fromisoformat(at))
+
+
+def file_note(name: str, text: str) -> TextContent:
+    """What tells of a file that came with the person's words."""
+    return TextContent(f"\n\n{text}", metadata={_FILE_MARK: name})
+
+
+def is_file_note(content: object) -> bool:
+    """Whether that is what tells of a file."""
+    metadata = cast("object", content.metadata) if isinstance(content, TextContent) else None
+    return isinstance(metadata, dict) and _FILE_MARK in metadata
 
 
 def told_in(part: object) -> Mapping[str, JsonValue] | None:

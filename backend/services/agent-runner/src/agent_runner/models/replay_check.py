@@ -24,7 +24,7 @@ from pydantic_core import to_jsonable_python
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.linear_patterns import InvalidPattern, compile_pattern
-from agent_runner.models.notes import told_in
+from agent_runner.models.notes import is_file_note, told_in
 from stigmer_contract.cassette import Cassette, ExpectedResult
 from stigmer_contract.error_codes import ErrorCode
 
@@ -181,6 +181,9 @@ def _prompt_of(messages: Sequence[ModelMessage]) -> str | None:
     content = prompts[-1].content
     if isinstance(content, str):
         return content
+    # The person's words; files that came with them stand behind, and are not recorded.
+    if isinstance(content[0], str) and any(map(is_file_note, content)):
+        return content[0]
     return "".join(item if isinstance(item, str) else f"[{type(item).__name__}]" for item in content)
 
 

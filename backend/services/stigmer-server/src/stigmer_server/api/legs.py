@@ -26,6 +26,7 @@ from stigmer_contract.api import (
     Resumption,
     StartLeg,
 )
+from stigmer_contract.attachments import Attachment
 from stigmer_contract.events import LOG_FORMAT, EnvironmentDescribed, Payload
 from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_server.api.access import (
@@ -54,6 +55,7 @@ _JSON: Final = "application/json"
 _PAYLOAD: Final[TypeAdapter[Payload]] = TypeAdapter(Payload)
 _INTEGER: Final = TypeAdapter(int)
 _NAMES: Final = TypeAdapter(list[str])
+_ATTACHMENTS: Final = TypeAdapter(list[Attachment])
 _PAYLOADS: Final = TypeAdapter(list[Payload])
 _EARLIER: Final = TypeAdapter(list[EarlierLog])
 _RESUMPTION: Final = TypeAdapter(Resumption | None)
@@ -235,6 +237,7 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "execution": grant.state.to_resource().model_dump_json(),
         "spec": grant.first.spec.model_dump_json(by_alias=True),
         "input": _PAYLOAD.dump_json(grant.first.input).decode(),
+        "attachments": _ATTACHMENTS.dump_json(grant.first.attachments).decode(),
         "secrets": _secrets_json(grant.secrets),
         "model_keys": _secrets_json(grant.model_keys),
         "workspace": TypeAdapter(str | None).dump_json(grant.workspace).decode(),
