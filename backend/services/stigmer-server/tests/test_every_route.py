@@ -77,6 +77,9 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("DELETE", "/v1/sessions/{session_id}"): Rule(USERS, "theirs"),
     ("POST", "/v1/sessions/{session_id}/compact"): Rule(USERS, "theirs"),
     ("PUT", "/v1/sessions/{session_id}/owner"): Rule(ADMINS, "theirs", MOVE, is_done_by_owner=False),
+    # No leg has made its directory; what its owner gets where one has is tried in test_session_files.
+    ("GET", "/v1/sessions/{session_id}/files"): Rule(USERS, "theirs", is_done_by_owner=False),
+    ("GET", "/v1/sessions/{session_id}/files/{path:path}"): Rule(USERS, "theirs", is_done_by_owner=False),
     ("GET", "/v1/executions"): Rule(USERS, "list"),
     ("POST", "/v1/executions"): Rule(USERS, "own", {"manifest": manifest(), "input": "x"}),
     ("GET", "/v1/executions/{execution_id}"): Rule(USERS, "theirs"),

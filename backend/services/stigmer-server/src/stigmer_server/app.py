@@ -32,6 +32,7 @@ from stigmer_server.api import (
     placements,
     runners,
     secrets,
+    session_files,
     sessions,
     tokens,
 )
@@ -68,6 +69,7 @@ from stigmer_server.retries import Retries
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secret_keys import SecretKeyFile
 from stigmer_server.secrets_store import Secrets
+from stigmer_server.session_files import SessionFiles
 from stigmer_server.sessions import Sessions
 from stigmer_server.settings import Settings
 from stigmer_server.standing_reasons import StandingReasons
@@ -149,6 +151,7 @@ class StigmerServer:
             temporal=temporal,
             agents=Agents(self._database),
             sessions=Sessions(self._database, self._installation.placement_of),
+            session_files=SessionFiles(settings),
             secrets=secrets_,
             executions=executions_,
             feed=EventFeed(self._log, self._broadcast, formats),
@@ -312,7 +315,7 @@ def _make_app(services: Services) -> FastAPI:
     app.state.services = services
     for module in (
         *(agents, secrets, sessions, executions, inputs, events, legs, runners, installation, placements),
-        *(artifacts, blobs, tokens, console, audit, health),
+        *(artifacts, session_files, blobs, tokens, console, audit, health),
     ):
         app.include_router(module.router)
     register_problem_handlers(app)

@@ -22,6 +22,7 @@ ServerError
 │   ├── MethodNotAllowed        the path has no such method
 │   ├── Conflict                what is there stands against it
 │   │   ├── SessionBusy         the session has an execution in hand
+│   │   ├── WorkspaceUnreachable  the server does not reach the files of a session
 │   │   ├── AttemptSuperseded   a newer attempt holds the execution
 │   │   ├── ExecutionEnded      nothing can be added to the log
 │   │   ├── RunnerTooOld        the runner does not read the log's newest form
@@ -226,6 +227,15 @@ class SessionBusy(Conflict):
             f"session {session_id!r} has an execution that has not ended", "wait for it to end, or cancel it"
         )
         self.session_id = session_id
+
+
+class WorkspaceUnreachable(Conflict):
+    """The server does not reach the files of a session."""
+
+    code = ErrorCode.WORKSPACE_UNAVAILABLE
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"could not read the session's files: {reason}")
 
 
 class AttemptSuperseded(Conflict):

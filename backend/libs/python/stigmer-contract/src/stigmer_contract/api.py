@@ -127,6 +127,38 @@ class SessionResource(Owned):
     """Of all its executions together, as far as prices are known."""
 
 
+class FileKind(StrEnum):
+    """What an entry of a directory is."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    LINK = "link"
+    """A symbolic link, which is not followed."""
+    OTHER = "other"
+
+
+class FileEntry(_Resource):
+    """One entry of a directory."""
+
+    name: str
+    """Bytes that are no UTF-8 as `\\xNN`; such a file cannot be asked for."""
+    kind: FileKind
+    size_bytes: int | None = None
+    """Of a file."""
+    modified_at: datetime
+
+
+class FileListing(_Resource):
+    """Answer of `GET /v1/sessions/{id}/files`: one directory of the session's workspace."""
+
+    path: str
+    """In the workspace; empty: its root."""
+    entries: list[FileEntry]
+    """By name."""
+    is_whole: bool = True
+    """Whether those are all."""
+
+
 class CreateExecution(_Request):
     """`POST /v1/executions`. Exactly one of `agent` and `manifest`."""
 

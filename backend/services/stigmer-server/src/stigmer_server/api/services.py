@@ -31,6 +31,7 @@ from stigmer_server.placements import Placements
 from stigmer_server.retries import Retries
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets
+from stigmer_server.session_files import SessionFiles
 from stigmer_server.sessions import Sessions
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
@@ -46,6 +47,7 @@ class Services:
     temporal: TemporalClient
     agents: Agents
     sessions: Sessions
+    session_files: SessionFiles
     secrets: Secrets
     executions: Executions
     feed: EventFeed
