@@ -378,3 +378,31 @@ async def test_a_summary_by_a_model_of_its_own_is_asked_of_that() -> None:
     assert model.summaries == 0
     assert other.summaries > 0
     assert "Other notes." in text_of(model.last)
+
+
+async def test_a_summary_that_is_of_no_use_is_paid_once_and_stands_in_the_log() -> None:
+    model, log = SmallModel(turns=2), MemoryLog()
+    earlier: list[ModelMessage] = [
+        ModelRequest(parts=[UserPromptPart("Hi.")]),
+        ModelResponse(parts=[TextPart("Hello.")]),
+    ]
+    asked = rules(model, is_asked=True)
+    while True:
+        log = MemoryLog(log.events, die_after=2)
+        leg = Leg(log, limits=Limits(turns=10), compaction=asked)
+        try:
+            await leg.agent(model.model, look(10)).run(
+                "Go on.", message_history=earlier, usage_limits=NO_LIMITS
+            )
+            break
+        except Killed:
+            pass
+
+    [step] = [e.event for e in log.events if isinstance(e.event, StepFinished) and e.event.kind == "compact"]
+    [compaction] = compactions_in(log)
+    assert (model.summaries, compaction.is_futile, compaction.messages_dropped) == (1, True, 0)
+    assert step.usage is not None
+    answers = [each.event.usage for each in log.events if isinstance(each.event, ModelResponded)]
+    paid = step.usage.input_tokens + sum(usage.input_tokens for usage in answers)
+    assert leg.journal.parts.budget.used.input_tokens == paid
+    assert "Hi." in text_of(model.last) and "Go on." in text_of(model.last)

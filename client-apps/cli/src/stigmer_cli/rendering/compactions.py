@@ -18,6 +18,9 @@ def describe_compaction(result: object) -> str:
         done = Compaction.model_validate(result)
     except ValidationError:
         return "conversation compacted"
+    if done.is_futile:
+        size = format_count(done.tokens_before)
+        return f"conversation not compacted, at {size} tokens: the summary was of no use ({done.problem})"
     what = [
         *([f"{plural(done.results_cleared, 'result')} cleared"] if done.results_cleared else []),
         *([f"{plural(done.messages_dropped, 'message')} replaced"] if done.messages_dropped else []),

@@ -76,3 +76,8 @@ class Compaction(BaseModel):
     """That message."""
     carried: JsonValue = None
     """What it is made of, for the next compaction; opaque."""
+
+    @property
+    def is_futile(self) -> bool:
+        """Whether the conversation stays as it was: what was paid for would not have made it smaller."""
+        return self.tokens_after >= self.tokens_before

@@ -57,6 +57,8 @@ SUMMARY_TRIES: Final = 3
 LONGEST_PAUSE_SECONDS: Final = 30.0
 ALMOST_FULL: Final = 0.95
 """Of the window: with less in it, a compaction can wait until the model can be had again."""
+WORTH_ANOTHER_TRY: Final = 1.25
+"""How much larger a conversation has to be than one that could not be made smaller."""
 MAX_SUMMARY_CHARACTERS: Final = 12_000
 UNNAMED_LIMIT: Final = 0.8
 """Of a request that was refused without a limit being named, what is tried next."""
@@ -119,7 +121,8 @@ class CompactSteps:
         Raises:
             ExecutionFailure: a limit is reached.
         """
-        if (known := await self._recorded(scope, key, request.messages)) is not None:
+        known, was_tried = await self._recorded(scope, key, request.messages)
+        if was_tried:
             return known
         results = self._journal.parts.recorded.results
         if key in results or key._replace(kind=SUBMITTED) in results:
@@ -131,6 +134,8 @@ class CompactSteps:
             return None
         window = await self._window(scope)
         if window is None or not (is_asked or size >= self._limit(window)):
+            return None
+        if not is_asked and size < scope.futile_below:
             return None
         cause = CompactionCause.ASKED if is_asked else CompactionCause.SIZE
         call = running_call.get()
@@ -162,9 +167,13 @@ class CompactSteps:
 
     async def _recorded(
         self, scope: AgentScope, key: StepKey, messages: Sequence[ModelMessage]
-    ) -> list[ModelMessage] | None:
-        """The conversation after the compactions of this turn that the log has."""
+    ) -> tuple[list[ModelMessage] | None, bool]:
+        """The conversation after the compactions of this turn that the log has, and whether it has any.
+
+        None: it stays as it is.
+        """
         result: list[ModelMessage] | None = None
+        was_tried = False
         parts = self._journal.parts
         for _ in range(MAX_A_TURN):
             place = StepKey(scope.path, COMPACT, key.key, scope.compactions(key.key) + 1)
@@ -173,12 +182,16 @@ class CompactSteps:
                 break
             scope.next_key(COMPACT, key.key)
             mark_replayed()
+            was_tried = True
             value = Compaction.model_validate(await parts.bodies.load_value(known.result))
             if value.window_source is WindowSource.ERROR:
                 scope.learned_window = value.window_tokens
             scope.size.forget()
-            result = applied(messages if result is None else result, value)
-        return result
+            if value.is_futile:
+                _note_futile(scope, value)
+            else:
+                result = applied(messages if result is None else result, value)
+        return result, was_tried
 
     # --- what is done -------------------------------------------------------------------------
 
@@ -211,8 +224,21 @@ class CompactSteps:
         after = scope.size.of(messages, request.parameters)
         if after >= before:
             scope.size.forget()
-            return None
-        compaction = compaction.model_copy(update={"tokens_after": after})
+            if usage is None:
+                return None
+            # It was paid for all the same, and a later leg must not pay for it again.
+            compaction = Compaction(
+                cause=cause,
+                window_tokens=window.tokens,
+                window_source=window.source,
+                tokens_before=before,
+                tokens_after=before,
+                problem="it would have been no shorter than what it stands for",
+                at=compaction.at,
+            )
+            _note_futile(scope, compaction)
+        else:
+            compaction = compaction.model_copy(update={"tokens_after": after})
         place = scope.next_key(COMPACT, key.key)
         self._journal.write(
             StepFinished(
@@ -228,8 +254,9 @@ class CompactSteps:
         if usage is not None:
             parts.budget.add(usage)
         await parts.log.flush()
+        after = compaction.tokens_after
         logger.info("conversation compacted: %d tokens, now %d", before, after, extra={"turn": key.key})
-        return messages
+        return None if compaction.is_futile else messages
 
     async def _made(
         self,
@@ -336,6 +363,10 @@ def compaction_rules(
             isinstance(each.event, ExecutionStarted) and each.event.compact for each in grant.events
         ),
     )
+
+
+def _note_futile(scope: AgentScope, compaction: Compaction) -> None:
+    scope.futile_below = int(compaction.tokens_before * WORTH_ANOTHER_TRY)
 
 
 def _has_room(tokens: int, window: Window) -> bool:

@@ -18,6 +18,7 @@ from stigmer_contract.conversation import ToolOutcome
 
 _RATIO: Final = "tokens_per_kilobyte"
 _WINDOW: Final = "window"
+_FUTILE: Final = "futile"
 
 
 @dataclass
@@ -45,6 +46,8 @@ class AgentScope:
     """How large its requests are."""
     learned_window: int | None = None
     """The tokens that its model takes at most, where a refusal has shown that."""
+    futile_below: int = 0
+    """Requests of fewer tokens are not compacted: one as large could not be made smaller."""
     is_compacted: bool = False
     """Whether messages were replaced since they were stored last."""
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
@@ -56,6 +59,8 @@ class AgentScope:
         known = {_RATIO: self.size.tokens_per_kilobyte}
         if self.learned_window is not None:
             known[_WINDOW] = self.learned_window
+        if self.futile_below:
+            known[_FUTILE] = self.futile_below
         return known | {f"{kind} {key}": n for (kind, key), n in self._counts.items() if kind not in own}
 
     def resume(self, turn: int, counters: Mapping[str, int | str]) -> None:
@@ -64,6 +69,8 @@ class AgentScope:
         ratio, window = counters.get(_RATIO), counters.get(_WINDOW)
         self.size = ContextSize(ratio if isinstance(ratio, int) else None)
         self.learned_window = window if isinstance(window, int) else None
+        futile = counters.get(_FUTILE)
+        self.futile_below = futile if isinstance(futile, int) else 0
         for name, n in counters.items():
             kind, separator, key = name.partition(" ")
             if separator and kind != "agent" and isinstance(n, int):
