@@ -102,7 +102,8 @@ async def test_links_devices_and_git_are_no_files_to_keep(workspace: Path, launc
     event = await collected_by(server, workspace, launcher)
 
     assert event.files == [kept(b"real", "real.txt")]
-    assert event.unmatched == ["link.txt", "folder/*.txt", "folder/outside.txt", "pipe.txt"]
+    assert event.unmatched == ["link.txt", "folder/*.txt", "folder/outside.txt"]
+    assert [(each.path, each.reason) for each in event.left_out] == [("pipe.txt", "it is no regular file")]
     assert list(server.blobs.values()) == [b"real"]
 
 

@@ -20,7 +20,7 @@ def artifact(api: ServerApi, path: str, content: bytes) -> dict[str, Any]:
 
 def test_an_execution_lists_what_it_left_behind_last(api: ServerApi) -> None:
     execution_id = api.create_execution()["execution_id"]
-    nothing = {"items": [], "left_out": [], "further": 0, "unmatched": [], "is_whole": True}
+    nothing: dict[str, Any] = {"items": [], "left_out": [], "further": 0, "unmatched": [], "is_whole": True}
     assert api.http.get(f"/v1/executions/{execution_id}/artifacts").json() == nothing
     attempt = api.start_leg(execution_id)["attempt"]
     first = artifact(api, "report.md", b"first")

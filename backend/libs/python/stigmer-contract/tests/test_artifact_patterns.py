@@ -50,7 +50,7 @@ def test_a_pattern_that_is_none_is_told_with_its_place(pattern: str, problem: st
     with pytest.raises(ManifestError) as raised:
         read_manifests(manifest(pattern), "agent.yaml")
     [found] = raised.value.problems
-    assert str(found) == f"agent.yaml:6:15: spec.artifacts.0: {problem}"
+    assert str(found) == f"agent.yaml:6:15: spec.artifacts[0]: {problem}"
 
 
 def test_a_pattern_that_stands_there_twice_is_refused() -> None:
