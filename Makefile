@@ -31,8 +31,15 @@ help: ## Show this list
 	$(PYTHON) -m venv .uv
 	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
+# A terminal shows uv's own progress; elsewhere a line says what is done, and that it takes a while.
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+
 .venv/.synced: uv.lock pyproject.toml $(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml tools/*/pyproject.toml) | $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --frozen --quiet --compile-bytecode --python $(PYTHON)
+	@echo 'setting up .venv, which takes a minute or two the first time: fetching and installing packages' >&2
+	$(UV) sync --frozen $(QUIET) --python $(PYTHON)
+	@echo 'setting up .venv: compiling what was installed' >&2
+	$(UV) sync --frozen $(QUIET) --compile-bytecode --python $(PYTHON)
+	@echo 'setting up .venv: done' >&2
 	@touch $@
 
 .PHONY: setup
@@ -103,7 +110,7 @@ test-containers: setup ## The tests that need Docker and Podman; without one of 
 test-resolution: $(filter .uv/bin/uv,$(UV)) ## RESOLUTION=lowest-direct|highest: tests without the lock file
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv-$(RESOLUTION)
 	$(UV) pip install --quiet --python .venv-$(RESOLUTION)/bin/python --resolution $(RESOLUTION) --group dev \
-	    $(patsubst %/pyproject.toml,-e %,$(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml tools/*/pyproject.toml))
+	    -e 'client-apps/stigmer-agents[fast,postgresql,verify]' $(patsubst %/pyproject.toml,-e %,$(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml tools/*/pyproject.toml))
 	.venv-$(RESOLUTION)/bin/pytest -n $(PYTEST_WORKERS) --dist loadgroup -m 'not containers' $(PYTEST_ARGS)
 
 .PHONY: packages

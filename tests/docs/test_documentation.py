@@ -21,6 +21,7 @@ from running_stack import plain_environment
 from stigmer_cli.config import load_configuration
 from stigmer_contract.cassette import load_cassette
 from stigmer_contract.manifest_reader import read_manifests
+from stigmer_release.packages import PACKAGES
 from temporal_server import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -191,3 +192,58 @@ def test_commands_that_are_not_run_say_so() -> None:
     found = {block.language for page in PAGES for block in blocks_of(page) if block.language.startswith("sh")}
 
     assert found <= excuses
+
+
+# --- installing -------------------------------------------------------------------------------
+
+OUR_NAMES = {"stigmer", *PACKAGES}
+INSTALLS = re.compile(
+    r"\b(?:pip3? install|uv pip install|uv tool (?:install|run)|uvx|uv add|pipx (?:install|run)|poetry add"
+    r"|pip3? download)\b([^`\n]*)"
+)
+
+
+def installed_by_name(text: str) -> list[str]:
+    """Commands that would get a package of ours by its name, from whoever has that name in an index."""
+    found: list[str] = []
+    for match in INSTALLS.finditer(text):
+        words = (re.split(r"[\[=<>~!@;]", word.strip("\"'"), maxsplit=1)[0] for word in match[1].split())
+        if OUR_NAMES & {word.lower().replace("_", "-") for word in words}:
+            found.append(match[0])
+    return found
+
+
+def test_no_page_and_no_message_installs_ours_from_an_index() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--", "*.md", "*/src/*.py", "examples/*.py", "*.toml", "*.yml", "Makefile"],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    ).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+
+    found = {
+        relative(file): commands
+        for file in files
+        if (commands := installed_by_name(file.read_text(encoding="utf-8")))
+    }
+
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        ("pip install stigmer-agents", True),
+        ("`uv tool install 'stigmer-agents[verify]==1.2.3'`", True),
+        ("pipx install stigmer_agents", True),
+        ("pip install --upgrade stigmer", True),
+        ("uvx stigmer run", True),
+        ("uv tool install --with-requirements requirements.txt ./stigmer_agents-*.whl", False),
+        ("pip install dist/stigmer_contract-1.2.3-py3-none-any.whl", False),
+        ("pip install uv==0.13.9", False),
+    ],
+)
+def test_an_install_from_an_index_is_known_by_its_words(text: str, is_found: bool) -> None:
+    assert bool(installed_by_name(text)) == is_found

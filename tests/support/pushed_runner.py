@@ -3,20 +3,19 @@
 import base64
 import json
 import secrets
-from importlib.metadata import version as installed_version
 
 from image_registry import PASSWORD, USER, ImageRegistry
 from stack_home import StackHome
 from stigmer_cli.containers import ContainerSpec, Engine, ImageReference
 from stigmer_cli.containers.credentials import Credentials
+from stigmer_cli.program_version import program_version
 
 
 def push_anew(engine: Engine, runner_image: str, reference: ImageReference) -> str:
     """Pushes the runner's image with a label of its own under the reference; answers its id."""
     created = engine.create(ContainerSpec(name=f"stigmer-tests-{secrets.token_hex(4)}", image=runner_image))
     changes = (
-        f"LABEL org.opencontainers.image.version={installed_version('stigmer')}\n"
-        f"LABEL unlike={secrets.token_hex(8)}"
+        f"LABEL org.opencontainers.image.version={program_version()}\nLABEL unlike={secrets.token_hex(8)}"
     )
     query = {"container": created.container_id, "repo": reference.name, "tag": "1", "changes": changes}
     try:

@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import version as installed_version
 from pathlib import Path
+
+from stigmer_cli.program_version import program_version
 
 
 def run(name: str, port_variable: str) -> None:
@@ -49,7 +50,7 @@ def run(name: str, port_variable: str) -> None:
         def do_GET(self) -> None:
             ready = not (orders / f"{name}-unready").exists()
             checks = [{"name": "orders", "ok": ready, "detail": None if ready else "told to be unready"}]
-            version = "9.0.0" if (orders / f"{name}-other-version").exists() else installed_version("stigmer")
+            version = "9.0.0" if (orders / f"{name}-other-version").exists() else program_version()
             body = json.dumps(
                 {"ready": ready, "version": version, "checks": checks, "isolation": isolation()}
             ).encode()

@@ -137,16 +137,16 @@ def test_a_tag_that_disagrees_with_a_package_or_the_lock_file_stops_the_release(
     assert said(other_package)[0] == (
         "error: the tag v7.8.9 does not agree with the checkout: package stigmer-server is 7.8.8"
     )
-    assert "package stigmer is 7.8.9" in said(other_tag)[0]
-    assert "what stigmer wants of stigmer-contract is 7.8.9" in said(other_tag)[0]
-    assert "stigmer in uv.lock is 7.8.9" in said(other_tag)[0]
+    assert "package stigmer-agents is 7.8.9" in said(other_tag)[0]
+    assert "what stigmer-agents wants of stigmer-server is 7.8.9" in said(other_tag)[0]
+    assert "stigmer-agents in uv.lock is 7.8.9" in said(other_tag)[0]
     assert (no_tag.returncode, said(no_tag)[0]) == (2, "error: '7.8.9' is no tag of a release")
 
 
 def test_a_command_line_that_pulls_another_image_stops_the_release(checkout: ScratchCheckout) -> None:
     """The command line that is installed here is not the one of the scratch checkout's version."""
     checkout.make("release", "VERSION=7.8.9")
-    ours = tomllib.loads((REPOSITORY / PACKAGES["stigmer"] / "pyproject.toml").read_text("utf-8"))
+    ours = tomllib.loads((REPOSITORY / PACKAGES["stigmer-agents"] / "pyproject.toml").read_text("utf-8"))
     version = ours["project"]["version"]
 
     done = checkout.release_tools(

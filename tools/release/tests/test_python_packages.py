@@ -14,7 +14,7 @@ from scratch_checkout import ScratchCheckout
 from stigmer_release.packages import PACKAGES
 from stigmer_release.python_packages import build_packages, try_package
 
-MODULES = ("stigmer_contract", "stigmer_isolation", "agent_runner", "stigmer_server", "stigmer_cli")
+MODULES = ("stigmer_contract", "stigmer_isolation", "agent_runner", "stigmer_server", "stigmer_cli", "stigmer_agents")
 DIGEST = f"sha256:{'ab' * 32}"
 
 
@@ -46,7 +46,7 @@ def test_a_package_that_is_installed_alone_has_all_that_its_modules_import(
     checkout: ScratchCheckout, tmp_path: Path, name: str, module: str
 ) -> None:
     assert try_package(checkout.root, checkout.root / "dist", name, tmp_path) == module
-    if name == "stigmer":
+    if name == "stigmer-agents":
         said = subprocess.run(
             [tmp_path / name / "bin/stigmer", "version"],
             env={"PATH": os.defpath, "STIGMER_HOME": str(tmp_path / "home")},
@@ -69,7 +69,7 @@ def test_the_formula_is_ruby_and_names_what_it_installs_by_hash(checkout: Scratc
     def sha256(name: str) -> str:
         return hashlib.sha256((dist / name).read_bytes()).hexdigest()
 
-    assert f'sha256 "{sha256("stigmer-7.8.9.tar.gz")}"' in formula
+    assert f'sha256 "{sha256("stigmer_agents-7.8.9.tar.gz")}"' in formula
     assert f'sha256 "{sha256("stigmer-7.8.9-requirements.txt")}"' in formula
     assert f"--hash=sha256:{sha256('stigmer_server-7.8.9-py3-none-any.whl')}" in requirements
     for line in requirements.replace("\\\n", " ").splitlines():

@@ -76,11 +76,10 @@ class LazyGroup(click.Group):
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        from importlib.metadata import version
-
         from stigmer_cli.output import print_line
+        from stigmer_cli.program_version import program_version
 
-        print_line(f"stigmer {version('stigmer')}")
+        print_line(f"stigmer {program_version()}")
         context.exit()
 
 

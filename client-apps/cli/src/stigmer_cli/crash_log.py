@@ -6,9 +6,9 @@ import sys
 import tempfile
 import traceback
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
+from stigmer_cli.program_version import program_version
 from stigmer_contract.untrusted_text import escape_controls
 
 
@@ -20,7 +20,7 @@ def write_crash_log(error: BaseException) -> Path | None:
     now = datetime.now(UTC)
     text = (
         f"time: {now.isoformat(timespec='seconds')}\n"
-        f"stigmer: {version('stigmer')}\n"
+        f"stigmer: {program_version()}\n"
         f"python: {platform.python_version()} on {sys.platform}\n\n"
         + escape_controls("".join(traceback.format_exception(error)))
     )

@@ -14,6 +14,7 @@ StigmerError                    exit 1: what was asked for failed
     ├── HomeUnusable            STIGMER_HOME cannot be made, read or written
     ├── PortTaken               a needed port is held by another program
     ├── ProgramMissing          a program that the stack runs is not installed
+    ├── StackNotInstalled       this is the client alone, and a stack is wanted
     ├── ComponentFailed         a part of the stack did not start, or keeps ending
     ├── ComponentNotReady       a part of the stack runs, and says that it is not ready
     ├── NotReadyInTime          parts of the stack were waited for, and did not become ready in time
@@ -145,6 +146,18 @@ class ProgramMissing(EnvironmentNotReady):
     def __init__(self, program: str, hint: str) -> None:
         super().__init__(f"could not find the program {program!r}", hint)
         self.program = program
+
+
+class StackNotInstalled(EnvironmentNotReady):
+    """This is the client alone, which has no stack to start."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(
+            f"could not start the local stack: {missing} is not installed beside this stigmer",
+            "install the whole of Stigmer (docs/guides/installing.md), or name a server with "
+            "STIGMER_BACKEND_ENDPOINT and STIGMER_TOKEN",
+        )
+        self.missing = missing
 
 
 class ComponentFailed(EnvironmentNotReady):

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from small_image import write_image_archive
 from stack_home import StackHome, wait_until
 from stigmer_cli.config import load_configuration
 from stigmer_cli.containers import Container, ContainerSpec, Engine
+from stigmer_cli.program_version import program_version
 from stigmer_cli.runner_container.inspection import find_own_containers
 
 pytestmark = pytest.mark.timeout(600)
@@ -22,7 +22,7 @@ EXAMPLE = Path(__file__).parents[4] / "examples" / "csv-report"
 STAND_IN = "localhost/stigmer-tests/stand-in-runner:1"
 TITLE = {"org.opencontainers.image.title": "agent-runner"}
 VERSION = "org.opencontainers.image.version"
-OURS = installed_version("stigmer")
+OURS = program_version()
 CANARY = "sk-canary-0123456789"
 
 

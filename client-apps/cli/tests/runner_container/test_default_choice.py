@@ -4,19 +4,19 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import pytest
 
 from stack_home import StackHome, end_everything, make_stack_home, wait_until
 from stigmer_cli.containers import Engine, EngineKind
+from stigmer_cli.program_version import program_version
 from stigmer_cli.runner_container.inspection import find_own_containers, remove_containers
 from stigmer_cli.runner_container.released_image import REPOSITORY
 
 pytestmark = pytest.mark.timeout(600)
 
-OURS = f"{REPOSITORY}:{installed_version('stigmer')}"
+OURS = f"{REPOSITORY}:{program_version()}"
 UNCONTAINED = "note: commands of agents run directly on this machine, not in a container"
 NO_ENGINE = {
     "PATH": "/nowhere",
@@ -183,7 +183,7 @@ def test_the_image_of_this_version_is_used_where_it_is_here(
     for name in ("STIGMER_ENGINE", "STIGMER_AGENT_RUNNER_IMAGE", "STIGMER_PULL_POLICY"):
         del contained_home.environment[name]
     contained_home.environment |= _only(engine)
-    tag = {"repo": REPOSITORY, "tag": installed_version("stigmer")}
+    tag = {"repo": REPOSITORY, "tag": program_version()}
     engine.api.call("tag", "POST", f"/images/{runner_image}/tag", query=tag)
     try:
         started = contained_home.stigmer("server", "start")

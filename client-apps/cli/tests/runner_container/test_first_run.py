@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,13 @@ import pytest
 from faulty_registry import FaultyRegistry
 from stack_home import StackHome, make_stack_home
 from stigmer_cli.containers import Engine, EngineKind
+from stigmer_cli.program_version import program_version
 
 pytestmark = pytest.mark.timeout(600)
 
 LABELS = {
     "org.opencontainers.image.title": "agent-runner",
-    "org.opencontainers.image.version": installed_version("stigmer"),
+    "org.opencontainers.image.version": program_version(),
 }
 WITHOUT = "; or pass --native to run the runner without a container"
 

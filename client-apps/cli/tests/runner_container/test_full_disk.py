@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from faulty_registry import FaultyRegistry
 from small_image import write_image_archive
 from stack_home import StackHome, make_stack_home, wait_until
+from stigmer_cli.program_version import program_version
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -26,7 +26,7 @@ pytestmark = [
 DISK = "3m"
 LABELS = {
     "org.opencontainers.image.title": "agent-runner",
-    "org.opencontainers.image.version": installed_version("stigmer"),
+    "org.opencontainers.image.version": program_version(),
 }
 HINT = (
     "hint: make room on the engine's disk, for example with `podman image prune`, and try again"

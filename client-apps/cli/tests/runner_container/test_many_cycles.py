@@ -3,7 +3,6 @@
 import json
 import secrets
 from collections.abc import Iterator
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from stack_home import StackHome, end_everything, make_stack_home
 from stigmer_cli.containers import ContainerSpec, Engine
+from stigmer_cli.program_version import program_version
 from stigmer_cli.runner_container.inspection import find_own_containers, remove_containers
 
 CYCLES = 50
@@ -28,7 +28,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 address = (os.environ["STIGMER_HEALTH_HOST"], int(os.environ["STIGMER_HEALTH_PORT"]))
 http.server.HTTPServer(address, Handler).serve_forever()
-""".replace("VERSION", installed_version("stigmer"))
+""".replace("VERSION", program_version())
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import shutil
 import socket
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import psutil
@@ -15,13 +14,14 @@ import trustme
 from faulty_registry import REPOSITORY, TAG, FaultyRegistry
 from stack_home import StackHome, make_stack_home
 from stigmer_cli.containers import Engine, EngineKind
+from stigmer_cli.program_version import program_version
 from tls_front import TlsFront
 
 pytestmark = pytest.mark.timeout(600)
 
 LABELS = {
     "org.opencontainers.image.title": "agent-runner",
-    "org.opencontainers.image.version": installed_version("stigmer"),
+    "org.opencontainers.image.version": program_version(),
 }
 CERTIFICATES = {EngineKind.DOCKER: "/etc/docker/certs.d", EngineKind.PODMAN: "/etc/containers/certs.d"}
 

@@ -1,7 +1,6 @@
 """Images are pulled only where signature and provenance hold: a real registry, and a local Sigstore."""
 
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,6 +21,7 @@ from stack_home import StackHome, make_stack_home
 from stigmer_cli.config import load_configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.errors import ImageUntrusted
+from stigmer_cli.program_version import program_version
 from stigmer_cli.runner_container.pull_report import ImagePuller
 from stigmer_cli.runner_container.resolution import ChosenImage, ImageWish, choose_image
 from stigmer_cli.runner_container.verification import expected_signer
@@ -55,7 +55,7 @@ def image(repository: Repository, tmp_path: Path) -> Manifest:
     """An agent-runner of this version, not signed."""
     labels = {
         "org.opencontainers.image.title": "agent-runner",
-        "org.opencontainers.image.version": version("stigmer"),
+        "org.opencontainers.image.version": program_version(),
         "unlike": uuid4().hex,
     }
     return push_small_image(repository, tmp_path, "1.2.3", labels)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import trustme
 
 from stack_home import StackHome, make_stack_home
 from stigmer_cli.config import load_configuration
+from stigmer_cli.program_version import program_version
 from stigmer_cli.stack import find_ollama
 from stigmer_cli.stack.health import http_probe, temporal_probe
 from stigmer_cli.stack.installation_diagnosis import check_installation
@@ -108,7 +108,7 @@ def test_a_clock_that_is_wrong_is_noticed(temporal_home: StackHome) -> None:
 
 
 def test_versions_that_do_not_go_together_are_noticed(stack_home: StackHome) -> None:
-    ours = installed_version("stigmer")
+    ours = program_version()
     stack_home.start()
     _, findings = _findings(stack_home)
     assert findings["versions"] == ("passed", f"stigmer {ours}, server {ours}, runner {ours}")
@@ -261,7 +261,7 @@ def test_clocks_of_the_stack_that_differ_are_told(
 
 
 def test_of_a_stack_elsewhere_its_server_is_reported_and_nothing_of_this_machine(tmp_path: Path) -> None:
-    readiness: dict[str, object] = {"ready": True, "version": installed_version("stigmer"), "checks": []}
+    readiness: dict[str, object] = {"ready": True, "version": program_version(), "checks": []}
 
     def answer(path: str, headers: dict[str, str], body: bytes) -> tuple[int, object]:
         return (200 if path == "/readyz" else 404), readiness

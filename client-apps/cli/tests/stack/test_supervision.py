@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-from importlib.metadata import version as installed_version
 from typing import Any
 
 import psutil
 import pytest
 
 from stack_home import StackHome, wait_until
+from stigmer_cli.program_version import program_version
 
 
 def _pids(status: dict[str, Any]) -> dict[str, int]:
@@ -31,8 +31,8 @@ def test_every_part_is_reported_as_it_is(temporal_home: StackHome) -> None:
     ]
     assert facts == [
         ("temporal", "ready", True, f"127.0.0.1:{ports['temporal']}", facts[0][4], 0),
-        ("server", "ready", True, f"127.0.0.1:{ports['server']}", installed_version("stigmer"), 0),
-        ("runner", "ready", True, f"127.0.0.1:{ports['runner']}", installed_version("stigmer"), 0),
+        ("server", "ready", True, f"127.0.0.1:{ports['server']}", program_version(), 0),
+        ("runner", "ready", True, f"127.0.0.1:{ports['runner']}", program_version(), 0),
     ]
     assert all(psutil.pid_exists(pid) for pid in _pids(status).values())
 

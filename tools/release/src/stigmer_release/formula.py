@@ -6,9 +6,6 @@ from string import Template
 from typing import Final
 
 from stigmer_release.errors import TreeUnfit
-from stigmer_release.packages import PACKAGES
-from stigmer_release.programs import run_program
-from stigmer_release.python_packages import uv_program
 from stigmer_release.versions import Version
 
 RELEASES: Final = "https://github.com/stigmer/stigmer/releases/download"
@@ -49,37 +46,13 @@ end
 """)
 
 
-def locked_requirements(root: Path, packages: Path) -> str:
-    """Every package that `stigmer` needs, at its locked version and with its hashes; ours from the directory.
-
-    Raises:
-        TreeUnfit: a package of ours is not there.
-        ProgramFailed: uv failed.
-    """
-    locked = run_program(
-        uv_program(root),
-        *("export", "--quiet", "--frozen", "--no-dev", "--no-header", "--no-annotate", "--no-emit-workspace"),
-        *("--package", "stigmer", "--format", "requirements.txt"),
-        directory=root,
-    )
-    lines = [locked.rstrip("\n")]
-    for name in PACKAGES:
-        files = sorted(packages.glob(f"{name.replace('-', '_')}-[0-9]*"))
-        if len(files) != 2:  # the source archive and the wheel
-            raise TreeUnfit(f"{packages} has not one source archive and one wheel of {name}")
-        version = files[0].name.split("-")[1].removesuffix(".tar.gz")
-        hashes = " ".join(f"--hash=sha256:{_sha256(file)}" for file in files)
-        lines.append(f"{name}=={version} {hashes}")
-    return "\n".join(lines) + "\n"
-
-
 def render_formula(version: Version, packages: Path, requirements: Path) -> str:
     """The formula, as Ruby.
 
     Raises:
         TreeUnfit: the source archive is not there.
     """
-    archive = packages / f"stigmer-{version.of_package}.tar.gz"
+    archive = packages / f"stigmer_agents-{version.of_package}.tar.gz"
     if not archive.exists():
         raise TreeUnfit(f"there is no {archive}")
     return _FORMULA.substitute(

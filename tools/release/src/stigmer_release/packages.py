@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from stigmer_release.errors import Disagreement, TreeUnfit
 from stigmer_release.versions import Version
@@ -19,10 +19,12 @@ PACKAGES: Final[Mapping[str, str]] = {
     "stigmer-isolation": "backend/libs/python/stigmer-isolation",
     "stigmer-agent-runner": "backend/services/agent-runner",
     "stigmer-server": "backend/services/stigmer-server",
-    "stigmer": "client-apps/cli",
+    "stigmer-agents-client": "client-apps/cli",
+    "stigmer-agents": "client-apps/stigmer-agents",
 }
 """Package to folder, what is needed by others first."""
 
+_REQUIREMENT: Final = re.compile(r"(?P<name>[a-z0-9-]+)(?:\[[a-z0-9,-]+\])?(?P<rest>.*)")
 _VERSION_LINE: Final = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
 
 
@@ -49,12 +51,13 @@ def named_versions(root: Path) -> list[Named]:
         except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
             raise TreeUnfit(f"could not read {folder}/pyproject.toml: {error}") from error
         found.append(Named(f"package {name}", str(project["version"])))
-        for requirement in project["dependencies"]:
-            other, separator, version = str(requirement).partition("==")
-            if other in PACKAGES:
-                found.append(Named(f"what {name} wants of {other}", version))
-            elif re.split(r"[^a-z0-9-]", str(requirement), maxsplit=1)[0] in PACKAGES and not separator:
+        for requirement in _requirements(project):
+            match = _REQUIREMENT.match(requirement)
+            if match is None or match["name"] not in PACKAGES:
+                continue
+            if not match["rest"].startswith("=="):
                 raise TreeUnfit(f"{folder}/pyproject.toml wants {requirement!r}", "write NAME==VERSION")
+            found.append(Named(f"what {name} wants of {match['name']}", match["rest"][2:]))
     lock = tomllib.loads((root / "uv.lock").read_text("utf-8"))
     found += [
         Named(f"{package['name']} in uv.lock", str(package["version"]))
@@ -62,6 +65,18 @@ def named_versions(root: Path) -> list[Named]:
         if package["name"] in PACKAGES
     ]
     return found
+
+
+def _requirements(project: dict[str, Any]) -> list[str]:
+    """What a package needs, and what its extras bring."""
+    extras: dict[str, list[str]] = project.get("optional-dependencies", {})
+    return [*project["dependencies"], *(one for needed in extras.values() for one in needed)]
+
+
+def extras(root: Path, name: str) -> list[str]:
+    """The extras that a package of ours offers."""
+    project = tomllib.loads((root / PACKAGES[name] / "pyproject.toml").read_text("utf-8"))["project"]
+    return sorted(project.get("optional-dependencies", ()))
 
 
 def check_agreement(root: Path, version: Version) -> None:
@@ -129,7 +144,7 @@ def set_version(root: Path, version: Version) -> dict[Path, str]:
 def _in_project(text: str, version: str) -> str:
     text = _VERSION_LINE.sub(f'version = "{version}"', text, count=1)
     for name in PACKAGES:
-        text = re.sub(rf'"{name}==[^"]*"', f'"{name}=={version}"', text)
+        text = re.sub(rf'"({name}(?:\[[a-z0-9,-]+\])?)==[^"]*"', rf'"\g<1>=={version}"', text)
     return text
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from stigmer_release.errors import TreeUnfit
-from stigmer_release.packages import PACKAGES
+from stigmer_release.packages import PACKAGES, extras
 from stigmer_release.programs import run_program
 
 RELEASED_IMAGE: Final = "client-apps/cli/src/stigmer_cli/runner_container/released_image.py"
@@ -55,7 +55,8 @@ def build_packages(root: Path, output: Path) -> list[Path]:
 
 
 def try_package(root: Path, packages: Path, name: str, scratch: Path) -> str:
-    """Installs one package from the directory into an environment of its own, and imports all its modules.
+    """Installs one package from the directory, with all its extras, into an environment of its own, and
+    imports all its modules.
 
     Answers the name that is imported.
 
@@ -65,7 +66,7 @@ def try_package(root: Path, packages: Path, name: str, scratch: Path) -> str:
     environment = scratch / name
     python = environment / "bin/python"
     run_program(uv_program(root), "venv", "--quiet", "--clear", str(environment))
-    [wheel] = packages.glob(f"{name.replace('-', '_')}-*.whl")
+    [wheel] = packages.glob(f"{name.replace('-', '_')}-[0-9]*.whl")
     run_program(
         uv_program(root),
         "pip",
@@ -75,7 +76,7 @@ def try_package(root: Path, packages: Path, name: str, scratch: Path) -> str:
         str(python),
         "--find-links",
         str(packages),
-        str(wheel),
+        f"{name}[{','.join(extras(root, name))}] @ {wheel.as_uri()}",
     )
     return run_program(str(python), "-c", _IMPORT_ALL, name, directory=scratch).strip()
 

@@ -26,15 +26,12 @@ if [ -s /run/secrets/ca.crt ]; then
 fi
 
 sync_environment() { # directory, further arguments
-    # tiktoken and what only it needs: 6 MB that pydantic-ai imports for speech and embeddings alone. And what checks
-    # addresses of e-mail for those who serve MCP; the runner calls it.
+    # What the exporter of traces names, and does not import as the runner uses it.
     UV_PROJECT_ENVIRONMENT=$1
     export UV_PROJECT_ENVIRONMENT
     shift
     uv sync --frozen --no-dev --no-editable --package stigmer-agent-runner --python /usr/local/bin/python3 \
-        --no-install-package tiktoken --no-install-package regex --no-install-package requests \
-        --no-install-package urllib3 --no-install-package charset-normalizer --no-install-package email-validator \
-        --no-install-package dnspython "$@"
+        --no-install-package requests --no-install-package urllib3 --no-install-package charset-normalizer "$@"
 }
 
 compile_modules() { # output directory, further arguments

@@ -8,13 +8,17 @@ from types import FrameType
 from typing import Final
 
 import uvicorn
-import uvloop
 
 from stigmer_server.app import VERSION, StigmerServer
 from stigmer_server.errors import SettingsError
 from stigmer_server.http_protocol import BoundedHttpProtocol
 from stigmer_server.settings import Settings, TlsFiles
 from stigmer_server.waiting_page import waiting_page
+
+try:
+    from uvloop import new_event_loop
+except ModuleNotFoundError:  # without the extra `fast`
+    from asyncio import new_event_loop
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +52,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     tls = None if settings.tls is None else _tls_context(settings.tls)
     if settings.allow_plaintext and tls is None:
         logger.warning("STIGMER_ALLOW_PLAINTEXT: whoever is on the network can read tokens and prompts")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(settings, listener, tls))
 
 

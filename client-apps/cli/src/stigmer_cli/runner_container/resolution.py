@@ -6,7 +6,6 @@ exactly this version.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.containers.errors import ImageNotFound
 from stigmer_cli.errors import ConfigurationError, ImageIncompatible, ImageUnavailable
+from stigmer_cli.program_version import program_version
 from stigmer_cli.runner_container.released_image import release_reference
 from stigmer_cli.runner_container.verification import refuse_unverifiable
 from stigmer_contract.versions import LOCAL_VERSION, is_compatible
@@ -108,7 +108,7 @@ def choose_image(
 
 def wanted_reference(configuration: Configuration) -> str:
     """What a start without flags would use."""
-    return configuration.runner_image or str(release_reference(installed_version("stigmer")))
+    return configuration.runner_image or str(release_reference(program_version()))
 
 
 def _current(engine: Engine, configuration: Configuration, wish: ImageWish) -> ChosenImage | None:
@@ -226,7 +226,7 @@ def check_image(chosen: ChosenImage, engine: Engine) -> None:
     Raises:
         ImageIncompatible: it is not.
     """
-    ours, theirs = installed_version("stigmer"), chosen.version
+    ours, theirs = program_version(), chosen.version
     architecture = chosen.image.architecture
     if chosen.image.labels.get(_TITLE_LABEL) != _TITLE or theirs is None:
         raise ImageIncompatible(

@@ -5,6 +5,7 @@ What is verified is a digest, and that digest is pulled then. How signatures are
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from stigmer_cli.config import Configuration
@@ -12,7 +13,7 @@ from stigmer_cli.containers import ImageReference
 from stigmer_cli.containers.credentials import Credentials
 from stigmer_cli.containers.registry import attached_documents
 from stigmer_cli.errors import ImageUntrusted
-from stigmer_cli.runner_container.released_image import REPOSITORY
+from stigmer_cli.runner_container.released_image import RELEASE_DIGEST, REPOSITORY
 from stigmer_cli.runner_container.signature_copies import copied_documents, copy_documents
 
 if TYPE_CHECKING:
@@ -53,7 +54,13 @@ def verify_image(
         return Verification(
             reference, f"{reference} is not verified: it is not Stigmer's own, and `runner.signer` is not set"
         )
+    if not can_verify() and mode == "auto" and RELEASE_DIGEST and reference.digest == RELEASE_DIGEST:
+        return Verification(
+            reference, f"{reference} is taken by its digest, which came with this stigmer; {_NO_VERIFIER}"
+        )
     digest, bundles = attached_documents(reference, BUNDLE_TYPE, credentials, configuration.ca_bundle)
+    if not can_verify():
+        raise _untrusted(reference, _NO_VERIFIER, _INSTALL)
     if not bundles:
         raise _untrusted(reference, f"no signature is attached to {digest}", _OTHERWISE)
     return _judge(replace(reference, digest=digest), digest, signer, bundles, configuration)
@@ -76,6 +83,8 @@ def verify_present(
     signer = expected_signer(reference, configuration.runner_signer)
     if signer is None:
         raise _unsigned(reference)
+    if not can_verify():
+        raise _untrusted(reference, _NO_VERIFIER, _INSTALL)
     refused = _untrusted(reference, "it is not known by which digest its registry has it", _PULL)
     for digest in digests:
         pinned = replace(reference, digest=digest)
@@ -92,6 +101,11 @@ def verify_present(
         except ImageUntrusted as error:
             refused = error
     raise refused
+
+
+def can_verify() -> bool:
+    """Whether what checks signatures is installed: the extra `verify`."""
+    return find_spec("sigstore") is not None
 
 
 def refuse_unverifiable(reference: str, origin: str) -> ImageUntrusted:
@@ -117,6 +131,8 @@ def expected_signer(reference: ImageReference, configured: str | None) -> str | 
     return f"{WORKFLOW}@refs/tags/v*"
 
 
+_NO_VERIFIER: Final = "what checks signatures is not installed"
+_INSTALL: Final = "install stigmer with its extra `verify`, or pass `--verify off`"
 _OTHERWISE: Final = "compare it with the release's page; `--verify off` pulls it as it is"
 _PULL: Final = "run `stigmer runner pull`, which verifies it; `--verify off` uses it as it is"
 _CANNOT_TELL: Final = "try again, name a copy of the trust root in `runner.trustRoot`, or pass `--verify off`"

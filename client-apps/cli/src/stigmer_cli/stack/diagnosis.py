@@ -5,11 +5,11 @@ import platform
 import shutil
 import sys
 import tempfile
-from importlib.metadata import version as installed_version
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.errors import ProgramMissing
 from stigmer_cli.processes.ports import find_holder, is_free
+from stigmer_cli.program_version import program_version
 from stigmer_cli.runner_container.plan import read_plan
 from stigmer_cli.stack.clock_diagnosis import check_clock
 from stigmer_cli.stack.database_diagnosis import check_databases
@@ -103,7 +103,7 @@ def _user_of_containers(configuration: Configuration) -> int:
 
 
 def _check_versions(status: StackStatus) -> Finding:
-    ours = installed_version("stigmer")
+    ours = program_version()
     parts = {one.name: one.version for one in status.components if one.version and one.name != TEMPORAL}
     if status.container is not None and status.container.image_version is not None:
         parts["image"] = status.container.image_version

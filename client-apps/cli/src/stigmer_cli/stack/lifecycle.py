@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from stigmer_cli.config import Configuration, Connection, prepare_home, replace_file
@@ -23,6 +22,7 @@ from stigmer_cli.errors import (
     PortTaken,
 )
 from stigmer_cli.processes.identity import end_processes
+from stigmer_cli.program_version import program_version
 from stigmer_cli.rendering.waiting_line import WaitingLine
 from stigmer_cli.stack.locks import hold, is_locked
 from stigmer_cli.stack.runner_choice import (
@@ -123,6 +123,10 @@ def start(
     started = False
     wish = runner or RunnerWish()
     is_stopped = not is_locked(files.supervisor_lock)
+    if is_stopped:
+        from stigmer_cli.stack.local_components import require_programs
+
+        require_programs(configuration)
     if is_stopped and planned is None and files.state.exists():  # a stop in good order takes it away
         wish = wish_after_crash(configuration, wish, report)
     # Before the lock is held, since a pull takes its time.
@@ -293,10 +297,6 @@ def _start_supervisor(
     planned: PlannedRunner | PlainRunner,
     report: Report,
 ) -> None:
-    from stigmer_cli.stack.local_components import find_temporal
-
-    if configuration.temporal_address is None:
-        find_temporal()
     with contextlib.suppress(EngineNotReady):  # who looks after the next container tries again
         _end_leftovers(configuration, files, grace_seconds=2.0)
     _check_ports(configuration)
@@ -370,7 +370,7 @@ def _report_differences(
     state = read_state(files.state)
     if state is None:
         return
-    if state.version != installed_version("stigmer"):
+    if state.version != program_version():
         report(
             f"note: the running stack is version {state.version}; run `stigmer server restart` to renew it"
         )

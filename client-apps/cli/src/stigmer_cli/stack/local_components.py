@@ -8,11 +8,12 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from importlib.metadata import version as installed_version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stigmer_cli.config import Configuration, Secret, settings_by_field
-from stigmer_cli.errors import ProgramMissing
+from stigmer_cli.errors import ProgramMissing, StackNotInstalled
 from stigmer_cli.processes.ports import find_free_port, is_free
 from stigmer_cli.processes.runner_reports import RunnerReports
 from stigmer_cli.stack.component import Component
@@ -85,6 +86,24 @@ def local_components(configuration: Configuration) -> tuple[Component, ...]:
         ),
         container_component(configuration) if has_plan(configuration) else _runner_component(configuration),
     )
+
+
+_MODULES = {"stigmer_server": "stigmer-server", "agent_runner": "stigmer-agent-runner"}
+"""What the stack starts with this Python, and the distributions that bring it."""
+
+
+def require_programs(configuration: Configuration) -> None:
+    """Whether all that the stack starts on this machine is installed.
+
+    Raises:
+        StackNotInstalled: server or runner is not: this is the client alone.
+        ProgramMissing: the Temporal binary is not there.
+    """
+    for module, distribution in _MODULES.items():
+        if find_spec(module) is None:
+            raise StackNotInstalled(distribution)
+    if configuration.temporal_address is None:
+        find_temporal()
 
 
 def find_temporal() -> Path:

@@ -12,11 +12,11 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stigmer_cli.processes.identity import ProcessIdentity, identify
+from stigmer_cli.program_version import program_version
 from stigmer_cli.stack.component import Component
 from stigmer_cli.stack.keeper import ComponentKeeper, RestartPolicy
 from stigmer_cli.stack.locks import FileLock
@@ -379,7 +379,7 @@ def main() -> int:
             local_components(configuration),
             files,
             configuration.log_directory,
-            version=installed_version("stigmer"),
+            version=program_version(),
             model_fingerprint=model_fingerprint(configuration, token),
             placing=_placing(configuration, files) if has_plan(configuration) else None,
         )

@@ -16,7 +16,7 @@ def open_database(url_text: str) -> Database:
     """The database at a URL. Nothing is connected yet.
 
     Raises:
-        DatabaseUnusable: the URL makes no sense.
+        DatabaseUnusable: the URL makes no sense, or what speaks to PostgreSQL is not installed.
     """
     try:
         url = make_url(url_text)
@@ -27,6 +27,12 @@ def open_database(url_text: str) -> Database:
         from stigmer_server.database.sqlite import SqliteDatabase
 
         return SqliteDatabase(url)
-    from stigmer_server.database.postgres import PostgresDatabase
-
+    try:
+        from stigmer_server.database.postgres import PostgresDatabase
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise DatabaseUnusable(
+            "could not use PostgreSQL: asyncpg is not installed; install Stigmer with its extra `postgresql`"
+        ) from error
     return PostgresDatabase(url)

@@ -1,0 +1,15 @@
+"""The version of this program, which is that of the distribution it came in, and of no other of that name."""
+
+from typing import Final
+
+DISTRIBUTION: Final = "stigmer-agents-client"
+"""Not `stigmer`: in the package index that is another project's, which may be installed beside."""
+WHOLE_DISTRIBUTION: Final = "stigmer-agents"
+"""Brings the server, the runner and Temporal, too."""
+
+
+def program_version() -> str:
+    """Such as `1.2.0`."""
+    from importlib.metadata import version  # 5 ms that most commands do not need
+
+    return version(DISTRIBUTION)
