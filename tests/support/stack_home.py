@@ -80,17 +80,21 @@ class StackHome:
             check=False,
         )
 
-    def stigmer_on_terminal(self, *arguments: str) -> tuple[int, str]:
-        """Runs the command with its errors on a terminal; answers the exit code and the text of it."""
+    def stigmer_on_terminal(self, *arguments: str, typed: str | None = None) -> tuple[int, str]:
+        """Runs the command with its errors on a terminal; answers the exit code and the text of it.
+
+        `typed`: its input is the terminal, too, where a person has typed this ahead.
+        """
         controller, terminal = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-m", "stigmer_cli", *arguments],
             env=self.environment | {"TERM": "xterm", "COLUMNS": "120"},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if typed is None else terminal,
             stdout=subprocess.DEVNULL,
             stderr=terminal,
         )
         os.close(terminal)
+        os.write(controller, (typed or "").encode())
         shown = b""
         try:
             while piece := os.read(controller, 65536):

@@ -98,11 +98,19 @@ def _nobody_else() -> Iterator[None]:
 
 
 def install(checkout: ScratchCheckout, target: Path, name: str, requirements: str) -> None:
-    """`uv tool install`, from the directory of the wheels; nothing is compiled, and no other index is used."""
+    """`uv tool install`, from the directory of the wheels; and nothing is compiled."""
     [wheel] = (checkout.root / "dist").glob(f"{name.replace('-', '_')}-[0-9]*.whl")
     subprocess.run(
         [
-            *(uv_program(checkout.root), "tool", "install", "--quiet", "--no-build", "--python", sys.executable),
+            *(
+                uv_program(checkout.root),
+                "tool",
+                "install",
+                "--quiet",
+                "--no-build",
+                "--python",
+                sys.executable,
+            ),
             *("--with-requirements", requirements, f"./{wheel.name}"),
         ],
         cwd=checkout.root / "dist",
@@ -192,6 +200,8 @@ def test_each_program_tells_its_own_version_beside_another_project_of_the_name(
     )
 
     for name, before in told.items():
-        done = subprocess.run([programs / name, "--version"], env=environment, capture_output=True, check=True)
+        done = subprocess.run(
+            [programs / name, "--version"], env=environment, capture_output=True, check=True
+        )
         assert done.stdout == before.stdout
         assert b"3.41" not in done.stdout

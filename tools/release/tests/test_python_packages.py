@@ -14,7 +14,14 @@ from scratch_checkout import ScratchCheckout
 from stigmer_release.packages import PACKAGES
 from stigmer_release.python_packages import build_packages, try_package
 
-MODULES = ("stigmer_contract", "stigmer_isolation", "agent_runner", "stigmer_server", "stigmer_cli", "stigmer_agents")
+MODULES = (
+    "stigmer_contract",
+    "stigmer_isolation",
+    "agent_runner",
+    "stigmer_server",
+    "stigmer_cli",
+    "stigmer_agents",
+)
 DIGEST = f"sha256:{'ab' * 32}"
 
 

@@ -14,6 +14,8 @@ StigmerError                    exit 1: what was asked for failed
     ├── HomeUnusable            STIGMER_HOME cannot be made, read or written
     ├── PortTaken               a needed port is held by another program
     ├── ProgramMissing          a program that the stack runs is not installed
+    ├── BackupFailed            the database cannot be copied before another version changes it
+    ├── ServiceManagerFailed    systemd or launchd is not there, or refuses
     ├── StackNotInstalled       this is the client alone, and a stack is wanted
     ├── ComponentFailed         a part of the stack did not start, or keeps ending
     ├── ComponentNotReady       a part of the stack runs, and says that it is not ready
@@ -146,6 +148,30 @@ class ProgramMissing(EnvironmentNotReady):
     def __init__(self, program: str, hint: str) -> None:
         super().__init__(f"could not find the program {program!r}", hint)
         self.program = program
+
+
+class BackupFailed(EnvironmentNotReady):
+    """The database cannot be copied, and another version is about to change it."""
+
+    def __init__(self, database: Path, reason: str) -> None:
+        super().__init__(
+            f"could not keep a copy of {str(database)!r} before this version changes it: {reason}",
+            "make room on that disk, or go on with the version before",
+        )
+        self.database = database
+        self.reason = reason
+
+
+class ServiceManagerFailed(EnvironmentNotReady):
+    """What starts programs with the system cannot be used. `manager` is `systemd` or `launchd`."""
+
+    def __init__(self, manager: str, reason: str) -> None:
+        super().__init__(
+            f"could not have {manager} start the stack: {reason}",
+            "log in as this user, not by `su`, or see what would be installed with `--print`",
+        )
+        self.manager = manager
+        self.reason = reason
 
 
 class StackNotInstalled(EnvironmentNotReady):

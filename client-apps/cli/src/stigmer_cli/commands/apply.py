@@ -27,6 +27,7 @@ def apply(paths: tuple[str, ...], as_json: bool) -> None:
     """
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.agent_packs import pack_agents
+    from stigmer_cli.commands.connecting import connect
     from stigmer_cli.commands.manifest_files import (
         check_cassette,
         check_supported,
@@ -35,8 +36,7 @@ def apply(paths: tuple[str, ...], as_json: bool) -> None:
         with_model,
     )
     from stigmer_cli.config import load_configuration
-    from stigmer_cli.output import print_json, print_line, print_note
-    from stigmer_cli.stack import ensure_running
+    from stigmer_cli.output import print_json, print_line
 
     files = read_manifest_files(find_all_manifest_files(paths))
     for file in files:
@@ -44,7 +44,7 @@ def apply(paths: tuple[str, ...], as_json: bool) -> None:
     packed = pack_agents(files)
     cassettes = [check_cassette(file) for file in files]
     changes: list[dict[str, object]] = []
-    with ApiClient(ensure_running(load_configuration(os.environ), report=print_note)) as client:
+    with ApiClient(connect(load_configuration(os.environ))) as client:
         for agent_files, cassette in zip(packed, cassettes, strict=True):
             manifest = agent_files.manifest
             agent_files.upload(client)

@@ -79,10 +79,9 @@ def start_chat(request: ChatRequest) -> None:
     order = None if request.agent is None else _read_order(request, request.agent)
 
     from stigmer_cli.api_client import ApiClient
+    from stigmer_cli.commands.connecting import connect
     from stigmer_cli.commands.run import choose_order_model
     from stigmer_cli.config import load_configuration, prepare_home
-    from stigmer_cli.output import print_note
-    from stigmer_cli.stack import ensure_running
 
     configuration = load_configuration(os.environ)
     prepare_home(configuration)
@@ -91,7 +90,7 @@ def start_chat(request: ChatRequest) -> None:
 
         identify_workspace(configuration, order.workspace)
     model = None if order is None else choose_order_model(order, configuration)
-    with ApiClient(ensure_running(configuration, report=print_note)) as client:
+    with ApiClient(connect(configuration)) as client:
         session_id = _find_session(request, client, configuration)
 
         from stigmer_cli.commands.chat_line import ChatLine

@@ -4,10 +4,11 @@ import os
 import sys
 
 from stigmer_cli.api_client import ApiClient
-from stigmer_cli.config import load_configuration
+from stigmer_cli.config import Configuration, Connection, load_configuration
 from stigmer_cli.errors import StackNotRunning, UsageError
 from stigmer_cli.output import is_terminal, print_note
-from stigmer_cli.stack import ensure_running, running_version
+from stigmer_cli.program_version import is_newer, program_version
+from stigmer_cli.stack import RunnerWish, ensure_running, restart, running_version
 
 
 def open_client() -> ApiClient:
@@ -19,7 +20,30 @@ def open_client() -> ApiClient:
     configuration = load_configuration(os.environ)
     if configuration.server_endpoint is None and running_version(configuration) is None:
         raise StackNotRunning
-    return ApiClient(ensure_running(configuration, report=print_note))
+    return ApiClient(connect(configuration))
+
+
+def connect(configuration: Configuration) -> Connection:
+    """A server that answers, as `ensure_running`; a stack of another version is offered a restart before.
+
+    Raises:
+        ConfigurationError, EnvironmentNotReady: as `ensure_running`.
+    """
+    if configuration.server_endpoint is None and is_terminal(sys.stdin) and is_terminal(sys.stderr):
+        _offer_restart(configuration)
+    return ensure_running(configuration, report=print_note)
+
+
+def _offer_restart(configuration: Configuration) -> None:
+    import click
+
+    running = running_version(configuration)
+    if running is None or running == program_version() or is_newer(running):
+        return
+    print_note(f"the running stack is version {running}, and this is {program_version()}")
+    question = "Restart it now? A copy of its database is kept, and executions go on afterwards"
+    if click.confirm(question, default=True, err=True):
+        restart(configuration, report=print_note, runner=RunnerWish())
 
 
 def confirm_deletion(what: str, confirmed: bool) -> None:

@@ -140,9 +140,10 @@ def run(
     )
 
     from stigmer_cli.api_client import ApiClient
+    from stigmer_cli.commands.connecting import connect
     from stigmer_cli.config import load_configuration
     from stigmer_cli.output import print_json, print_line, print_note
-    from stigmer_cli.stack import UNCONTAINED_NOTE, ensure_running, find_running, why_uncontained
+    from stigmer_cli.stack import UNCONTAINED_NOTE, find_running, why_uncontained
 
     configuration = load_configuration(os.environ)
     if order.workspace:
@@ -151,7 +152,7 @@ def run(
         identify_workspace(configuration, order.workspace)
     model = choose_order_model(order, configuration)
     is_told = configuration.server_endpoint is not None or find_running(configuration) is None  # by the start
-    connection = ensure_running(configuration, report=print_note)
+    connection = connect(configuration)
     if not is_told and (reason := why_uncontained(configuration)) is not None:
         print_note(f"note: {UNCONTAINED_NOTE}: {reason}")
     with ApiClient(connection) as client:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stigmer_cli.commands.image_options import Verify, verify_option
+from stigmer_cli.commands.server_install import install, uninstall
 from stigmer_cli.commands.server_logs import logs
 from stigmer_cli.commands.start_options import grace_seconds, runner_wish, start_options
 from stigmer_cli.errors import EnvironmentNotReady
@@ -25,6 +26,8 @@ def server() -> None:
 
 
 server.add_command(logs)
+server.add_command(install)
+server.add_command(uninstall)
 
 
 @server.command(epilog="Example: stigmer server start --no-wait")

@@ -1,4 +1,7 @@
-"""Reads the configuration once: environment over config.yaml over default. Writes only on `set_value`."""
+"""Reads the configuration once: environment over config.yaml over what `server install` stored over default.
+
+Writes only on `set_value` and `unset_value`.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,20 @@ def load_configuration(environ: Mapping[str, str]) -> Configuration:
         ConfigurationError: a value is wrong, or config.yaml has an unknown key; names the place.
     """
     from stigmer_cli.config.config_file import ConfigFile
+    from stigmer_cli.config.stored_environment import read_stored_environment, with_stored
 
     environment = Environment(environ)
     home = _find_home(environment)
+    stored = read_stored_environment(home)
     path = home / "config.yaml"
     file = _read_file(path) if os.path.lexists(path) else ConfigFile(path, "", {}, {})
     values: dict[str, Any] = {}  # each parser returns its field's type
     sources: dict[str, str] = {}
     try:
         for name, setting in settings_by_field().items():
-            values[name], sources[setting.key] = _read_setting(setting, environment, file)
-        configuration = Configuration(home=home, sources=sources, environment=dict(environ), **values)
+            values[name], sources[setting.key] = _read_setting(setting, environment, file, stored)
+        every = with_stored(environ, stored)
+        configuration = Configuration(home=home, sources=sources, environment=every, **values)
         _ = configuration.endpoint_keys  # a file of a key that cannot be read is told here
     except VariableWrong as error:
         raise ConfigurationError(error.variable, error.problem) from error
@@ -184,18 +190,26 @@ def _read_file(path: Path) -> ConfigFile:
     return read_config_file(path, {setting.key for setting in settings}, mappings)
 
 
-def _read_setting(setting: Setting, environment: Environment, file: ConfigFile) -> tuple[object, str]:
-    name = setting.variable
-    if setting.is_secret:
-        text, source = environment.secret_text(name), environment.source_of_secret(name)
-    else:
-        text, source = environment.text(name), name
+def _read_setting(
+    setting: Setting, environment: Environment, file: ConfigFile, stored: Mapping[str, str]
+) -> tuple[object, str]:
+    text, source = _read_variable(setting, environment)
     if text is not None:
         return _parse(setting, text, source), source
     if (found := file.values.get(setting.key)) is not None and found.text:
         value = _parse(setting, found.text, str(found.place), f"`{setting.key}`: ")
         return value, f"{found.place.path}:{found.place.line}"
+    text, source = _read_variable(setting, Environment(stored)) if stored else (None, "")
+    if text is not None:
+        return _parse(setting, text, source), f"{source}, stored by `stigmer server install`"
     return None if setting.default is None else setting.parse(setting.default), "default"
+
+
+def _read_variable(setting: Setting, environment: Environment) -> tuple[str | None, str]:
+    name = setting.variable
+    if setting.is_secret:
+        return environment.secret_text(name), environment.source_of_secret(name)
+    return environment.text(name), name
 
 
 def _parse(setting: Setting, text: str, where: str, prefix: str = "") -> object:

@@ -22,8 +22,9 @@ from stigmer_cli.errors import (
     PortTaken,
 )
 from stigmer_cli.processes.identity import end_processes
-from stigmer_cli.program_version import program_version
+from stigmer_cli.program_version import is_newer, program_version
 from stigmer_cli.rendering.waiting_line import WaitingLine
+from stigmer_cli.stack.database_backup import back_up, note_version, require_room
 from stigmer_cli.stack.locks import hold, is_locked
 from stigmer_cli.stack.runner_choice import (
     PlainRunner,
@@ -173,6 +174,7 @@ def restart(
     if kept := [flag for flag in wish.flags if flag not in runner.flags]:
         report(f"as the stack was started: {', '.join(kept)}")
     planned = plan_runner(configuration, wish, ensure_token(StackFiles(configuration).runner_token), report)
+    require_room(configuration)
     if not (grace_seconds and _hand_over(configuration, grace_seconds, report)):
         stop(configuration)
     return start(
@@ -300,6 +302,8 @@ def _start_supervisor(
     with contextlib.suppress(EngineNotReady):  # who looks after the next container tries again
         _end_leftovers(configuration, files, grace_seconds=2.0)
     _check_ports(configuration)
+    back_up(configuration, report)
+    note_version(configuration)
     report("starting the local stack")
     for made_earlier in configuration.data_directory.glob("temporal.db*"):
         made_earlier.chmod(0o600)
@@ -371,9 +375,13 @@ def _report_differences(
     if state is None:
         return
     if state.version != program_version():
-        report(
-            f"note: the running stack is version {state.version}; run `stigmer server restart` to renew it"
+        help_of_it = (
+            "install that version, too"
+            if is_newer(state.version)
+            else "run `stigmer server restart`, which keeps a copy of its database first"
         )
+        ours = program_version()
+        report(f"note: the running stack is version {state.version}, and this is {ours}; {help_of_it}")
     if has_plan(configuration):
         is_changed = not is_refreshed and is_plan_outdated(configuration, runner_token)
     else:
