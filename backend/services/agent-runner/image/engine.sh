@@ -92,10 +92,10 @@ tls_flags_for() { # reference...
 
 # A version is what may stand in a tag and is not one of the tags that move.
 check_version() {
-    if [[ ${VERSION:=dev-local} =~ ^v[0-9] ]]; then
-        fail "VERSION is '$VERSION'; write it without the v: ${VERSION#v}" "$EXIT_USAGE"
-    elif [[ $VERSION == latest || $VERSION =~ ^[0-9]+(\.[0-9]+)?$ ]]; then
+    if [[ ${VERSION:=dev-local} == latest || $VERSION =~ ^v?[0-9]+(\.[0-9]+)?$ ]]; then
         fail "VERSION is '$VERSION', a tag that moves with each release; write X.Y.Z" "$EXIT_USAGE"
+    elif [[ $VERSION =~ ^v[0-9] ]]; then
+        fail "VERSION is '$VERSION'; write it without the v: ${VERSION#v}" "$EXIT_USAGE"
     elif ! [[ $VERSION =~ ^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$ ]]; then
         fail "VERSION is '$VERSION'; write X.Y.Z, X.Y.Z-rc.1, or a word of letters, digits, '.', '_' and '-'" "$EXIT_USAGE"
     fi

@@ -130,6 +130,28 @@ def test_nothing_secret_and_nothing_that_was_said_is_logged(start_server: Server
     assert TOKEN not in text
 
 
+def test_json_logs_hold_nothing_but_json(start_server: ServerFactory) -> None:
+    """Also where Temporal's own part has something to say, and where the process cannot start."""
+    server = start_server(environment={"LOG_FORMAT": "json", "LOG_LEVEL": "debug"})
+    refused = subprocess.run(
+        [sys.executable, "-m", "stigmer_server"],
+        env=os.environ | {"LOG_FORMAT": "JSON", "STIGMER_PORT": "none"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    server.stop()
+
+    lines = [json.loads(line) for line in server.log_file.read_text(encoding="utf-8").splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    [failure] = map(json.loads, refused.stderr.splitlines())
+    assert (refused.returncode, failure["level"], failure["message"].partition(":")[0]) == (
+        2,
+        "error",
+        "STIGMER_PORT",
+    )
+
+
 def test_the_home_is_readable_by_its_owner_alone(start_server: ServerFactory) -> None:
     server = start_server()
 

@@ -16,7 +16,9 @@ import pytest
 
 from stigmer_cli.containers import Engine, EngineKind, RunningContainer, find_engine
 from stigmer_cli.containers.api import EngineApi
+from stigmer_cli.containers.engine import read_traits
 from stigmer_cli.containers.errors import (
+    EngineAddressWrong,
     EngineNoPermission,
     EngineNotInstalled,
     EngineNotRunning,
@@ -24,6 +26,7 @@ from stigmer_cli.containers.errors import (
     EngineTooOld,
     EngineUnusable,
 )
+from stigmer_cli.containers.podman_machine import machine_sockets
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the texts are those of Linux")
 
@@ -92,20 +95,12 @@ def test_the_engine_says_what_it_is(engine: Engine) -> None:
 def test_no_program_and_no_socket_is_not_installed(service_directory: Path) -> None:
     missing = service_directory / "docker.sock"
     failure = _failure(_docker_at(missing, CONTAINER_HOST=f"unix://{missing}"), service_directory)
-    assert type(failure) is EngineNotInstalled
-    assert (failure.engine, failure.reason) == (
-        "a container engine",
-        "neither Docker nor Podman is installed",
-    )
-    assert failure.remedy == (
-        "install the package `podman`, or Docker Engine: https://docs.docker.com/engine/install"
-    )
-    failure = _failure(_docker_at(missing), service_directory, EngineKind.DOCKER)
     assert (type(failure), failure.engine, failure.reason) == (
         EngineNotInstalled,
         "Docker",
-        "it is not installed",
+        f"there is no {missing}, which DOCKER_HOST names",
     )
+    assert failure.remedy == "unset DOCKER_HOST, or name a socket of this machine"
 
 
 def test_a_program_without_a_socket_is_not_running(service_directory: Path, tmp_path: Path) -> None:
@@ -153,8 +148,106 @@ def test_an_engine_elsewhere_cannot_mount_what_is_here(service_directory: Path, 
     assert type(failure) is EngineRemote
     scheme = url.partition(":")[0]
     assert failure.reason == (
-        f"{scheme}://build.example is not on this machine, so directories cannot be mounted"
+        f"DOCKER_HOST names {scheme}://build.example, which is no socket of this machine, "
+        "so directories cannot be mounted"
     )
+    assert failure.remedy == "unset DOCKER_HOST, or name a socket of this machine"
+
+
+@pytest.mark.parametrize(
+    ("host", "remedy"),
+    [
+        ("/var/run/docker.sock", "write unix:///var/run/docker.sock"),
+        ("unix://relative.sock", "write unix:///PATH, with its socket's path"),
+        ("docker.example", "write unix:///PATH, with its socket's path"),
+        ("tcp:", "write unix:///PATH, with its socket's path"),
+        ("tcp://[::1", "write unix:///PATH, with its socket's path"),
+    ],
+)
+def test_an_address_that_is_none_is_named(service_directory: Path, host: str, remedy: str) -> None:
+    environ = {"PATH": "/nowhere", "HOME": "/nowhere", "DOCKER_HOST": host}
+    failure = _failure(environ, service_directory)
+    assert (type(failure), failure.remedy) == (EngineAddressWrong, remedy)
+    assert failure.reason == f"DOCKER_HOST names {host!r}, which is no address"
+
+
+def test_an_unknown_context_is_named(service_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "gone"}))
+    environ = {"PATH": "/nowhere", "HOME": "/nowhere", "DOCKER_CONFIG": str(tmp_path)}
+    by_variable = _failure(environ | {"DOCKER_CONTEXT": "other"}, service_directory)
+    by_file = _failure(environ, service_directory)
+    assert (type(by_variable), by_variable.reason, by_variable.remedy) == (
+        EngineAddressWrong,
+        "there is no Docker context 'other', which DOCKER_CONTEXT names",
+        "see `docker context ls`, or unset DOCKER_CONTEXT",
+    )
+    assert (type(by_file), by_file.reason, by_file.remedy) == (
+        EngineAddressWrong,
+        "there is no Docker context 'gone', which Docker's configuration names",
+        "see `docker context ls`, or run `docker context use default`",
+    )
+
+
+def test_another_engine_in_the_stead_of_the_named_one_is_said(
+    service_directory: Path, tmp_path: Path
+) -> None:
+    path = service_directory / "podman.sock"
+    answers = {"Server": "Libpod/4.3.1 (linux)", "Api-Version": "1.41"}
+    with _engine_that_says(path, answers, b"{}"):
+        environ = {"PATH": "/nowhere", "HOME": "/nowhere", "CONTAINER_HOST": f"unix://{path}"}
+        named = find_engine(environ | {"DOCKER_HOST": "tcp://build.example"}, service_directory)
+        found = find_engine(environ, service_directory, EngineKind.PODMAN)
+    assert type(named.passed_over) is EngineRemote
+    assert found.passed_over is None
+
+
+MACHINE = """\
+#!/bin/sh
+case "$1 $2" in
+    "system connection") cat "$0.connections" ;;
+    "machine inspect") sed "s/NAME/$3/" "$0.machine" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("connections", "sockets"),
+    [
+        (
+            [
+                {"Name": "other", "URI": "ssh://core@127.0.0.1:1/run/podman.sock", "Default": False},
+                {"Name": "mine-root", "URI": "ssh://root@127.0.0.1:2/run/podman.sock", "Default": True},
+            ],
+            ["/tmp/mine.sock"],
+        ),
+        ([{"Name": "here", "URI": "unix:///run/my%20podman.sock", "Default": True}], ["/run/my podman.sock"]),
+        ([{"Name": "far", "URI": "ssh://me@build.example/run/podman.sock", "Default": True}], []),
+        ([], []),
+        ({"no": "list"}, []),
+    ],
+)
+def test_a_podman_machine_is_found_by_its_default_connection(
+    tmp_path: Path, connections: object, sockets: list[str]
+) -> None:
+    program = tmp_path / "podman"
+    program.write_text(MACHINE)
+    program.chmod(0o755)
+    (tmp_path / "podman.connections").write_text(json.dumps(connections))
+    machine = [{"ConnectionInfo": {"PodmanSocket": {"Path": "/tmp/NAME.sock"}}}]
+    (tmp_path / "podman.machine").write_text(json.dumps(machine))
+    assert machine_sockets(str(program), dict(os.environ)) == sockets
+
+
+@pytest.mark.parametrize(
+    ("information", "expected"),
+    [
+        ({"SecurityOptions": ["name=seccomp,profile=builtin", "name=selinux"]}, True),
+        ({"SecurityOptions": ["name=seccomp,profile=builtin"]}, False),
+        ({}, False),
+    ],
+)
+def test_an_engine_that_uses_selinux_is_known(information: dict[str, object], expected: bool) -> None:
+    assert read_traits({}, information).has_selinux is expected
 
 
 def test_the_chosen_context_is_honoured_and_a_variable_wins(service_directory: Path, tmp_path: Path) -> None:

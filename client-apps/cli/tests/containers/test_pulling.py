@@ -24,7 +24,7 @@ from stigmer_cli.containers.errors import (
     RegistryUnreachable,
 )
 from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, PullProgress, explain_pull_error
-from stigmer_cli.containers.registry import layer_sizes
+from stigmer_cli.containers.registry import describe_image
 
 StartRegistry = Callable[..., str]
 """Starts a registry, with or without a login; answers its host and port."""
@@ -104,7 +104,7 @@ def test_an_image_is_pulled_and_its_size_is_known_before(
     engine: Engine, start_registry: StartRegistry, push: Callable[..., ImageReference]
 ) -> None:
     reference = push(start_registry())
-    sizes = layer_sizes(reference, engine.traits.architecture, None, 10)
+    sizes = describe_image(reference, engine.traits.architecture, None, 10).layer_bytes
     assert len(sizes) == 1
     events: list[PullEvent | DownloadSeen] = []
     image = engine.images.pull(reference, events.append)
@@ -136,8 +136,8 @@ def test_a_registry_that_wants_a_login(
     failure = _failure(engine, reference)
     assert (type(failure), failure.can_retry) == (RegistryDenied, False)
     with pytest.raises(RegistryDenied):
-        layer_sizes(reference, engine.traits.architecture, None, 10)
-    assert layer_sizes(reference, engine.traits.architecture, login, 10)
+        describe_image(reference, engine.traits.architecture, None, 10)
+    assert describe_image(reference, engine.traits.architecture, login, 10).layer_bytes
     assert engine.images.pull(reference, lambda event: None, login).image_id
     assert login.password not in repr(login)
 

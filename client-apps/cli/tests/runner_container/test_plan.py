@@ -131,6 +131,16 @@ def test_whoever_runs_the_engine_owns_the_files(home: Path) -> None:
     assert _plan(configuration).user_namespace is None
 
 
+@pytest.mark.parametrize(("has_selinux", "binds"), [(True, "rw,z"), (False, "rw")])
+def test_where_the_engine_uses_selinux_directories_are_labelled(
+    home: Path, has_selinux: bool, binds: str
+) -> None:
+    configuration = _configuration(home)
+    plan = _plan(configuration, replace(DOCKER, has_selinux=has_selinux))
+    body = render_creation(container_spec(plan, configuration), has_limits=False)
+    assert body["HostConfig"]["Binds"][0] == f"{home}/data/workspace:/workspace:{binds}"
+
+
 def test_labels_of_selinux_are_asked_for(home: Path) -> None:
     configuration = _configuration(home, STIGMER_SELINUX_LABEL="private")
     body = render_creation(container_spec(_plan(configuration), configuration), has_limits=False)

@@ -93,7 +93,7 @@ def test_a_native_runner_stays_native_until_the_next_start(stack_home: StackHome
     lines = restarted.stderr.splitlines()
     assert lines[0] == "as the stack was started: --native"
     assert UNCONTAINED in lines, "an engine was looked for"
-    assert f"{UNCONTAINED}: could not use a container engine: neither" in started.stderr
+    assert f"{UNCONTAINED}: could not use Docker: there is no /nowhere/d.sock" in started.stderr
 
 
 def test_a_restart_that_cannot_be_leaves_the_stack_as_it_is(stack_home: StackHome) -> None:
@@ -104,7 +104,7 @@ def test_a_restart_that_cannot_be_leaves_the_stack_as_it_is(stack_home: StackHom
 
     assert (refused.returncode, refused.stderr.splitlines()[0]) == (
         3,
-        "error: could not use Podman: it is not installed",
+        "error: could not use Podman: there is no /nowhere/p.sock, which CONTAINER_HOST names",
     )
     after = stack_home.status()
     assert (after["running"], after["supervisor_pid"]) == (True, before["supervisor_pid"])

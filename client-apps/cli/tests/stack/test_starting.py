@@ -266,6 +266,33 @@ def test_a_server_elsewhere_needs_its_token(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (["start"], "start"),
+        (["restart"], "restart"),
+        (["stop"], "stop"),
+        (["update"], "update"),
+        (["logs"], "show logs of"),
+        (["install"], "install"),
+    ],
+)
+def test_what_is_of_this_machine_alone_is_refused_for_a_stack_elsewhere(
+    stack_home: StackHome, command: list[str], what: str
+) -> None:
+    elsewhere = {"STIGMER_BACKEND_ENDPOINT": "stigmer.example:443", "STIGMER_TOKEN": "t"}
+    done = stack_home.stigmer("server", *command, variables=elsewhere)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        [
+            f"error: could not {what} a local stack: the server is http://stigmer.example:443",
+            "",
+            "hint: unset STIGMER_BACKEND_ENDPOINT, or run `stigmer config unset server.endpoint`",
+        ],
+    )
+    assert not stack_home.path.exists()
+
+
 def test_a_started_stack_ends_on_request_of_the_system(stack_home: StackHome) -> None:
     stack_home.start()
     os.kill(stack_home.status()["supervisor_pid"], signal.SIGTERM)

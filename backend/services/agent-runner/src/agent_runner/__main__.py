@@ -65,7 +65,7 @@ def _run_worker(*, is_spare: bool = False) -> int:
     from agent_runner.secrets_in_use import SecretsInUse
     from agent_runner.settings import load_settings
     from agent_runner.worker import run_worker
-    from stigmer_contract.untrusted_text import escape_controls
+    from stigmer_contract.log_lines import print_failure
     from stigmer_contract.versions import is_compatible
     from stigmer_isolation.command_environment import command_environment
 
@@ -74,7 +74,7 @@ def _run_worker(*, is_spare: bool = False) -> int:
         if settings.cli_version is not None and not is_compatible(settings.cli_version, RUNNER_VERSION):
             raise CommandLineIncompatible(RUNNER_VERSION, settings.cli_version)
     except (SettingsError, CommandLineIncompatible) as error:
-        print(f"error: {escape_controls(str(error))}", file=sys.stderr)
+        print_failure(str(error), os.environ, sys.stderr, "agent_runner")
         return EXIT_USAGE
     secrets = SecretsInUse(settings)
     configure_logging(settings.log_level, settings.log_format, secrets.mask)
@@ -83,10 +83,10 @@ def _run_worker(*, is_spare: bool = False) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except SettingsError as error:
-        print(f"error: {escape_controls(str(error))}", file=sys.stderr)
+        print_failure(str(error), os.environ, sys.stderr, "agent_runner")
         return EXIT_USAGE
     except OSError as error:
-        print(f"error: could not start the runner: {escape_controls(str(error))}", file=sys.stderr)
+        print_failure(f"could not start the runner: {error}", os.environ, sys.stderr, "agent_runner")
         return EXIT_FAILED
     return 0
 

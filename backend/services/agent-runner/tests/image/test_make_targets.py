@@ -91,6 +91,7 @@ def test_build_comes_before_build_image_and_checks_types_lint_and_tests() -> Non
     ("version", "message"),
     [
         ("v1.2.3", "error: VERSION is 'v1.2.3'; write it without the v: 1.2.3"),
+        ("v1.0", "error: VERSION is 'v1.0', a tag that moves with each release; write X.Y.Z"),
         ("1.2", "error: VERSION is '1.2', a tag that moves with each release; write X.Y.Z"),
         ("latest", "error: VERSION is 'latest', a tag that moves with each release; write X.Y.Z"),
         (

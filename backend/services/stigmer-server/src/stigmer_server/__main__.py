@@ -14,8 +14,8 @@ import socket
 import sys
 from typing import Final
 
+from stigmer_contract.log_lines import print_failure
 from stigmer_contract.process_protection import protect_process
-from stigmer_contract.untrusted_text import escape_controls
 from stigmer_server.errors import AddressTaken, ArgumentsWrong, StartFailed
 from stigmer_server.logs import configure_logging
 from stigmer_server.settings import load_settings
@@ -45,7 +45,7 @@ def main() -> None:
             gc.enable()
             serve(settings, listener)
     except StartFailed as error:
-        print(f"error: {escape_controls(str(error))}", file=sys.stderr)
+        print_failure(str(error), os.environ, sys.stderr, "stigmer_server")
         sys.exit(error.exit_code)
 
 

@@ -12,6 +12,7 @@ import uvicorn
 from stigmer_server.app import VERSION, StigmerServer
 from stigmer_server.errors import SettingsError
 from stigmer_server.http_protocol import BoundedHttpProtocol
+from stigmer_server.logs import take_lines_of_temporal
 from stigmer_server.settings import Settings, TlsFiles
 from stigmer_server.waiting_page import waiting_page
 
@@ -52,6 +53,8 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     tls = None if settings.tls is None else _tls_context(settings.tls)
     if settings.allow_plaintext and tls is None:
         logger.warning("STIGMER_ALLOW_PLAINTEXT: whoever is on the network can read tokens and prompts")
+    if settings.log_format == "json":
+        take_lines_of_temporal()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(settings, listener, tls))
 

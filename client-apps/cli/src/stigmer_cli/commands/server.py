@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,7 @@ import click
 from stigmer_cli.commands.image_options import Verify, verify_option
 from stigmer_cli.commands.server_install import install, uninstall
 from stigmer_cli.commands.server_logs import logs
-from stigmer_cli.commands.start_options import grace_seconds, runner_wish, start_options
+from stigmer_cli.commands.start_options import grace_seconds, local_configuration, runner_wish, start_options
 from stigmer_cli.errors import EnvironmentNotReady
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def start(
     from stigmer_cli import stack
     from stigmer_cli.output import print_note
 
-    configuration = _configuration()
+    configuration = local_configuration("start")
     wish = runner_wish(native, engine, use_local_image, image_archive, verify, quiet)
     seconds = timeout or stack.START_TIMEOUT_SECONDS
     started = stack.start(
@@ -91,7 +92,7 @@ def restart(
     from stigmer_cli import stack
     from stigmer_cli.output import print_note
 
-    configuration = _configuration()
+    configuration = local_configuration("restart")
     wish = runner_wish(native, engine, use_local_image, image_archive, verify, quiet)
     started = stack.restart(
         configuration,
@@ -112,7 +113,9 @@ def update(verify: Verify | None, quiet: bool) -> None:
     from stigmer_cli import stack
     from stigmer_cli.output import print_note
 
-    configuration = _configuration(verify)
+    configuration = local_configuration("update")
+    if verify is not None:
+        configuration = replace(configuration, runner_verify=verify)
     wish = stack.RunnerWish(verify=verify, must_pull=True, is_quiet=quiet)
     if stack.running_version(configuration) is None:
         from stigmer_cli.stack.runner_image import pull_runner_image
@@ -135,7 +138,7 @@ def stop() -> None:
     from stigmer_cli import stack
     from stigmer_cli.output import print_note
 
-    was_running = stack.stop(_configuration())
+    was_running = stack.stop(local_configuration("stop"))
     print_note("the stack has stopped" if was_running else "the stack is not running")
 
 
@@ -148,11 +151,12 @@ def status(as_json: bool) -> int:
     """
     from dataclasses import asdict
 
+    from stigmer_cli.config import load_configuration
     from stigmer_cli.output import print_json, print_line, print_note
     from stigmer_cli.stack import UNCONTAINED_NOTE
     from stigmer_cli.stack.status import stack_status
 
-    current = stack_status(_configuration())
+    current = stack_status(load_configuration(os.environ))
     if as_json:
         print_json(asdict(current))
     else:
@@ -164,15 +168,6 @@ def status(as_json: bool) -> int:
         if not current.running:
             print_note("the stack is not running; run `stigmer server start`")
     return 0 if current.ready else EnvironmentNotReady.exit_code
-
-
-def _configuration(verify: Verify | None = None) -> Configuration:
-    from dataclasses import replace
-
-    from stigmer_cli.config import load_configuration
-
-    configuration = load_configuration(os.environ)
-    return configuration if verify is None else replace(configuration, runner_verify=verify)
 
 
 def _tell_started(

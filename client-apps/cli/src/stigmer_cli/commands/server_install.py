@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stigmer_cli.commands.start_options import local_configuration
+
 if TYPE_CHECKING:
     from stigmer_cli.stack.boot_service import FoundSettings
 
@@ -21,19 +23,12 @@ def install(yes: bool, only_print: bool) -> None:
     Settings that stand in this environment alone are listed and stored: in config.yaml, keys in a file that
     only you can read, none of them in the unit.
     """
-    from stigmer_cli.config import load_configuration
-    from stigmer_cli.errors import UsageError
     from stigmer_cli.output import print_line, print_note
     from stigmer_cli.stack import boot_registration
     from stigmer_cli.stack.boot_service import find_settings
     from stigmer_cli.stack.local_components import require_programs
 
-    configuration = load_configuration(os.environ)
-    if configuration.server_endpoint is not None:
-        raise UsageError(
-            f"could not install a local stack: the server is {configuration.server_endpoint}",
-            "unset STIGMER_BACKEND_ENDPOINT, or run `stigmer config unset server.endpoint`",
-        )
+    configuration = local_configuration("install")
     path = os.environ.get("PATH", os.defpath)
     manager = boot_registration.find_service_manager(os.environ)
     if only_print:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from stigmer_cli.commands.start_options import local_configuration
 from stigmer_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,11 +36,10 @@ def logs(
     """Show what the parts say."""
     from collections import deque
 
-    from stigmer_cli.config import load_configuration
     from stigmer_cli.stack.log_files import LogReader
 
     wanted = [name for name in _COLOURS if every or parts[name] or not any(parts.values())]
-    reader = LogReader(load_configuration(os.environ).log_directory, wanted)
+    reader = LogReader(local_configuration("show logs of").log_directory, wanted)
     lines = reader.kept_lines(None if since is None else _parse_since(since))
     for line in lines if tail is None else deque(lines, maxlen=tail):
         _show(line, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +13,7 @@ from stigmer_cli.commands.image_options import Verify, verify_option
 from stigmer_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from stigmer_cli.config import Configuration
     from stigmer_cli.stack import RunnerWish
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
@@ -41,6 +43,23 @@ def start_options(function: FunctionT) -> FunctionT:
     ):
         function = option(function)
     return function
+
+
+def local_configuration(what: str) -> Configuration:
+    """The configuration, where the stack is this machine's. `what`: such as `stop`.
+
+    Raises:
+        UsageError: `server.endpoint` names another.
+    """
+    from stigmer_cli.config import load_configuration
+
+    configuration = load_configuration(os.environ)
+    if configuration.server_endpoint is not None:
+        raise UsageError(
+            f"could not {what} a local stack: the server is {configuration.server_endpoint}",
+            "unset STIGMER_BACKEND_ENDPOINT, or run `stigmer config unset server.endpoint`",
+        )
+    return configuration
 
 
 def grace_seconds(grace: str | None, *, is_now: bool) -> float:

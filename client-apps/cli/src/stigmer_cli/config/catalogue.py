@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EngineChoice = Literal["auto", "docker", "podman", "none"]
 Verify = Literal["auto", "require", "off"]
 PullPolicy = Literal["missing", "always", "never"]
-SelinuxLabel = Literal["none", "shared", "private"]
+SelinuxLabel = Literal["auto", "none", "shared", "private"]
 
 _PORT = integer_between(1, 65535)
 
@@ -321,9 +321,10 @@ class Configuration:
         Setting(
             "runner.selinuxLabel",
             "STIGMER_SELINUX_LABEL",
-            "How mounted directories are labelled where SELinux is enforced: none, shared or private.",
+            "How mounted directories are labelled: none, shared or private; auto: shared where the engine "
+            "uses SELinux, else none.",
             choice_of(get_args(SelinuxLabel)),
-            "none",
+            "auto",
         ),
     ]
     ca_bundle: Annotated[

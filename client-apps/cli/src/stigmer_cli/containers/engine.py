@@ -13,7 +13,7 @@ from typing import cast
 
 from stigmer_cli.containers.api import EngineApi, Json
 from stigmer_cli.containers.container import Container, CreatedContainer
-from stigmer_cli.containers.errors import EngineRefused, MountRefused, NameTaken
+from stigmer_cli.containers.errors import EngineRefused, EngineUnusable, MountRefused, NameTaken
 from stigmer_cli.containers.images import Images
 from stigmer_cli.containers.specs import ContainerSpec, check_mounts, render_creation
 
@@ -43,6 +43,8 @@ class EngineTraits:
     """It runs in a virtual machine of its own, so `host` network is not this machine's."""
     has_limits: bool
     """Whether it can limit memory and processes; rootless on cgroup v1 it cannot."""
+    has_selinux: bool = False
+    """Its containers reach only those files of this machine that are labelled for them."""
 
     @property
     def title(self) -> str:
@@ -63,6 +65,8 @@ class Engine:
     api: EngineApi
     traits: EngineTraits
     end_service: Callable[[], None] = field(default=lambda: None, repr=False)
+    passed_over: EngineUnusable | None = None
+    """Why it is not the one whose address the person has named."""
 
     def __enter__(self) -> "Engine":
         return self
@@ -143,6 +147,7 @@ class Engine:
 
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CGROUP_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
+_SELINUX = Path("/sys/fs/selinux/enforce")
 
 
 def own_podman_traits(server: str, api_version: str) -> EngineTraits:
@@ -156,6 +161,7 @@ def own_podman_traits(server: str, api_version: str) -> EngineTraits:
         is_rootless=is_rootless,
         is_virtual=False,
         has_limits=not is_rootless or _CGROUP_V2.exists(),
+        has_selinux=_SELINUX.exists(),
     )
 
 
@@ -176,4 +182,6 @@ def read_traits(version: Json, information: Json) -> EngineTraits:
         is_rootless=is_rootless,
         is_virtual=is_virtual,
         has_limits=not (is_rootless and str(information.get("CgroupVersion")) == "1"),
+        # Docker says whether it uses it; Podman always does, and says nothing of it here (moby 28, podman 5).
+        has_selinux="name=selinux" in options or (is_podman and not is_virtual and _SELINUX.exists()),
     )

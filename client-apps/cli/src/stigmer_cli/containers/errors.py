@@ -6,6 +6,7 @@ ContainersError
 │   ├── EngineNotRunning        it is installed, and nobody answers at its socket
 │   │   └── EngineSilent        somebody is at its socket, and does not answer as an engine should
 │   ├── EngineNoPermission      its socket is there, and this user may not use it
+│   ├── EngineAddressWrong      what a variable or a context names is no address of an engine
 │   ├── EngineTooOld            its API is older than what is needed
 │   └── EngineRemote            it runs on another machine, whose files are not ours
 ├── EngineRefused               it answered a call with an error that has no class of its own
@@ -57,6 +58,10 @@ class EngineSilent(EngineNotRunning):
 
 class EngineNoPermission(EngineUnusable):
     """This user may not open its socket."""
+
+
+class EngineAddressWrong(EngineUnusable):
+    """A variable or a context names no address, or there is no such context."""
 
 
 class EngineTooOld(EngineUnusable):

@@ -6,11 +6,19 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from stigmer_cli.containers.api import CONNECT_TIMEOUT_SECONDS, EngineApi, Json
-from stigmer_cli.containers.endpoints import docker_endpoints, podman_endpoints, socket_of
+from stigmer_cli.containers.endpoints import (
+    Endpoint,
+    docker_endpoints,
+    names_docker,
+    names_podman,
+    podman_endpoints,
+    socket_of,
+)
 from stigmer_cli.containers.engine import Engine, EngineKind, EngineTraits, own_podman_traits, read_traits
 from stigmer_cli.containers.errors import (
     EngineGone,
@@ -61,21 +69,33 @@ def find_engine(
         EngineNotInstalled: there is none at all.
         EngineUnusable: the first that is installed cannot be used; the subclass tells why.
     """
-    failures: list[EngineUnusable] = []
+    failures: dict[EngineKind, EngineUnusable] = {}
     for kind in (wanted,) if wanted else (EngineKind.DOCKER, EngineKind.PODMAN):
         try:
             examine = functools.partial(_examine, kind, answer_seconds)
-            return _find(kind, environ, service_directory, examine)
+            engine = _find(kind, environ, service_directory, examine)
         except EngineUnusable as error:
-            failures.append(error)
-    installed = [failure for failure in failures if not isinstance(failure, EngineNotInstalled)]
+            failures[kind] = error
+        else:
+            return replace(engine, passed_over=_first_named(failures, environ))
+    if (named := _first_named(failures, environ)) is not None:
+        raise named
+    installed = [failure for failure in failures.values() if not isinstance(failure, EngineNotInstalled)]
     if installed:
         raise installed[0]
     if wanted is not None:
-        raise failures[0]
+        raise failures[wanted]
     raise EngineNotInstalled(
         "a container engine", "neither Docker nor Podman is installed", _install_remedy()
     )
+
+
+def _first_named(
+    failures: Mapping[EngineKind, EngineUnusable], environ: Mapping[str, str]
+) -> EngineUnusable | None:
+    """Of the engine that the person named by its address: another one in its stead is worth a word."""
+    names = {EngineKind.DOCKER: names_docker, EngineKind.PODMAN: names_podman}
+    return next((failure for kind, failure in failures.items() if names[kind](environ)), None)
 
 
 def _find(kind: EngineKind, environ: Mapping[str, str], service_directory: Path, make: _Make) -> Engine:
@@ -84,7 +104,7 @@ def _find(kind: EngineKind, environ: Mapping[str, str], service_directory: Path,
         return _first_that_answers(kind, docker_endpoints(environ), is_installed, make)
     program = shutil.which("podman", path=environ.get("PATH"))
     try:
-        return _first_that_answers(kind, podman_endpoints(environ), program is not None, make)
+        return _first_that_answers(kind, podman_endpoints(environ, program), program is not None, make)
     except EngineNotRunning:
         # Podman needs no service; most people have none.
         if program is None or environ.get("CONTAINER_HOST") or sys.platform != "linux":
@@ -104,20 +124,20 @@ def _find(kind: EngineKind, environ: Mapping[str, str], service_directory: Path,
         raise
 
 
-def _first_that_answers(kind: EngineKind, urls: tuple[str, ...], is_installed: bool, make: _Make) -> Engine:
+def _first_that_answers(
+    kind: EngineKind, endpoints: tuple[Endpoint, ...], is_installed: bool, make: _Make
+) -> Engine:
     title = _TITLES[kind]
     failure: EngineUnusable | None = None
-    for url in urls:
-        path = socket_of(title, url, _local_remedy(kind))
+    for endpoint in endpoints:
+        path = socket_of(title, endpoint)
         try:
-            _connect(kind, path, is_installed)
+            _connect(kind, path, is_installed, endpoint)
             return make(path, None)
         except EngineUnusable as error:
             if failure is None or isinstance(failure, EngineNotRunning | EngineNotInstalled):
                 failure = error
-    if failure is None:
-        reason = "its context names no address"
-        raise EngineNotRunning(title, reason, "run `docker context use default`")
+    assert failure is not None, "there is at least one address to try"
     raise failure
 
 
@@ -129,8 +149,9 @@ def _trust(known: EngineTraits, path: str, end_service: Callable[[], None] | Non
     return Engine(EngineApi(path, f"/v{known.api_version}"), known, end_service or _end_nothing)
 
 
-def _connect(kind: EngineKind, path: str, is_installed: bool) -> None:
+def _connect(kind: EngineKind, path: str, is_installed: bool, endpoint: Endpoint | None = None) -> None:
     title = _TITLES[kind]
+    named_by = endpoint.named_by if endpoint else None
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(CONNECT_TIMEOUT_SECONDS)
@@ -139,6 +160,9 @@ def _connect(kind: EngineKind, path: str, is_installed: bool) -> None:
         reason = f"this user may not open {path}"
         raise EngineNoPermission(title, reason, _permission_remedy(kind)) from error
     except (FileNotFoundError, NotADirectoryError) as error:
+        if not is_installed and endpoint and named_by:
+            reason = f"there is no {path}, which {named_by} names"
+            raise EngineNotInstalled(title, reason, endpoint.remedy) from error
         if not is_installed:
             raise EngineNotInstalled(title, "it is not installed", _install_remedy(kind)) from error
         raise EngineNotRunning(
@@ -217,9 +241,3 @@ def _permission_remedy(kind: EngineKind) -> str:
 
 def _update_remedy(kind: EngineKind) -> str:
     return "update Docker to 20.10 or newer" if kind is EngineKind.DOCKER else "update Podman to 4.0 or newer"
-
-
-def _local_remedy(kind: EngineKind) -> str:
-    if kind is EngineKind.DOCKER:
-        return "unset DOCKER_HOST and run `docker context use default`"
-    return "unset CONTAINER_HOST"

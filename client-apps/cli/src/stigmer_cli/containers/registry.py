@@ -9,7 +9,8 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
@@ -56,15 +57,25 @@ class _LoginNeeded(Exception):
     """The registry asks for a name and a password, and there are none."""
 
 
-def layer_sizes(
+@dataclass(frozen=True)
+class RemoteImage:
+    """What a registry tells of an image for one architecture."""
+
+    layer_bytes: Mapping[str, int]
+    """Compressed, by 12 digits of the layer's digest."""
+    labels: Mapping[str, str] | None
+    """None: it does not tell."""
+
+
+def describe_image(
     reference: ImageReference,
     architecture: str,
     credentials: Credentials | None,
     silence_seconds: float,
     authorities: Path | None = None,
     on_slow: Callable[[], None] = lambda: None,
-) -> dict[str, int]:
-    """Compressed bytes of each layer, by 12 digits of its digest.
+) -> RemoteImage:
+    """How large an image is, and what it says of itself.
 
     `silence_seconds` bounds each wait for an answer, also of a name that nobody resolves; one that answers
     slowly takes its time. `on_slow` is called where one takes longer than usual. `authorities`: a PEM file
@@ -74,12 +85,12 @@ def layer_sizes(
         ImageError: its subclass tells why the registry does not tell.
     """
     # None: an answer has come, and more are waited for.
-    answer: queue.SimpleQueue[dict[str, int] | Exception | None] = queue.SimpleQueue()
+    answer: queue.SimpleQueue[RemoteImage | Exception | None] = queue.SimpleQueue()
 
     def ask() -> None:
         registry = _Registry(reference, credentials, authorities, lambda: answer.put(None))
         try:
-            answer.put(_layer_sizes(registry, reference, architecture))
+            answer.put(_describe(registry, reference, architecture))
         except Exception as error:  # goes on in the asking thread
             answer.put(error)
 
@@ -143,7 +154,7 @@ def _explain(reference: str, error: Exception) -> ImageError:
             raise error
 
 
-def _layer_sizes(registry: "_Registry", reference: ImageReference, architecture: str) -> dict[str, int]:
+def _describe(registry: "_Registry", reference: ImageReference, architecture: str) -> RemoteImage:
     manifest = registry.manifest(reference.version)
     if "manifests" in manifest:
         entries = cast("list[dict[str, Any]]", manifest["manifests"])
@@ -154,7 +165,18 @@ def _layer_sizes(registry: "_Registry", reference: ImageReference, architecture:
         )
         manifest = registry.manifest(str(fitting["digest"]))
     layers = cast("list[dict[str, Any]]", manifest["layers"])
-    return {str(layer["digest"]).removeprefix("sha256:")[:12]: int(layer["size"]) for layer in layers}
+    sizes = {str(layer["digest"]).removeprefix("sha256:")[:12]: int(layer["size"]) for layer in layers}
+    return RemoteImage(sizes, _labels(registry, manifest))
+
+
+def _labels(registry: "_Registry", manifest: dict[str, Any]) -> dict[str, str] | None:
+    """Only a courtesy: what cannot be told before the pull is found out after it."""
+    try:
+        configuration = _document(registry.fetch(f"blobs/{manifest['config']['digest']}"))
+        labels = cast("dict[str, Any]", configuration["config"].get("Labels") or {})
+        return {name: str(value) for name, value in labels.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 class _Registry:

@@ -122,7 +122,7 @@ def make_plan(
         memory_bytes=configuration.runner_memory_bytes,
         pids=configuration.runner_pids,
         cpus=configuration.runner_cpus,
-        selinux_label=configuration.runner_selinux_label,
+        selinux_label=_selinux_label(configuration, traits),
         is_root_read_only=configuration.runner_read_only_root,
         temporary_bytes=configuration.runner_temporary_bytes,
         capabilities=configuration.runner_capabilities,
@@ -135,6 +135,13 @@ def _user_inside() -> str:
     """Never root: what it starts inside would be root of this machine, were it to get out."""
     user, group = os.getuid(), os.getgid()
     return f"{user}:{group}" if user else f"{CONTAINED_USER}:{CONTAINED_USER}"
+
+
+def _selinux_label(configuration: Configuration, traits: EngineTraits) -> str:
+    if configuration.runner_selinux_label != "auto":
+        return configuration.runner_selinux_label
+    # Shared: a person's directory may be mounted into other containers, too.
+    return "shared" if traits.has_selinux else "none"
 
 
 def container_spec(plan: RunnerPlan, configuration: Configuration) -> ContainerSpec:

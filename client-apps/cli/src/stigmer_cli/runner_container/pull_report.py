@@ -13,7 +13,8 @@ from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.containers.credentials import Credentials, find_credentials
 from stigmer_cli.containers.errors import EngineGone, ImageError, RateLimited, RegistryUnreachable
 from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, PullProgress
-from stigmer_cli.containers.registry import layer_sizes
+from stigmer_cli.containers.registry import RemoteImage, describe_image
+from stigmer_cli.runner_container.resolution import check_labels
 from stigmer_cli.runner_container.verification import verify_image, verify_present
 
 if TYPE_CHECKING:
@@ -60,9 +61,13 @@ class ImagePuller:
         Raises:
             ImageError: its subclass tells the reason; a broken connection was tried again before.
             ImageUntrusted: it is not signed as `runner.verify` demands.
+            ImageIncompatible: it says that it is of another version, or no runner.
         """
         credentials = find_credentials(reference.registry, self._configuration.environment)
-        sizes = self._ask_sizes(reference, engine.traits.architecture, credentials)
+        told = self._ask(reference, engine.traits.architecture, credentials)
+        if told.labels is not None:
+            check_labels(str(reference), told.labels)
+        sizes = told.layer_bytes
         if not self._is_quiet:
             size = f" ({_megabytes(sum(sizes.values()))})" if sizes else ""
             self._report(f"pulling the runner's image {reference}{size} with {engine.traits.title}")
@@ -112,9 +117,9 @@ class ImagePuller:
             self._report(found.said)
         return found.reference
 
-    def _ask_sizes(
+    def _ask(
         self, reference: ImageReference, architecture: str, credentials: Credentials | None
-    ) -> dict[str, int]:
+    ) -> RemoteImage:
         def tell_slow() -> None:
             if not (self._is_quiet or self._is_told_slow):
                 self._is_told_slow = True
@@ -122,7 +127,7 @@ class ImagePuller:
 
         authorities = self._configuration.ca_bundle
         try:
-            return layer_sizes(
+            return describe_image(
                 reference, architecture, credentials, ASKED_FOR_SECONDS, authorities, tell_slow
             )
         except RateLimited:  # it limits the engine, too, which would try for a minute (Podman 4.3)
@@ -130,7 +135,7 @@ class ImagePuller:
         except ImageError:  # the engine may know another way: a mirror, a proxy, a login of its own
             if self._is_optional:
                 raise
-            return {}
+            return RemoteImage({}, None)
 
     def _open_display(self) -> _Display:
         from stigmer_cli.output import is_terminal

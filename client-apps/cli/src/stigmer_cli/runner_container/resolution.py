@@ -4,7 +4,7 @@ In this order: an archive, the newest local build, what an earlier archive held,
 exactly this version.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -226,22 +226,31 @@ def check_image(chosen: ChosenImage, engine: Engine) -> None:
     Raises:
         ImageIncompatible: it is not.
     """
-    ours, theirs = program_version(), chosen.version
+    check_labels(chosen.reference, chosen.image.labels)
     architecture = chosen.image.architecture
-    if chosen.image.labels.get(_TITLE_LABEL) != _TITLE or theirs is None:
-        raise ImageIncompatible(
-            f"could not start the runner: the image {chosen.reference!r} is no agent-runner",
-            "set `runner.image` to an agent-runner's image, or unset it",
-        )
     if architecture != engine.traits.architecture:
         raise ImageIncompatible(
             f"could not start the runner: the image {chosen.reference!r} is for {architecture}, "
             f"and this engine runs {engine.traits.architecture}",
             "use an image for this architecture",
         )
+
+
+def check_labels(reference: str, labels: Mapping[str, str]) -> None:
+    """Whether an image says that it is a runner, of a version that goes with this command line.
+
+    Raises:
+        ImageIncompatible: it does not.
+    """
+    ours, theirs = program_version(), labels.get(_VERSION_LABEL)
+    if labels.get(_TITLE_LABEL) != _TITLE or theirs is None:
+        raise ImageIncompatible(
+            f"could not start the runner: the image {reference!r} is no agent-runner",
+            "set `runner.image` to an agent-runner's image, or unset it",
+        )
     if not is_compatible(ours, theirs):
         raise ImageIncompatible(
-            f"could not start the runner: the image {chosen.reference!r} is version {theirs}, "
+            f"could not start the runner: the image {reference!r} is version {theirs}, "
             f"which does not go with stigmer {ours}",
             f"use {release_reference(ours)}, or install stigmer {theirs}",
         )

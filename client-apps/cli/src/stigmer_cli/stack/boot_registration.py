@@ -1,4 +1,4 @@
-"""Registers the stack with the system's own manager of services, and takes it out again: systemd or launchd."""
+"""Registers the stack with the system's manager of services, systemd or launchd, and takes it out again."""
 
 import os
 import shutil

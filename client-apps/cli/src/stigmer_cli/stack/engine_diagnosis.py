@@ -15,7 +15,7 @@ from stigmer_cli.containers.errors import (
     ImageNotFound,
     RegistryDenied,
 )
-from stigmer_cli.containers.registry import layer_sizes
+from stigmer_cli.containers.registry import describe_image
 from stigmer_cli.errors import ImageIncompatible
 from stigmer_cli.runner_container.engine_access import open_engine
 from stigmer_cli.runner_container.inspection import ANSWER_SECONDS
@@ -24,6 +24,7 @@ from stigmer_cli.runner_container.pull_report import LOOK_SECONDS
 from stigmer_cli.runner_container.resolution import (
     ChosenImage,
     check_image,
+    check_labels,
     find_image,
     wanted_reference,
 )
@@ -115,7 +116,11 @@ def _check_image(engine: Engine, configuration: Configuration) -> Finding:
 def _check_registry(engine: Engine, configuration: Configuration, reference: ImageReference) -> Finding:
     credentials = find_credentials(reference.registry, configuration.environment)
     try:
-        sizes = layer_sizes(reference, engine.traits.architecture, credentials, LOOK_SECONDS)
+        told = describe_image(reference, engine.traits.architecture, credentials, LOOK_SECONDS)
+        if told.labels is not None:
+            check_labels(str(reference), told.labels)
+    except ImageIncompatible as error:
+        return Finding(_IMAGE, Outcome.FAILED, error.message, error.hint)
     except ImageError as error:
         is_wanted = configuration.runner_image is not None or configuration.runner_engine != "auto"
         if not isinstance(error, ImageNotFound | RegistryDenied):
@@ -125,5 +130,7 @@ def _check_registry(engine: Engine, configuration: Configuration, reference: Ima
         if is_wanted:
             return Finding(_IMAGE, Outcome.FAILED, str(error), "set `runner.image` to one that can be had")
         return Finding(_IMAGE, Outcome.WARNING, f"{error}; {UNCONTAINED_NOTE}", _BUILD)
-    detail = f"{reference} is not here; the first start pulls it ({sum(sizes.values()) / 1e6:.1f} MB)"
+    detail = (
+        f"{reference} is not here; the first start pulls it ({sum(told.layer_bytes.values()) / 1e6:.1f} MB)"
+    )
     return Finding(_IMAGE, Outcome.WARNING, detail, "run `stigmer runner pull`")

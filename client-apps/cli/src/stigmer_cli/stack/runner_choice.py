@@ -133,6 +133,8 @@ def _plan_container(
     is_asked_for = is_container_asked_for(configuration, wish)
     with told_to_the_person(is_asked_for=is_asked_for):
         engine = open_engine(configuration, EngineKind(wish.engine) if wish.engine else None)
+    if engine.passed_over is not None:
+        report(f"note: {engine.passed_over}; {engine.traits.title} is used in its stead")
     with engine, told_to_the_person(engine.traits.kind.value, is_asked_for=is_asked_for):
         puller = ImagePuller(configuration, report, is_quiet=wish.is_quiet, is_optional=not is_asked_for)
         chosen = choose_image(engine, configuration, image_wish, puller)

@@ -2,8 +2,12 @@
 
 import json
 import logging
+import sys
+import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal
+from types import TracebackType
+from typing import Final, Literal, TextIO
 
 from stigmer_contract.untrusted_text import escape_controls, escape_json
 
@@ -20,6 +24,33 @@ _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {
 def log_formatter(form: LogFormat) -> logging.Formatter:
     """Writes a record as one entry, whatever text is in it."""
     return _JsonFormatter() if form == "json" else _TextFormatter()
+
+
+def take_all_lines(form: LogFormat, logger: logging.Logger) -> None:
+    """Has warnings of Python, and of JSON lines also what nobody caught, written as entries, too."""
+    logging.captureWarnings(capture=True)
+    if form != "json":
+        return
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        logger.critical("the program ends: nobody caught this", exc_info=(kind, error, trace))
+
+    def tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+        if ended.exc_value is not None:
+            exc_info = (ended.exc_type, ended.exc_value, ended.exc_traceback)
+            logger.critical("a thread ends: nobody caught this", exc_info=exc_info)
+
+    sys.excepthook, threading.excepthook = tell, tell_of_thread
+
+
+def print_failure(message: str, environ: Mapping[str, str], stream: TextIO, program: str) -> None:
+    """Says why a program ends, also where its logging could not be set up: as LOG_FORMAT has it, else a line
+    `error: …`."""
+    if environ.get("LOG_FORMAT", "").strip().lower() != "json":
+        print(f"error: {escape_controls(message)}", file=stream)
+        return
+    record = logging.LogRecord(program, logging.ERROR, "", 0, message, None, None)
+    print(_JsonFormatter().format(record), file=stream)
 
 
 def _time_of(record: logging.LogRecord) -> str:
