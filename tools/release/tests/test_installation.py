@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> ScratchCheckout:
 
 
 @contextmanager
-def person_with(tmp_path: Path) -> Iterator[Person]:
+def person_with(tmp_path: Path) -> Generator[Person]:
     """The person; ports that are free stand in the settings, and no engine is asked."""
     with other_person() if os.getuid() == 0 else _nobody_else() as other:
         home = other.home if other else tmp_path / "home"
@@ -93,7 +93,7 @@ def person_with(tmp_path: Path) -> Iterator[Person]:
 
 
 @contextmanager
-def _nobody_else() -> Iterator[None]:
+def _nobody_else() -> Generator[None]:
     yield None
 
 

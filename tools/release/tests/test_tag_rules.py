@@ -52,6 +52,13 @@ def test_a_pull_request_takes_no_tag_and_main_only_development_tags() -> None:
     assert image_tags(PushToMain(COMMIT), released).all == ("dev-0123456789ab", "main")
 
 
+def test_of_a_release_moving_tags_wait_for_its_packages_and_main_has_none_to_wait_for() -> None:
+    release, main = TagPushed(Version.parse("1.2.3")), PushToMain(COMMIT)
+
+    assert image_tags(release, frozenset()).before_packages(release) == ("v1.2.3", "1.2.3")
+    assert image_tags(main, frozenset()).before_packages(main) == ("dev-0123456789ab", "main")
+
+
 VERSIONS = st.builds(
     Version,
     st.integers(0, 3),

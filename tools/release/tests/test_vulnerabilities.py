@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from scratch_checkout import ScratchCheckout
 from stigmer_release.errors import EvidenceUnusable, HolesFound
-from stigmer_release.vulnerabilities import check, read_allow_list, read_findings
+from stigmer_release.git import Checkout
+from stigmer_release.inherited import inherited_parts
+from stigmer_release.vulnerabilities import Inherited, check, read_allow_list, read_findings
 
 TODAY = date(2026, 11, 25)
 
@@ -92,6 +95,38 @@ def test_an_entry_excuses_its_finding_in_its_package_until_its_day_also_by_anoth
     ]
     with pytest.raises(HolesFound):
         check(findings, read_allow_list(allow_list(tmp_path, entry(package="libother")), TODAY))
+
+
+def test_what_a_pull_request_found_in_place_is_told_and_does_not_block_it(tmp_path: Path) -> None:
+    own = match("GHSA-1", "High", "Some.Package", ["2.0"])
+    own["artifact"] |= {"type": "python", "version": "1.5"}
+    findings = read_findings(report(tmp_path, match("CVE-2026-1", "High", "libone", ["1.0-2"]), own))
+
+    same = check(findings, [], Inherited(frozenset({("some-package", "1.5")}), has_same_build=True))
+    with pytest.raises(HolesFound) as new_base:
+        check(findings, [], Inherited(frozenset({("some-package", "1.5")}), has_same_build=False))
+    with pytest.raises(HolesFound) as new_package:
+        check(findings, [], Inherited(frozenset({("some-package", "1.4")}), has_same_build=True))
+
+    assert same[1] == (
+        "not of this change, and ends the next release: "
+        "GHSA-1 (high) in Some.Package 1.5, fixed in 2.0; CVE-2026-1 (high) in libone 1.0-1, fixed in 1.0-2"
+    )
+    assert "CVE-2026-1" in new_base.value.message and "GHSA-1" not in new_base.value.message
+    assert "GHSA-1" in new_package.value.message and "CVE-2026-1" not in new_package.value.message
+
+
+def test_what_was_in_place_is_what_lock_file_and_build_say(tmp_path: Path) -> None:
+    checkout = ScratchCheckout(tmp_path / "checkout")
+    same = inherited_parts(Checkout(checkout.root), "HEAD")
+    checkout.write("backend/services/agent-runner/Dockerfile", "FROM scratch\n")
+    checkout.write("uv.lock", '[[package]]\nname = "Some_Package"\nversion = "1.5"\n')
+    other = inherited_parts(Checkout(checkout.root), "HEAD~2")
+    newest = inherited_parts(Checkout(checkout.root), "HEAD")
+
+    assert (same.has_same_build, other.has_same_build) == (True, False)
+    assert other.python_packages == same.python_packages
+    assert newest.python_packages == {("some-package", "1.5")}
 
 
 @pytest.mark.parametrize(

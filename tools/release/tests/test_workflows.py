@@ -16,7 +16,7 @@ WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 RELEASED = [
     *("Plan", "Build ${{ matrix.architecture }}", "Parts, licences, known holes", "Push by digest"),
     *("Try ${{ matrix.architecture }}", "Sign", "Tag", "Python packages", "Publish Python packages"),
-    "The release's page",
+    *("Move tags", "The release's page"),
 ]
 
 
@@ -62,6 +62,9 @@ def test_only_jobs_after_the_plan_that_pushes_may_write_and_tags_come_last() -> 
     assert jobs["push"]["if"] == "needs.plan.outputs.push == 'true'"
     assert jobs["packages"]["if"] == "needs.plan.outputs.release == 'true'"
     assert {"smoke", "sign", "evidence"} <= needs("promote")
+    assert {"promote", "publish"} <= needs("move")
+    [moving] = [step["run"] for step in jobs["move"]["steps"] if "promote" in step.get("run", "")]
+    assert moving.endswith("--packages-are-published")
 
 
 DEFECTS = {

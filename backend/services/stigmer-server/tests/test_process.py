@@ -135,7 +135,7 @@ def test_json_logs_hold_nothing_but_json(start_server: ServerFactory) -> None:
     server = start_server(environment={"LOG_FORMAT": "json", "LOG_LEVEL": "debug"})
     refused = subprocess.run(
         [sys.executable, "-m", "stigmer_server"],
-        env=os.environ | {"LOG_FORMAT": "JSON", "STIGMER_PORT": "none"},
+        env=os.environ | {"LOG_FORMAT": "JSON", "STIGMER_TOKEN": TOKEN, "STIGMER_PORT": "none"},
         capture_output=True,
         encoding="utf-8",
         check=False,

@@ -175,7 +175,7 @@ def test_what_the_unit_starts_is_a_stack(installing_home: StackHome) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert installing_home.status()["ready"]
+    assert installing_home.component("server")["phase"] == "ready"
 
 
 @pytest.mark.parametrize("verb", ["show-environment", "enable"])

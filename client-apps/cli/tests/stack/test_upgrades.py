@@ -29,6 +29,7 @@ def write_database(home: Path, version: str | None) -> Path:
     for suffix in ("", "-wal"):
         (data / f"stigmer.db{suffix}").write_bytes((data / f"aside.db{suffix}").read_bytes())
     aside.close()
+    (data / "aside.db").unlink()
     if version is not None:
         (data / "version").write_text(f"{version}\n", encoding="ascii")
     return data
@@ -86,6 +87,7 @@ def test_copies_of_three_versions_stay(tmp_path: Path) -> None:
 def test_a_damaged_database_is_left_to_the_server_to_tell_of(tmp_path: Path) -> None:
     data = write_database(tmp_path, OLD)
     (data / "stigmer.db").write_bytes(b"no database at all" * 1000)
+    (data / "stigmer.db-wal").unlink()
     said: list[str] = []
 
     database_backup.back_up(load_configuration({"STIGMER_HOME": str(tmp_path)}), said.append)

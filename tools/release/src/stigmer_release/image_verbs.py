@@ -17,6 +17,7 @@ from stigmer_release.building import build_image, summary
 from stigmer_release.evidence import Build, bill_of_materials, licence_list, provenance
 from stigmer_release.git import Checkout
 from stigmer_release.image_files import ImageFiles, push_images
+from stigmer_release.inherited import inherited_parts
 from stigmer_release.output import say
 from stigmer_release.plan import Trigger, event_of, outputs
 from stigmer_release.promotion import planned_tags
@@ -98,12 +99,14 @@ def licences(bills: tuple[Path, ...]) -> None:
 
 @click.command()
 @click.option("--allow", required=True, type=FILE, help="The allow list.")
+@click.option("--base", help="Of a pull request: the revision before it, whose own holes do not count.")
 @click.argument("reports", type=FILE, nargs=-1, required=True)
-def gate(allow: Path, reports: tuple[Path, ...]) -> None:
+def gate(allow: Path, base: str | None, reports: tuple[Path, ...]) -> None:
     """Fail where grype's REPORTS have fixable high findings that the allow list does not excuse."""
     allowances = vulnerabilities.read_allow_list(allow, date.today())  # noqa: DTZ011  # the list has days
     findings = [finding for report in reports for finding in vulnerabilities.read_findings(report)]
-    for line in vulnerabilities.check(findings, allowances):
+    inherited = None if base is None else inherited_parts(Checkout(Path.cwd()), base)
+    for line in vulnerabilities.check(findings, allowances, inherited):
         say(line)
 
 
@@ -183,7 +186,19 @@ def tags_by_hand(repository: str, image_ids: tuple[str, ...], version: str) -> N
 @repository_option
 @digest_option
 @event_options
-def promote(repository: str, digest: str, event_name: str, ref: str, commit: str, tag: str) -> None:
+@click.option(
+    "--packages-are-published", is_flag=True, help="Of a release: also X.Y, X and latest, which move to it."
+)
+def promote(
+    repository: str,
+    digest: str,
+    event_name: str,
+    ref: str,
+    commit: str,
+    tag: str,
+    packages_are_published: bool,
+) -> None:
     """Give the pushed image the tags of its event."""
+    event = event_of(Trigger(event_name, ref, commit, tag))
     with _opened(repository) as opened:
-        set_tags(opened, event_of(Trigger(event_name, ref, commit, tag)), digest, say)
+        set_tags(opened, event, digest, say, are_packages_published=packages_are_published)

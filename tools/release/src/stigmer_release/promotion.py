@@ -17,8 +17,10 @@ def planned_tags(repository: Repository, event: Event) -> ImageTags:
     return image_tags(event, versions_among(repository.tags()))
 
 
-def promote(repository: Repository, event: Event, digest: str, report: Report) -> ImageTags:
-    """Sets them; doing it again changes nothing.
+def promote(
+    repository: Repository, event: Event, digest: str, report: Report, *, are_packages_published: bool = False
+) -> tuple[str, ...]:
+    """Sets those that are due, and answers them; doing it again changes nothing.
 
     Raises:
         AlreadyReleased: a version's tag is on another image.
@@ -30,10 +32,11 @@ def promote(repository: Repository, event: Event, digest: str, report: Report) -
     tags = planned_tags(repository, event)
     for tag in tags.fixed:
         _check_free(repository, tag, image)
-    for tag in tags.all:
+    due = tags.all if are_packages_published else tags.before_packages(event)
+    for tag in due:
         repository.put_manifest(image, tag)
         report(f"{repository.name}:{tag} is {digest}")
-    return tags
+    return due
 
 
 def tags_by_hand(repository: Repository, version: Version, image_ids: Collection[str]) -> ImageTags:

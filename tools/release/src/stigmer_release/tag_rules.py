@@ -51,6 +51,13 @@ class ImageTags:
     moving: tuple[str, ...] = ()
     """Go on to the next image; `latest` last, so that whoever follows it finds the others in place."""
 
+    def before_packages(self, event: Event) -> tuple[str, ...]:
+        """Those that can be set as soon as the image is tried: of a release, what no later one takes over.
+
+        Whoever follows `latest` wants the packages, too, which are published after the image.
+        """
+        return self.fixed if isinstance(event, TagPushed) else self.all
+
     @property
     def all(self) -> tuple[str, ...]:
         """In the order in which they are set."""

@@ -4,6 +4,7 @@ Reads grype's JSON. An entry of the allow list names a finding, a package, a rea
 """
 
 import json
+import re
 import tomllib
 from dataclasses import dataclass
 from datetime import date
@@ -27,6 +28,8 @@ class Finding:
     """Lower case."""
     package: str
     version: str
+    kind: str
+    """Of package, as the scanner calls it: `deb`, `python`."""
     fixed_in: tuple[str, ...]
     """Versions without it; none: there is no fix."""
 
@@ -34,6 +37,23 @@ class Finding:
     def is_blocking(self) -> bool:
         """Whether it must be fixed before a release."""
         return self.severity in SEVERE and bool(self.fixed_in)
+
+
+@dataclass(frozen=True)
+class Inherited:
+    """What an image had before a change."""
+
+    python_packages: frozenset[tuple[str, str]]
+    """Normal names (PEP 503) with their versions."""
+    has_same_build: bool
+    """Whether it is built as before, from the same base."""
+
+    def has(self, finding: Finding) -> bool:
+        """Whether the finding's package was there already."""
+        if finding.kind == "python":
+            name = re.sub(r"[-_.]+", "-", finding.package).lower()
+            return (name, finding.version) in self.python_packages
+        return self.has_same_build
 
 
 @dataclass(frozen=True)
@@ -77,29 +97,39 @@ def read_allow_list(file: Path, today: date) -> list[Allowance]:
     return [_allowance(entry, file, today) for entry in entries]
 
 
-def check(findings: list[Finding], allowances: list[Allowance]) -> list[str]:
+def check(
+    findings: list[Finding], allowances: list[Allowance], inherited: Inherited | None = None
+) -> list[str]:
     """Lines for the log: what is allowed, and which entries nothing needs any more.
+
+    `inherited`: what was in the image before a change; its holes are told, and end nothing.
 
     Raises:
         HolesFound: with every finding that blocks and that no entry covers.
     """
     blocking = [finding for finding in findings if finding.is_blocking]
-    open_ones = [one for one in blocking if not any(entry.covers(one) for entry in allowances)]
+    every = [one for one in blocking if not any(entry.covers(one) for entry in allowances)]
+    open_ones = [one for one in every if inherited is None or not inherited.has(one)]
     if open_ones:
-        said = "; ".join(
-            f"{one.identifier} ({one.severity}) in {one.package} {one.version}, fixed in {one.fixed_in[0]}"
-            for one in sorted(open_ones, key=lambda one: (one.package, one.identifier))
-        )
         raise HolesFound(
-            f"the image has known holes for which there are fixes: {said}",
+            f"the image has known holes for which there are fixes: {_list(open_ones)}",
             "update the package, or add an entry with a reason and an end to the allow list",
         )
     lines = [f"{len(findings)} known findings, {len(blocking)} of them fixable and at least high"]
+    if every:
+        lines.append(f"not of this change, and ends the next release: {_list(every)}")
     for entry in allowances:
         is_used = any(entry.covers(one) for one in blocking)
         what = f"until {entry.until}: {entry.reason}" if is_used else "no longer found: remove the entry"
         lines.append(f"{entry.identifier} in {entry.package}: {what}")
     return lines
+
+
+def _list(findings: list[Finding]) -> str:
+    return "; ".join(
+        f"{one.identifier} ({one.severity}) in {one.package} {one.version}, fixed in {one.fixed_in[0]}"
+        for one in sorted(findings, key=lambda one: (one.package, one.identifier))
+    )
 
 
 def _finding(match: dict[str, Any]) -> Finding:
@@ -112,6 +142,7 @@ def _finding(match: dict[str, Any]) -> Finding:
         severity=str(hole["severity"]).lower(),
         package=str(artifact["name"]),
         version=str(artifact["version"]),
+        kind=str(artifact.get("type", "")),
         fixed_in=tuple(map(str, fix.get("versions") or [])) if fix.get("state") == "fixed" else (),
     )
 

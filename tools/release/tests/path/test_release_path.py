@@ -201,8 +201,12 @@ def test_a_person_pulls_what_was_verified_and_it_is_what_was_tagged(path: Releas
     engine = engine_or_skip("docker")
     repository = path.registry.repository
     path.step("sign", repository, digest, VERSION, "2026-01-01T00:00:00Z")
-    first = path.tool("promote", "--repository", repository, "--digest", digest)
-    again = path.tool("promote", "--repository", repository, "--digest", digest)
+    promote = ("promote", "--repository", repository, "--digest", digest)
+    path.tool(*promote)
+    with open_repository(repository, (USER, PASSWORD)) as opened:
+        before_packages = {tag: opened.manifest(tag) is not None for tag in (VERSION, "latest")}
+    first = path.tool(*promote, "--packages-are-published")
+    again = path.tool(*promote, "--packages-are-published")
     home = make_stack_home(path.checkout.root.parent / "person", own_temporal=False)
     home.environment |= write_login(path.registry, path.checkout.root.parent / "login") | {
         "STIGMER_ENGINE": "docker",
@@ -213,6 +217,7 @@ def test_a_person_pulls_what_was_verified_and_it_is_what_was_tagged(path: Releas
 
     pulled = home.stigmer("runner", "pull", "--verify", "require", timeout_seconds=300)
 
+    assert before_packages == {VERSION: True, "latest": False}
     assert (first.stderr, first.returncode) == (again.stderr, 0)
     for tag in (f"v{VERSION}", VERSION, "0.1", "0", "latest"):
         assert path.registry.digest(tag) == digest
