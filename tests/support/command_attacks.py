@@ -195,7 +195,7 @@ files = [os.memfd_create("m") for _ in range(64)]
 while True:
     for file in files: os.write(file, bytes(1 << 20))'; sleep 1000""",
     "23 /dev/shm": "cd /dev/shm; FILL",
-    "23 /tmp": "cd $TMPDIR; FILL",
+    "23 $TMPDIR": "cd $TMPDIR; FILL",
     "24 disk": "FILL",
 }
 """Commands that use up the machine, for a container with limits only."""
@@ -222,8 +222,9 @@ async def exhaust_all(launcher: CommandLauncher, root: Path) -> dict[str, str]:
                 await asyncio.wait({attacking}, timeout=0.2)
             error = attacking.exception()
             ends[title] = "returned" if error is None else type(error).__name__
-            if error is not None and "disk quota" in str(error):
-                ends[title] = "disk quota"
+            for limit in ("disk quota", "limit of processes"):
+                if error is not None and limit in str(error):
+                    ends[title] = limit
             os.kill(int(here.variables["SIBLING"]), 0)
             then = await SessionWorkspace(here.other, launcher=launcher).run(["echo", "on"])
             if failures or then.stdout != "on\n":

@@ -40,7 +40,7 @@ LOCKED_DOWN: Final = (
     "--tmpfs=/tmp:size=64m",
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
-    "--pids-limit=512",
+    "--pids-limit=3840",
 )
 """How the runner is meant to be started."""
 
@@ -244,9 +244,9 @@ class Engine:
     def make(
         self, *arguments: str, environment: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """`make` in the runner's folder, with this engine. `build` has run where the tests run."""
+        """`make` in the runner's folder, with this engine. What comes first has run where the tests run."""
         done = subprocess.run(
-            ["make", "-o", "build", *arguments],
+            ["make", "-o", "build", "-o", "check-types", *arguments],
             cwd=SERVICE,
             stdin=subprocess.DEVNULL,
             capture_output=True,

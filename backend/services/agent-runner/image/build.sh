@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image for one platform and tags it: build.sh [PLATFORM [TAG]]
-# Environment: VERSION, IMAGE; optional ENGINE, BUILDER, PYTHON_IMAGE, UV_IMAGE, SYSTEM_PACKAGES, CA_BUNDLE, proxies,
-# NO_CACHE, SOURCE_DATE_EPOCH (seconds; with Podman: builds of equal sources have equal layers).
+# Environment: VERSION, IMAGE; optional VARIANT, ENGINE, BUILDER, PYTHON_IMAGE, UV_IMAGE, SYSTEM_PACKAGES, CA_BUNDLE,
+# proxies, NO_CACHE, SOURCE_DATE_EPOCH (seconds; with Podman: builds of equal sources have equal layers).
 set -euo pipefail
 cd "$(dirname "$0")/../../../.."
 # shellcheck source=SCRIPTDIR/engine.sh
@@ -12,13 +12,16 @@ check_version
 find_engine
 native=$(native_platform)
 platform=${1:-$native}
-tag=${2:-$IMAGE:$VERSION}
+tag=${2:-$IMAGE:$VERSION$suffix}
 
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 # The commit's time and not the clock's: equal sources, equal labels.
 created=$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || true)
 created=${created:-1970-01-01T00:00:00Z}
-arguments=(--tag "$tag" --build-arg "VERSION=$VERSION" --build-arg "REVISION=$revision" --build-arg "CREATED=$created")
+arguments=(
+    --tag "$tag" --target "${VARIANT:-runtime}"
+    --build-arg "VERSION=$VERSION" --build-arg "REVISION=$revision" --build-arg "CREATED=$created"
+)
 for name in PYTHON_IMAGE UV_IMAGE SYSTEM_PACKAGES; do
     [[ -z ${!name:-} ]] || arguments+=(--build-arg "$name=${!name}")
 done

@@ -36,7 +36,7 @@ case ${1:-} in
         ;;
     clean)
         check_version
-        for tag in "$VERSION" "$VERSION-amd64" "$VERSION-arm64"; do
+        for tag in "$VERSION" "$VERSION-full" "$VERSION-amd64" "$VERSION-arm64"; do
             "$engine" rmi --force "$IMAGE:$tag" >/dev/null 2>&1 || true
         done
         echo "removed the images of $IMAGE:$VERSION"

@@ -90,8 +90,19 @@ tls_flags_for() { # reference...
     done
 }
 
+# The image comes in two variants: the plain one, and `full` with compilers, Node.js, uv and pip, tagged VERSION-full.
+# Sets suffix.
+check_variant() {
+    case ${VARIANT:=} in
+        '') suffix='' ;;
+        full) suffix=-full ;;
+        *) fail "VARIANT is '$VARIANT'; write full, or leave it out" "$EXIT_USAGE" ;;
+    esac
+}
+
 # A version is what may stand in a tag and is not one of the tags that move.
 check_version() {
+    check_variant
     if [[ ${VERSION:=dev-local} == latest || $VERSION =~ ^v?[0-9]+(\.[0-9]+)?$ ]]; then
         fail "VERSION is '$VERSION', a tag that moves with each release; write X.Y.Z" "$EXIT_USAGE"
     elif [[ $VERSION =~ ^v[0-9] ]]; then

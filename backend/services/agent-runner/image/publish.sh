@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Logs in to the registry and pushes: publish.sh login|push|build-multiarch|push-multiarch
-# Environment: VERSION, IMAGE, REGISTRY, PLATFORMS; for login optional REGISTRY_USER and REGISTRY_PASSWORD.
+# Environment: VERSION, IMAGE, VARIANT, REGISTRY, PLATFORMS; for login optional REGISTRY_USER and REGISTRY_PASSWORD.
 set -euo pipefail
 directory=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=SCRIPTDIR/engine.sh
@@ -10,7 +10,8 @@ directory=$(cd "$(dirname "$0")" && pwd)
 # it, by the rules of all releases: forwards only.
 find_tags() { # reference...
     local reference ids=() found complaint
-    tags=("$VERSION")
+    tags=("$VERSION$suffix")
+    [[ -z $suffix ]] || return 0 # it has no tags that move
     is_release || return 0
     for reference in "$@"; do
         ids+=(--image-id "$(image_id "$reference")")
@@ -72,18 +73,18 @@ fail_push() { # what, reason
 
 push() {
     local tag
-    require_image "$IMAGE:$VERSION"
+    require_image "$IMAGE:$VERSION$suffix"
     tls_flags_for "$IMAGE"
     find_tags "$IMAGE:$VERSION"
     for tag in "${tags[@]}"; do
-        [[ $tag == "$VERSION" ]] || "$engine" tag "$IMAGE:$VERSION" "$IMAGE:$tag"
+        [[ $tag == "$VERSION$suffix" ]] || "$engine" tag "$IMAGE:$VERSION" "$IMAGE:$tag"
         reach_registry "$IMAGE:$tag" "$engine" push "${tls_flags[@]}" "$IMAGE:$tag"
         echo "pushed $IMAGE:$tag"
     done
 }
 
 architecture_tag() { # platform
-    echo "$IMAGE:$VERSION-${1##*/}"
+    echo "$IMAGE:$VERSION$suffix-${1##*/}"
 }
 
 build_all() {

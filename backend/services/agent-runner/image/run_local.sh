@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the image on this machine as the person who calls it, locked down, on the host's network.
-# Environment: VERSION, IMAGE, CONTAINER; the runner's own variables are passed on by name, so that no value
+# Environment: VERSION, IMAGE, VARIANT, CONTAINER; the runner's own variables are passed on by name, so that no value
 # stands in the process list.
 set -euo pipefail
 # shellcheck source=SCRIPTDIR/engine.sh
@@ -25,6 +25,10 @@ readonly files=(
 )
 readonly proxies=(HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy)
 
+readonly DEFAULT_HEALTH_PORT=7235 PORTS_TRIED=20
+# As `stigmer` counts them, which starts the runner's containers otherwise.
+readonly LEAST_PROCESSES=640 PROCESSES_PER_EXECUTION=16 RUNNER_CONCURRENCY=200
+
 readonly home=${STIGMER_HOME:-$HOME/.stigmer}
 readonly workspace=${WORKSPACE:-$home/data/workspace}
 
@@ -33,14 +37,34 @@ mount_file() { # variable, path: shows the file to the container and tells it wh
     arguments+=(--volume "$(realpath -- "$2"):/run/secrets/$1:ro" --env "$1=/run/secrets/$1")
 }
 
+is_free() { # port
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# On the host's network the runner of a running stack has the default: the next free one then, unless one is named.
+choose_health_port() {
+    local port
+    [[ -z ${STIGMER_HEALTH_PORT:-} ]] || return 0
+    for ((port = DEFAULT_HEALTH_PORT; port < DEFAULT_HEALTH_PORT + PORTS_TRIED; port++)); do
+        if is_free "$port"; then
+            export STIGMER_HEALTH_PORT=$port
+            return
+        fi
+    done
+    fail "the ports $DEFAULT_HEALTH_PORT to $((port - 1)) are taken; set STIGMER_HEALTH_PORT" "$EXIT_ENVIRONMENT"
+}
+
 check_version
 find_engine
-reference=$IMAGE:$VERSION
+reference=$IMAGE:$VERSION$suffix
 require_image "$reference"
+"$engine" rm --force "$CONTAINER" >/dev/null 2>&1 || true
+choose_health_port
 
 arguments=(
     --detach --name "$CONTAINER" --network host
-    --read-only --tmpfs "/tmp:size=64m" --cap-drop ALL --security-opt no-new-privileges --pids-limit 512
+    --read-only --tmpfs "/tmp:size=64m" --cap-drop ALL --security-opt no-new-privileges
+    --pids-limit "$((LEAST_PROCESSES + PROCESSES_PER_EXECUTION * ${TEMPORAL_MAX_CONCURRENCY:-$RUNNER_CONCURRENCY}))"
     --volume "$workspace:/workspace"
 )
 # The files in the workspace shall belong to whoever calls this. Where the engine itself runs as that person,
@@ -51,6 +75,9 @@ elif [[ $engine_kind == docker ]] && [[ $("$engine" info --format '{{.SecurityOp
     arguments+=(--user 0:0)
 else
     arguments+=(--user "$(id -u):$(id -g)")
+    for group in $(id -G); do # by which this person reaches directories of several people
+        [[ $group == "$(id -g)" ]] || arguments+=(--group-add "$group")
+    done
 fi
 for name in "${variables[@]}" "${proxies[@]}"; do
     [[ -z ${!name:-} ]] || arguments+=(--env "$name")
@@ -73,6 +100,5 @@ if [[ -z ${STIGMER_TOKEN:-}${STIGMER_TOKEN_FILE:-} ]]; then
 fi
 
 (umask 077 && mkdir -p -- "$workspace")
-"$engine" rm --force "$CONTAINER" >/dev/null 2>&1 || true
 "$engine" run "${arguments[@]}" "$reference" >/dev/null || fail "could not start '$CONTAINER' from '$reference'"
-echo "started $CONTAINER; \`make logs\` shows what it says"
+echo "started $CONTAINER, its health on port $STIGMER_HEALTH_PORT; \`make logs\` shows what it says"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Holds the image to its size, looks for secrets, and for known vulnerabilities where a scanner is installed.
-# Environment: VERSION, IMAGE; optional MAX_COMPRESSED_MB, MAX_UNCOMPRESSED_MB.
+# Environment: VERSION, IMAGE, VARIANT; optional MAX_COMPRESSED_MB, MAX_UNCOMPRESSED_MB.
 set -euo pipefail
 directory=$(dirname "$0")
 # shellcheck source=SCRIPTDIR/engine.sh
@@ -8,7 +8,12 @@ directory=$(dirname "$0")
 
 check_version
 find_engine
-reference=$IMAGE:$VERSION
+reference=$IMAGE:$VERSION$suffix
+if [[ -n $suffix ]]; then
+    compressed=270 uncompressed=850
+else
+    compressed=85 uncompressed=260
+fi
 require_image "$reference"
 command -v python3 >/dev/null || fail 'the scan needs python3' "$EXIT_ENVIRONMENT"
 
@@ -16,7 +21,7 @@ command -v python3 >/dev/null || fail 'the scan needs python3' "$EXIT_ENVIRONMEN
 format=()
 [[ $engine_kind == docker ]] || format=(--quiet --format docker-archive)
 "$engine" save "${format[@]}" "$reference" | python3 "$directory/scan.py" \
-    --max-compressed-mb "${MAX_COMPRESSED_MB:-80}" --max-uncompressed-mb "${MAX_UNCOMPRESSED_MB:-240}" ||
+    --max-compressed-mb "${MAX_COMPRESSED_MB:-$compressed}" --max-uncompressed-mb "${MAX_UNCOMPRESSED_MB:-$uncompressed}" ||
     fail "'$reference' does not pass; what is wrong stands above"
 
 if command -v trivy >/dev/null; then

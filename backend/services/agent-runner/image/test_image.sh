@@ -7,9 +7,9 @@ directory=$(cd "$(dirname "$0")" && pwd)
 
 check_version
 find_engine
-require_image "$IMAGE:$VERSION"
+require_image "$IMAGE:$VERSION$suffix"
 cd "$directory/../../../.."
 tests=backend/services/agent-runner/tests/image
-STIGMER_TEST_ENGINE=$engine_kind STIGMER_TEST_IMAGE=$IMAGE:$VERSION CI=true \
+STIGMER_TEST_ENGINE=$engine_kind STIGMER_TEST_IMAGE=$IMAGE:$VERSION$suffix CI=true \
     .venv/bin/pytest -q --exitfirst "$tests/test_running_image.py" "$tests/test_image_contents.py" -k "$engine_kind" ||
-    fail "'$IMAGE:$VERSION' does not pass; what is wrong stands above"
+    fail "'$IMAGE:$VERSION$suffix' does not pass; what is wrong stands above"

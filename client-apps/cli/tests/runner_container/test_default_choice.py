@@ -24,6 +24,9 @@ NO_ENGINE = {
     "CONTAINER_HOST": "unix:///nowhere/p.sock",
 }
 
+NO_CHECKOUT = {"GIT_DIR": "/nowhere"}
+"""So that no local build is of the checkout that these tests run in."""
+
 
 @pytest.fixture
 def plain_home(tmp_path: Path) -> Iterator[StackHome]:
@@ -90,7 +93,7 @@ def test_a_registry_that_cannot_be_reached_is_an_error_and_never_costs_the_conta
     assert engine.images.find(OURS) is None, "an image of this version must not be here for this test"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
-    variables = _only(engine) | {"HTTPS_PROXY": f"http://127.0.0.1:{port}"}
+    variables = _only(engine) | NO_CHECKOUT | {"HTTPS_PROXY": f"http://127.0.0.1:{port}"}
     started = plain_home.stigmer("server", "start", variables=variables)
     assert started.returncode == 3
     assert _lines(started.stderr) == [
@@ -107,12 +110,46 @@ def test_a_registry_that_says_nothing_is_an_error_after_ten_seconds(
     plain_home: StackHome, engine: Engine
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        variables = _only(engine) | {"HTTPS_PROXY": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        variables = (
+            _only(engine) | NO_CHECKOUT | {"HTTPS_PROXY": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        )
         started = plain_home.stigmer("server", "start", variables=variables)
     assert started.returncode == 3
     slow, error, *_ = _lines(started.stderr)
     assert slow == "the registry ghcr.io is slow to answer"
     assert error.endswith(f"{OURS}': the registry cannot be reached: no answer within 10 s")
+
+
+def test_a_local_build_of_this_checkout_serves_where_no_released_image_can_be_had(
+    contained_home: StackHome, engine: Engine, runner_image: str
+) -> None:
+    for name in ("STIGMER_ENGINE", "STIGMER_AGENT_RUNNER_IMAGE", "STIGMER_PULL_POLICY"):
+        del contained_home.environment[name]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    variables = _only(engine) | {"HTTPS_PROXY": f"http://127.0.0.1:{port}"}
+    contained_home.environment |= variables
+
+    elsewhere = contained_home.stigmer("server", "start", variables=NO_CHECKOUT)
+    unknown = contained_home.stigmer("server", "start", "--use-local-image=localhost/none:1")
+    started = contained_home.stigmer("server", "start")
+
+    assert (elsewhere.returncode, unknown.returncode) == (3, 3)
+    title = engine.traits.title
+    assert unknown.stderr.splitlines()[0] == (
+        f"error: could not find the image 'localhost/none:1' of `--use-local-image` in {title}"
+    )
+    assert started.returncode == 0, started.stderr
+    image = engine.images.find(contained_home.status()["container"]["image_id"])
+    built = engine.images.find(runner_image)
+    assert image is not None
+    assert built is not None
+    assert (
+        image.labels["org.opencontainers.image.revision"] == built.labels["org.opencontainers.image.revision"]
+    )
+    assert contained_home.stigmer("server", "stop").returncode == 0
+    named = contained_home.stigmer("server", "start", f"--use-local-image={runner_image}")
+    assert f"the runner's container is {runner_image} in {title}" in named.stderr.splitlines()
 
 
 def test_each_run_without_a_container_says_so_unless_that_was_asked_for(

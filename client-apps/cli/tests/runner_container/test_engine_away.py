@@ -2,6 +2,7 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,33 @@ def test_an_engine_that_is_away_is_waited_for_and_the_container_gone_on_with(
         assert after.container_id == before.container_id
         assert contained_home.stigmer("server", "stop").returncode == 0
         assert find_own_containers(engine, str(contained_home.path)) == []
+
+
+def test_a_start_waits_for_an_engine_that_is_away_and_gives_up_in_time(
+    contained_home: StackHome, engine: Engine, tmp_path: Path
+) -> None:
+    variable = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}[engine.traits.kind.value]
+    with EngineSocket(tmp_path / "engine.sock", engine.api.socket_path) as way:
+        contained_home.environment[variable] = f"unix://{way.path}"
+        way.take_away()
+        given_up = contained_home.stigmer("server", "start", "--timeout", "1")
+        with ThreadPoolExecutor(1) as pool:
+            arguments = ("server", "start", "--timeout", "120")
+            starting = pool.submit(contained_home.stigmer, *arguments, timeout_seconds=WAIT_SECONDS * 2)
+            way.bring_back()
+            started = starting.result()
+
+        told, error, *_ = given_up.stderr.splitlines()
+        title = engine.traits.kind.value.capitalize()
+        away = f"could not use {title}: it is installed, but there is no {way.path}"
+        assert (given_up.returncode, told, error) == (
+            3,
+            f"{away}; it is waited for, 1 s at most",
+            f"error: {away}",
+        )
+        assert started.returncode == 0, started.stderr
+        assert contained_home.status()["contained"] is True
+        assert contained_home.stigmer("server", "stop").returncode == 0
 
 
 def test_an_engine_that_hangs_is_told_by_status_doctor_and_stop(

@@ -72,13 +72,14 @@ def test_it_runs_as_the_person_and_never_as_root(home: Path) -> None:
 
 def test_the_container_is_locked_down(home: Path) -> None:
     configuration = _configuration(home, STIGMER_RUNNER_MEMORY="1g", STIGMER_RUNNER_CPUS="1.5")
-    plan = replace(_plan(configuration), user="1000:1001")
+    plan = replace(_plan(configuration), user="1000:1001", groups=("5555",))
     body = render_creation(container_spec(plan, configuration), has_limits=True)
     assert body["HostConfig"] == {
         "NetworkMode": "host",
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
+        "GroupAdd": ["5555"],
         "Tmpfs": {"/tmp": "size=268435456,mode=1777"},
         "AutoRemove": False,
         "RestartPolicy": {"Name": "no"},
@@ -96,7 +97,7 @@ def test_the_container_is_locked_down(home: Path) -> None:
                 "ReadOnly": True,
             },
         ],
-        "PidsLimit": 512,
+        "PidsLimit": 3840,
         "Memory": 1024**3,
         "MemorySwap": 1024**3,
         "NanoCpus": 1_500_000_000,
@@ -138,6 +139,28 @@ def test_where_the_engine_uses_selinux_directories_are_labelled(home: Path, has_
     body = render_creation(container_spec(plan, configuration), has_limits=False)
     labelled = [f"{home}/data/workspace:/workspace:rw,z", f"{home}/run/runner-secrets:/run/secrets:ro,z"]
     assert body["HostConfig"].get("Binds") == (labelled if has_selinux else None)
+
+
+def test_the_groups_of_whoever_starts_it_are_kept_where_they_mean_the_same(home: Path) -> None:
+    configuration = _configuration(home)
+    is_root = os.getuid() == 0  # whose container is another user's
+    own = tuple(str(group) for group in sorted({*os.getgroups()} - {os.getgid()}))
+    assert _plan(configuration).groups == (() if is_root else own)
+    assert _plan(configuration, ROOTLESS_PODMAN).groups == ()
+    assert _plan(configuration, ROOTLESS_DOCKER).groups == ()
+    assert _plan(configuration, DESKTOP).groups == ()
+    plan = replace(_plan(configuration), groups=("5555",))
+    assert differences(replace(plan, groups=()), plan) == ["its limits or rights changed"]
+
+
+@pytest.mark.parametrize(
+    ("told", "pids"),
+    [({}, 3840), ({"TEMPORAL_MAX_CONCURRENCY": "10"}, 800), ({"STIGMER_RUNNER_PIDS": "100"}, 100)],
+)
+def test_how_many_processes_it_may_have_follows_how_much_it_does_at_once(
+    home: Path, told: dict[str, str], pids: int
+) -> None:
+    assert _plan(_configuration(home, **told)).pids == pids
 
 
 def test_labels_of_selinux_are_asked_for(home: Path) -> None:

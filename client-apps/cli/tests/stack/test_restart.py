@@ -15,6 +15,7 @@ NATIVE, PODMAN, LOCAL = (
     RunnerWish(engine="podman"),
     RunnerWish(use_local_image=True),
 )
+NAMED = RunnerWish(use_local_image=True, local_reference="a:1")
 FROM_ARCHIVE, OFF = RunnerWish(loaded_image=LOADED), RunnerWish(verify="off")
 UPDATE = RunnerWish(must_pull=True)
 UNCONTAINED = "note: commands of agents run directly on this machine, not in a container"
@@ -29,7 +30,7 @@ NO_ENGINE = {
     ("kept", "said", "wished"),
     [
         (RunnerWish(), RunnerWish(), RunnerWish()),
-        *((kept, RunnerWish(), kept) for kept in (NATIVE, PODMAN, LOCAL, FROM_ARCHIVE, OFF)),
+        *((kept, RunnerWish(), kept) for kept in (NATIVE, PODMAN, LOCAL, NAMED, FROM_ARCHIVE, OFF)),
         (NATIVE, PODMAN, PODMAN),
         (NATIVE, LOCAL, LOCAL),
         (NATIVE, OFF, replace(NATIVE, verify="off")),
@@ -41,6 +42,10 @@ NO_ENGINE = {
         (FROM_ARCHIVE, RunnerWish(image_archive=Path("/a")), RunnerWish(image_archive=Path("/a"))),
         (PODMAN, UPDATE, replace(UPDATE, engine="podman")),
         (LOCAL, UPDATE, replace(UPDATE, use_local_image=True)),
+        (NAMED, UPDATE, replace(UPDATE, use_local_image=True, local_reference="a:1")),
+        (NAMED, LOCAL, LOCAL),
+        (LOCAL, NAMED, NAMED),
+        (NAMED, RunnerWish(image_archive=Path("/a")), RunnerWish(image_archive=Path("/a"))),
         (OFF, UPDATE, UPDATE),
         (RunnerWish(verify="require"), UPDATE, replace(UPDATE, verify="require")),
         (OFF, RunnerWish(verify="require"), RunnerWish(verify="require")),
@@ -53,7 +58,7 @@ def test_what_is_said_now_comes_before_what_is_kept(
     assert kept.changed_by(said) == wished
 
 
-@pytest.mark.parametrize("wish", [RunnerWish(), NATIVE, replace(LOCAL, engine="podman"), FROM_ARCHIVE, OFF])
+@pytest.mark.parametrize("wish", [RunnerWish(), NATIVE, replace(NAMED, engine="podman"), FROM_ARCHIVE, OFF])
 def test_a_wish_is_kept_as_it_was(tmp_path: Path, wish: RunnerWish) -> None:
     configuration = load_configuration({"STIGMER_HOME": str(tmp_path)})
     configuration.run_directory.mkdir()

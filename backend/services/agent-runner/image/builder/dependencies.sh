@@ -23,8 +23,11 @@ for site_packages in "$environment"/lib/python3*/site-packages "$importable"/lib
     find "$site_packages" -type d \( -name tests -o -name benchmarks -o -name .agents \) -prune -exec rm -rf {} +
 done
 find "$environment/lib" -name '*.so' -exec strip-target --strip-unneeded {} +
-# Programs of the dependencies, for people too.
-find "$environment/bin" -mindepth 1 ! -name 'python*' -delete
+# Programs of the dependencies, for people too; but for the one that the file tools search with.
+find "$environment/bin" -mindepth 1 ! -name 'python*' ! -name rg -delete
+strip-target --strip-unneeded "$environment/bin/rg"
+mkdir -p /dependencies/usr/local/bin
+ln -s "$environment/bin/rg" /dependencies/usr/local/bin/rg
 rm -f "$environment/.lock" "$environment/.gitignore"
 
 mkdir -p /dependencies/opt

@@ -3,6 +3,7 @@
 Starts no program of the target, which may be of another architecture; so maintainer scripts do not run.
 """
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,8 @@ class PackageTree:
         self._status_file = root / "var/lib/dpkg/status"
         self._info = root / "var/lib/dpkg/info"
         self._stanzas: dict[str, str] = {}
+        self._choices: list[tuple[str, str]] = []
+        """Of packages that were added: paths that a maintainer script would make, and where they lead."""
         for stanza in self._status_file.read_text("utf-8").strip().split("\n\n"):
             if "install ok installed" in stanza:
                 self._stanzas[field(stanza, "Package")] = stanza
@@ -61,6 +64,19 @@ class PackageTree:
             if info_file not in lists:
                 info_file.unlink()
         self._write_status()
+
+    def link_choices(self) -> None:
+        """Link to programs that are one of several (update-alternatives(1)), where nothing is there."""
+        for link, program in self._choices:
+            path = self._root / link.lstrip("/")
+            is_free = path.parent.is_dir() and not path.is_symlink() and not path.exists()
+            if is_free and (self._root / program.lstrip("/")).exists():
+                path.symlink_to(program)
+
+    def files_only_of(self, names: Iterable[str], others: Iterable[str]) -> set[str]:
+        """Absolute paths of what comes with these packages and what they need, but not with the others."""
+        kept = self._with_dependencies(others)
+        return {path for name in self._with_dependencies(names) - kept for path in self._files(name)}
 
     def owners_of_libraries(self, sonames: Iterable[str]) -> set[str]:
         """The packages that hold these libraries; names that no package holds are passed over."""
@@ -129,6 +145,7 @@ class PackageTree:
         listing = subprocess.run(extract, input=content.stdout, stdout=subprocess.PIPE, check=True).stdout
         paths = [path.removeprefix(".").rstrip("/") or "/." for path in listing.decode("utf-8").splitlines()]
         self._list_file(name).write_text("\n".join(paths) + "\n", "utf-8")
+        self._choices += _choices_of(archive)
         first_line, _, rest = stanza.strip().partition("\n")
         self._stanzas[name] = f"{first_line}\nStatus: install ok installed\n{rest}"
 
@@ -172,6 +189,15 @@ class _Apt:
 
     def archives(self) -> list[Path]:
         return sorted(self._archives.glob("*.deb"))
+
+
+def _choices_of(archive: Path) -> list[tuple[str, str]]:
+    """What a package's script would give update-alternatives, as far as it is plainly written there."""
+    told = subprocess.run(
+        ["dpkg-deb", "--info", str(archive), "postinst"], capture_output=True, check=False
+    ).stdout.decode("utf-8", errors="replace")
+    calls = told.replace("\\\n", " ")
+    return re.findall(r"update-alternatives\s.*?--install\s+(/[\w./+-]+)\s+[\w.+-]+\s+(/[\w./+-]+)\s", calls)
 
 
 def field(stanza: str, name: str) -> str:

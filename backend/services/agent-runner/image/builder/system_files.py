@@ -19,6 +19,7 @@ PACKAGES: Final = (
     "bash",
     "ca-certificates",
     "coreutils",
+    "curl",
     "dash",
     "debianutils",
     "diffutils",
@@ -27,13 +28,21 @@ PACKAGES: Final = (
     "grep",
     "gzip",
     "hostname",
+    "jq",
+    "less",
     "libc-bin",
+    "libnss-extrausers",  # for users that have no name; see agent_runner.user_name
     "libstdc++6",  # wheels that agents install count on it
+    "make",
     "mawk",
     "netbase",
+    "openssh-client",
+    "patch",
+    "procps",
     "sed",
     "tar",
     "tzdata",
+    "unzip",
     "util-linux",
     "xz-utils",
 )
@@ -49,6 +58,9 @@ LEFT_OUT: Final[LeftOut] = {
     "git": frozenset({"git-man", "liberror-perl", "perl"}),
     "libsasl2-2": frozenset({"libsasl2-modules-db"}),
     "libssl3t64": frozenset({"openssl-provider-legacy"}),
+    # For keys that are devices, and for making users.
+    "openssh-client": frozenset({"adduser", "libfido2-1", "passwd"}),
+    "procps": frozenset({"init-system-helpers"}),
     # For its programs that tell who is logged in.
     "coreutils": frozenset({"libsystemd0"}),
     # For its programs that look after disks and log-ins.
@@ -102,7 +114,8 @@ REMOVED: Final = (
     "usr/bin/scalar",
     "usr/bin/localedef",
     "usr/bin/perl*",
-    "usr/lib/*-linux-gnu/libbrotlienc.so*",
+    "usr/lib/openssh/ssh-keysign",
+    "usr/lib/openssh/ssh-sk-helper",
     "usr/lib/systemd",
     "usr/local/bin/2to3*",
     "usr/local/bin/idle*",
@@ -112,6 +125,7 @@ REMOVED: Final = (
     "usr/local/games",
     "usr/local/include",
     "usr/local/lib/pkgconfig",
+    "usr/local/lib/python3.*/EXTERNALLY-MANAGED",
     "usr/local/lib/python3.*/config-*",
     "usr/local/lib/python3.*/idlelib",
     "usr/local/lib/python3.*/lib-dynload/*_test*",
@@ -127,15 +141,8 @@ REMOVED: Final = (
     "usr/local/lib/python3.*/*/tests",
     "usr/local/lib/python3.*/tkinter",
     "usr/local/lib/python3.*/turtle*",
-    "usr/local/man",
-    "usr/local/share/man",
-    "usr/share/bash-completion",
     "usr/share/debconf",
     "usr/share/gitweb",
-    "usr/share/info/*",
-    "usr/share/lintian",
-    "usr/share/locale/*",
-    "usr/share/man/*",
     "usr/share/perl5",
     "usr/share/zoneinfo/posix",
     "usr/share/zoneinfo/right",
@@ -151,7 +158,46 @@ REMOVED: Final = (
     "var/log/*",
     "tmp/*",
 )
-"""What no agent reads; of glibc's character sets the Unicode and Latin ones stay."""
+"""What no agent reads; of glibc's character sets the Unicode and Latin ones stay.
+
+Of further packages all stays."""
+
+DOCUMENTATION: Final = (
+    "usr/local/man",
+    "usr/local/share/man",
+    "usr/share/bash-completion",
+    "usr/share/info/*",
+    "usr/share/lintian",
+    "usr/share/locale/*",
+    "usr/share/man/*",
+)
+"""Removed of all packages."""
+
+REMOVED_WHERE_UNUSED: Final = ("usr/lib/*-linux-gnu/libbrotlienc.so*",)
+"""Libraries beside others that are needed."""
+
+GIT_CONFIGURATION: Final = """\
+# What holds where neither the repository, nor a session's ~/.gitconfig, nor the environment says otherwise.
+[user]
+\tname = Stigmer
+\temail = agent@localhost
+# The workspace may be another user's: whoever mounted it chose it, and commands are held in.
+[safe]
+\tdirectory = *
+"""
+
+SSH_CONFIGURATION: Final = """\
+# The home directory that ssh would look in is that of no session.
+Host *
+    UserKnownHostsFile ${HOME}/.ssh/known_hosts
+    IdentityFile ${HOME}/.ssh/id_ed25519
+    IdentityFile ${HOME}/.ssh/id_rsa
+"""
+
+USER_LISTS: Final = "var/lib/extrausers"
+"""Links to where the runner may write; see agent_runner.user_name."""
+
+ELF_MAGIC: Final = b"\x7fELF"
 
 WORKSPACE_MODE: Final = 0o1733
 """Whoever the container runs as may make a directory of their own here; nobody but root may list or watch the
@@ -162,19 +208,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path, help="directory with the base image's files")
     parser.add_argument("packages", nargs="*", help="further Debian packages")
+    parser.add_argument(
+        "--with-headers", action="store_true", help="keep what Python's extensions are built with"
+    )
     arguments = parser.parse_args()
     root: Path = arguments.root
     names = [*PACKAGES, *arguments.packages]
     tree = PackageTree(root, LEFT_OUT)
     tree.add(names)
-    remove_files(root)
+    tree.link_choices()
+    spared = tree.files_only_of(arguments.packages, PACKAGES)
+    if arguments.with_headers:
+        spared |= {f"/{path.relative_to(root)}" for path in root.glob("usr/local/include/**/*")}
+    remove_files(root, spared)
     python = [*root.glob("usr/local/bin/python3*"), *root.glob("usr/local/lib/**/*.so*")]
     needed = set[str]().union(*needed_libraries(python).values())
     tree.keep_only([*names, *KEPT_WHERE_INSTALLED, *tree.owners_of_libraries(needed)])
     remove_broken_programs(root)
+    remove_unused_libraries(root)
     remove_dangling_links(root)
     link_duplicate(root / "usr/lib/git-core/git", root / "usr/bin/git", "../../bin/git")
     add_user(root)
+    (root / "etc/gitconfig").write_text(GIT_CONFIGURATION, "utf-8")
+    (root / "etc/ssh/ssh_config.d/stigmer.conf").write_text(SSH_CONFIGURATION, "utf-8")
 
 
 def needed_libraries(binaries: Iterable[Path]) -> dict[Path, set[str]]:
@@ -202,14 +258,51 @@ def remove_broken_programs(root: Path) -> None:
             program.unlink()
 
 
-def remove_files(root: Path) -> None:
-    """Remove what is not needed, and all documentation but licences."""
+def remove_unused_libraries(root: Path) -> None:
+    programs = [path for directory in ("usr", "opt") for path in root.glob(f"{directory}/**/*")]
+    needed = set[str]().union(*needed_libraries(path for path in programs if is_program(path)).values())
+    for pattern in REMOVED_WHERE_UNUSED:
+        for path in list(root.glob(pattern)):
+            if not any(path.name.startswith(name) or name.startswith(path.name) for name in needed):
+                path.unlink()
+
+
+def is_program(path: Path) -> bool:
+    """Whether it is a program or library, not a link to one."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(ELF_MAGIC)) == ELF_MAGIC
+
+
+def remove_files(root: Path, asked_for: Iterable[str]) -> None:
+    """Remove what is not needed, and all documentation but licences; of what was asked for only that."""
+    spared = {in_merged_usr(path) for path in asked_for}
+    above = {str(parent) for path in spared for parent in Path(path).parents}
     for pattern in REMOVED:
+        for path in list(root.glob(pattern)):
+            remove_unless(path, root, spared, above)
+    for pattern in DOCUMENTATION:
         for path in list(root.glob(pattern)):
             remove(path)
     for path in [*root.glob("usr/share/doc/*/*"), *root.glob("usr/**/__pycache__")]:
         if path.name != "copyright":
             remove(path)
+
+
+def remove_unless(path: Path, root: Path, spared: set[str], above: set[str]) -> None:
+    """Remove it, or so much of it as is neither spared nor a directory with something that is."""
+    within = f"/{path.relative_to(root)}"
+    if within in above and path.is_dir() and not path.is_symlink():
+        for entry in list(path.iterdir()):
+            remove_unless(entry, root, spared, above)
+    elif within not in spared:
+        remove(path)
+
+
+def in_merged_usr(path: str) -> str:
+    """The path as it is where /bin and /lib are links into /usr, which older packages do not know."""
+    return f"/usr{path}" if path.split("/")[1] in ("bin", "lib", "lib32", "lib64", "sbin") else path
 
 
 def remove_dangling_links(root: Path) -> None:
@@ -239,7 +332,7 @@ def link_duplicate(duplicate: Path, original: Path, link: str) -> None:
 
 
 def add_user(root: Path) -> None:
-    """Add the user `stigmer`, and the directory that sessions' workspaces go into."""
+    """Add the user `stigmer`, the directory of sessions' workspaces, and where further users are named."""
     for file, line in (
         ("etc/passwd", "stigmer:x:1000:1000::/tmp:/bin/bash\n"),
         ("etc/group", "stigmer:x:1000:\n"),
@@ -250,6 +343,20 @@ def add_user(root: Path) -> None:
     workspace = root / "workspace"
     workspace.mkdir()
     workspace.chmod(WORKSPACE_MODE)
+    lists = root / USER_LISTS
+    lists.mkdir(parents=True, exist_ok=True)
+    for name in ("passwd", "group"):
+        (lists / name).symlink_to(f"/tmp/stigmer-users/{name}")  # noqa: S108 - the container's own
+    services = root / "etc/nsswitch.conf"
+    services.write_text(
+        re.sub(
+            r"^(passwd|group):\s+files\b",
+            r"\g<0> extrausers",
+            services.read_text("utf-8"),
+            flags=re.MULTILINE,
+        ),
+        "utf-8",
+    )
 
 
 if __name__ == "__main__":

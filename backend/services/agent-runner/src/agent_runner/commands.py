@@ -12,6 +12,7 @@ from typing import Final
 
 from agent_runner.errors import SettingsError
 from agent_runner.settings import RunnerSettings
+from agent_runner.user_name import name_own_user
 from agent_runner.workspace import Isolation, list_named_directories
 from stigmer_isolation.bubblewrap import Bubblewrap
 from stigmer_isolation.canaries import find_open_places
@@ -21,7 +22,7 @@ from stigmer_isolation.errors import IsolationError
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.process_limit import calibrate_process_limit
 from stigmer_isolation.self_test import IsolationLevel, SelfTest, measure_isolation
-from stigmer_isolation.temporary_root import remove_abandoned_roots
+from stigmer_isolation.temporary_root import find_temporary_place, remove_abandoned_roots
 from stigmer_isolation.web_access import WebAccess
 from stigmer_isolation.zygote.policy import Policy
 
@@ -32,6 +33,8 @@ RECALIBRATION_SECONDS: Final = 60.0
 RUNNER_PROCESSES: Final = 128
 """What a container's limit must leave to the runner: its threads, and those that watch over commands."""
 MIN_PROCESSES: Final = 32
+PROCESSES_PER_EXECUTION: Final = 16
+"""What an execution's commands have on an average, with those that watch over them."""
 _MEMORY_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _PROCESS_LIMITS: Final = ("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max")
 
@@ -42,6 +45,8 @@ class Commands:
 
     launcher: CommandLauncher
     isolation: Isolation
+    temporary_place: str
+    """Where commands have their temporary files."""
 
 
 @asynccontextmanager
@@ -57,15 +62,17 @@ async def open_commands(
     Enter it first, while there is the least to inherit. What watches over commands holds the descriptors of
     `held`, until they have ended; `tell_in_hand` is told how many commands there are.
     """
+    place = find_temporary_place(settings.sandbox_root_dir, settings.sandbox_disk_mb << 20)
     async with CommandLauncher(
         command_variables,
+        temporary_root=Path(place),
         policy=_policy(settings, command_variables.get("PATH", "")),
         quotas=DiskQuotas(settings.sandbox_disk_mb << 20 or None),
         web=WebAccess(settings.sandbox_web_ports, settings.sandbox_proxy),
         held=held,
         tell_in_hand=tell_in_hand,
     ) as launcher:
-        granted = _granted_processes(settings.sandbox_processes)
+        granted = _granted_processes(settings)
         await calibrate_process_limit(launcher, granted)
         found = SelfTest(IsolationLevel.NONE, ("it was turned off",))
         if settings.sandbox != "off":
@@ -74,11 +81,11 @@ async def open_commands(
             await _check_own_state(launcher, settings)
         isolation = Isolation(found, settings.sandbox)
         isolation.log()
-        await asyncio.to_thread(remove_abandoned_roots)
+        await asyncio.to_thread(remove_abandoned_roots, place)
         launcher.refusal, launcher.warning = isolation.refusal, isolation.warning
         recalibrating = asyncio.create_task(_recalibrate(launcher, granted))
         try:
-            yield Commands(launcher, isolation)
+            yield Commands(launcher, isolation, place)
         finally:
             recalibrating.cancel()
             await asyncio.wait({recalibrating})
@@ -113,12 +120,29 @@ async def _recalibrate(launcher: CommandLauncher, granted: int | None) -> None:
             await calibrate_process_limit(launcher, granted)
 
 
-def _granted_processes(wanted: int) -> int | None:
-    """As many as wanted, but never so many that the container has none left for the runner."""
-    granted = [wanted] if wanted else []
-    for limit in _read_limits(_PROCESS_LIMITS):
-        granted.append(max(MIN_PROCESSES, limit - RUNNER_PROCESSES))
+def _granted_processes(settings: RunnerSettings) -> int | None:
+    """Of all sessions together, on top of what the user has; never so many that the runner has none left.
+
+    The kernel holds commands to it. What a single session may have is counted by ourselves, a moment later.
+    """
+    granted = _container_processes()
+    if settings.sandbox_processes:
+        granted.append(
+            settings.sandbox_processes + PROCESSES_PER_EXECUTION * settings.temporal_max_concurrency
+        )
     return min(granted, default=None)
+
+
+def _processes_of_a_session(settings: RunnerSettings) -> int | None:
+    """So many that another session finds as many, also in a small container."""
+    if not settings.sandbox_processes:
+        return None
+    return min([settings.sandbox_processes, *(limit // 2 for limit in _container_processes())])
+
+
+def _container_processes() -> list[int]:
+    """What a container's limits leave to commands; empty where there is none."""
+    return [max(MIN_PROCESSES, limit - RUNNER_PROCESSES) for limit in _read_limits(_PROCESS_LIMITS)]
 
 
 def _policy(settings: RunnerSettings, path: str) -> Policy:
@@ -126,7 +150,7 @@ def _policy(settings: RunnerSettings, path: str) -> Policy:
         policy = Policy()
     else:
         withheld, readable = _withheld(settings), settings.sandbox_read_paths or ()
-        policy = command_policy(path, readable=readable, withheld=withheld)
+        policy = command_policy(path, readable=(*readable, *name_own_user()), withheld=withheld)
         for wanted in readable:
             if is_beneath(os.path.realpath(wanted), [os.path.realpath(closed) for closed in withheld]):
                 logger.warning(
@@ -135,7 +159,11 @@ def _policy(settings: RunnerSettings, path: str) -> Policy:
                     wanted,
                 )
     memory = _half_of_the_memory() if settings.sandbox_memory_mb is None else settings.sandbox_memory_mb << 20
-    return policy._replace(memory_bytes=memory or None, file_bytes=settings.sandbox_disk_mb << 20 or None)
+    return policy._replace(
+        session_processes=_processes_of_a_session(settings),
+        memory_bytes=memory or None,
+        file_bytes=settings.sandbox_disk_mb << 20 or None,
+    )
 
 
 def _withheld(settings: RunnerSettings) -> list[Path]:

@@ -104,7 +104,8 @@ async def run_worker(
         if is_spare:
             if not await _is_our_turn(stop):
                 return
-            await asyncio.to_thread(remove_abandoned_roots)  # of whoever was the runner until now
+            # Of whoever was the runner until now.
+            await asyncio.to_thread(remove_abandoned_roots, commands.temporary_place)
         tracing = open_tracing(settings, RUNNER_VERSION, secrets_in_use.mask)
         parts = LegParts(
             settings=settings,

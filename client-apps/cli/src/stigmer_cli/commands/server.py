@@ -36,7 +36,7 @@ server.add_command(uninstall)
 def start(
     native: bool,
     engine: str | None,
-    use_local_image: bool,
+    use_local_image: str | None,
     image_archive: str | None,
     verify: Verify | None,
     quiet: bool,
@@ -75,7 +75,7 @@ def start(
 def restart(
     native: bool,
     engine: str | None,
-    use_local_image: bool,
+    use_local_image: str | None,
     image_archive: str | None,
     verify: Verify | None,
     quiet: bool,

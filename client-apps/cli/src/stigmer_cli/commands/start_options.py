@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from stigmer_cli.config import Configuration
     from stigmer_cli.stack import RunnerWish
 
+THIS_CHECKOUT = ""
+"""What `--use-local-image` says without a name."""
+
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
 
@@ -36,7 +39,13 @@ def start_options(function: FunctionT) -> FunctionT:
             help="Load the runner's image from a file.",
             shell_complete=complete_files,
         ),
-        click.option("--use-local-image", is_flag=True, help="Use the newest image built on this machine."),
+        click.option(
+            "--use-local-image",
+            is_flag=False,
+            flag_value=THIS_CHECKOUT,
+            metavar="[=REF]",
+            help="Use the image that was built here of this checkout, or the one that is named.",
+        ),
         verify_option,
         click.option("--engine", type=click.Choice(["docker", "podman"]), help="Use this engine, or fail."),
         click.option("--native", is_flag=True, help="Run the runner as a plain process, uncontained."),
@@ -85,7 +94,7 @@ def grace_seconds(grace: str | None, *, is_now: bool) -> float:
 def runner_wish(
     native: bool,
     engine: str | None,
-    use_local_image: bool,
+    use_local_image: str | None,
     image_archive: str | None,
     verify: Verify | None,
     quiet: bool,
@@ -99,12 +108,20 @@ def runner_wish(
 
     from stigmer_cli.stack import RunnerWish
 
-    if native and (engine or use_local_image or image_archive):
+    if native and (engine or use_local_image is not None or image_archive):
         raise UsageError(
             "`--native` runs no container, so it cannot go with "
             "`--engine`, `--use-local-image` or `--image-archive`"
         )
-    if use_local_image and image_archive:
+    if use_local_image is not None and image_archive:
         raise UsageError("`--use-local-image` and `--image-archive` name two images", "pass one of them")
     archive = Path(image_archive).expanduser().absolute() if image_archive else None
-    return RunnerWish(native, engine, use_local_image, archive, verify=verify, is_quiet=quiet)
+    return RunnerWish(
+        native,
+        engine,
+        use_local_image is not None,
+        None if use_local_image == THIS_CHECKOUT else use_local_image,
+        archive,
+        verify=verify,
+        is_quiet=quiet,
+    )

@@ -258,13 +258,13 @@ class Configuration:
         ),
     ]
     runner_pids: Annotated[
-        int,
+        int | None,
         Setting(
             "runner.pids",
             "STIGMER_RUNNER_PIDS",
-            "Most processes and threads in the runner's container.",
+            "Most processes and threads in the runner's container; unset: 640, and 16 for each of "
+            "`runner.maxConcurrency`.",
             integer_between(64, 1_000_000),
-            "512",
         ),
     ]
     runner_cpus: Annotated[

@@ -47,6 +47,8 @@ class ContainerSpec:
     """`UID:GID`; None: the image's."""
     user_namespace: str | None = None
     """`keep-id` (Podman): users have the same numbers inside as outside."""
+    groups: tuple[str, ...] = ()
+    """Numbers of further groups."""
     network: Literal["none", "host", "bridge"] = "none"
     ports: tuple[PublishedPort, ...] = ()
     """Only with `bridge`."""
@@ -100,6 +102,8 @@ def render_creation(spec: ContainerSpec, *, has_limits: bool) -> dict[str, Any]:
         host["CapAdd"] = list(spec.capabilities)
     if spec.user_namespace is not None:
         host["UsernsMode"] = spec.user_namespace
+    if spec.groups:
+        host["GroupAdd"] = list(spec.groups)
     if has_limits:
         if spec.pids_limit is not None:
             host["PidsLimit"] = spec.pids_limit

@@ -33,6 +33,10 @@ PLAN_LABEL = "ai.stigmer.plan"
 PLACEMENT_LABEL = "ai.stigmer.placement"
 """The placement's id; `STANDING` of the container that serves all other sessions."""
 STANDING = "standing"
+LEAST_PROCESSES, PROCESSES_PER_EXECUTION = 640, 16
+"""What the runner itself leaves to commands it counts likewise (`agent_runner.commands`)."""
+RUNNER_CONCURRENCY = 200
+"""The runner's own default."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class RunnerPlan:
     """Differs where a secret does; keyed, so that it tells nothing about one."""
     user: str
     user_namespace: str | None
+    groups: tuple[str, ...]
+    """Further ones of the person, who reaches directories by them."""
     is_on_host_network: bool
     memory_bytes: int
     pids: int
@@ -118,9 +124,10 @@ def make_plan(
         secrets_fingerprint=_fingerprint(told.secrets, token),
         user="0:0" if is_root_inside else _user_inside(),
         user_namespace="keep-id" if is_keeping_ids else None,
+        groups=_groups(traits),
         is_on_host_network=gateway_name is None,
         memory_bytes=configuration.runner_memory_bytes,
-        pids=configuration.runner_pids,
+        pids=configuration.runner_pids or _processes_for(configuration.runner_max_concurrency),
         cpus=configuration.runner_cpus,
         selinux_label=_selinux_label(configuration, traits),
         is_root_read_only=configuration.runner_read_only_root,
@@ -165,6 +172,7 @@ def container_spec(plan: RunnerPlan, configuration: Configuration) -> ContainerS
         temporary_bytes={"/tmp": plan.temporary_bytes},  # noqa: S108  # the container's own
         user=plan.user,
         user_namespace=plan.user_namespace,
+        groups=plan.groups,
         network="host" if plan.is_on_host_network else "bridge",
         ports=() if plan.is_on_host_network else (PublishedPort(health_port),),
         pids_limit=plan.pids,
@@ -197,6 +205,7 @@ def differences(old: RunnerPlan, new: RunnerPlan) -> list[str]:
     settings = (
         "user",
         "user_namespace",
+        "groups",
         "is_on_host_network",
         "memory_bytes",
         "pids",
@@ -258,6 +267,7 @@ def read_plan(configuration: Configuration) -> RunnerPlan | None:
         document["traits"] = EngineTraits(**traits | {"kind": EngineKind(traits["kind"])})
         document.pop("directories", None)  # earlier versions mounted those of all sessions
         document["capabilities"] = tuple(document["capabilities"])
+        document["groups"] = tuple(document["groups"])
         return RunnerPlan(**document)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -281,6 +291,19 @@ def forget_secrets(configuration: Configuration) -> None:
 def home_mark(home: str) -> str:
     """Tells the containers of one STIGMER_HOME from those of another."""
     return hashlib.sha256(os.fsencode(home)).hexdigest()
+
+
+def _groups(traits: EngineTraits) -> tuple[str, ...]:
+    """Those that this person has besides the first, where they are the same in the container."""
+    # Root's container is another user's, to whom no group of root's belongs.
+    if traits.is_virtual or traits.is_rootless or os.getuid() == 0:
+        return ()
+    return tuple(str(group) for group in sorted({*os.getgroups()} - {os.getgid()}))
+
+
+def _processes_for(concurrency: int | None) -> int:
+    """For the runner, one session with all that it may have, and some for each of the others."""
+    return LEAST_PROCESSES + PROCESSES_PER_EXECUTION * (concurrency or RUNNER_CONCURRENCY)
 
 
 def _write_secret(path: Path, content: bytes) -> None:

@@ -1,7 +1,7 @@
 """Decides which image the runner is started from, and brings it where it is not here.
 
-In this order: an archive, the newest local build, what an earlier archive held, the configured reference,
-exactly this version.
+In this order: an archive, a local build that is asked for, what an earlier archive held, the configured
+reference, exactly this version. Where that one cannot be had, a local build of this very checkout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,21 @@ from typing import Protocol
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
-from stigmer_cli.containers.errors import ImageNotFound
+from stigmer_cli.containers.errors import ImageNotFound, RegistryDenied, RegistryUnreachable
 from stigmer_cli.errors import ConfigurationError, ImageIncompatible, ImageUnavailable
 from stigmer_cli.program_version import program_version
+from stigmer_cli.runner_container.local_builds import (
+    TITLE,
+    TITLE_LABEL,
+    VERSION_LABEL,
+    find_local_build,
+    require_local_build,
+)
 from stigmer_cli.runner_container.released_image import release_reference
 from stigmer_cli.runner_container.verification import refuse_unverifiable
-from stigmer_contract.versions import LOCAL_VERSION, is_compatible
+from stigmer_contract.versions import is_compatible
 
-_TITLE_LABEL = "org.opencontainers.image.title"
-_VERSION_LABEL = "org.opencontainers.image.version"
-_TITLE = "agent-runner"
+_NOT_TO_BE_HAD = (ImageNotFound, RegistryDenied, RegistryUnreachable)
 
 
 class Bringer(Protocol):
@@ -45,6 +50,8 @@ class ImageWish:
     """Whatever the policy says, unless a local build or an archive is wished for."""
     loaded: tuple[str, str] | None = None
     """Reference and id of what an archive held that was loaded earlier."""
+    local_reference: str | None = None
+    """Which local build; None: that of this checkout."""
     current: tuple[str, str] | None = None
     """Reference and id of the image that runs: kept where neither flag nor setting names another."""
 
@@ -60,7 +67,7 @@ class ChosenImage:
     @property
     def version(self) -> str | None:
         """What the image says that it is."""
-        return self.image.labels.get(_VERSION_LABEL)
+        return self.image.labels.get(VERSION_LABEL)
 
     @property
     def digest(self) -> str | None:
@@ -94,7 +101,7 @@ def choose_image(
     if wish.archive is not None:
         return _loaded_now(engine, wish.archive)
     if wish.use_local_image:
-        chosen = _newest_local_build(engine)
+        chosen = _local_build(engine, wish.local_reference)
     elif wish.loaded is not None:
         chosen = _loaded_earlier(engine, *wish.loaded)
     elif (kept := _current(engine, configuration, wish)) is not None:
@@ -132,14 +139,24 @@ def _configured(engine: Engine, configuration: Configuration, must_pull: bool, b
         chosen = ChosenImage(text, found)
         _verify_present(chosen, configuration, bring)
         return chosen
+    # A name that somebody set is that image or none.
+    is_ours = configuration.runner_image is None and not must_pull
+    can_be_local = is_ours and configuration.runner_verify != "require"
     if policy == "never":
+        if can_be_local and (built := find_local_build(engine)) is not None:
+            return ChosenImage(*built)
         raise ImageUnavailable(
             f"could not start the runner: the image {text!r} is not here, and `runner.pullPolicy` is never",
             "run `stigmer runner pull`",
             can_retry=False,
             has_none=True,
         )
-    return ChosenImage(text, bring(engine, reference))
+    try:
+        return ChosenImage(text, bring(engine, reference))
+    except _NOT_TO_BE_HAD:
+        if can_be_local and (built := find_local_build(engine)) is not None:
+            return ChosenImage(*built)
+        raise
 
 
 def _parse(reference: str) -> ImageReference | None:
@@ -172,17 +189,18 @@ def find_image(engine: Engine, reference: ImageReference) -> Image | None:
     return found
 
 
-def _newest_local_build(engine: Engine) -> ChosenImage:
-    labels = {_TITLE_LABEL: _TITLE, _VERSION_LABEL: LOCAL_VERSION}
-    for listed in engine.images.list_images(labels):
-        image = engine.images.find(listed.image_id)
-        if image is not None and image.architecture == engine.traits.architecture:
-            return ChosenImage(listed.tags[0], image)
-    raise ImageUnavailable(
-        f"could not find a local build of the runner's image in {engine.traits.title}",
-        "run `make build-image` in backend/services/agent-runner, with the same engine",
-        can_retry=False,
-    )
+def _local_build(engine: Engine, reference: str | None) -> ChosenImage:
+    """What `--use-local-image` chooses."""
+    if reference is None:
+        return ChosenImage(*require_local_build(engine))
+    image = engine.images.find(reference)
+    if image is None:
+        raise ImageUnavailable(
+            f"could not find the image {reference!r} of `--use-local-image` in {engine.traits.title}",
+            f"see `{engine.traits.kind} images`; without a name it is the build of this checkout",
+            can_retry=False,
+        )
+    return ChosenImage(reference, image)
 
 
 def _loaded_earlier(engine: Engine, reference: str, image_id: str) -> ChosenImage:
@@ -242,8 +260,8 @@ def check_labels(reference: str, labels: Mapping[str, str]) -> None:
     Raises:
         ImageIncompatible: it does not.
     """
-    ours, theirs = program_version(), labels.get(_VERSION_LABEL)
-    if labels.get(_TITLE_LABEL) != _TITLE or theirs is None:
+    ours, theirs = program_version(), labels.get(VERSION_LABEL)
+    if labels.get(TITLE_LABEL) != TITLE or theirs is None:
         raise ImageIncompatible(
             f"could not start the runner: the image {reference!r} is no agent-runner",
             "set `runner.image` to an agent-runner's image, or unset it",

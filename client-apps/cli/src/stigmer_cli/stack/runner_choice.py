@@ -128,7 +128,12 @@ def _plan_container(
     old = read_plan(configuration)
     current = (old.image_reference, old.image_id) if old and keeps_image else None
     image_wish = ImageWish(
-        wish.use_local_image, wish.image_archive, wish.must_pull, wish.loaded_image, current
+        wish.use_local_image,
+        wish.image_archive,
+        wish.must_pull,
+        wish.loaded_image,
+        wish.local_reference,
+        current,
     )
     is_asked_for = is_container_asked_for(configuration, wish)
     with told_to_the_person(is_asked_for=is_asked_for):

@@ -20,6 +20,8 @@ class RunnerWish:
     engine: str | None = None
     """`docker` or `podman`: this one, or an error."""
     use_local_image: bool = False
+    local_reference: str | None = None
+    """Which local build; None: that of this checkout."""
     image_archive: Path | None = None
     loaded_image: tuple[str, str] | None = None
     """Reference and id of what an earlier archive held; only ever kept, never said."""
@@ -37,10 +39,11 @@ class RunnerWish:
     def flags(self) -> tuple[str, ...]:
         """As a person would say it."""
         loaded = f"--image-archive (which held {self.loaded_image[0]})" if self.loaded_image else None
+        local = f"--use-local-image{f'={self.local_reference}' if self.local_reference else ''}"
         said = {
             "--native": self.is_native,
             f"--engine {self.engine}": self.engine,
-            "--use-local-image": self.use_local_image,
+            local: self.use_local_image,
             f"--image-archive {self.image_archive}": self.image_archive,
             loaded: loaded,
             f"--verify {self.verify}": self.verify,
@@ -61,13 +64,14 @@ class RunnerWish:
             is_native=kept.is_native and not said.wants_container,
             engine=said.engine or kept.engine,
             use_local_image=said.use_local_image or kept.use_local_image,
+            local_reference=said.local_reference if said.use_local_image else kept.local_reference,
             loaded_image=kept.loaded_image,
             verify=said.verify or (None if is_loosened else kept.verify),
         )
 
 
 def _without_image(wish: RunnerWish) -> RunnerWish:
-    return replace(wish, use_local_image=False, image_archive=None, loaded_image=None)
+    return replace(wish, use_local_image=False, local_reference=None, image_archive=None, loaded_image=None)
 
 
 def kept_wish(configuration: Configuration) -> RunnerWish:

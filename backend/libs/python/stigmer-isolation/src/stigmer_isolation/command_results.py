@@ -73,6 +73,11 @@ def result_of(
             "the process that watched over the command was killed, and so the command was killed too; "
             "how it ended is unknown"
         )
+    if "over_share" in end.report:
+        raise CommandKilled(
+            f"the command was killed by the limit of processes: what this session runs had more than "
+            f"{end.report['over_share']} processes and threads at once; start fewer of them side by side"
+        )
     if "errno" in end.report:
         return _failed_start(program, str(end.report["stage"]), int(end.report["errno"]))
     if end.report["survivors"]:

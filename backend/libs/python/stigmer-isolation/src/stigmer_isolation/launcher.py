@@ -40,6 +40,9 @@ START_TRIES: Final = 3
 """How often a command is handed to a new zygote when the old one died before it started the command."""
 SEND_SECONDS: Final = 5.0
 """Longest wait for a zygote that does not take commands, before it is replaced."""
+PROCESSES_SECONDS: Final = 5.0
+"""How long a command is tried again while no process is to be had: another session's bomb ends sooner."""
+PROCESSES_PAUSE_SECONDS: Final = 0.1
 SWEEP_SECONDS: Final = 10.0
 """Longest wait for the zygote to kill what a dead supervisor left behind."""
 
@@ -186,9 +189,11 @@ class CommandLauncher:
         loop = asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
         self.started_commands += 1
-        for _ in range(START_TRIES):
+        tries, wait_until = 0, loop.time() + PROCESSES_SECONDS
+        while tries < START_TRIES:
+            tries += 1
             with self._counting(), self._zygote(view) as zygote:
-                command = await self._start(zygote, directory, attached)
+                command = await self._start(zygote, directory, attached, policy.session_processes)
                 if command is None:
                     continue
                 remaining = None if deadline is None else max(0.0, deadline - loop.time())
@@ -202,7 +207,10 @@ class CommandLauncher:
                         watching = asyncio.create_task(_watch(command, directory, disk))
                         whole = request | {"temporary": temporary}
                         end = await self._attend(zygote, command, whole, remaining, watching)
-                    if end.supervisor is not None or end.report is not None or end.cause is not None:
+                    if _has_no_process(end) and attached is None and loop.time() < wait_until:
+                        tries -= 1
+                        await asyncio.sleep(PROCESSES_PAUSE_SECONDS)
+                    elif end.supervisor is not None or end.report is not None or end.cause is not None:
                         await _sweep(zygote, end)
                         return result_of(end, argv[0], timeout_seconds, undecodable)
         raise could_not_start(f"the process that starts commands keeps dying{await self._why(view)}")
@@ -249,7 +257,7 @@ class CommandLauncher:
         return f": {await asyncio.to_thread(self.bubblewrap.why_not, view)}"
 
     async def _start(
-        self, zygote: Zygote, directory: int, attached: AttachedStreams | None
+        self, zygote: Zygote, directory: int, attached: AttachedStreams | None, share: int | None
     ) -> RunningCommand | None:
         """Hand a command over; None where the zygote does not live any more."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
@@ -270,7 +278,7 @@ class CommandLauncher:
             except OSError as error:
                 raise could_not_start(error.strerror) from error
             descriptors = [their_control.fileno(), *(writer for _, writer in pipes), directory, *inputs]
-            if not await _hand_over(zygote, descriptors):
+            if not await _hand_over(zygote, descriptors, share):
                 return None
             readers = (reader for reader, _ in pipes)
             command = RunningCommand(
@@ -313,18 +321,27 @@ class CommandLauncher:
             await asyncio.wait({watching})  # it uses the directory, which is closed next
 
 
+def _has_no_process(end: CommandEnd) -> bool:
+    """Whether nothing of it was executed because the machine, or the container, has no process left."""
+    return (
+        end.cause is None
+        and end.report is not None
+        and (end.report.get("stage"), end.report.get("errno")) == ("fork", errno.EAGAIN)
+    )
+
+
 def _first_process(zygote: Zygote, command: RunningCommand) -> int | None:
     """The process that all of a command's descend from; in bubblewrap all of its view's."""
     return zygote.process.pid if zygote.process.is_in_bubblewrap else command.supervisor
 
 
-async def _hand_over(zygote: Zygote, descriptors: list[int]) -> bool:
+async def _hand_over(zygote: Zygote, descriptors: list[int], share: int | None) -> bool:
     """Let the zygote have them; whether it lived to take them."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + SEND_SECONDS
     while True:
         try:
-            zygote.process.send(descriptors)
+            zygote.process.send(descriptors, share)
         except BlockingIOError:  # more commands at once than its queue holds
             if loop.time() > give_up_at:
                 zygote.process.kill()

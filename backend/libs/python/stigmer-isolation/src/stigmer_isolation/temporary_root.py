@@ -5,6 +5,7 @@
 import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,42 @@ from stigmer_isolation.zygote.tree_removal import remove_tree
 
 _PREFIX: Final = "stigmer-temporary-"
 _MAKE_TRIES: Final = 3
+_NO_PROGRAMS: Final = int(getattr(os, "ST_NOEXEC", 0))
+"""Flag of a mount from which nothing can be executed (statvfs(3)); not told on macOS."""
+
+
+def find_temporary_place(roomier: Path, wanted_bytes: int) -> str:
+    """Where commands can have their temporary files: the system's place, if that is good enough.
+
+    It is not where programs cannot be executed there, or it is smaller than `wanted_bytes`: engines give a
+    container a /tmp that is some memory without programs. Then it is a directory of this user's own in
+    `roomier`, if that is better. Locks have to work in it, which not every network file system has.
+    """
+    system = tempfile.gettempdir()
+    size, has_programs = _look_at(system)
+    if has_programs and size >= wanted_bytes:
+        return system
+    own = f"{roomier}/.temporary-{os.getuid()}"
+    try:
+        roomier.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(own, 0o700)
+        status = os.lstat(own)  # others may have been here before: a container's /workspace is everybody's
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            return system
+        own_size, own_has_programs = _look_at(own)
+        if own_has_programs < has_programs or (own_has_programs == has_programs and own_size <= size):
+            return system
+        TemporaryRoot(own).remove()
+    except OSError:
+        return system
+    return own
+
+
+def _look_at(directory: str) -> tuple[int, bool]:
+    """Size in bytes of the file system that it is in, and whether programs can be executed from there."""
+    found = os.statvfs(directory)
+    return found.f_frsize * found.f_blocks, not found.f_flag & _NO_PROGRAMS
 
 
 class TemporaryRoot:

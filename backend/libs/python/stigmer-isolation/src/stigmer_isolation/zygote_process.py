@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from stigmer_isolation.running_command import CommandEnd
+from stigmer_isolation.zygote.process_shares import SHARE_BYTES
 
 STOP_SECONDS: Final = 15.0
 """Longest wait for the zygote to end; it first kills every command that still runs."""
@@ -83,14 +84,16 @@ class ZygoteProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def send(self, descriptors: list[int]) -> None:
+    def send(self, descriptors: list[int], share: int | None) -> None:
         """Ask for a supervisor with these descriptors, in the order that `zygote` gives.
+
+        `share` is how many processes the command's session may have.
 
         Raises:
             BlockingIOError: its queue is full.
             OSError: it is gone.
         """
-        socket.send_fds(self._control, [b"c"], descriptors)
+        socket.send_fds(self._control, [(share or 0).to_bytes(SHARE_BYTES, "big")], descriptors)
 
     def sweep(self, end: CommandEnd, timeout_seconds: float) -> bool:
         """Kill a supervisor that hangs, and wait until its orphans are dead; whether that was reported."""

@@ -267,9 +267,10 @@ class RunnerSettings:
         int,
         Variable(
             "STIGMER_SANDBOX_PROCESSES",
-            "Processes and threads that all commands together may have; 0: no limit. Does not hold for root.",
+            "Processes and threads that the commands of one session may have at once; 0: no limit. In a "
+            "container at most half of what it leaves them.",
             integer_between(0, 1_000_000),
-            "1024",
+            "512",
         ),
     ]
     sandbox_memory_mb: Annotated[

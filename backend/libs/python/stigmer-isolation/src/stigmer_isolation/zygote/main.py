@@ -3,17 +3,17 @@
 Run as a script (`python -I -S -E main.py FD`) with an empty environment, before its launcher has anything to
 hide; so it imports little of the standard library and this folder only, has one thread, and knows no secrets.
 
-For each command the launcher sends one byte over FD, with four descriptors: a control socket, the command's
-stdout and stderr, and its directory; a fifth is its stdin, where somebody talks with it. Over the control
-socket goes a length (4 bytes, big-endian) and a request `{"argv": [...], "env": {...}, "input": "...",
-"has_input": bool, "directory": "...", "temporary": "...", "policy": {...}}`, the policy as
-`Policy.to_request` gives it, the input null where there is none, `has_input` true where it is the fifth
-descriptor, the directory's path null except where the zygote is in bubblewrap.
-Back come lines of JSON: `{"supervisor": pid}` once, then one report: `{"exit_code": n, "survivors": n}` or
-`{"stage": "fork"|"directory"|"isolation"|"exec", "errno": n}`. A byte `t` from the launcher means: ask all
-of the command's processes to end (SIGTERM); end of file, by intent or by its death: kill everything. Over FD
-goes back `pid` and a line feed for each supervisor that died without a report, once its processes are gone
-too.
+For each command the launcher sends over FD how many processes its session may have (4 bytes, big-endian; 0:
+any number), with four descriptors: a control socket, the command's stdout and stderr, and its directory; a
+fifth is its stdin, where somebody talks with it. Over the control socket goes a length (4 bytes, big-endian)
+and a request `{"argv": [...], "env": {...}, "input": "...", "has_input": bool, "directory": "...",
+"temporary": "...", "policy": {...}}`, the policy as `Policy.to_request` gives it, the input null where there
+is none, `has_input` true where it is the fifth descriptor, the directory's path null except where the zygote
+is in bubblewrap. Back come lines of JSON: `{"supervisor": pid}` once, then one report: `{"exit_code": n,
+"survivors": n}`, with `"over_share": n` where it was killed for that, or `{"stage":
+"fork"|"directory"|"isolation"|"exec", "errno": n}`. A byte `t` from the launcher means: ask all of the
+command's processes to end (SIGTERM); end of file, by intent or by its death: kill everything. Over FD goes
+back `pid` and a line feed for each supervisor that died without a report, once its processes are gone too.
 """
 # ruff: noqa: PTH100, PTH120 - pathlib would be a good part of what this process loads
 
@@ -38,6 +38,7 @@ from stigmer_isolation.zygote.landlock import SCOPE_ABI
 from stigmer_isolation.zygote.layers import enter_supervisor_domain, isolate_command, separate_command
 from stigmer_isolation.zygote.own_mounts import can_be_own
 from stigmer_isolation.zygote.policy import Policy
+from stigmer_isolation.zygote.process_shares import SHARE_BYTES, ProcessShares
 from stigmer_isolation.zygote.process_tree import (
     KILL_SECONDS,
     ask_to_end,
@@ -61,6 +62,8 @@ REMOVAL_SECONDS: Final = 2.0
 COMMAND_UMASK: Final = 0o022
 """The directory itself is closed to other users; files carried out of it keep the usual modes."""
 POLL_MILLISECONDS: Final = 20.0
+OVER_SHARE: Final = signal.SIGUSR1
+"""Tells a supervisor that its command's session has more processes than it may."""
 
 _DESCRIPTORS_PER_COMMAND: Final = 4
 Streams = tuple[int | None, int, int]
@@ -82,11 +85,13 @@ def main() -> None:
     poller.register(control, select.POLLIN)
     poller.register(children_ended, select.POLLIN)
     supervisors, unreported, give_up_at = set[int](), list[int](), 0.0
+    shares = ProcessShares()
     while True:
-        ready = {descriptor for descriptor, _ in poller.poll(POLL_MILLISECONDS if unreported else None)}
+        pause = POLL_MILLISECONDS if unreported else shares.poll_milliseconds
+        ready = {descriptor for descriptor, _ in poller.poll(pause)}
         drain(children_ended)
         if control.fileno() in ready:
-            started = serve(control)
+            started = serve(control, shares)
             if started is None:
                 break
             if started:
@@ -94,6 +99,7 @@ def main() -> None:
         ended, _ = reap()
         for pid in supervisors.intersection(ended):
             supervisors.remove(pid)
+            shares.remove(pid)
             if ended[pid] != 0:
                 unreported.append(pid)
                 give_up_at = time.monotonic() + KILL_SECONDS
@@ -101,6 +107,8 @@ def main() -> None:
             with contextlib.suppress(OSError):
                 control.sendall(b"".join(b"%d\n" % pid for pid in unreported))
             unreported.clear()
+        for pid in shares.find_over():
+            send_signal(pid, OVER_SHARE)
     end_supervisors(supervisors, children_ended)
 
 
@@ -124,13 +132,13 @@ def end_supervisors(supervisors: set[int], children_ended: int) -> None:
     kill_all(children_ended)
 
 
-def serve(control: socket.socket) -> int | None:
+def serve(control: socket.socket, shares: ProcessShares) -> int | None:
     """Start the supervisor of one command; its pid, 0 where there is none, None once the launcher is gone."""
     try:
-        request, descriptors, _, _ = socket.recv_fds(control, 1, _DESCRIPTORS_PER_COMMAND + 1)
+        request, descriptors, _, _ = socket.recv_fds(control, SHARE_BYTES, _DESCRIPTORS_PER_COMMAND + 1)
     except OSError:
         return None
-    if not request:
+    if len(request) < SHARE_BYTES:
         return None
     try:
         for descriptor in descriptors:
@@ -144,6 +152,7 @@ def serve(control: socket.socket) -> int | None:
             return 0
         if pid == 0:
             run_supervisor(*descriptors)
+        shares.add(pid, descriptors[3], int.from_bytes(request, "big"))
         return pid
     finally:
         for descriptor in descriptors:
@@ -209,6 +218,8 @@ def run_command(
     children_ended: int,
 ) -> dict[str, int | str]:
     """Run the command to its end, or until told to kill it; the report."""
+    told = list[int]()
+    signal.signal(OVER_SHARE, lambda number, _: told.append(number))
     try:
         is_domain_closed = enter_supervisor_domain(policy)
     except OSError as error:
@@ -234,13 +245,18 @@ def run_command(
             exit_code = status if status >= 0 else 128 - status  # as shells tell of a signal
             give_up_at = time.monotonic() + STRAGGLER_SECONDS
         is_over = exit_code is not None and (not has_children or time.monotonic() >= give_up_at)
-        if is_over or is_told_to_kill:
+        is_over_share = bool(told) and exit_code is None
+        if is_over or is_told_to_kill or is_over_share:
             if not IS_LINUX:
                 # No process can adopt orphans (macOS): the command's process group is all that can be found.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(command, signal.SIGKILL)
             survivors = kill_all(children_ended, is_domain_closed=is_domain_closed)
-            return {"exit_code": 137 if exit_code is None else exit_code, "survivors": survivors}
+            code = 137 if exit_code is None else exit_code
+            report: dict[str, int | str] = {"exit_code": code, "survivors": survivors}
+            if is_over_share and not is_told_to_kill:
+                report["over_share"] = policy.session_processes or 0
+            return report
         ready = poller.poll(None if exit_code is None else STRAGGLER_SECONDS * 1000)
         if any(descriptor == control.fileno() for descriptor, _ in ready):
             is_told_to_kill = not receive_wish(control)

@@ -34,6 +34,9 @@ class Policy(NamedTuple):
     protected: tuple[int, ...] = ()
     """Pids and process groups not to be signalled, where Landlock does not see to that."""
     processes: int | None = None
+    """Of the whole user, as the kernel counts them."""
+    session_processes: int | None = None
+    """Of all commands that start in one directory, as the zygote counts them."""
     memory_bytes: int | None = None
     file_bytes: int | None = None
 
