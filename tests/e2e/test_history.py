@@ -10,10 +10,10 @@ from typing import Any, Final
 import pytest
 
 from e2e_script import QUICK_HEARTBEAT
-from executions import Execution, agent_manifest, answered_turns, tool_results
+from executions import Execution, agent_manifest, answered_turns, inline, tool_results
 from model_server import VALID_KEY, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
-from stigmer_contract.events import HistoryStored, ModelResponded, ToolOutcome, ToolStarted
+from stigmer_contract.events import HistoryStored, ModelInterrupted, ModelResponded, ToolOutcome, ToolStarted
 from stigmer_contract.phases import ExecutionPhase
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("history")]
@@ -37,7 +37,12 @@ def script() -> ScriptedModel:
     ]
     sleep = ScriptedCall("run_command", {"command": "touch begun; sleep 60"})
     return ScriptedModel(
-        turns, conversations={"short": [ScriptedTurn("Hm.", [sleep])], "ok": [ScriptedTurn("Ok.")]}
+        turns,
+        conversations={
+            "short": [ScriptedTurn("Hm.", [sleep])],
+            "ok": [ScriptedTurn("Ok.")],
+            "slow": [ScriptedTurn("Once upon a time " + "and so on " * 2000, chunk_seconds=0.1)],
+        },
     )
 
 
@@ -116,8 +121,30 @@ def test_an_execution_that_was_cancelled_is_told_as_it_was_to_the_next_ones(
     [result] = tool_results(first.events)
     requests = asked(model, since)
     told = next(message for message in requests[1] if message["role"] == "tool")
-    assert result.outcome is ToolOutcome.CANCELLED
+    assert result.outcome is ToolOutcome.UNKNOWN
     assert "not carried out" not in told["content"]
     assert_each_extends_the_one_before(requests)
     history = [event for event in first.events if isinstance(event, HistoryStored)]
     assert history == []
+
+
+def test_what_was_said_until_an_interruption_stays_in_the_conversation_as_cut_off(
+    stack: RunningStack, model: ModelServer
+) -> None:
+    since = len(model.bodies)
+    first = start(stack, "Tell me a tale. [conversation slow]")
+    first.wait_until_shown("Once upon a")
+    first.cancel()
+    assert first.wait_until_ended().phase is ExecutionPhase.CANCELLED
+    start(stack, "Stop it. [conversation ok]", session_id=first.session_id).wait_until_completed()
+
+    [cut] = [event for event in first.events if isinstance(event, ModelInterrupted)]
+    said = str(inline(cut.text))
+    assert said.startswith("Once upon a")
+    assert first.resource.usage == cut.usage
+    told = asked(model, since)[-1]
+    answered = next(message for message in told if message["role"] == "assistant")
+    assert answered["content"] == said.rstrip()
+    after = json.dumps(told[told.index(answered) + 1 :])
+    assert "stopped you here" in after
+    assert "Stop it." in after

@@ -1,5 +1,6 @@
 """Starts executions on a stack and reads their logs, for end-to-end tests."""
 
+import json
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -123,6 +124,18 @@ class Execution:
             if is_it(recorded):
                 return recorded
         raise AssertionError("the execution ended without the event")
+
+    def wait_until_shown(self, text: str) -> None:
+        """Follow what is shown of answers that are being written until that stands in it."""
+        shown = ""
+        with self._stream(0) as lines:
+            for line in lines:
+                name, _, value = line.partition(": ")
+                if name == "data" and json.loads(value).get("type") in ("model.delta", "model.partial"):
+                    shown += json.loads(value)["text"]
+                if text in shown:
+                    return
+        raise AssertionError(f"the execution ended, and showed {shown!r}")
 
     def wait_until_ended(self) -> ExecutionResource:
         """Follow the log to its end."""

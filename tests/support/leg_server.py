@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.settings import ModelSettings
 
 from agent_runner.errors import AttemptSuperseded, ServerRefused
-from agent_runner.leg import LegParts
+from agent_runner.leg_parts import LegParts
 from agent_runner.legs import LegRunner
 from agent_runner.models import BuiltModel, ContextWindows
 from agent_runner.models.asking import Answers, Watcher
@@ -47,7 +48,16 @@ from stigmer_isolation.launcher import CommandLauncher
 
 WAIT_SECONDS = 60.0
 SESSION = "ses_01hzy8q5n3k9x2v7c4m6b1d0fg"
-Answer = Callable[[list[ModelMessage]], ModelResponse]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An answer of which this much is shown, and nothing more ever comes."""
+
+    said: str
+
+
+Answer = Callable[[list[ModelMessage]], ModelResponse | Unfinished]
 
 
 class Server:
@@ -70,6 +80,8 @@ class Server:
         self.refuses: str | None = None
         self.holds: list[str | None] = []
         self.is_wanted = False
+        self.shown = ""
+        """The text of all pieces of answers and of output that were shown."""
         self.written = asyncio.Condition()
 
     @property
@@ -175,6 +187,13 @@ class Server:
 
     async def publish(self, path: str, body: bytes, headers: dict[str, str]) -> None:
         assert path == "/v1/executions/exe_1/live"
+        async with self.written:
+            self.shown += "".join(str(event.get("text", "")) for event in json.loads(body)["events"])
+            self.written.notify_all()
+
+    async def wait_until_shown(self, text: str) -> None:
+        async with self.written, asyncio.timeout(WAIT_SECONDS):
+            await self.written.wait_for(lambda: text in self.shown)
 
     async def wait_for_holds(self, is_enough: Callable[[list[str | None]], bool]) -> None:
         async with self.written, asyncio.timeout(WAIT_SECONDS):
@@ -202,7 +221,7 @@ class Scripted(FunctionModel, Answers):
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(
-            lambda messages, _info: answer(messages),
+            lambda messages, _info: cast("ModelResponse", answer(messages)),
             model_name="scripted",
             profile=ModelProfile(supports_json_schema_output=False),
         )
@@ -215,7 +234,11 @@ class Scripted(FunctionModel, Answers):
         parameters: ModelRequestParameters,
         watcher: Watcher,
     ) -> ModelResponse:
-        return self._answer(messages)
+        answered = self._answer(messages)
+        if isinstance(answered, Unfinished):
+            watcher.show_answer("text", answered.said)
+            await asyncio.Event().wait()
+        return cast("ModelResponse", answered)
 
 
 def leg_runner(

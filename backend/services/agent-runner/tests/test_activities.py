@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from agent_runner.activities import LegActivities
 from agent_runner.errors import ServerRefused
-from agent_runner.leg import StopReason
+from agent_runner.leg_parts import StopReason
 from agent_runner.legs import ActivityAttempt
 from stigmer_contract.temporal import LegInput, LegOutcome, LegResult
 

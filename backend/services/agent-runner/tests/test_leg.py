@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 
-from agent_runner.leg import StopReason
+from agent_runner.leg_parts import StopReason
 from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.loop_marker import marking
 from agent_runner.models.model_faults import ModelRequestFailed, unavailable
-from leg_server import SESSION, Answer, Server, leg_runner
-from stigmer_contract.conversation import ToolOutcome
+from leg_server import SESSION, Answer, Server, Unfinished, leg_runner
+from stigmer_contract.conversation import ToolOutcome, ToolResult
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     EnvironmentDescribed,
@@ -27,6 +27,7 @@ from stigmer_contract.events import (
     LegEndReason,
     LegStarted,
     ModelFailed,
+    ModelInterrupted,
     ModelResponded,
     StepFinished,
     ToolFinished,
@@ -146,9 +147,81 @@ async def test_a_call_that_a_cancellation_stops_and_one_that_it_prevents_are_in_
     runner.stop("exe_1", StopReason.CANCEL)
     assert await work == ENDED
     stopped, prevented = [event for event in server.events if isinstance(event, ToolFinished)]
-    assert (stopped.call_id, stopped.outcome) == ("c0", ToolOutcome.CANCELLED)
+    assert (stopped.call_id, stopped.outcome) == ("c0", ToolOutcome.UNKNOWN)
     assert (prevented.call_id, prevented.outcome) == ("c1", ToolOutcome.CANCELLED)
     assert stopped.result != prevented.result
+    assert isinstance(server.events[-1], ExecutionCancelled)
+
+
+async def test_what_an_answer_had_said_when_it_was_cut_off_is_kept(make_runner: Make) -> None:
+    server = Server()
+    runner = make_runner(server, lambda _messages: Unfinished("Once upon a \ud83d"))
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_until_shown("Once upon a")
+    runner.stop("exe_1", StopReason.CANCEL)
+    assert await work == ENDED
+    cut, ended, cancelled = server.events[-3:]
+    assert isinstance(cut, ModelInterrupted)
+    assert (cut.turn, cut.text) == (1, InlinePayload(value="Once upon a \ufffd"))
+    assert cut.usage.estimated
+    assert (cut.usage.requests, cut.usage.output_tokens) == (1, 3)
+    assert cut.usage.input_tokens > 10
+    assert (ended, cancelled) == (
+        LegEnded(attempt=1, reason=LegEndReason.CANCELLED),
+        ExecutionCancelled(),
+    )
+
+
+async def test_an_answer_that_had_not_begun_leaves_nothing(make_runner: Make) -> None:
+    server = Server()
+    asked = asyncio.Event()
+
+    def answer(_messages: list[ModelMessage]) -> Unfinished:
+        asked.set()
+        return Unfinished("")
+
+    runner = make_runner(server, answer)
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await asked.wait()
+    runner.stop("exe_1", StopReason.CANCEL)
+    assert await work == ENDED
+    assert not [event for event in server.events if isinstance(event, ModelInterrupted)]
+
+
+async def test_a_process_that_hands_back_keeps_nothing_of_an_answer_that_is_asked_for_again(
+    make_runner: Make,
+) -> None:
+    server = Server()
+    runner = make_runner(server, lambda _messages: Unfinished("Once"))
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_until_shown("Once")
+    runner.stop("exe_1", StopReason.HAND_BACK)
+    assert await work == LegResult(outcome=LegOutcome.DRAINED)
+    assert not [event for event in server.events if isinstance(event, ModelInterrupted)]
+
+
+@pytest.mark.parametrize(
+    ("trap", "told"),
+    [("echo cleared; exit 0", "cleared"), ("", "stopped while it was running")],
+    ids=["it clears up", "it does not hear"],
+)
+async def test_a_command_is_asked_to_end_before_it_is_killed(
+    make_runner: Make, monkeypatch: pytest.MonkeyPatch, trap: str, told: str
+) -> None:
+    # One that ends by itself has all the time it takes, the other none that would be missed.
+    monkeypatch.setattr("agent_runner.leg.CANCEL_GRACE_SECONDS", 60.0 if trap else 0.1)
+    server = Server(tools=["shell"])
+    runner = make_runner(server, run_commands(f"trap '{trap}' TERM; echo begun; while :; do sleep 0.1; done"))
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_until_shown("begun")
+    runner.stop("exe_1", StopReason.CANCEL)
+    assert await work == ENDED
+    [cut] = [event for event in server.events if isinstance(event, ToolFinished)]
+    assert cut.outcome is ToolOutcome.UNKNOWN
+    assert isinstance(cut.result, InlinePayload)
+    text = ToolResult.model_validate(cut.result.value).text
+    assert told in text
+    assert "stopped while it was running" in text
     assert isinstance(server.events[-1], ExecutionCancelled)
 
 

@@ -19,7 +19,7 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.usage import RequestUsage
 
-from agent_runner.leg import StopReason
+from agent_runner.leg_parts import StopReason
 from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.models import told_in
 from agent_runner.models.notes import with_notes_in_place

@@ -28,6 +28,7 @@ from pydantic_ai.messages import (
 from agent_runner.journal.bodies import WRITTEN_BY, response_of, returned_by
 from agent_runner.journal.conversation import NOT_CARRIED_OUT, messages_of
 from agent_runner.journal.results import OUTCOME_UNKNOWN
+from agent_runner.models import told_in
 from stigmer_contract.conversation import (
     AnswerText,
     AnswerToolCall,
@@ -41,6 +42,7 @@ from stigmer_contract.events import (
     AnyEvent,
     ExecutionStarted,
     InlinePayload,
+    ModelInterrupted,
     ModelResponded,
     Payload,
     RecordedEvent,
@@ -206,6 +208,21 @@ async def test_of_a_call_that_had_begun_nobody_says_that_it_was_not_carried_out(
         (OUTCOME_UNKNOWN, "failed"),
         (NOT_CARRIED_OUT, "interrupted"),
     ]
+
+
+async def test_an_answer_that_was_cut_off_is_told_as_such() -> None:
+    cut = ModelInterrupted(turn=2, model="a:m", text=InlinePayload(value="Once upon \n"), usage=Usage())
+    silent = cut.model_copy(update={"text": InlinePayload(value="")})
+
+    called = [answered("a"), begun("a")]
+    messages = await messages_of(log_of(*called, cut), load)
+
+    assert isinstance(said := messages[-2], ModelResponse)
+    assert said.text == "Once upon"
+    [note] = messages[-1].parts
+    assert "stopped you here" in str(note)
+    assert told_in(note) is not None
+    assert len(await messages_of(log_of(*called, silent), load)) == len(messages) - 2
 
 
 async def test_a_picture_that_a_tool_returned_stays_a_picture() -> None:

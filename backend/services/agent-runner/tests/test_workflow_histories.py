@@ -14,7 +14,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.workflow import NondeterminismError
 
-from agent_runner.leg import RUNNER_VERSION
+from agent_runner.leg_parts import RUNNER_VERSION
 from agent_runner.workflows import AgentExecution
 from stigmer_contract.temporal import WORKFLOW_TYPE, AgentExecutionInput
 

@@ -206,6 +206,63 @@ def test_an_execution_that_ends_resolves_what_it_asks(api: ServerApi) -> None:
     assert (late.status_code, late.json()["code"]) == (409, "input_resolved")
 
 
+def test_a_waiting_execution_that_is_cancelled_tells_what_became_of_each_call(api: ServerApi) -> None:
+    execution_id: str = api.create_execution(manifest=manifest(askUser=True))["execution_id"]
+    seen: int = api.start_leg(execution_id)["execution"]["last_sequence"]
+    question = asked(call_id="call_2")
+    calls = [("call_1", False), ("call_2", False), ("call_3", True), ("call_4", None)]
+    answer = responded()
+    answer["response"]["value"]["parts"] += [
+        {"kind": "tool_call", "call_id": call_id, "tool": "run_command", "arguments": {}}
+        for call_id, _ in calls
+    ]
+    starts: list[dict[str, Any]] = [
+        {
+            "type": "tool.started",
+            "turn": 1,
+            "call_id": call_id,
+            "tool": "run_command",
+            "toolset": "shell",
+            "arguments": {"kind": "inline", "value": {}},
+            "side_effects": has_effects,
+        }
+        for call_id, has_effects in calls
+        if has_effects is not None
+    ]
+    done = {
+        "type": "tool.finished",
+        "turn": 1,
+        "call_id": "call_1",
+        "tool": "run_command",
+        "outcome": "succeeded",
+        "result": {"kind": "inline", "value": {"outcome": "succeeded"}},
+        "duration_seconds": 0,
+    }
+    waiting = {
+        "type": "leg.ended",
+        "attempt": 1,
+        "reason": "waiting",
+        "waiting_for": [{"kind": "answer", "key": question["input_id"]}],
+        "seen": seen,
+    }
+    assert api.append(execution_id, [answer, *starts, done, question, waiting]).is_success
+
+    api.http.post(f"/v1/executions/{execution_id}/cancel").raise_for_status()
+
+    ended = [each["event"] for each in api.read_log(execution_id)][-5:]
+    assert [event["type"] for event in ended] == [
+        *["tool.finished"] * 3,
+        "input.resolved",
+        "execution.cancelled",
+    ]
+    assert [(event["call_id"], event["outcome"]) for event in ended[:3]] == [
+        ("call_2", "cancelled"),
+        ("call_3", "unknown"),
+        ("call_4", "cancelled"),
+    ]
+    assert "Outcome unknown" in ended[1]["result"]["value"]["content"][0]["text"]
+
+
 def test_nobody_but_the_server_resolves_in_the_log(api: ServerApi) -> None:
     question = asked()
     execution_id = start_asking(api, question)

@@ -177,6 +177,7 @@ EVENTS: list[events.Event] = [
     events.ModelResponded(
         turn=1, model="openai:gpt-5", response=BLOB, usage=events.Usage(requests=1), duration_seconds=0.1
     ),
+    events.ModelInterrupted(turn=1, model="openai:gpt-5", text=PAYLOAD, usage=events.Usage(requests=1)),
     events.ModelFailed(
         turn=1,
         model="openai:gpt-5",

@@ -60,7 +60,7 @@ def _run_worker(*, is_spare: bool = False) -> int:
     import asyncio
 
     from agent_runner.errors import CommandLineIncompatible, SettingsError
-    from agent_runner.leg import RUNNER_VERSION
+    from agent_runner.leg_parts import RUNNER_VERSION
     from agent_runner.logs import configure_logging
     from agent_runner.secrets_in_use import SecretsInUse
     from agent_runner.settings import load_settings

@@ -17,7 +17,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from agent_runner.errors import RunnerError, stack_of
-from agent_runner.leg import StopReason, cancel_and_wait
+from agent_runner.leg_parts import StopReason, cancel_and_wait
 from agent_runner.legs import ActivityAttempt, LegRunner
 from stigmer_contract.temporal import RUN_LEG_ACTIVITY, LegInput, LegOutcome, LegResult
 

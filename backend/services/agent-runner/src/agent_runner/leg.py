@@ -7,10 +7,7 @@ nothing of Temporal; `legs` begins it.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum, auto
-from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 from pydantic import JsonValue
 from pydantic_ai.exceptions import AgentRunError
@@ -40,15 +37,13 @@ from agent_runner.journal.tool_lists import open_mcp_toolsets
 from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.waits import WaitSteps
 from agent_runner.journal.writer import LogWriter
+from agent_runner.leg_parts import LegParts, StopReason, cancel_and_wait, defect, sleep_for
 from agent_runner.masking import Masker
-from agent_runner.models import ModelPool, ShownAnswers, describe_unusable, has_price, model_settings
-from agent_runner.runner_locks import RunnerLocks
-from agent_runner.secrets_in_use import SecretsInUse
-from agent_runner.server_client import LegClient, ServerClient
-from agent_runner.settings import RunnerSettings
+from agent_runner.models import ShownAnswers, describe_unusable, has_price, model_settings
+from agent_runner.server_client import LegClient
 from agent_runner.toolsets import asker, waiter
 from agent_runner.toolsets.command_variables import excess_of, tool_variables
-from agent_runner.tracing import Tracing, mark_leg_end
+from agent_runner.tracing import mark_leg_end
 from agent_runner.workspace import PackFolders, SessionWorkspace, open_workspace
 from stigmer_contract.api import LegGrant
 from stigmer_contract.error_codes import ErrorCode
@@ -65,41 +60,11 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.temporal import LegOutcome, LegResult
 from stigmer_contract.waits import WaitReason, first_time
-from stigmer_isolation.launcher import CommandLauncher
 
 logger = logging.getLogger(__name__)
 
-RUNNER_VERSION: Final = version("stigmer-agent-runner")
-
-
-class StopReason(Enum):
-    """Why a leg is stopped from outside, what it has in hand notwithstanding."""
-
-    CANCEL = auto()
-    """A person asked for it."""
-    HAND_BACK = auto()
-    """The process ends now: what is in hand is dropped."""
-    FALL_SILENT = auto()
-    """Another attempt has the execution."""
-    OVERDUE = auto()
-    """`limits.duration` is over."""
-    LOG_REFUSES = auto()
-    """The log does not take what happened."""
-    WAIT = auto()
-    """Nothing can go on until something comes."""
-
-
-@dataclass(frozen=True)
-class LegParts:
-    """What all legs of a process share."""
-
-    settings: RunnerSettings
-    client: ServerClient
-    launcher: CommandLauncher
-    models: ModelPool
-    secrets: SecretsInUse
-    tracing: Tracing
-    locks: RunnerLocks
+CANCEL_GRACE_SECONDS: Final = 3.0
+"""So long the calls of a cancelled execution may take to end by themselves; then they are killed."""
 
 
 class Leg:
@@ -172,6 +137,8 @@ class Leg:
         work = asyncio.create_task(self._work(journal), name=f"agent {self._execution_id}")
         try:
             await self._wait_for_end(work)
+            if self._stop_reason is StopReason.CANCEL:
+                await self._let_calls_end(journal, work)
         finally:
             await cancel_and_wait(work)
         if self._stop_reason is StopReason.FALL_SILENT:
@@ -181,6 +148,8 @@ class Leg:
                 return self._waiting()
             reason, terminal = await self._conclusion(work, writer)
             mark_leg_end(reason, terminal)
+            if isinstance(terminal, ExecutionCancelled):
+                await journal.note_interrupted()
             if isinstance(terminal, ExecutionFailed | ExecutionCancelled):
                 await unexecuted.settle(terminal)
             terminal = await self._write_end(writer, masker, reason, terminal)
@@ -259,7 +228,7 @@ class Leg:
         """Return when the work is done, or has to be cancelled."""
         stopped = asyncio.create_task(self._stopped.wait())
         drained = asyncio.create_task(self._gate.drained())
-        overdue = asyncio.create_task(_sleep(self._grant.seconds_left))
+        overdue = asyncio.create_task(sleep_for(self._grant.seconds_left))
         ends = {work, stopped, drained, overdue}
         while not any(task.done() for task in ends):
             idle = asyncio.create_task(self._gate.idle())
@@ -273,6 +242,16 @@ class Leg:
             self.stop(StopReason.OVERDUE)
         for task in (stopped, drained, overdue):
             await cancel_and_wait(task)
+
+    async def _let_calls_end(self, journal: StepJournal, work: asyncio.Task[JsonValue]) -> None:
+        """Ask the calls in hand to end, and give them a moment for that; no other begins."""
+        self._gate.close()
+        journal.calls.ask_to_end()
+        none_left = asyncio.create_task(journal.calls.none_left())
+        await asyncio.wait(
+            {work, none_left}, timeout=CANCEL_GRACE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        await cancel_and_wait(none_left)
 
     # --- the work -----------------------------------------------------------------------------
 
@@ -400,23 +379,3 @@ class Leg:
             extra={"execution_id": self._execution_id},
         )
         return defect(error, writer.last_sequence)
-
-
-def defect(error: BaseException, last_sequence: int) -> ExecutionFailed:
-    """How an execution ends by an error of the program's own, and where in the log that was."""
-    return ExecutionFailed(
-        code=ErrorCode.INTERNAL,
-        message=f"the runner failed unexpectedly after event {last_sequence}: {type(error).__name__}",
-        hint="look for the execution's id in the runner's log",
-    )
-
-
-async def _sleep(seconds: float | None) -> None:
-    """For ever where that is None."""
-    await (asyncio.Event().wait() if seconds is None else asyncio.sleep(seconds))
-
-
-async def cancel_and_wait(task: "asyncio.Task[Any]") -> None:
-    """Cancel a task and wait until it has let go; its outcome stays in the task."""
-    task.cancel()
-    await asyncio.wait({task})

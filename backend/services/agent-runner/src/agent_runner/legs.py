@@ -17,7 +17,8 @@ from typing import Final
 from pydantic import BaseModel
 
 from agent_runner.errors import AttemptSuperseded, ServerRefused, stack_of
-from agent_runner.leg import RUNNER_VERSION, Leg, LegParts, StopReason, defect
+from agent_runner.leg import Leg
+from agent_runner.leg_parts import RUNNER_VERSION, LegParts, StopReason, defect
 from agent_runner.loop_marker import hold_loop_for
 from agent_runner.server_client import LegClient
 from stigmer_contract.api import LegGrant, StartLeg

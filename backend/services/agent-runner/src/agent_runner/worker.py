@@ -31,7 +31,7 @@ from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
 from agent_runner.commands import open_commands
 from agent_runner.errors import ServerRefused
 from agent_runner.health import HealthServer
-from agent_runner.leg import RUNNER_VERSION, LegParts
+from agent_runner.leg_parts import RUNNER_VERSION, LegParts
 from agent_runner.legs import LegRunner
 from agent_runner.loop_marker import marking
 from agent_runner.models import ModelPool, preload_providers

@@ -361,7 +361,7 @@ async def test_calls_that_are_open_when_the_execution_is_cancelled_say_what_beca
     half = list(first.events)
     await leg.settle(ExecutionCancelled())
     ended = results(first.new)
-    assert ended["c1"][0] is ToolOutcome.CANCELLED
+    assert ended["c1"][0] is ToolOutcome.UNKNOWN
     assert "stopped while it was running" in ended["c1"][1]
     assert ended["c2"][0] is ToolOutcome.CANCELLED
     assert "not carried out" in ended["c2"][1]

@@ -48,6 +48,7 @@ from stigmer_server.console_files import ConsoleFiles
 from stigmer_server.console_sessions import ConsoleSessions
 from stigmer_server.credentials import Credentials
 from stigmer_server.database import open_database
+from stigmer_server.endings import Endings
 from stigmer_server.errors import DatabaseAway, DatabaseUnusable, Unavailable
 from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_feed import EventFeed
@@ -138,9 +139,9 @@ class StigmerServer:
             self._presence,
             self._installation,
             self._note_created,
-            self._reconciler.cancel_soon,
         )
-        self._reconciler.attach(executions_)
+        endings = Endings(self._database, self._log, self._blobs, self._reconciler.cancel_soon)
+        self._reconciler.attach(executions_, endings)
         credentials = Credentials(settings.token, settings.runner_token)
         self._tokens = Tokens(self._database, credentials)
         console_sessions = ConsoleSessions(self._database, credentials)
@@ -154,6 +155,7 @@ class StigmerServer:
             session_files=SessionFiles(settings),
             secrets=secrets_,
             executions=executions_,
+            endings=endings,
             feed=EventFeed(self._log, self._broadcast, formats),
             formats=formats,
             inputs=self._inputs,

@@ -31,6 +31,7 @@ from stigmer_contract.events import (
     LegStarted,
     MessageReceived,
     ModelFailed,
+    ModelInterrupted,
     ModelResponded,
     Payload,
     RequestChanged,
@@ -306,7 +307,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             raise Woken(seen, state.message_sequence)
         case MessageReceived():
             return replace(state, message_sequence=state.last_sequence + 1)
-        case ModelResponded(usage=usage):
+        case ModelResponded(usage=usage) | ModelInterrupted(usage=usage):
             return replace(state, usage=state.usage + usage)
         case StepFinished(usage=usage):
             return state if usage is None else replace(state, usage=state.usage + usage)

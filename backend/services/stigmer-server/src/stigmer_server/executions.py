@@ -1,11 +1,11 @@
-"""Executions: made, taken by runners, added to, cancelled, ended. Decides what each caller may do.
+"""Executions: made, taken by runners, added to. Decides what each caller may do.
 
 The log is written by `event_log`; workflows are kept in step with it by `reconciler`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from pydantic import BaseModel, JsonValue, SecretStr, TypeAdapter
@@ -110,9 +110,8 @@ class Executions:
         presence: RunnerPresence,
         installation: Installation,
         on_created: Callable[[ExecutionState], None],
-        on_cancel: Callable[[str], None],
     ) -> None:
-        """`on_created` and `on_cancel` are told after the commit, and must not block."""
+        """`on_created` is told after the commit, and must not block."""
         self._database = database
         self._log = log
         self._broadcast = broadcast
@@ -125,7 +124,6 @@ class Executions:
         self._holds = LegHolds()
         self._installation = installation
         self._on_created = on_created
-        self._on_cancel = on_cancel
 
     async def create(self, request: CreateExecution, caller: Caller, idempotency_key: str | None) -> Answer:
         """Write a new execution down; its workflow starts afterwards, and later where Temporal is away.
@@ -316,32 +314,6 @@ class Executions:
             self._broadcast.follow_attempt(execution_id, request.attempt)
         self._broadcast.publish_live(execution_id, request.events)
 
-    async def request_cancel(
-        self, execution_id: str, caller: Caller, reason: str | None
-    ) -> ExecutionResource:
-        """Ask for the execution to stop. One that no runner has in hand, or ever had, is over at once.
-
-        Raises:
-            NotFound: there is no such execution that the caller sees.
-            ExecutionEnded: there is nothing to stop; cancelling a cancelled execution again is fine.
-        """
-
-        def decide(state: ExecutionState) -> Change:
-            if state.phase is ExecutionPhase.CANCELLED:
-                return Change(state)
-            _check_open(state)
-            if state.cancel_requested_at is None:
-                state = replace(state, cancel_requested_at=datetime.now(UTC), cancel_reason=reason)
-            if state.attempt == 0 or state.phase is ExecutionPhase.WAITING:
-                return Change(state, [NewEvent.of(ExecutionCancelled(reason=state.cancel_reason))])
-            return Change(state)
-
-        await self.load(execution_id, caller)
-        appended = await self._log.append(execution_id, decide)
-        if appended.stored or not appended.state.phase.is_terminal:
-            self._on_cancel(execution_id)
-        return appended.state.to_resource()
-
     async def move(self, execution_id: str, task_queue: str) -> ExecutionState:
         """Note that the execution's workflow is to run on another task queue.
 
@@ -366,16 +338,6 @@ class Executions:
             return Change(state if state.phase.is_terminal else changed)
 
         return (await self._log.append(execution_id, decide)).state
-
-    async def end(self, seen: ExecutionState, event: Event) -> ExecutionState:
-        """End an execution for which nobody else would, unless something happened since it was `seen`."""
-
-        def decide(state: ExecutionState) -> Change:
-            if state.phase.is_terminal or state.attempt != seen.attempt:
-                return Change(state)
-            return Change(state, [NewEvent.of(event)])
-
-        return (await self._log.append(seen.execution_id, decide)).state
 
 
 def _check_open(state: ExecutionState) -> None:

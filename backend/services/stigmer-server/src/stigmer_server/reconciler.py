@@ -20,6 +20,7 @@ from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.waits import WAKING_EVENT_TYPES
 from stigmer_server.audit import AuditTrail
 from stigmer_server.database import Database
+from stigmer_server.endings import Endings
 from stigmer_server.errors import ServerError, TemporalUnavailable
 from stigmer_server.event_log import StoredEvent
 from stigmer_server.execution_state import ExecutionState
@@ -88,10 +89,11 @@ class Reconciler:
         self._starting: set[str] = set()
         """Executions whose workflow is just being started: that there is none yet says nothing."""
         self._executions: Executions | None = None
+        self._endings: Endings | None = None
 
-    def attach(self, executions_: Executions) -> None:
-        """Name the executions to keep in step; must come before anything else."""
-        self._executions = executions_
+    def attach(self, executions_: Executions, endings: Endings) -> None:
+        """Name the executions to keep in step, and what ends them; must come before anything else."""
+        self._executions, self._endings = executions_, endings
 
     def start_soon(self, state: ExecutionState) -> None:
         """Start the workflow of a new execution."""
@@ -317,8 +319,8 @@ class Reconciler:
         await self._temporal.terminate_workflow(state.workflow, "limits.duration is over")
 
     async def _end(self, state: ExecutionState, event: ExecutionCancelled | ExecutionFailed) -> None:
-        assert self._executions is not None
-        ended = await self._executions.end(state, event)
+        assert self._endings is not None
+        ended = await self._endings.end(state, event)
         logger.info("ended: %s", ended.phase, extra={"execution_id": state.execution_id})
 
     async def _start(self, state: ExecutionState) -> None:

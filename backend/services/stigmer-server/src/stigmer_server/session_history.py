@@ -19,6 +19,7 @@ from stigmer_server.tables import ENVIRONMENT_TYPE, HISTORY_TYPE, events, execut
 TELLING_TYPES: Final = (
     "execution.started",
     "model.responded",
+    "model.interrupted",
     "tool.started",
     "tool.finished",
     "message.received",

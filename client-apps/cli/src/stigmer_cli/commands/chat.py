@@ -11,9 +11,7 @@ from stigmer_cli.commands.completions import complete_directories, complete_runn
 from stigmer_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.run import Order
-    from stigmer_cli.config import Configuration
 
 NO_PROMPT_YET = "(what is typed)"
 """Stands in an order until the person has said something."""
@@ -91,11 +89,11 @@ def start_chat(request: ChatRequest) -> None:
         identify_workspace(configuration, order.workspace)
     model = None if order is None else choose_order_model(order, configuration)
     with ApiClient(connect(configuration)) as client:
-        session_id = _find_session(request, client, configuration)
-
         from stigmer_cli.commands.chat_line import ChatLine
         from stigmer_cli.commands.conversation import Conversation
+        from stigmer_cli.commands.last_sessions import find_session
 
+        session_id = find_session(client, configuration.home, request.session, goes_on=request.goes_on)
         conversation = Conversation(client, configuration, order, model, session_id)
         ChatLine(conversation, configuration.home / "chat_history").run()
 
@@ -105,17 +103,3 @@ def _read_order(request: ChatRequest, agent: str) -> "Order":
 
     order = read_order(agent, NO_PROMPT_YET, None, request.model, None, request.workspace)
     return replace(order, approve=request.approve)
-
-
-def _find_session(request: ChatRequest, client: "ApiClient", configuration: "Configuration") -> str | None:
-    from stigmer_cli.commands.last_sessions import read_last_session
-    from stigmer_cli.commands.references import find_session_id
-
-    if request.session is not None:
-        return find_session_id(client, request.session, last=False)
-    if not request.goes_on:
-        return None
-    session_id = read_last_session(configuration.home)
-    if session_id is None:
-        raise UsageError("there is no session of this directory yet", "start one with `stigmer chat AGENT`")
-    return session_id

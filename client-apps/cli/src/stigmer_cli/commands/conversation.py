@@ -15,13 +15,14 @@ from stigmer_cli.commands.last_sessions import remember_last_session
 from stigmer_cli.commands.references import find_session_id
 from stigmer_cli.commands.run import Order, create_execution
 from stigmer_cli.config import Configuration
-from stigmer_cli.errors import StigmerError
+from stigmer_cli.errors import CallRefused, StigmerError
 from stigmer_cli.rendering.execution_view import ExecutionView
 from stigmer_cli.rendering.inputs import describe_input
 from stigmer_cli.rendering.quantities import format_cost, format_usage
 from stigmer_cli.rendering.screen import BOLD, DIM, RED, YELLOW, Screen
 from stigmer_contract import events
 from stigmer_contract.api import MAX_INPUT_CHARACTERS, InputResource, ResolveInput
+from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.inputs import InputKind, InputOutcome
 
 YES = ("y", "yes")
@@ -112,9 +113,22 @@ class Conversation:
         order = replace(self._order, prompt=text, session_id=self.session_id)
         if self.session_id is not None:
             order = replace(order, workspace=None)
-        execution = create_execution(order, self._model, self._client, self._configuration)
+        try:
+            execution = create_execution(order, self._model, self._client, self._configuration)
+        except CallRefused as refusal:
+            if refusal.code != ErrorCode.SESSION_BUSY or self.session_id is None:
+                raise
+            self._say_to_another(self.session_id, text)
+            return
         self.session_id = execution.session_id
         self._watch(execution.execution_id)
+
+    def _say_to_another(self, session_id: str, text: str) -> None:
+        """Somebody else has begun a turn of the session meanwhile: it is said to that."""
+        [newest] = self._client.list_executions(1, session_id=session_id)
+        sent = self._client.send_message(newest.execution_id, text)
+        self.note("the session is at work on another turn, which reads it before its next answer", YELLOW)
+        self._watch(sent.execution_id)
 
     def stop_turn(self) -> bool:
         """Stop what the agent does; False: it does nothing. The session goes on."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.attaching import FileToAttach
+    from stigmer_cli.commands.busy_sessions import Busy
     from stigmer_cli.commands.manifest_files import CassetteFile
     from stigmer_cli.config import Configuration
     from stigmer_contract.api import ExecutionResource
@@ -74,6 +75,12 @@ class Order:
     help="Give the agent this file with the prompt; may be given again.",
     shell_complete=complete_files,
 )
+@click.option("--continue", "goes_on", is_flag=True, help="Go on with the last one of this directory.")
+@click.option(
+    "--busy",
+    type=click.Choice(["wait", "reject", "interrupt", "send"]),
+    help="Where the conversation is at work: wait for it, refuse, stop it, or say PROMPT to it.",
+)
 @click.option("--model", metavar="PROVIDER:NAME", help="Use this model, whatever the manifest says.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one JSON object a line.")
 @click.option("--plain", is_flag=True, help="Show the answer as the model wrote it, not rendered.")
@@ -102,6 +109,8 @@ def run(
     prompt_file: str | None,
     session_id: str | None,
     attached: tuple[str, ...],
+    goes_on: bool,
+    busy: "Busy | None",
     model: str | None,
     as_json: bool,
     plain: bool,
@@ -122,15 +131,22 @@ def run(
     Pictures and PDFs that are attached go to the model where it takes them, short texts always; other files
     are laid into the workspace. On a terminal `@FILE` in PROMPT attaches a file, too.
 
+    A conversation has one execution at a time. Where another one is at work, you are asked what to do, or,
+    without a terminal, the prompt is refused; --busy says it beforehand.
+
     What the agent asks is asked at the terminal. Without one the command ends with exit code 4, unless --wait
     is given, and the execution waits on: `stigmer inbox` shows what for.
     """
     if detach and record:
         raise UsageError("could not record an execution that is not waited for", "leave out --detach")
+    if session_id is not None and goes_on:
+        raise UsageError("there is a --session, and --continue too")
+    if busy == "send" and (model or approve or record or attached):
+        raise UsageError("--busy send says something to an execution, which goes on as it was started")
     if prompt is None and prompt_file is None and not attached and _can_talk(as_json, detach, record):
         from stigmer_cli.commands.chat import ChatRequest, start_chat
 
-        start_chat(ChatRequest(agent, session_id, model=model, workspace=workspace, approve=approve))
+        start_chat(ChatRequest(agent, session_id, goes_on, model, workspace, approve))
         return
     record_file = _check_record_file(record)
     order = replace(
@@ -156,18 +172,28 @@ def run(
     if not is_told and (reason := why_uncontained(configuration)) is not None:
         print_note(f"note: {UNCONTAINED_NOTE}: {reason}")
     with ApiClient(connection) as client:
-        if order.session_id is not None:
-            from stigmer_cli.commands.references import find_session_id
+        from stigmer_cli.commands.busy_sessions import begin
+        from stigmer_cli.commands.last_sessions import find_session, remember_last_session
 
-            order = replace(order, session_id=find_session_id(client, order.session_id, last=False))
-        execution = create_execution(order, model, client, configuration)
+        found = find_session(client, configuration.home, order.session_id, goes_on=goes_on)
+        order = replace(order, session_id=found)
+        begun = begin(
+            client,
+            lambda: create_execution(order, model, client, configuration),
+            order.prompt,
+            found,
+            busy,
+            can_send=not (order.model or approve or record or order.attachments),
+        )
+        execution = begun.execution
+        remember_last_session(configuration.home, execution.session_id)
         if detach:
             if as_json:
                 print_json(execution.model_dump(mode="json"))
             else:
                 print_line(execution.execution_id)
             return
-        _follow(client, execution, as_json=as_json, plain=plain, wait=wait)
+        _follow(client, execution, begun.after, as_json=as_json, plain=plain, wait=wait)
         if record_file:
             _record(client, execution.execution_id, record_file)
 
@@ -333,7 +359,13 @@ def create_execution(
 
 
 def _follow(
-    client: "ApiClient", execution: "ExecutionResource", *, as_json: bool, plain: bool, wait: bool
+    client: "ApiClient",
+    execution: "ExecutionResource",
+    after: int,
+    *,
+    as_json: bool,
+    plain: bool,
+    wait: bool,
 ) -> None:
     from stigmer_cli.commands.following import Following
     from stigmer_cli.rendering.execution_view import ExecutionView
@@ -344,7 +376,7 @@ def _follow(
         view = JsonView(sys.stdout, execution.execution_id)
     else:
         view = ExecutionView(Screen(sys.stdout, sys.stderr, plain=plain), client.load_payload)
-    Following(client, execution.execution_id, view, cancels=True, asks=not as_json, waits=wait).follow()
+    Following(client, execution.execution_id, view, cancels=True, asks=not as_json, waits=wait).follow(after)
 
 
 def _record(client: "ApiClient", execution_id: str, file: Path) -> None:

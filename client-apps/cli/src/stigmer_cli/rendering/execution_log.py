@@ -81,6 +81,10 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
         case contract.ModelFailed():
             again = f"asked again at {event.next_try_at:%H:%M:%S}"
             return f"turn {event.turn}: {event.message} ({_ordinal_failure(event)}; {again})"
+        case contract.ModelInterrupted():
+            heading = f"turn {event.turn}: {event.model} was stopped in the middle of its answer"
+            text = _text(load_payload(event.text))
+            return f"{heading}\n{text}" if text else heading
         case contract.HistoryRepaired():
             return f"turn {event.turn}: the conversation was changed for the provider: {event.message}"
         case contract.ToolStarted():

@@ -38,6 +38,7 @@ from stigmer_contract.events import (
     LiveEvent,
     MessageReceived,
     ModelDelta,
+    ModelInterrupted,
     ModelPartial,
     ModelResponded,
     ModelRetry,
@@ -190,6 +191,17 @@ class ExecutionView:
             self._screen.render_answer(rest)
         self._screen.end_line()
 
+    def _cut_turn(self, event: ModelInterrupted) -> None:
+        """What was said until the answer was cut off stays on the screen."""
+        self._usage += event.usage
+        text = str(self._load_payload(event.text))
+        self._show_partial(event.turn, text)
+        if self._screen.renders_answer and (rest := self._blocks.finish()):
+            self._screen.render_answer(rest)
+        self._screen.end_line()
+        if text:
+            self._screen.write_note("(cut off here)", YELLOW)
+
     def _show_answer(self, answer: object) -> None:
         text = answer if isinstance(answer, str) else json.dumps(answer, indent=2, ensure_ascii=False)
         if self._screen.shows_answer and text.strip() == self._shown.strip():
@@ -208,6 +220,8 @@ class ExecutionView:
                 self._awaits_object = event.spec.output is not None
             case ModelResponded() as event:
                 self._finish_turn(event)
+            case ModelInterrupted() as event:
+                self._cut_turn(event)
             case ToolStarted() as event:
                 self._begin_call(event)
             case ToolFinished() as event:

@@ -274,6 +274,22 @@ class ModelFailed(_Frozen):
     """When it is made again, by the server's clock."""
 
 
+class ModelInterrupted(_Frozen):
+    """An answer was cut off because the execution was cancelled. What the agent had said by then is kept."""
+
+    type: Literal["model.interrupted"] = "model.interrupted"
+    turn: int = Field(ge=1)
+    nth: int = Field(default=1, ge=1)
+    """Which request of that turn, as in `model.responded`."""
+    model: str
+    """`provider:name` that was asked."""
+    text: Payload
+    """What it had said: a JSON string, which ends where the answer was cut. The session's later executions
+    are told that it is no whole answer."""
+    usage: Usage
+    """An estimate: of an answer that is cut off no provider reports any."""
+
+
 class HistoryRepaired(_Frozen):
     """The provider refused the conversation as it was, and took it with something changed.
 
@@ -508,6 +524,7 @@ Event = Annotated[
     | EnvironmentDescribed
     | ModelResponded
     | ModelFailed
+    | ModelInterrupted
     | HistoryRepaired
     | ToolStarted
     | ToolFinished

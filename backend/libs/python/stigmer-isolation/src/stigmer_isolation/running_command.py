@@ -31,6 +31,36 @@ The listener of the context that runs the command is called in the event loop's 
 kills the command and is raised from there.
 """
 
+
+class EndWish:
+    """Lets whoever waits for the commands of a task ask them to end, before they are killed."""
+
+    def __init__(self) -> None:
+        """Nothing is asked yet."""
+        self._asked: dict[int, Callable[[], None]] = {}
+        self.has_cut = False
+        """Whether a command was running when it was asked."""
+
+    def add(self, ask_to_end: Callable[[], None]) -> int:
+        """Take in a command that begins; the number by which `remove` knows it."""
+        number = max(self._asked, default=0) + 1
+        self._asked[number] = ask_to_end
+        return number
+
+    def remove(self, number: int) -> None:
+        """Forget a command that has ended."""
+        self._asked.pop(number, None)
+
+    def ask(self) -> None:
+        """Send SIGTERM to all processes of the commands that run."""
+        for ask_to_end in self._asked.values():
+            self.has_cut = True
+            ask_to_end()
+
+
+command_end_wish: ContextVar[EndWish | None] = ContextVar("command_end_wish", default=None)
+"""Is told of each command that the context runs."""
+
 MAX_OUTPUT_BYTES: Final = 10 * 1024 * 1024
 """Most that a command may write to stdout and stderr together before it is killed."""
 START_SECONDS: Final = 10.0
@@ -116,6 +146,10 @@ class RunningCommand:
         self._killed: asyncio.Future[None] = self._loop.create_future()
         self._report: asyncio.Future[Mapping[str, Any] | None] = self._loop.create_future()
         self._listener_error: BaseException | None = None
+        self._is_told = False
+        """Whether what to execute was said; a wish before that would be read as a part of it."""
+        self._wish = command_end_wish.get()
+        self._wish_number = 0 if self._wish is None else self._wish.add(self._ask_to_end)
         control.setblocking(False)
         self._loop.add_reader(control.fileno(), self._read_messages)
         for output in self._outputs:
@@ -142,6 +176,8 @@ class RunningCommand:
                 os.kill(self._supervisor, signal.SIGCONT)  # its own command may have stopped it
 
     def _ask_to_end(self) -> None:
+        if not self._is_told:
+            return
         with contextlib.suppress(OSError):
             self._control.send(b"t")
 
@@ -199,6 +235,8 @@ class RunningCommand:
 
     def close(self) -> None:
         """Let go of the sockets and streams; what still runs is killed by that. Can be called again."""
+        if self._wish is not None:
+            self._wish.remove(self._wish_number)
         if self._control.fileno() != -1:
             self._loop.remove_reader(self._control.fileno())
             self._control.close()
@@ -209,6 +247,7 @@ class RunningCommand:
         data = json.dumps(request).encode("ascii")
         with contextlib.suppress(OSError):  # the missing report tells of it
             await self._loop.sock_sendall(self._control, struct.pack(">I", len(data)) + data)
+            self._is_told = True
 
     def _read_messages(self) -> None:
         try:

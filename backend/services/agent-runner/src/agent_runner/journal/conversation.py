@@ -16,9 +16,10 @@ from agent_runner.journal.bodies import response_of
 from agent_runner.journal.kinds import MESSAGE, NOTE, WAIT
 from agent_runner.journal.recorded import MESSAGE_SAID, MESSAGE_SEQUENCE, message_in
 from agent_runner.journal.results import OUTCOME_UNKNOWN
-from agent_runner.models import read_message, read_note, told_in
+from agent_runner.models import read_cut, read_message, read_note, told_in
 from stigmer_contract.attachments import Attachment
 from stigmer_contract.conversation import (
+    AnswerText,
     ModelAnswer,
     TextContent,
     ToolOutcome,
@@ -27,6 +28,7 @@ from stigmer_contract.conversation import (
 from stigmer_contract.events import (
     ExecutionStarted,
     MessageReceived,
+    ModelInterrupted,
     ModelResponded,
     Payload,
     RecordedEvent,
@@ -85,6 +87,10 @@ async def messages_of(events: Sequence[RecordedEvent], load: LoadPayload) -> lis
             if parts:
                 # What is shown beside results stands behind all of them.
                 messages.append({"kind": "request", "parts": sorted(parts, key=_is_beside)})
+        elif isinstance(event, ModelInterrupted):
+            if text := str(await load(event.text)).rstrip():
+                messages.append(response_of(ModelAnswer(parts=[AnswerText(text=text)])))
+                _add(messages, read_cut(recorded.recorded_at))
         elif isinstance(event, StepFinished) and event.result is not None:
             if event.kind in (MESSAGE, WAIT):
                 given.add(message_in(event))

@@ -195,7 +195,7 @@ class _Reader:
             self._files = dict.fromkeys([*earlier.files, *self._files])
             self._summary = earlier.summary or self._summary
         if (told := told_in(part)) is not None:
-            self._told = cast("JsonValue", told)
+            self._told = cast("JsonValue", told) or self._told
             return
         # Beside results a list is what a tool shows, such as a picture.
         if is_beside_results and not (isinstance(part.content, str) or is_message(part)):

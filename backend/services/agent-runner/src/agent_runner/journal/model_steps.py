@@ -15,6 +15,7 @@ from agent_runner.journal.asking import PatientAsking, RequestTooLarge
 from agent_runner.journal.bodies import is_submitted, usage_of_answer
 from agent_runner.journal.compacting import CompactSteps
 from agent_runner.journal.fingerprints import Request, difference
+from agent_runner.journal.in_hand import AnswerInHand
 from agent_runner.journal.kinds import SUBMITTED, StepKey
 from agent_runner.journal.scopes import AgentScope, running_call
 from agent_runner.journal.steps import StepJournal
@@ -128,7 +129,7 @@ class ModelSteps:
             if answer is not None:
                 return answer
             try:
-                return await self._ask(scope, key, asked, ask)
+                return await self._ask(scope, key, asked, request, ask)
             except RequestTooLarge as refusal:
                 scope.chain.go_back_to(mark)
                 shorter = None
@@ -146,6 +147,8 @@ class ModelSteps:
         """What was shown of a broken answer no longer holds. Of agents below the execution's nothing was."""
         if not scope.path:
             self._journal.parts.log.show(ModelPartial(turn=scope.turn, text=""))
+            if self._journal.answer_in_hand is not None:
+                self._journal.answer_in_hand.begin_again()
         reason = reason[:MAX_RETRY_REASON_CHARACTERS]
         self._journal.parts.log.show(ModelRetry(turn=scope.turn, reason=reason, seconds=round(seconds, 3)))
 
@@ -171,7 +174,12 @@ class ModelSteps:
         scope.changed = {aspect for aspect in _ASPECTS if getattr(recorded, aspect) != getattr(now, aspect)}
 
     async def _ask(
-        self, scope: AgentScope, key: StepKey, asked: Asked, ask: Callable[[], Awaitable[JsonValue]]
+        self,
+        scope: AgentScope,
+        key: StepKey,
+        asked: Asked,
+        request: OpenRequest,
+        ask: Callable[[], Awaitable[JsonValue]],
     ) -> JsonValue:
         journal, parts = self._journal, self._journal.parts
         parts.budget.check(scope.turn)
@@ -185,6 +193,15 @@ class ModelSteps:
             await parts.log.secure()
             started = time.monotonic()
             on_failure = functools.partial(self._show_failure, scope)
+            if not scope.path:
+                journal.answer_in_hand = AnswerInHand(
+                    scope.turn,
+                    key.nth,
+                    self._model_reference,
+                    request.messages,
+                    request.parameters,
+                    scope.size,
+                )
             answer, retries = await self._asking.answer(key, ask, on_failure)
             mark_requests(retries + 1)
             answer = await journal.clean(answer)
@@ -218,6 +235,8 @@ class ModelSteps:
                 )
                 # A tool call, the next request or the leg's end, and nothing of them takes effect before.
                 journal.write(event, more_follows=True)
+            if not scope.path:
+                journal.answer_in_hand = None
         try:
             parts.budget.check_price(self._model_reference, is_known=usage.cost_usd is not None)
         except ExecutionFailure:

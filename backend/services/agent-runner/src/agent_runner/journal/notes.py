@@ -158,7 +158,7 @@ def _told_by(messages: Sequence[ModelMessage]) -> Told:
     for message in reversed(messages):
         if isinstance(message, ModelRequest):
             for part in reversed(message.parts):
-                if (told := told_in(part)) is not None:
+                if told := told_in(part):
                     return Told.model_validate(told)
     return Told()
 

@@ -28,6 +28,7 @@ CUT_OFF_BY_LENGTH: Final = (
     "The call was not carried out: the answer was cut off at the longest that the model may write, and the "
     "call's arguments with it. Make the call again with less in it, or in parts."
 )
+STOPPED_READING: Final = "The call was stopped before it had a result; it changes nothing."
 NOT_CARRIED_OUT: Final = "The call was not carried out"
 
 _RESULT: TypeAdapter[Any] = TypeAdapter(CallToolResult)

@@ -26,6 +26,7 @@ from agent_runner.journal.budget import Budget
 from agent_runner.journal.fingerprints import digest_of
 from agent_runner.journal.gate import StepGate
 from agent_runner.journal.history import History
+from agent_runner.journal.in_hand import AnswerInHand, CallsInHand
 from agent_runner.journal.kinds import SUBMITTED, TOOLS_LISTED, StepKey, kind_named
 from agent_runner.journal.open_waits import OpenWaits
 from agent_runner.journal.recorded import MESSAGES_GIVEN, RecordedSteps
@@ -100,6 +101,8 @@ class StepJournal:
         self.parts = parts
         self.scopes = AgentScopes(parts.masker)
         self.history = History([], 0, 0)
+        self.calls = CallsInHand()
+        self.answer_in_hand: AnswerInHand | None = None
         self.failure: ExecutionFailure | None = None
         """Why the execution must end as failed, once a step has found out."""
 
@@ -149,6 +152,15 @@ class StepJournal:
         own = self.scopes.of_execution
         if own is not None and own.turn:
             self.parts.log.show(ModelDelta(turn=own.turn, kind=kind, text=text))
+            if self.answer_in_hand is not None:
+                self.answer_in_hand.take(text, is_said=kind == "text")
+
+    async def note_interrupted(self) -> None:
+        """Write down what was said of an answer that is cut off now, if one is."""
+        answer = self.answer_in_hand
+        cut = None if answer is None else await answer.interrupted(self.parts.bodies, self.parts.masker)
+        if cut is not None:
+            self.write(cut, more_follows=True)
 
     def note_repair(self, what: str) -> None:
         """Write down that the provider took the conversation only after a change."""

@@ -122,18 +122,22 @@ class ToolSteps:
                 await parts.log.flush()
             started = time.monotonic()
             running = RunningCall(scope, call.call_id, not call.facts.runs_agents, [])
-            token = running_call.set(running)
-            in_hand = CallInHand(functools.partial(self._show, call, "stdout"))
-            try:
-                ran = await self._run(call, run, in_hand)
-                result = await self._journal.clean(with_note(ran, told_besides.get()))
-            finally:
-                running_call.reset(token)
-            seconds = time.monotonic() - started
-            outcome = running.outcomes[-1] if running.outcomes else outcome_of_pydantic_ai(result)
-            if in_hand.is_outcome_unknown:
-                outcome, scope.is_uncertain = ToolOutcome.UNKNOWN, True
-            return await self._record(scope, key, call, result, outcome, seconds)
+            with self._journal.calls.holding(runs_agents=call.facts.runs_agents) as wish:
+                token = running_call.set(running)
+                in_hand = CallInHand(functools.partial(self._show, call, "stdout"))
+                try:
+                    ran = with_note(await self._run(call, run, in_hand), told_besides.get())
+                finally:
+                    running_call.reset(token)
+                if wish.has_cut:
+                    ran = with_note(ran, STOPPED_IN_THE_MIDDLE)
+                    in_hand.is_outcome_unknown |= call.facts.side_effects
+                result = await self._journal.clean(ran)
+                seconds = time.monotonic() - started
+                outcome = running.outcomes[-1] if running.outcomes else outcome_of_pydantic_ai(result)
+                if in_hand.is_outcome_unknown:
+                    outcome, scope.is_uncertain = ToolOutcome.UNKNOWN, True
+                return await self._record(scope, key, call, result, outcome, seconds)
 
     def _held(self, call: ToolCall, *, inner: bool) -> AbstractAsyncContextManager[None]:
         """Of a call that runs agents each inner step is one in hand: between them the leg may hand back."""

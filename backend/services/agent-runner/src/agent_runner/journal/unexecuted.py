@@ -18,6 +18,7 @@ from agent_runner.journal.results import (
     NOT_CARRIED_OUT,
     OUTCOME_UNKNOWN,
     STOPPED_IN_THE_MIDDLE,
+    STOPPED_READING,
     message_of,
     told,
     unexecuted,
@@ -71,10 +72,13 @@ class UnexecutedCalls:
                     await self._finish(key, answer.turn, call, outcome, told(message))
 
     def _ending(self, key: StepKey, terminal: TerminalEvent) -> tuple[ToolOutcome, str]:
+        started = self._journal.parts.recorded.started.get(key)
+        if started is not None and not started.side_effects:
+            return ToolOutcome.CANCELLED, STOPPED_READING
         if key in self._begun_before:
             return ToolOutcome.UNKNOWN, OUTCOME_UNKNOWN
-        if key in self._journal.parts.recorded.started:
-            return ToolOutcome.CANCELLED, STOPPED_IN_THE_MIDDLE
+        if started is not None:
+            return ToolOutcome.UNKNOWN, STOPPED_IN_THE_MIDDLE
         if isinstance(terminal, ExecutionFailed):
             misbehaved = terminal.code is ErrorCode.AGENT_MISBEHAVED
             outcome = ToolOutcome.INVALID if misbehaved else ToolOutcome.CANCELLED

@@ -26,6 +26,9 @@ _MESSAGE_MARK: Final = "stigmer_message"
 """The same for what the person said meanwhile: its sequence in the log."""
 _FILE_MARK: Final = "stigmer_attachment"
 """The same for what tells of a file that came with the person's words: its name."""
+_CUT: Final = (
+    "[The person stopped you here. What you had said by then stands above; the rest was never said.]"
+)
 _SAID_MEANWHILE: Final = "[The person says meanwhile]"
 """Stands before such words where they have to stand in a tool's result."""
 
@@ -72,6 +75,11 @@ def is_file_note(content: object) -> bool:
     """Whether that is what tells of a file."""
     metadata = cast("object", content.metadata) if isinstance(content, TextContent) else None
     return isinstance(metadata, dict) and _FILE_MARK in metadata
+
+
+def read_cut(at: datetime) -> UserPromptPart:
+    """A note that tells the model that the answer before is not whole."""
+    return standing_note(_CUT, {}, {}, at)
 
 
 def told_in(part: object) -> Mapping[str, JsonValue] | None:

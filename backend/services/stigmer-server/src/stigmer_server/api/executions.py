@@ -90,7 +90,8 @@ async def cancel_execution(
 ) -> ExecutionResource:
     """Ask for an execution to stop. Cancelling it again changes nothing."""
     reason = None if request is None else request.reason
-    return await services.executions.request_cancel(execution_id, caller, reason)
+    state = await services.executions.load(execution_id, caller)
+    return await services.endings.request_cancel(state, reason)
 
 
 @router.post(

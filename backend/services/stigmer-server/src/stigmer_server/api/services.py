@@ -15,6 +15,7 @@ from stigmer_server.blobs import BlobStore
 from stigmer_server.console_files import ConsoleFiles
 from stigmer_server.console_sessions import ConsoleSessions
 from stigmer_server.database import Database
+from stigmer_server.endings import Endings
 from stigmer_server.errors import InvalidRequest
 from stigmer_server.event_feed import EventFeed
 from stigmer_server.executions import Executions
@@ -50,6 +51,7 @@ class Services:
     session_files: SessionFiles
     secrets: Secrets
     executions: Executions
+    endings: Endings
     feed: EventFeed
     formats: LogFormats
     inputs: Inputs
