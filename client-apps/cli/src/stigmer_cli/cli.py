@@ -41,6 +41,9 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "runner": CommandEntry("runner", "runner", "Pull and inspect the runner's container."),
         "doctor": CommandEntry("doctor", "doctor", "Check that this machine can run agents."),
         "tokens": CommandEntry("tokens", "tokens", "Make, list and revoke access tokens."),
+        "webhooks": CommandEntry(
+            "webhooks", "webhooks", "Tell a URL when an execution asks something of a person."
+        ),
         "config": CommandEntry("config", "config_group", "Show and set configuration."),
     },
     "Other": {

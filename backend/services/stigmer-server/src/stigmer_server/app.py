@@ -17,8 +17,10 @@ from stigmer_contract.conversation import ModelAnswer, ToolResult
 from stigmer_contract.events import RecordedEvent
 from stigmer_contract.inputs import Approval, Question
 from stigmer_server.agents import Agents
+from stigmer_server.answer_links import AnswerLinks
 from stigmer_server.api import (
     agents,
+    answer_page,
     artifacts,
     audit,
     blobs,
@@ -35,6 +37,7 @@ from stigmer_server.api import (
     session_files,
     sessions,
     tokens,
+    webhooks,
 )
 from stigmer_server.api.access import SECURITY_SCHEME
 from stigmer_server.api.auditing import Auditor
@@ -78,6 +81,9 @@ from stigmer_server.standing_still import StandingStill
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
+from stigmer_server.webhook_requests import WebhookRules
+from stigmer_server.webhook_sender import WebhookSender
+from stigmer_server.webhooks import Webhooks
 from stigmer_server.workspace_choice import WorkspaceChoice
 
 logger = logging.getLogger(__name__)
@@ -126,6 +132,11 @@ class StigmerServer:
         )
         key_file = SecretKeyFile(settings.secrets_key_file, may_create=settings.may_create_secrets_key)
         secrets_ = Secrets(self._database, key_file, settings.model_keys)
+        links = AnswerLinks(self._database)
+        webhooks_ = Webhooks(self._database, secrets_, WebhookRules(settings.webhook_hosts))
+        self._webhook_sender = WebhookSender(
+            self._database, webhooks_, self._inputs, links, settings.public_url
+        )
         formats = LogFormats(self._database, self._blobs)
         executions_ = Executions(
             self._database,
@@ -159,6 +170,9 @@ class StigmerServer:
             feed=EventFeed(self._log, self._broadcast, formats),
             formats=formats,
             inputs=self._inputs,
+            answer_links=links,
+            webhooks=webhooks_,
+            webhook_sender=self._webhook_sender,
             messages=Messages(
                 self._database, self._log, self._blobs, self._installation, executions_.announce
             ),
@@ -222,6 +236,7 @@ class StigmerServer:
             others = [
                 asyncio.create_task(self._reconciler.run(), name="reconciler"),
                 asyncio.create_task(self._inputs.run(), name="inputs"),
+                asyncio.create_task(self._webhook_sender.run(), name="webhooks"),
                 asyncio.create_task(self._tokens.run(), name="tokens"),
                 asyncio.create_task(self._audit.run(), name="audit trail"),
                 asyncio.create_task(self._presence.run(), name="runner presence"),
@@ -317,7 +332,7 @@ def _make_app(services: Services) -> FastAPI:
     app.state.services = services
     for module in (
         *(agents, secrets, sessions, executions, inputs, events, legs, runners, installation, placements),
-        *(artifacts, session_files, blobs, tokens, console, audit, health),
+        *(webhooks, answer_page, artifacts, session_files, blobs, tokens, console, audit, health),
     ):
         app.include_router(module.router)
     register_problem_handlers(app)

@@ -6,7 +6,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam
 
 from stigmer_contract.events import Event, InputRequested, InputResolved
+from stigmer_contract.webhooks import WebhookEvent
 from stigmer_server.tables import inputs
+from stigmer_server.webhook_outbox import tell_subscribers
 
 _insert = inputs.insert()
 _resolve = (
@@ -42,5 +44,9 @@ class InputRows:
         """Write down what has changed."""
         if self.asked:
             connection.execute(_insert, self.asked)
+            asked = [row["input_id"] for row in self.asked]
+            tell_subscribers(connection, WebhookEvent.INPUT_REQUESTED, asked)
         if self.resolved:
             connection.execute(_resolve, self.resolved)
+            resolved = [row["key"] for row in self.resolved]
+            tell_subscribers(connection, WebhookEvent.INPUT_RESOLVED, resolved)

@@ -124,6 +124,14 @@ class Inputs:
             update={"content": InlinePayload(value=await self._load(resource.content))}
         )
 
+    async def look(self, input_id: str) -> InputResource:
+        """The input of this id, for the server itself.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return (await self._find(input_id, None)).resource
+
     async def resolve(
         self, input_id: str, request: ResolveInput, who: Answerer, idempotency_key: str | None
     ) -> InputResource:

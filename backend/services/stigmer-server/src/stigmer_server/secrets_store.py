@@ -29,6 +29,8 @@ from stigmer_server.tables import secrets
 
 logger = logging.getLogger(__name__)
 
+WEBHOOKS: Final = ":webhooks"
+"""Owner of the secrets that messages are signed with: nobody's name, so that nobody reaches them."""
 _LOCK: Final = text("LOCK TABLE secrets IN SHARE ROW EXCLUSIVE MODE")
 
 
@@ -69,6 +71,20 @@ class Secrets:
 
         return await self._database.write(work)
 
+    async def set_signing(self, name: str, value: SecretStr) -> None:
+        """Keep what a webhook's messages are signed with.
+
+        Raises:
+            SecretsKeyUnusable: it cannot be encrypted.
+        """
+        await self.set(name, value, Caller(WEBHOOKS))
+
+    async def forget_signing(self, name: str) -> None:
+        """Forget it; one that is not there is fine."""
+        await self._database.write(
+            lambda connection: connection.execute(secrets.delete().where(_is(name, WEBHOOKS)))
+        )
+
     async def list(self, caller: Caller, limit: int, cursor: str | None) -> Page[SecretResource]:
         """The secrets that the caller sees, by name and owner, without their values."""
         after = decode_name_cursor(cursor)
@@ -76,6 +92,7 @@ class Secrets:
 
         def work(connection: Connection) -> list[SecretResource]:
             query = select(secrets).where(caller.may_see(secrets), key > tuple_(*after))
+            query = query.where(secrets.c.owner != WEBHOOKS)
             query = query.order_by(secrets.c.name, secrets.c.owner).limit(limit + 1)
             return [_resource(row) for row in connection.execute(query)]
 

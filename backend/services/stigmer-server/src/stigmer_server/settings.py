@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import get_args
+from urllib.parse import urlsplit
 
 from stigmer_contract.environment import (
     Environment,
@@ -109,6 +110,12 @@ class Settings:
     """`STIGMER_CALLS_AT_ONCE`: most calls and open streams of one token; default 5000, 0 for no limit."""
     audit_retention: timedelta | None
     """`STIGMER_AUDIT_RETENTION_DAYS`: how long the audit trail is kept; default 365, 0 for ever."""
+    public_url: str | None
+    """`STIGMER_PUBLIC_URL`: where people reach this server, such as https://stigmer.example.com; messages to
+    webhooks then hold a link that answers. Default: none."""
+    webhook_hosts: frozenset[str]
+    """`STIGMER_WEBHOOK_HOSTS`: hosts, with commas between, that webhooks may be on though their addresses are
+    not public, and without TLS; default: none."""
     allowed_hosts: frozenset[str]
     """`STIGMER_ALLOWED_HOSTS`: names in `Host` that are answered, lower case; `*` allows every one."""
     temporal: TemporalSettings
@@ -174,6 +181,8 @@ def _load(environment: Environment) -> Settings:
         calls_per_second=environment.read("STIGMER_CALLS_PER_SECOND", "5000", integer_between(0, 9_999_999)),
         calls_at_once=environment.read("STIGMER_CALLS_AT_ONCE", "5000", integer_between(0, 9_999_999)),
         audit_retention=environment.read("STIGMER_AUDIT_RETENTION_DAYS", "365", _days),
+        public_url=environment.optional("STIGMER_PUBLIC_URL", _public_url),
+        webhook_hosts=environment.read("STIGMER_WEBHOOK_HOSTS", "", _plain_hosts),
         allowed_hosts=environment.read("STIGMER_ALLOWED_HOSTS", DEFAULT_ALLOWED_HOSTS, _host_names),
         temporal=_load_temporal(environment),
         runner_per_workspace=environment.read("STIGMER_RUNNER_PER_WORKSPACE", "false", parse_boolean),
@@ -276,6 +285,21 @@ def _database_url(text: str) -> str:
             "is not a database's URL; write sqlite:////path/of/file or postgresql://user:password@host/name"
         )
     return text
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{text!r} is not an address of a server; write https://HOST")
+    return text.rstrip("/")
+
+
+def _plain_hosts(text: str) -> frozenset[str]:
+    names = frozenset(name.strip().lower().strip("[]") for name in text.split(",") if name.strip())
+    for name in names:
+        if "/" in name or " " in name or name == "*":
+            raise ValueError(f"{name!r} is not a host; write names or addresses, with commas between")
+    return names
 
 
 def _host_names(text: str) -> frozenset[str]:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0016"
+SCHEMA_REVISION = "0017"
 """The newest migration; a test holds it to the files."""
 
 
@@ -207,6 +207,48 @@ Index("ix_inputs_execution_id", inputs.c.execution_id)
 _IS_OPEN = text("resolved_sequence IS NULL")
 Index("ix_inputs_open", inputs.c.input_id, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 Index("ix_inputs_expires_at", inputs.c.expires_at, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False, comment="JSON list of WebhookEvent"),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", String(63), nullable=False),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("delivery_id", String(64), primary_key=True),
+    Column("webhook", String(63), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("input_id", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("due_at", UtcDateTime, comment="NULL: it was taken, or given up"),
+    Column("attempts", Integer, nullable=False),
+    Column("problem", Text, comment="of the newest attempt; NULL: none"),
+)
+"""Messages to webhooks."""
+Index("ix_webhook_deliveries_webhook", webhook_deliveries.c.webhook, webhook_deliveries.c.delivery_id)
+Index(
+    "ix_webhook_deliveries_due_at",
+    webhook_deliveries.c.due_at,
+    sqlite_where=text("due_at IS NOT NULL"),
+    postgresql_where=text("due_at IS NOT NULL"),
+)
+
+answer_links = Table(
+    "answer_links",
+    metadata,
+    Column("digest", String(64), primary_key=True, comment="SHA-256 of the link's secret"),
+    Column("input_id", String(64), nullable=False),
+    Column("webhook", String(63), nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+"""Links that answer one input."""
+Index("ix_answer_links_expires_at", answer_links.c.expires_at)
 
 blob_references = Table(
     "blob_references",

@@ -40,6 +40,7 @@ from stigmer_contract.api import (
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import BlobPayload, Payload, RecordedEvent
 from stigmer_contract.manifest import AgentManifest
+from stigmer_contract.webhooks import CreatedWebhook, CreateWebhook, WebhookResource, WebhookTest
 
 PAGE_SIZE = 500
 
@@ -272,6 +273,27 @@ class ApiClient:
     def revoke_token(self, name: str) -> None:
         """Revokes a token."""
         self.transport.request("DELETE", f"/v1/tokens/{quote(name, safe='')}")
+
+    # --- webhooks -----------------------------------------------------------------------------
+
+    def create_webhook(self, request: CreateWebhook) -> CreatedWebhook:
+        """Makes a webhook; its secret is in this answer only."""
+        body = request.model_dump_json().encode()
+        response = self.transport.request("POST", "/v1/webhooks", body=body, headers=_JSON)
+        return CreatedWebhook.model_validate_json(response.body)
+
+    def list_webhooks(self, limit: int) -> list[WebhookResource]:
+        """Webhooks by name, at most `limit`."""
+        return self._list("/v1/webhooks", Page[WebhookResource], limit)
+
+    def test_webhook(self, name: str) -> WebhookTest:
+        """Sends a message that tells of nothing."""
+        path = f"/v1/webhooks/{quote(name, safe='')}/test"
+        return WebhookTest.model_validate_json(self.transport.request("POST", path).body)
+
+    def delete_webhook(self, name: str) -> None:
+        """Deletes a webhook."""
+        self.transport.request("DELETE", f"/v1/webhooks/{quote(name, safe='')}")
 
     # --- the console --------------------------------------------------------------------------
 

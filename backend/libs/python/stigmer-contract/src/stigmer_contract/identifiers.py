@@ -6,6 +6,7 @@ import time
 EXECUTION_PREFIX = "exe"
 SESSION_PREFIX = "ses"
 INPUT_PREFIX = "inp"
+DELIVERY_PREFIX = "msg"
 TOKEN_PREFIX = "tok"  # noqa: S105 - of the token's id
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case

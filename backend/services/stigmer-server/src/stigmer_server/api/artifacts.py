@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse
 
 from stigmer_contract.api import ArtifactList
 from stigmer_server.api.access import NEEDS_USER, CallerOf, GuardedRoute
-from stigmer_server.api.downloads import BINARY, download_headers
+from stigmer_server.api.downloads import BINARY, URL_TOO_LONG, download_headers
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import ExecutionId, ServicesOf
 from stigmer_server.errors import NotFound
@@ -25,7 +25,9 @@ async def list_artifacts(execution_id: ExecutionId, caller: CallerOf, services: 
 @router.get(
     "/{execution_id}/artifacts/{path:path}",
     response_class=FileResponse,
-    responses=problem_responses(NotFound) | {200: {"content": BINARY, "description": "The bytes."}},
+    responses=problem_responses(NotFound)
+    | URL_TOO_LONG
+    | {200: {"content": BINARY, "description": "The bytes."}},
     openapi_extra=NEEDS_USER,
 )
 async def get_artifact(

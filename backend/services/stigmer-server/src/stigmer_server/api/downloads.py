@@ -4,9 +4,19 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 from urllib.parse import quote
 
+from stigmer_contract.api import PROBLEM_CONTENT_TYPE
+
 BINARY: Final[dict[str, Any]] = {
     "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
 }
+
+URL_TOO_LONG: Final[dict[int | str, dict[str, Any]]] = {
+    414: {
+        "description": "URI Too Long",
+        "content": {PROBLEM_CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+"""What the server's HTTP says before any route: a path of odd characters takes three times as many bytes."""
 
 
 def download_headers(path: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stigmer_server.api.access import CREDENTIAL_KEY
+from stigmer_server.api.answer_page import is_answer_path
 from stigmer_server.api.auditing import Auditor
 from stigmer_server.api.console import SIGN_IN_PATH, is_page_path
 from stigmer_server.api.console_calls import HEADER as CONSOLE_HEADER
@@ -212,6 +213,8 @@ class Gate:
 def _is_open(scope: Scope) -> bool:
     """Whether the call is answered without a token."""
     path: str = scope["path"]
+    if is_answer_path(path):
+        return True
     if scope["method"] == "POST":
         return path in OPEN_PATHS or path == SIGN_IN_PATH
     return path in OPEN_PATHS or is_page_path(path)

@@ -9,6 +9,7 @@ from pydantic_core import from_json
 
 from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER, OWNER_PATTERN
 from stigmer_server.agents import Agents
+from stigmer_server.answer_links import AnswerLinks
 from stigmer_server.artifacts import Artifacts
 from stigmer_server.audit import AuditTrail
 from stigmer_server.blobs import BlobStore
@@ -37,6 +38,8 @@ from stigmer_server.sessions import Sessions
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
+from stigmer_server.webhook_sender import WebhookSender
+from stigmer_server.webhooks import Webhooks
 from stigmer_server.workspace_choice import WorkspaceChoice
 
 
@@ -55,6 +58,9 @@ class Services:
     feed: EventFeed
     formats: LogFormats
     inputs: Inputs
+    answer_links: AnswerLinks
+    webhooks: Webhooks
+    webhook_sender: WebhookSender
     messages: Messages
     retries: Retries
     artifacts: Artifacts

@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from stigmer_contract.api import MAX_PATH_CHARACTERS, FileListing, SessionResource
 from stigmer_server.api.access import NEEDS_USER, CallerOf, GuardedRoute
-from stigmer_server.api.downloads import BINARY, download_headers
+from stigmer_server.api.downloads import BINARY, URL_TOO_LONG, download_headers
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import Services, ServicesOf, SessionId
 from stigmer_server.errors import Conflict, Forbidden, NotFound
@@ -16,7 +16,11 @@ from stigmer_server.owners import Caller
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=GuardedRoute)
 
 
-@router.get("/{session_id}/files", responses=problem_responses(NotFound, Conflict), openapi_extra=NEEDS_USER)
+@router.get(
+    "/{session_id}/files",
+    responses=problem_responses(NotFound, Conflict) | URL_TOO_LONG,
+    openapi_extra=NEEDS_USER,
+)
 async def list_session_files(
     session_id: SessionId,
     caller: CallerOf,
@@ -31,7 +35,9 @@ async def list_session_files(
 @router.get(
     "/{session_id}/files/{path:path}",
     response_class=StreamingResponse,
-    responses=problem_responses(NotFound, Conflict) | {200: {"content": BINARY, "description": "The bytes."}},
+    responses=problem_responses(NotFound, Conflict)
+    | URL_TOO_LONG
+    | {200: {"content": BINARY, "description": "The bytes."}},
     openapi_extra=NEEDS_USER,
 )
 async def get_session_file(
