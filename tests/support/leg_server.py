@@ -42,8 +42,10 @@ from stigmer_contract.events import (
     RecordedEvent,
     Usage,
 )
+from stigmer_contract.inspections import Inspection
 from stigmer_contract.manifest import AgentSpec
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.tool_lists import ToolList, ToolPins
 from stigmer_isolation.launcher import CommandLauncher
 
 WAIT_SECONDS = 60.0
@@ -69,7 +71,10 @@ class Server:
         self.now = MOMENT
         self.spec = AgentSpec.model_validate({"instructions": "Work.", **spec})
         self.secrets: dict[str, SecretStr] = {}
+        self.inspection: Inspection | None = None
         self.log: list[RecordedEvent] = []
+        self.pins: dict[str, ToolList] = {}
+        self.reported: list[ToolList] = []
         self.history: list[Payload] = []
         self.blobs: dict[str, bytes] = {}
         """What was stored, by SHA-256."""
@@ -120,6 +125,7 @@ class Server:
             input=InlinePayload(value="Go."),
             attachments=self.attachments,
             workspace=None,
+            inspection=self.inspection,
             previous_execution_ids=[],
             history=self.history,
             environments=self.environments,
@@ -141,6 +147,8 @@ class Server:
             if method == "PUT":
                 self.blobs[sha256] = content or b""
             return self.blobs[sha256]
+        if path.startswith("/v1/executions/exe_1/tool-pins"):
+            return self._pin(method, json.loads(content or b"{}"))
         if method == "GET":
             after = cast("dict[str, int]", params)["after"]
             return Page[RecordedEvent](items=self.log[after:]).model_dump_json().encode()
@@ -169,6 +177,14 @@ class Server:
             "message_sequence": self.last_message,
         }
         return json.dumps(answer).encode()
+
+    def _pin(self, method: str, body: dict[str, str]) -> bytes:
+        if method == "GET":
+            return ToolPins(pins=self.pins).model_dump_json().encode()
+        found = ToolList.model_validate_json(body["tool_list"])
+        self.reported.append(found)
+        self.pins.setdefault(found.server, found)
+        return b""
 
     @property
     def last_message(self) -> int:

@@ -12,6 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from leg_server import Answer, Server
 from stigmer_contract.conversation import ToolResult
 from stigmer_contract.events import ExecutionCompleted, InlinePayload, ToolFinished
+from stigmer_contract.tool_lists import ToolList
 
 STAND_INS = Path(__file__).parent / "mcp_stand_ins"
 
@@ -42,6 +43,11 @@ def results(server: Server) -> list[ToolResult]:
         for event in server.events
         if isinstance(event, ToolFinished)
     ]
+
+
+async def refuse_none(listed: ToolList) -> frozenset[str]:
+    """What takes in a server's list where nothing is held against it."""
+    return frozenset()
 
 
 def inline(payload: object) -> Any:

@@ -66,6 +66,11 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("PUT", "/v1/agents/{name}"): Rule(USERS, "own", manifest("theirs", description="changed")),
     ("DELETE", "/v1/agents/{name}"): Rule(USERS, "theirs"),
     ("PUT", "/v1/agents/{name}/owner"): Rule(ADMINS, "theirs", MOVE, is_done_by_owner=False),
+    ("GET", "/v1/agents/{name}/tool-pins"): Rule(USERS, "theirs"),
+    # Theirs has no such server.
+    ("POST", "/v1/agents/{name}/tool-pins/{server}/accept"): Rule(
+        USERS, "theirs", {"digest": "0" * 32}, is_done_by_owner=False
+    ),
     ("GET", "/v1/secrets"): Rule(USERS, "list"),
     ("PUT", "/v1/secrets/{name}"): Rule(USERS, "own", SECRET),
     ("DELETE", "/v1/secrets/{name}"): Rule(USERS, "theirs"),
@@ -98,6 +103,10 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/v1/executions/{execution_id}/events"): Rule(RUNNERS, "lease", APPEND),
     ("POST", "/v1/executions/{execution_id}/live"): Rule(RUNNERS, "lease", LIVE),
     ("POST", "/v1/executions/{execution_id}/hold"): Rule(RUNNERS, "lease", HOLD),
+    ("GET", "/v1/executions/{execution_id}/tool-pins"): Rule(RUNNERS, "lease"),
+    ("PUT", "/v1/executions/{execution_id}/tool-pins/{server}"): Rule(
+        RUNNERS, "lease", {"tool_list": "{}"}, is_done_by_owner=False
+    ),
     # Whoever has a runner's token and an id that Temporal gave it may take the execution (docs/security.md).
     ("POST", "/v1/executions/{execution_id}/legs"): Rule(RUNNERS, "nothing", LEG, is_done_by_owner=False),
     # Bound by the proof that only who named the runner has.
@@ -264,6 +273,7 @@ def make_objects(owner: ServerApi, admin: ServerApi, stamp: int, content: bytes)
         "placement_id": "none",
         "path": "report.md",
         "secret": "none",
+        "server": "none",
         "sha256": sha256,
         "agents": "theirs",
         "secrets": secret,

@@ -27,6 +27,8 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "validate": CommandEntry("validate", "validate", "Check manifests without applying them."),
         "apply": CommandEntry("apply", "apply", "Create or update the agents of manifests."),
         "agents": CommandEntry("agents", "agents", "List, show and delete applied agents."),
+        "tools": CommandEntry("tools", "tools", "Show the tools that an agent's model is offered."),
+        "mcp": CommandEntry("mcp", "mcp", "Look at the MCP servers of agents, and call their tools."),
         "secrets": CommandEntry("secrets", "secrets", "Set, list and delete the secrets of agents."),
     },
     "Executions": {

@@ -7,6 +7,7 @@ StigmerError                    exit 1: what was asked for failed
 ├── ExecutionFailed             the execution that was followed failed, or somebody cancelled it
 ├── OutputFailed                what was to be printed could not be written
 ├── WaitsForPerson              exit 4: the execution waits, and nobody is here to be asked
+├── ToolsNotAccepted            exit 4: tools of MCP servers changed, and nobody has accepted that
 ├── Interrupted                 exit 130: the person pressed Ctrl-C
 ├── UsageError                  exit 2: the command was called wrongly
 │   └── ConfigurationError      a setting of the environment or of config.yaml is wrong
@@ -85,6 +86,19 @@ class WaitsForPerson(StigmerError):
             f"{how} `stigmer executions follow {execution_id}` then shows how it goes on",
         )
         self.execution_id = execution_id
+
+
+class ToolsNotAccepted(StigmerError):
+    """MCP servers offer other tools than were pinned, and a person has to accept them. All was applied."""
+
+    exit_code = 4
+
+    def __init__(self, servers: list[str]) -> None:
+        super().__init__(
+            f"changed tools of MCP servers wait to be accepted: {', '.join(servers)}",
+            "apply again with --accept-tools once you have read what changed",
+        )
+        self.servers = servers
 
 
 class Interrupted(StigmerError):

@@ -215,6 +215,7 @@ EVENTS: list[events.Event] = [
     ),
     events.MessageReceived(message=PAYLOAD),
     events.ExecutionRetried(limits=Limits(turns=7)),
+    events.ToolsChanged(server="s", digest="0" * 32, added=["a"], removed=["b"], changed=["c"], refused=True),
     events.WorkspaceWarned(files=[".git/hooks/pre-commit"], moved_aside=[".envrc"], further=3),
     events.ArtifactsCollected(
         files=[Artifact(path="out/a.csv", sha256="0" * 64, size_bytes=3, masked=True)],

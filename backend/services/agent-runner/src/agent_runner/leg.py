@@ -19,6 +19,7 @@ from agent_runner.artifacts import collect_artifacts
 from agent_runner.attachments import prompt_with
 from agent_runner.changed_files import warn_of_changes
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused, stack_of
+from agent_runner.inspecting import inspect_tools
 from agent_runner.journal.approvals import Approvals
 from agent_runner.journal.bodies import Bodies
 from agent_runner.journal.budget import Budget, duration_exceeded
@@ -185,7 +186,7 @@ class Leg:
         if self._workspace is None:
             return []
         told: list[Event] = [*await warn_of_changes(self._workspace.watch, self._execution_id)]
-        if collects:
+        if collects and self._grant.inspection is None:
             patterns = self._grant.spec.artifacts
             told += await collect_artifacts(self._workspace, patterns, self._client, masker)
         return told
@@ -268,6 +269,9 @@ class Leg:
         await self._parts.locks.wait_for_ends(grant.lost_runners)
         variables = tool_variables(grant.spec, grant.secrets)
         workspace = await asyncio.to_thread(self._open_workspace)
+        packs = PackFolders(self._parts.settings.sandbox_root_dir, self._client.load_blob)
+        if grant.inspection is not None:
+            return await inspect_tools(journal, grant, workspace, self._client, variables, packs)
         surroundings = await open_surroundings(journal, grant, workspace, self._clock)
         built = await self._parts.models.build(
             grant.execution.model or grant.spec.model, self._client.load_blob, grant.model_keys
@@ -277,7 +281,7 @@ class Leg:
         journal.parts.budget.check_price(built.reference, is_known=has_price(built.model))
         inputs = InputSteps(journal)
         approvals = Approvals(journal, inputs, grant.spec, grant.approve, workspace)
-        async with open_mcp_toolsets(journal, grant, workspace) as toolsets:
+        async with open_mcp_toolsets(journal, grant, workspace, self._client) as toolsets:
             agent = build_agent(
                 grant.execution.agent_name,
                 grant.spec,
@@ -293,7 +297,7 @@ class Leg:
                     None if approvals.decides_all else approvals,
                 ),
                 variables=variables,
-                packs=PackFolders(self._parts.settings.sandbox_root_dir, self._client.load_blob),
+                packs=packs,
                 surroundings=surroundings.text,
                 further=self._parts.tracing.capabilities,
                 toolsets=toolsets,

@@ -40,6 +40,7 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.http_statuses import RETRYABLE_STATUSES
 from stigmer_contract.temporal import WORKFLOW_VERSION
+from stigmer_contract.tool_lists import ReportTools, ToolList, ToolPins
 
 logger = logging.getLogger(__name__)
 
@@ -238,6 +239,28 @@ class LegClient:
             events.extend(page.items)
             if not page.items or page.next_cursor is None:
                 return events
+
+    async def tool_pins(self) -> ToolPins:
+        """What the execution's MCP servers are held to.
+
+        Raises:
+            ServerRefused: the server is older than the call.
+        """
+        path = f"{self._execution}/tool-pins"
+        return ToolPins.model_validate_json(await self._server.request("GET", path, headers=self._lease))
+
+    async def report_tools(self, found: ToolList) -> None:
+        """Tell what an MCP server was found to offer.
+
+        Raises:
+            ServerRefused: the server is older than the call, or takes no such list.
+        """
+        await self._server.request(
+            "PUT",
+            f"{self._execution}/tool-pins/{found.server}",
+            content=ReportTools(tool_list=found.model_dump_json()).model_dump_json().encode(),
+            headers=_JSON_BODY | self._lease,
+        )
 
     async def load_blob(self, sha256: str) -> bytes:
         """The blob's bytes.

@@ -17,7 +17,7 @@ from agent_runner.mcp_servers.servers import McpServers
 from attack_list import ATTACKS, PRELUDE, STAYS_OPEN
 from command_attacks import KEY, SECRET, Scene, scene
 from leg_server import SESSION, Server, leg_runner
-from mcp_legs import STAND_INS, calls, plain, results
+from mcp_legs import STAND_INS, calls, plain, refuse_none, results
 from stigmer_contract.events import EVENT_ADAPTER
 from stigmer_contract.manifest import AgentSpec
 from stigmer_isolation.launcher import CommandLauncher
@@ -106,7 +106,7 @@ async def attacked(
         directory = Path(await here.attacker.working_dir())
         shutil.copy(STAND_INS / "plain_server.py", directory / "server.py")
         spec = AgentSpec.model_validate({"instructions": "x", "mcpServers": [plain()]})
-        servers = McpServers(spec.mcp_servers, {"unused": SecretStr("x")}, here.attacker, 60.0)
+        servers = McpServers(spec.mcp_servers, {"unused": SecretStr("x")}, here.attacker, 60.0, refuse_none)
         try:
             yield here, servers
         finally:

@@ -13,12 +13,11 @@ from pydantic import SecretStr
 from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.mcp_servers import connection
 from agent_runner.mcp_servers.servers import McpServers
-from agent_runner.mcp_servers.tool_list import ListedTool, ToolList
 from agent_runner.toolsets.call_in_hand import CallInHand, call_in_hand
 from agent_runner.toolsets.mcp import McpToolset
 from agent_runner.workspace import SessionWorkspace
 from leg_server import SESSION, Answer, Server, leg_runner
-from mcp_legs import STAND_INS, calls, inline, own_processes, plain, results
+from mcp_legs import STAND_INS, calls, inline, own_processes, plain, refuse_none, results
 from stigmer_contract.api import LegGrant, Resumption, StartLeg
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import (
@@ -33,6 +32,7 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.manifest_mcp import McpServer
 from stigmer_contract.temporal import LegOutcome, LegResult
+from stigmer_contract.tool_lists import ListedTool, ToolList
 from stigmer_isolation.launcher import CommandLauncher
 
 ENDED = LegResult(outcome=LegOutcome.ENDED)
@@ -276,7 +276,7 @@ async def test_what_became_of_a_call_that_is_stopped_from_outside_is_unknown(
     described = McpServer.model_validate(
         {"name": "plain", "command": ["x"], "readOnly": ["hang"] if reads_only else []}
     )
-    servers = Silent([], {}, SessionWorkspace(workspace, launcher=launcher), 60.0)
+    servers = Silent([], {}, SessionWorkspace(workspace, launcher=launcher), 60.0, refuse_none)
     call = cast(
         "Callable[[], Coroutine[Any, Any, Any]]",
         McpToolset(described, listed, servers).tools["plain__hang"].function,

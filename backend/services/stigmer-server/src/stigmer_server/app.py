@@ -37,6 +37,7 @@ from stigmer_server.api import (
     session_files,
     sessions,
     tokens,
+    tool_pins,
     webhooks,
 )
 from stigmer_server.api.access import SECURITY_SCHEME
@@ -81,6 +82,7 @@ from stigmer_server.standing_still import StandingStill
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
+from stigmer_server.tool_pins import ToolListPins
 from stigmer_server.webhook_requests import WebhookRules
 from stigmer_server.webhook_sender import WebhookSender
 from stigmer_server.webhooks import Webhooks
@@ -190,6 +192,7 @@ class StigmerServer:
             lost_runners=LostRunners(self._database, self._log, temporal),
             audit=self._audit,
             storage=self._storage,
+            tool_pins=ToolListPins(self._database),
             workspaces=WorkspaceChoice(settings),
             version=VERSION,
         )
@@ -332,7 +335,7 @@ def _make_app(services: Services) -> FastAPI:
     app.state.services = services
     for module in (
         *(agents, secrets, sessions, executions, inputs, events, legs, runners, installation, placements),
-        *(webhooks, answer_page, artifacts, session_files, blobs, tokens, console, audit, health),
+        *(webhooks, answer_page, artifacts, session_files, blobs, tokens, console, audit, tool_pins, health),
     ):
         app.include_router(module.router)
     register_problem_handlers(app)

@@ -37,6 +37,7 @@ from stigmer_contract.events import (
     RequestChanged,
     StepFinished,
     ToolFinished,
+    ToolsChanged,
     ToolStarted,
     Usage,
     WorkspaceWarned,
@@ -339,6 +340,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             | HistoryStored()
             | EnvironmentDescribed()
             | RequestChanged()
+            | ToolsChanged()
             | WorkspaceWarned()
             | ArtifactsCollected()
         ):

@@ -20,6 +20,7 @@ from stigmer_server.blob_grants import grant_to_session, may_read
 from stigmer_server.blobs import BlobStore
 from stigmer_server.errors import (
     FeatureNotYet,
+    Forbidden,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
@@ -127,6 +128,17 @@ def _least_policy(request: CreateExecution, caller: Caller) -> ApprovalPolicy | 
     return strictest(request.approve, caller.policy.approve)
 
 
+def _check_call(request: CreateExecution, caller: Caller) -> None:
+    """See that a person may call a tool by hand, which no rule of the agent's looks at.
+
+    Raises:
+        Forbidden: their calls wait for somebody else, or are denied.
+    """
+    policy = _least_policy(request, caller)
+    if policy not in (None, "allow"):
+        raise Forbidden(f"the policy {policy!r} holds for tool calls: none can be made by hand")
+
+
 def insert_execution(
     connection: Connection,
     request: CreateExecution,
@@ -155,6 +167,8 @@ def insert_execution(
         placement = installation.placement_of(session.workspace)
         place_session(connection, session, placement)
     now = datetime.now(UTC)
+    if request.inspection is not None and request.inspection.call is not None:
+        _check_call(request, caller)
     check_policy(caller.policy, manifest.spec, session.workspace)
     if caller.policy.max_cost_per_day_usd is not None and caller.token_id is not None:
         check_costs(connection, caller.token_id, now)
@@ -186,6 +200,7 @@ def insert_execution(
         attachments=list(attachments),
         approve=_least_policy(request, caller),
         compact=session.compaction_asked_at is not None,
+        inspection=request.inspection,
     )
     if first.compact:
         note_compaction(connection, session.session_id, None)

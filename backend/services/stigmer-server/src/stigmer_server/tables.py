@@ -27,7 +27,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0017"
+SCHEMA_REVISION = "0018"
 """The newest migration; a test holds it to the files."""
 
 
@@ -296,6 +296,18 @@ Index(
     unique=True,
     sqlite_where=tokens.c.revoked_at.is_(None),
     postgresql_where=tokens.c.revoked_at.is_(None),
+)
+
+tool_pins = Table(
+    "tool_pins",
+    metadata,
+    Column("owner", String(63), primary_key=True, comment="of the executions that are held to it"),
+    Column("agent_name", String(63), primary_key=True),
+    Column("server", String(63), primary_key=True),
+    Column("server_digest", String(32), primary_key=True, comment="of how it is started or reached"),
+    Column("tools", Text, nullable=False, comment="JSON of ToolList"),
+    Column("found", Text, comment="JSON of ToolList: what it offered since; NULL: the same"),
+    Column("updated_at", UtcDateTime, nullable=False),
 )
 
 console_secrets = Table(

@@ -40,6 +40,7 @@ from stigmer_contract.api import (
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import BlobPayload, Payload, RecordedEvent
 from stigmer_contract.manifest import AgentManifest
+from stigmer_contract.tool_lists import AcceptTools, AgentTools
 from stigmer_contract.webhooks import CreatedWebhook, CreateWebhook, WebhookResource, WebhookTest
 
 PAGE_SIZE = 500
@@ -143,6 +144,19 @@ class ApiClient:
     def delete_agent(self, name: str) -> None:
         """Deletes an applied agent; its executions stay."""
         self.transport.request("DELETE", f"/v1/agents/{quote(name, safe='')}")
+
+    def get_tool_pins(self, name: str) -> AgentTools:
+        """What is known of the tools of an applied agent's MCP servers."""
+        return self._get(f"/v1/agents/{quote(name, safe='')}/tool-pins", AgentTools)
+
+    def accept_tools(self, name: str, server: str, digest: str) -> None:
+        """Pins what an MCP server was found to offer."""
+        self.transport.request(
+            "POST",
+            f"/v1/agents/{quote(name, safe='')}/tool-pins/{quote(server, safe='')}/accept",
+            body=AcceptTools(digest=digest).model_dump_json().encode(),
+            headers=_JSON,
+        )
 
     # --- sessions -----------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from typing import assert_never
 
 from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.artifacts import describe_artifacts, describe_missing
+from stigmer_cli.rendering.changed_tools import describe_changed_tools
 from stigmer_cli.rendering.compactions import describe_compaction
 from stigmer_cli.rendering.execution_table import describe_phase, describe_waits
 from stigmer_cli.rendering.quantities import format_bytes, format_seconds, format_usage, plural
@@ -110,6 +111,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
                 mode="json", by_alias=True, exclude_defaults=True
             )
             return f"retried, with limits {json.dumps(other)}" if other else "retried"
+        case contract.ToolsChanged():
+            return f"warning: {describe_changed_tools(event)}"
         case contract.WorkspaceWarned():
             return f"warning: {describe_warning(event)}"
         case contract.ArtifactsCollected():

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.artifacts import describe_artifacts, describe_missing
 from stigmer_cli.rendering.cells import SEPARATOR, cell_width, shorten, wrap, wrap_parts
+from stigmer_cli.rendering.changed_tools import describe_changed_tools
 from stigmer_cli.rendering.command_output import CommandOutput
 from stigmer_cli.rendering.compactions import describe_compaction
 from stigmer_cli.rendering.execution_log import describe_resolution
@@ -47,6 +48,7 @@ from stigmer_contract.events import (
     StepFinished,
     ToolFinished,
     ToolOutput,
+    ToolsChanged,
     ToolStarted,
     Usage,
     WorkspaceWarned,
@@ -253,6 +255,8 @@ class ExecutionView:
                 self._screen.write_note(f"{event.kind}: {sanitize(event.title)}", BOLD, YELLOW)
             case InputResolved() as event:
                 self.show_note(sanitize(describe_resolution(event)))
+            case ToolsChanged() as event:
+                self._warnings.append(sanitize(describe_changed_tools(event)))
             case WorkspaceWarned() as event:
                 self._warnings.append(sanitize(describe_warning(event)))
             case ArtifactsCollected() as event:

@@ -15,6 +15,7 @@ from stigmer_contract.attachments import MAX_ATTACHMENTS, AttachedFile, Attachme
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import EnvironmentDescribed, Event, LiveEvent, Payload, RecordedEvent, Usage
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome
+from stigmer_contract.inspections import Inspection
 from stigmer_contract.isolation_words import IsolationLevel, Network, SandboxSetting
 from stigmer_contract.manifest import AgentManifest, AgentSpec, Limits
 from stigmer_contract.manifest_approval import ApprovalPolicy
@@ -177,6 +178,8 @@ class CreateExecution(_Request):
     """`provider:name` that overrides the manifest's."""
     approve: ApprovalPolicy | None = None
     """What becomes of tool calls at the least; None: what the token's policy and the agent's rules say."""
+    inspection: Inspection | None = None
+    """Look at the agent's tools, or call one, in the place of asking a model."""
 
 
 class ExecutionError(_Resource):
@@ -427,6 +430,8 @@ class LegGrant(_Resource):
     """All earlier executions of the session, oldest first, for a runner that cannot read the pieces."""
     resumption: Resumption | None = None
     """Where this execution's own newest piece ends; None where it has none yet."""
+    inspection: Inspection | None = None
+    """What is done in the place of asking a model."""
     environments: list[EnvironmentDescribed] = []
     """What the session's agents were told of where they work, oldest first."""
     events: list[RecordedEvent]

@@ -45,6 +45,8 @@ class ErrorCode(StrEnum):
     """Temporal no longer has the workflow, so nobody would ever finish the execution."""
     MCP_SERVER_UNAVAILABLE = "mcp_server_unavailable"
     """A server of tools that the manifest names cannot be started or reached, and nobody knows its tools."""
+    TOOL_MISSING = "tool_missing"
+    """The tool that is to be called by hand is none that the agent has."""
     WORKSPACE_UNAVAILABLE = "workspace_unavailable"
     """The session's directory is missing, or cannot be written."""
     INTERNAL = "internal"

@@ -35,6 +35,7 @@ from stigmer_contract.attachments import MAX_ATTACHMENTS, Attachment
 from stigmer_contract.conversation import ToolOutcome as ToolOutcome
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, MAX_TITLE_CHARACTERS, InputKind, InputOutcome
+from stigmer_contract.inspections import Inspection
 from stigmer_contract.manifest import AgentSpec, Limits
 from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_contract.waits import WaitReason
@@ -46,6 +47,8 @@ INLINE_PAYLOAD_MAX_BYTES = 64 * 1024
 """A payload whose JSON is larger than this goes to the blob store; the log holds the reference."""
 ASKED_TEXT_CHARACTERS = 200
 """How much of a request's part is kept to show a difference by."""
+MAX_NAMED_TOOLS = 100
+"""Of each kind in `tools.changed`; further ones are not named."""
 
 
 class _Frozen(BaseModel):
@@ -124,6 +127,8 @@ class ExecutionStarted(_Frozen):
     """What becomes of tool calls at the least, whatever the agent's rules say; None: only they decide."""
     compact: bool = False
     """Whether a person asked that the session's conversation be compacted before the first turn."""
+    inspection: Inspection | None = None
+    """What is done in the place of asking a model."""
 
 
 class LegStarted(_Frozen):
@@ -460,6 +465,22 @@ class ExecutionRetried(_Frozen):
     """Those that hold from here on; None: the ones that held before."""
 
 
+class ToolsChanged(_Frozen):
+    """An MCP server offers something else than what this execution's agent was shown, and was pinned."""
+
+    type: Literal["tools.changed"] = "tools.changed"
+    server: str
+    digest: str
+    """Of what it offers now."""
+    added: list[str] = Field(default=[], max_length=MAX_NAMED_TOOLS)
+    """Names of tools, sorted, the first of them; none of these is offered to the model."""
+    removed: list[str] = Field(default=[], max_length=MAX_NAMED_TOOLS)
+    changed: list[str] = Field(default=[], max_length=MAX_NAMED_TOOLS)
+    """Those that are described otherwise."""
+    refused: bool
+    """Whether calls of those that changed are refused until somebody accepts them."""
+
+
 class WorkspaceWarned(_Frozen):
     """The agent changed files of its workspace that other programs execute later, on a person's machine."""
 
@@ -535,6 +556,7 @@ Event = Annotated[
     | InputResolved
     | MessageReceived
     | ExecutionRetried
+    | ToolsChanged
     | WorkspaceWarned
     | ArtifactsCollected
     | ExecutionCompleted

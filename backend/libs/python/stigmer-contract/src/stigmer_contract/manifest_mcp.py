@@ -93,12 +93,20 @@ class McpServer(ManifestPart):
     """Tools whose calls may be made once more where nobody knows what became of one."""
     trust_annotations: bool = Field(default=False, strict=True)
     """Whether the server's own word counts for which tools change nothing or may be repeated."""
+    pin: bool | None = Field(default=None, strict=True)
+    """Whether tools that the server describes otherwise than when they were pinned are refused until somebody
+    accepts them with `stigmer apply`; left out: where the server is given secrets."""
 
     @property
     def secret_names(self) -> set[str]:
         """The secrets that the server is given."""
         values = (*self.env.values(), *self.headers.values())
         return {value.secret for value in values if isinstance(value, SecretReference)}
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether tools that changed are refused until they are accepted."""
+        return bool(self.secret_names) if self.pin is None else self.pin
 
     def offers(self, tool: str) -> bool:
         """Whether the agent gets a tool of the server, by the server's own name for it."""

@@ -6,6 +6,6 @@ Decides and does nothing else: who is asked, and what becomes of the answer, is 
 from agent_runner.approval.calls import ApprovalCall, Decision
 from agent_runner.approval.deciding import decide
 from agent_runner.approval.kinds import rule_for_kind
-from agent_runner.approval.rules import ApprovalRules
+from agent_runner.approval.rules import ApprovalRules, rules_for
 
-__all__ = ["ApprovalCall", "ApprovalRules", "Decision", "decide", "rule_for_kind"]
+__all__ = ["ApprovalCall", "ApprovalRules", "Decision", "decide", "rule_for_kind", "rules_for"]

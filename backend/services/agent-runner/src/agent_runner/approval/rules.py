@@ -66,6 +66,18 @@ class ApprovalRules:
         return Decision("allow", None, "no rule matches")
 
 
+def rules_for(rules: Sequence[ApprovalRule], call: ApprovalCall) -> list[str]:
+    """The rules that calls of a tool are held against, in order and in words; `call` has no arguments."""
+    found = list[str]()
+    for rule in rules:
+        if not _names_tool(rule, call) or rule.destructive not in (None, call.destructive):
+            continue
+        found.append(f"{rule.policy} when {rule.when}" if rule.when else rule.policy)
+        if rule.when is None:
+            break
+    return found
+
+
 def _described(rule: ApprovalRule) -> str:
     return f"{rule.tool}: {rule.when}" if rule.when else rule.tool
 

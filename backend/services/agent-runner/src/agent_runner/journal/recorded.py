@@ -31,6 +31,7 @@ from stigmer_contract.events import (
     RecordedEvent,
     StepFinished,
     ToolFinished,
+    ToolsChanged,
     ToolStarted,
     Usage,
 )
@@ -72,6 +73,8 @@ class RecordedSteps:
     """How that was resolved, by the input's id, as far as the log was found."""
     failed_requests: dict[StepKey, ModelFailed] = field(default_factory=dict[StepKey, ModelFailed])
     """The last failure of each request, by the step that its answer is to be the result of."""
+    changed_lists: dict[str, str] = field(default_factory=dict[str, str])
+    """By MCP server, the digest of what it was found to offer in the place of what the agent was shown."""
     answers: dict[str, ModelResponded] = field(default_factory=dict[str, ModelResponded])
     """The last answer, by agent path."""
     usage: Usage = field(default_factory=Usage)
@@ -125,6 +128,7 @@ class RecordedSteps:
         self.started_at.clear()
         self.messages.clear()
         self.answers.clear()
+        self.changed_lists.clear()
         self.failed_requests.clear()
         self.inputs.clear()
         self.resolutions.clear()
@@ -163,6 +167,8 @@ class RecordedSteps:
             self.inputs[StepKey(event.agent_path, *kind_and_key, event.nth)] = event
         elif isinstance(event, InputResolved):
             self.resolutions[event.input_id] = event
+        elif isinstance(event, ToolsChanged):
+            self.changed_lists[event.server] = event.digest
         key = key_of(event)
         if key is None:
             return

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Final, cast
 
 import mcp_types as types
-from mcp.client import ClientRequestContext, ClientSession
+from mcp.client import ClientRequestContext, ClientSession, IncomingMessage
 from mcp.shared.exceptions import MCPError
 from pydantic import FileUrl, JsonValue, ValidationError
 
 from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
 from agent_runner.mcp_servers.stdio import ServerProcess, not_started, open_process
-from agent_runner.mcp_servers.tool_list import ToolList, read_tools
+from agent_runner.mcp_servers.tool_list import read_tools
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.tool_lists import ToolList
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Connection:
         self._process = process
         self.is_lost = False
         """Whether it can be used no more."""
+        self.is_list_due = True
+        """Whether the server has to be asked what it offers: nobody has yet, or it says that this changed."""
 
     @property
     def is_usable(self) -> bool:
@@ -61,11 +64,15 @@ class Connection:
         Raises:
             CallLost, CallRefused: it does not say.
         """
+        self.is_list_due = False  # what it tells from now on comes after
         try:
             async with asyncio.timeout(LIST_SECONDS):
                 found = await self._listed()
-        except TimeoutError as error:
-            raise CallLost(f"it did not answer within {LIST_SECONDS:g} s") from error
+        except BaseException as error:
+            self.is_list_due = True
+            if isinstance(error, TimeoutError):
+                raise CallLost(f"it did not answer within {LIST_SECONDS:g} s") from error
+            raise
         return read_tools(self._server.name, found, self._session.protocol_version or "")
 
     async def _listed(self) -> list[JsonValue]:
@@ -142,9 +149,17 @@ async def open_connection(
         workspace = types.Root(uri=FileUrl(Path(directory).as_uri()), name="workspace")
         return types.ListRootsResult(roots=[workspace])
 
+    made: Connection | None = None
+
+    async def hear(message: IncomingMessage) -> None:
+        if made is not None and isinstance(message, types.ToolListChangedNotification):
+            made.is_list_due = True
+
     async with open_process(server, environment, workspace) as (read, write, process):
         info = types.Implementation(name="stigmer", version=version("stigmer-agent-runner"))
-        async with _Session(read, write, list_roots_callback=roots, client_info=info) as session:
+        async with _Session(
+            read, write, list_roots_callback=roots, client_info=info, message_handler=hear
+        ) as session:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await _agree(session)
@@ -164,7 +179,8 @@ async def open_connection(
                 raise ServerUnavailable(
                     f"could not start MCP server {server.name!r}: it does not speak the protocol"
                 ) from error
-            yield Connection(server, session, process)
+            made = Connection(server, session, process)
+            yield made
 
 
 async def _agree(session: ClientSession) -> None:

@@ -7,15 +7,15 @@ that is harmless, and else nobody knows what became of it.
 import asyncio
 import importlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import JsonValue, SecretStr
 
 from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
-from agent_runner.mcp_servers.tool_list import ToolList
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.tool_lists import ToolList
 
 if TYPE_CHECKING:
     from agent_runner.mcp_servers.connection import Connection
@@ -24,6 +24,12 @@ logger = logging.getLogger(__name__)
 
 TRIES: Final = 2
 """How often a call that changes nothing is made, where its connection is lost."""
+CHANGED: Final = (
+    "Not called: the MCP server {server!r} describes {tool!r} otherwise than when its tools were pinned, and "
+    "a person has to accept that first, with `stigmer apply --accept-tools`. Go on without it, or tell them."
+)
+Listed = Callable[[ToolList], Awaitable[frozenset[str]]]
+"""Takes in what a server offers; gives the names of the tools that are not to be called."""
 RESTARTED: Final = "[the server {name!r} had ended and was started again: what it held in memory is gone]"
 
 
@@ -36,22 +42,22 @@ class McpServers:
         secrets: Mapping[str, SecretStr],
         workspace: SessionWorkspace,
         timeout_seconds: float,
+        on_listed: Listed,
     ) -> None:
-        """Starts nothing. `secrets` are handed to the servers that name them."""
-        self._held = {server.name: _Held(server, _values(server, secrets), workspace) for server in servers}
+        """Starts nothing. `secrets` are handed to the servers that name them. `on_listed` is told what a
+        server offers, before a tool of it is called."""
+        self._held = {
+            server.name: _Held(server, _values(server, secrets), workspace, on_listed) for server in servers
+        }
         self._timeout_seconds = timeout_seconds
 
-    async def list_tools(self, server: str) -> ToolList:
-        """What the server offers now; it is started for that.
+    async def look(self, server: str) -> None:
+        """Start the server, so that `on_listed` is told what it offers now.
 
         Raises:
             ServerUnavailable: it cannot be had, or does not say.
         """
-        held = self._held[server]
-        try:
-            return await (await held.connection()).list_tools()
-        except (CallLost, CallRefused) as error:
-            raise ServerUnavailable(f"could not list the tools of MCP server {server!r}: {error}") from error
+        await self._held[server].connection()
 
     async def call(
         self,
@@ -78,6 +84,8 @@ class McpServers:
                     raise
                 # Of the first try nobody knows what became.
                 raise CallLost(f"the connection was lost, and then: {error}") from error
+            if tool in held.refused:
+                raise CallRefused(CHANGED.format(tool=tool, server=server))
             try:
                 result = await connection.call(tool, arguments, self._timeout_seconds, progress)
             except CallLost:
@@ -97,8 +105,15 @@ class _Held:
     """One server, and the task that holds its connection."""
 
     def __init__(
-        self, server: McpServer, environment: Mapping[str, str], workspace: SessionWorkspace
+        self,
+        server: McpServer,
+        environment: Mapping[str, str],
+        workspace: SessionWorkspace,
+        on_listed: Listed,
     ) -> None:
+        self.refused = frozenset[str]()
+        """Tools that are not to be called."""
+        self._on_listed = on_listed
         self._server = server
         self._environment = environment
         self._workspace = workspace
@@ -120,7 +135,18 @@ class _Held:
             if self._connection is None:
                 await self._connect()
             assert self._connection is not None
+            if self._connection.is_list_due:
+                await self._list(self._connection)
             return self._connection
+
+    async def _list(self, connection: "Connection") -> None:
+        try:
+            found = await connection.list_tools()
+        except (CallLost, CallRefused) as error:
+            raise ServerUnavailable(
+                f"could not list the tools of MCP server {self._server.name!r}: {error}"
+            ) from error
+        self.refused = await self._on_listed(found)
 
     def take_note(self) -> str | None:
         """What the next result is to say besides, once."""

@@ -1,68 +1,28 @@
-"""What a server offers, as it is written down: names, descriptions, schemas, annotations. Pure.
+"""Reads what a server offers, bounded: names, descriptions, schemas, annotations. Pure.
 
 It comes from outside: what is too large, or is no schema, is left out with the reason.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
 from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.tool_lists import MAX_LIST_BYTES, MAX_TOOLS, ListedTool, ToolList
 
-MAX_TOOLS: Final = 1000
-"""Of one server; further ones are left out."""
 MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_SCHEMA_DEPTH: Final = 64
 MAX_DESCRIPTION_CHARACTERS: Final = 16_000
-
-
-class ListedTool(BaseModel):
-    """One tool as its server describes it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    description: str = ""
-    input_schema: dict[str, JsonValue]
-    """As written."""
-    annotations: dict[str, JsonValue] = {}
-    """`readOnlyHint`, `destructiveHint`, `idempotentHint`, `title`, …; the server's own word."""
-
-    @property
-    def digest(self) -> str:
-        """Tells it from one that is described otherwise."""
-        return digest_of(self.model_dump(mode="json"))
-
-
-class ToolList(BaseModel):
-    """All tools of a server, by name."""
-
-    model_config = ConfigDict(frozen=True)
-
-    server: str
-    tools: list[ListedTool]
-    left_out: dict[str, str] = {}
-    """Why a tool is not among them, by name."""
-    protocol: str = ""
-    """The version of the protocol that was agreed on."""
-
-    @property
-    def digest(self) -> str:
-        """Tells it from another list of the same server."""
-        return digest_of([tool.digest for tool in self.tools])
-
-    def named(self, tool: str) -> ListedTool | None:
-        """The tool of that name."""
-        return next((each for each in self.tools if each.name == tool), None)
+MAX_LEFT_OUT: Final = 100
+"""Tools of which it is kept why they are left out."""
 
 
 def read_tools(server: str, listed: Sequence[JsonValue], protocol: str) -> ToolList:
     """The list from what a server answered, sorted by name so that its order means nothing."""
-    tools, left_out = dict[str, ListedTool](), dict[str, str]()
+    tools, left_out, room = dict[str, ListedTool](), dict[str, str](), MAX_LIST_BYTES // 2
     for entry in listed:
         fields = entry if isinstance(entry, dict) else {}
         name, schema = fields.get("name"), fields.get("inputSchema")
@@ -78,14 +38,20 @@ def read_tools(server: str, listed: Sequence[JsonValue], protocol: str) -> ToolL
             left_out[name] = problem
             continue
         description, annotations = fields.get("description"), fields.get("annotations")
-        tools[name] = ListedTool(
+        tool = ListedTool(
             name=name,
             description=description[:MAX_DESCRIPTION_CHARACTERS] if isinstance(description, str) else "",
             input_schema=cast("dict[str, JsonValue]", schema),
             annotations=annotations if isinstance(annotations, dict) else {},
         )
+        room -= len(tool.model_dump_json().encode())
+        if room < 0:
+            left_out[name] = f"the server's list is larger than {MAX_LIST_BYTES // 2 >> 10} KiB"
+            continue
+        tools[name] = tool
     in_order = [tools[name] for name in sorted(tools)]
-    return ToolList(server=server, tools=in_order, left_out=left_out, protocol=protocol)
+    named = dict(list(left_out.items())[:MAX_LEFT_OUT])
+    return ToolList(server=server, tools=in_order, left_out=named, protocol=protocol)
 
 
 def _problem_of(schema: JsonValue) -> str | None:
@@ -112,12 +78,6 @@ def depth_of(value: JsonValue, limit: int = MAX_SCHEMA_DEPTH + 1) -> int:
             break
         level, depth = inner, depth + 1
     return depth
-
-
-def digest_of(value: Any) -> str:
-    """The first 32 hexadecimal digits of a SHA-256 over the value's JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

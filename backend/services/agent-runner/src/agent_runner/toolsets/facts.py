@@ -20,6 +20,8 @@ class ToolFacts:
     had done is looked up."""
     waits: bool = False
     """Whether a call does nothing but wait, for as long as it likes."""
+    may_repeat: bool = False
+    """Whether a call that changes something may be made again where nobody knows what became of it."""
     own_name: str | None = None
     """What rules and people call the tool in its toolset, where the model knows it by another name."""
 

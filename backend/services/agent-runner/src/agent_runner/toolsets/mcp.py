@@ -15,11 +15,12 @@ from agent_runner.mcp_servers.argument_check import find_problems
 from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
 from agent_runner.mcp_servers.servers import McpServers
 from agent_runner.mcp_servers.shown_schemas import ShownSchema, shown_schema
-from agent_runner.mcp_servers.tool_list import ListedTool, SideEffects, ToolList, side_effects_of
+from agent_runner.mcp_servers.tool_list import SideEffects, side_effects_of
 from agent_runner.mcp_servers.tool_names import model_name
 from agent_runner.toolsets.call_in_hand import call_in_hand
 from agent_runner.toolsets.facts import DeclaredToolset, ToolFacts
 from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.tool_lists import ListedTool, ToolList
 
 OUTCOME_UNKNOWN: Final = (
     "Outcome unknown: {why}. The call may have done nothing, a part or all of its work. Look at the present "
@@ -58,7 +59,9 @@ class McpToolset(FunctionToolset[None]):
 
         added = Tool[None].from_schema(call, name, tool.description or None, shown.schema)
         added.function_schema.validator = _validator(tool, shown)
-        self._facts[name] = ToolFacts(side_effects=not effects.reads_only, own_name=tool.name)
+        self._facts[name] = ToolFacts(
+            side_effects=not effects.reads_only, may_repeat=effects.may_repeat, own_name=tool.name
+        )
         self.add_tool(added)
 
     async def _call(

@@ -28,6 +28,7 @@ from stigmer_contract.api import (
 )
 from stigmer_contract.attachments import Attachment
 from stigmer_contract.events import LOG_FORMAT, EnvironmentDescribed, Payload
+from stigmer_contract.inspections import Inspection
 from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_server.api.access import (
     NEEDS_RUNNER,
@@ -63,6 +64,7 @@ _ENVIRONMENTS: Final = TypeAdapter(list[EnvironmentDescribed])
 _NEWEST: Final = f'"log_format":{LOG_FORMAT},'.encode()
 _RUNNERS: Final = allowed_scopes(NEEDS_RUNNER)
 _SECRETS: Final = TypeAdapter(dict[str, str])
+_INSPECTION: Final = TypeAdapter(Inspection | None)
 
 
 def _read_by_hand(model: type[BaseModel]) -> dict[str, Any]:
@@ -247,6 +249,7 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "resumption": _RESUMPTION.dump_json(grant.history.resumption).decode(),
         "environments": _ENVIRONMENTS.dump_json(list(grant.history.environments)).decode(),
         "approve": TypeAdapter(ApprovalPolicy | None).dump_json(grant.first.approve).decode(),
+        "inspection": _INSPECTION.dump_json(grant.first.inspection).decode(),
         "events": f"[{','.join(event.to_json() for event in grant.stored)}]",
         "seconds_left": TypeAdapter(float | None).dump_json(grant.seconds_left).decode(),
         "lease": TypeAdapter(str).dump_json(lease).decode(),

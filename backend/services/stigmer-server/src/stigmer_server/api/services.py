@@ -38,6 +38,7 @@ from stigmer_server.sessions import Sessions
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
+from stigmer_server.tool_pins import ToolListPins
 from stigmer_server.webhook_sender import WebhookSender
 from stigmer_server.webhooks import Webhooks
 from stigmer_server.workspace_choice import WorkspaceChoice
@@ -76,6 +77,7 @@ class Services:
     lost_runners: LostRunners
     audit: AuditTrail
     storage: StorageWatch
+    tool_pins: ToolListPins
     workspaces: WorkspaceChoice
     version: str
 

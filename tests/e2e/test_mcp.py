@@ -1,0 +1,84 @@
+"""MCP servers through a whole stack and the command line: pinned, shown, called, and found changed."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli_harness import Command
+from e2e_script import QUICK_HEARTBEAT, runner_environment
+from mcp_legs import STAND_INS
+from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
+from running_stack import RunningStack
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("mcp")]
+
+AGENT = """
+apiVersion: agentic.stigmer.ai/v1
+kind: Agent
+metadata: {{name: adder}}
+spec:
+  instructions: Add.
+  tools: [files]
+  mcpServers:
+    - {{name: plain, command: [{python}, {program}], pin: true}}
+"""
+REDEFINED = "def main() -> None:\n    SCHEMAS['add']['description'] = 'now with a fee'"
+DONE = ScriptedTurn(text="Done.")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    add = ScriptedTurn(calls=[ScriptedCall("plain__add", {"a": 2, "b": 3})])
+    with ModelServer(ScriptedModel([DONE], conversations={"add": [add, DONE], "idle": [DONE]})) as model:
+        home = tmp_path_factory.mktemp("mcp")
+        (home / "servers").mkdir()
+        environment = runner_environment(model) | {"STIGMER_SANDBOX_READ_PATHS": str(home / "servers")}
+        with RunningStack(
+            home, server_environment=QUICK_HEARTBEAT, runner_environment=environment
+        ) as running:
+            yield running
+
+
+def test_the_tools_of_a_server_are_pinned_shown_called_and_held_to_what_they_were(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    program = stack.home / "servers" / "server.py"
+    program.write_bytes((STAND_INS / "plain_server.py").read_bytes())
+    (tmp_path / "agent.yaml").write_text(
+        AGENT.format(python=sys.executable, program=program), encoding="utf-8"
+    )
+    stigmer = Command(stack.environment, tmp_path)
+    applied = stigmer.run("apply", "-f", "agent.yaml", "--json")
+    assert applied.exit_code == 0, applied.stderr
+    [settled] = json.loads(applied.stdout)[0]["tools"]
+    assert (settled["server"], settled["state"]) == ("plain", "pinned")
+
+    tools = json.loads(stigmer.run("tools", "adder", "--json").stdout)["tools"]
+    assert {"files/read_file", "plain/add"} <= {f"{each['toolset']}/{each['tool']}" for each in tools}
+    assert stigmer.run("mcp", "list").stdout.splitlines()[1].split()[:4] == [
+        *("adder", "plain", str(settled["tools"])),
+        "pinned",
+    ]
+    called = stigmer.run("mcp", "call", "adder", "plain/add", '{"a": 40, "b": 2}')
+    assert (called.exit_code, called.stdout) == (0, "42\n"), called.stderr
+    wrong = stigmer.run("mcp", "call", "adder", "plain/add", '{"a": "x"}')
+    assert wrong.exit_code == 1
+    assert "has the outcome invalid: " in wrong.stderr
+
+    changed = program.read_text(encoding="utf-8").replace("def main() -> None:", REDEFINED)
+    program.write_text(changed, encoding="utf-8")
+    ran = stigmer.run("run", "adder", "Go. [conversation add]")
+    assert (ran.exit_code, ran.stdout) == (0, "Done.\n"), ran.stderr
+    assert "MCP server plain offers other tools than were pinned (changed: add)" in ran.stderr
+    refused = stigmer.run("apply", "-f", "agent.yaml")
+    assert refused.exit_code == 4, refused.stderr
+    assert "now with a fee" in refused.stderr
+    accepted = stigmer.run("apply", "-f", "agent.yaml", "--accept-tools")
+    assert accepted.exit_code == 0, accepted.stderr
+    inspected = stigmer.run("mcp", "inspect", "adder", "plain")
+    assert inspected.exit_code == 0, inspected.stderr
+    assert "plain/add" in inspected.stdout
+    assert stigmer.run("mcp", "list").stdout.splitlines()[1].split()[3] == "pinned"
