@@ -78,7 +78,7 @@ build_with_classic() {
     if [[ -n ${CA_BUNDLE:-} ]]; then
         mkdir "$context/authority"
         cp "$CA_BUNDLE" "$context/authority/ca.crt"
-        printf 'FROM %s\nCOPY ca.crt /run/secrets/ca.crt\n' "${PYTHON_IMAGE:-python:3.11-slim}" >"$context/authority/Dockerfile"
+        printf 'FROM %s\nCOPY ca.crt /run/secrets/ca.crt\n' "${PYTHON_IMAGE:-python:3.11-slim-bookworm}" >"$context/authority/Dockerfile"
         DOCKER_BUILDKIT=0 "$engine" build --quiet --tag agent-runner-builder:private-authority "$context/authority" >/dev/null
         rm -r "$context/authority"
         arguments+=(--build-arg BUILDER_IMAGE=agent-runner-builder:private-authority)
