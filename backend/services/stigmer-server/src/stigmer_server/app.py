@@ -70,6 +70,7 @@ from stigmer_server.migrations import migrate
 from stigmer_server.placements import Placements
 from stigmer_server.rate_limits import RateLimits
 from stigmer_server.reconciler import Reconciler
+from stigmer_server.retention import Keeper
 from stigmer_server.retries import Retries
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secret_keys import SecretKeyFile
@@ -159,6 +160,13 @@ class StigmerServer:
         self._tokens = Tokens(self._database, credentials)
         console_sessions = ConsoleSessions(self._database, credentials)
         self._leases = Leases(self._database)
+        is_local = settings.mode == "local"
+        self._keeper = Keeper(
+            self._database,
+            self._blobs,
+            settings.retention,
+            settings.home / "data" / "workspace" if is_local else None,
+        )
         self._storage = StorageWatch(self._database, self._blobs, settings.blob_directory)
         services = Services(
             database=self._database,
@@ -244,6 +252,7 @@ class StigmerServer:
                 asyncio.create_task(self._audit.run(), name="audit trail"),
                 asyncio.create_task(self._presence.run(), name="runner presence"),
                 asyncio.create_task(self._storage.run(), name="storage watch"),
+                asyncio.create_task(self._keeper.run(), name="retention"),
             ]
             if self._database.is_shared:
                 others.append(asyncio.create_task(self._watch_other_writers(), name="other writers"))

@@ -47,5 +47,16 @@ def revoke_from_session(connection: Connection, session_id: str) -> None:
     connection.execute(blob_grants.delete().where(blob_grants.c.holder == session_id))
 
 
+def grant_holders(connection: Connection, sha256: str) -> list[str]:
+    """To whom a blob was granted: ids of sessions, and owners."""
+    query = select(blob_grants.c.holder).where(blob_grants.c.sha256 == sha256)
+    return list(connection.execute(query).scalars())
+
+
+def revoke_all(connection: Connection, sha256: str) -> None:
+    """Forget to whom a blob was granted, which is gone."""
+    connection.execute(blob_grants.delete().where(blob_grants.c.sha256 == sha256))
+
+
 def _owner(owner: str) -> str:
     return f"owner:{owner}"

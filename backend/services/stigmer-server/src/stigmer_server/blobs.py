@@ -1,4 +1,4 @@
-"""Large payloads as files named by their SHA-256. Knows no executions, and never deletes.
+"""Large payloads as files named by their SHA-256. Knows no executions; what is to go, `retention` says.
 
 A file appears under its name only when it is whole, checked and on disk, so whoever finds it can trust it.
 """
@@ -88,6 +88,31 @@ class BlobStore:
             return InlinePayload(value=text)
         blob = await self.store_bytes(content)
         return BlobPayload(sha256=blob.sha256, size_bytes=blob.size_bytes)
+
+    def list_older(self, folder: str, before: float) -> list[str]:
+        """The blobs of one of the 256 folders that were stored before a time (POSIX). Blocks."""
+        found = list[str]()
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._directory / folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if _DIGEST.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_mtime < before:
+                        found.append(entry.name)
+        return found
+
+    def remove_older(self, sha256: str, before: float) -> bool:
+        """Remove a blob, unless it was stored again since that time (POSIX). Blocks."""
+        path = self._path(sha256)
+        doomed = self._directory / f".doomed-{sha256}"
+        try:
+            path.replace(doomed)
+            if doomed.stat().st_mtime >= before:
+                # Stored right before it was moved: whoever stored it finds it here.
+                doomed.replace(path)
+                return False
+            doomed.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     async def measure(self) -> int:
         """How many bytes all blobs take; looks at each of them."""

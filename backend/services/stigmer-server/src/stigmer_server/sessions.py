@@ -123,7 +123,7 @@ class Sessions:
             NotFound: there is none that the caller sees.
             SessionBusy: one of its executions has not ended.
         """
-        await self._database.write(lambda connection: _delete(connection, session_id, caller))
+        await self._database.write(lambda connection: delete_session(connection, session_id, caller))
 
 
 def find_session(
@@ -202,7 +202,13 @@ def next_place(connection: Connection, session_id: str) -> int:
     return newest_place(connection, session_id) + 1
 
 
-def _delete(connection: Connection, session_id: str, caller: Caller) -> None:
+def delete_session(connection: Connection, session_id: str, caller: Caller | None = None) -> None:
+    """Forget the session with its executions and their logs; without a `caller`: for the server itself.
+
+    Raises:
+        NotFound: there is none that the caller sees.
+        SessionBusy: one of its executions has not ended.
+    """
     find_session(connection, session_id, caller, lock=True)
     if has_unended_execution(connection, session_id):
         raise SessionBusy(session_id)

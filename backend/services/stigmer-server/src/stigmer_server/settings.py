@@ -26,6 +26,7 @@ from stigmer_contract.environment import (
     parse_paths,
 )
 from stigmer_contract.log_lines import LogFormat
+from stigmer_contract.manifest_parts import parse_duration
 from stigmer_contract.model_names import parse_endpoints
 from stigmer_contract.temporal import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, DEFAULT_TASK_QUEUE
 from stigmer_server.errors import SettingsError
@@ -69,6 +70,27 @@ class TlsFiles:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """How long what is kept is kept."""
+
+    executions: timedelta | None
+    """`STIGMER_RETENTION_EXECUTIONS`: sessions whose last execution ended longer ago are forgotten with their
+    logs, such as 90d; default: they are kept."""
+    workspaces: timedelta | None
+    """`STIGMER_RETENTION_WORKSPACES`: the own directories of sessions in which nothing has run for longer are
+    removed, such as 30d, where the server shares a machine with the runners; a directory that a person named
+    never is. Default: they are kept."""
+    unreferenced_blobs: bool
+    """`STIGMER_RETENTION_BLOBS`: `unreferenced` removes large values that no log and no agent names any more,
+    a day after they were stored; default keep."""
+
+    @property
+    def removes_anything(self) -> bool:
+        """Whether there is something that is not kept for ever."""
+        return self.executions is not None or self.workspaces is not None or self.unreferenced_blobs
+
+
+@dataclass(frozen=True)
 class Settings:
     """The server's configuration."""
 
@@ -108,6 +130,7 @@ class Settings:
     """`STIGMER_CALLS_PER_SECOND`: most calls with one token; default 5000, 0 for no limit."""
     calls_at_once: int
     """`STIGMER_CALLS_AT_ONCE`: most calls and open streams of one token; default 5000, 0 for no limit."""
+    retention: Retention
     audit_retention: timedelta | None
     """`STIGMER_AUDIT_RETENTION_DAYS`: how long the audit trail is kept; default 365, 0 for ever."""
     public_url: str | None
@@ -180,6 +203,14 @@ def _load(environment: Environment) -> Settings:
         runner_token=runner_token,
         calls_per_second=environment.read("STIGMER_CALLS_PER_SECOND", "5000", integer_between(0, 9_999_999)),
         calls_at_once=environment.read("STIGMER_CALLS_AT_ONCE", "5000", integer_between(0, 9_999_999)),
+        retention=Retention(
+            executions=environment.optional("STIGMER_RETENTION_EXECUTIONS", parse_duration),
+            workspaces=environment.optional("STIGMER_RETENTION_WORKSPACES", parse_duration),
+            unreferenced_blobs=environment.read(
+                "STIGMER_RETENTION_BLOBS", "keep", choice_of(("keep", "unreferenced"))
+            )
+            == "unreferenced",
+        ),
         audit_retention=environment.read("STIGMER_AUDIT_RETENTION_DAYS", "365", _days),
         public_url=environment.optional("STIGMER_PUBLIC_URL", _public_url),
         webhook_hosts=environment.read("STIGMER_WEBHOOK_HOSTS", "", _plain_hosts),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EngineChoice = Literal["auto", "docker", "podman", "none"]
 Verify = Literal["auto", "require", "off"]
+RetentionOfBlobs = Literal["keep", "unreferenced"]
 PullPolicy = Literal["missing", "always", "never"]
 SelinuxLabel = Literal["auto", "none", "shared", "private"]
 
@@ -155,6 +156,34 @@ class Configuration:
             "TEMPORAL_MAX_CONCURRENCY",
             "Most executions that the runner works on at once; unset: the runner's default.",
             integer_between(1, 10_000),
+        ),
+    ]
+    retention_executions: Annotated[
+        timedelta | None,
+        Setting(
+            "retention.executions",
+            "STIGMER_RETENTION_EXECUTIONS",
+            "How long sessions and their logs are kept after their last execution, such as 90d.",
+            duration,
+        ),
+    ]
+    retention_workspaces: Annotated[
+        timedelta | None,
+        Setting(
+            "retention.workspaces",
+            "STIGMER_RETENTION_WORKSPACES",
+            "How long the own directories of sessions in which nothing runs are kept, such as 30d.",
+            duration,
+        ),
+    ]
+    retention_blobs: Annotated[
+        RetentionOfBlobs,
+        Setting(
+            "retention.blobs",
+            "STIGMER_RETENTION_BLOBS",
+            "Large values that no log and no agent names any more: keep, or unreferenced to remove them.",
+            choice_of(get_args(RetentionOfBlobs)),
+            "keep",
         ),
     ]
     runner_idle_after: Annotated[

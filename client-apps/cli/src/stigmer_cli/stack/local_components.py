@@ -55,6 +55,8 @@ _PLAIN_VARIABLES = frozenset(
 """What any program needs of a person's environment. None of it is a secret of a model's."""
 _SERVER_VARIABLES = (
     "STIGMER_AUDIT_RETENTION_DAYS",
+    "STIGMER_PUBLIC_URL",
+    "STIGMER_WEBHOOK_HOSTS",
     "STIGMER_WORKSPACE_ROOTS",
     "STIGMER_RECONCILE_INTERVAL_SECONDS",
     "STIGMER_LEG_HEARTBEAT_TIMEOUT_SECONDS",
@@ -178,6 +180,14 @@ def server_environment(configuration: Configuration) -> dict[str, str]:
     gateway_name = runner_gateway_name(configuration)
     if gateway_name is not None:  # by that name the runner calls
         environment["STIGMER_ALLOWED_HOSTS"] = f"localhost,127.0.0.1,[::1],{gateway_name}"
+    for name, value in (
+        ("STIGMER_RETENTION_EXECUTIONS", configuration.retention_executions),
+        ("STIGMER_RETENTION_WORKSPACES", configuration.retention_workspaces),
+    ):
+        if value is not None:
+            environment[name] = f"{int(value.total_seconds())}s"
+    if configuration.retention_blobs != "keep":
+        environment["STIGMER_RETENTION_BLOBS"] = configuration.retention_blobs
     if configuration.llm_endpoints is not None:  # which secrets are keys of models
         environment["STIGMER_LLM_ENDPOINTS"] = configuration.llm_endpoints
     if configuration.server_database_url is not None:
