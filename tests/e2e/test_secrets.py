@@ -11,7 +11,7 @@ import pytest
 
 from canaries import find_canaries, find_canaries_in_files, new_canary
 from e2e_script import QUICK_HEARTBEAT, runner_environment
-from executions import Execution, agent_manifest, inline, tool_results
+from executions import Execution, agent_manifest, inline, snapshot_blobs, tool_results
 from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
 from stigmer_contract.error_codes import ErrorCode
@@ -181,7 +181,10 @@ def test_nothing_that_is_written_or_shown_holds_a_secret(
     assert find_canaries(json.dumps(command_lines).encode(), CANARIES) == []
     seen = stack.workspace_root / looker.session_id / "seen.bin"
     assert b"PATH=" in seen.read_bytes()
-    assert find_canaries_in_files(home, CANARIES, but=[own, home / "secrets"]) == {}
+    # What the command wrote into its workspace is in the snapshots of that, and nowhere else.
+    kept = snapshot_blobs(execution.events, stack.home / "data" / "blobs")
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in kept)
+    assert find_canaries_in_files(home, CANARIES, but=[own, home / "secrets", *kept]) == {}
     blobs = [
         event.arguments
         for event in execution.events

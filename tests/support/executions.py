@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
@@ -17,6 +18,7 @@ from stigmer_contract.events import (
     ModelResponded,
     Payload,
     RecordedEvent,
+    SnapshotTaken,
     ToolFinished,
     ToolStarted,
 )
@@ -181,6 +183,13 @@ def tool_starts(events: list[AnyEvent]) -> list[ToolStarted]:
 def tool_results(events: list[AnyEvent]) -> list[ToolFinished]:
     """All results of tools."""
     return [event for event in events if isinstance(event, ToolFinished)]
+
+
+def snapshot_blobs(events: list[AnyEvent], blobs: Path) -> list[Path]:
+    """The files of blobs that hold snapshots of the workspace."""
+    taken = [event for event in events if isinstance(event, SnapshotTaken)]
+    names = {blob.sha256 for event in taken for blob in (event.listing, *event.contents)}
+    return [file for name in sorted(names) for file in blobs.rglob(name)]
 
 
 def waits(recorded: RecordedEvent) -> bool:

@@ -107,7 +107,7 @@ async def test_what_the_log_refuses_fails_the_execution_with_its_own_code_and_ca
     failed = last_failure(server)
     assert failed.code is ErrorCode.EVENT_UNWRITABLE
     assert failed.message == (
-        "what happened after event 4 could not be written into the log: the server answered 422: no "
+        "what happened after event 5 could not be written into the log: the server answered 422: no "
         "tool.started today"
     )
 

@@ -96,6 +96,8 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/v1/executions/{execution_id}/artifacts/{path:path}"): Rule(
         USERS, "theirs", is_done_by_owner=False
     ),
+    ("POST", "/v1/executions/{execution_id}/fork"): Rule(USERS, "theirs", {"at": 0}),
+    ("GET", "/v1/executions/{execution_id}/snapshot"): Rule(USERS, "theirs"),
     ("GET", "/v1/inputs"): Rule(DECIDERS, "list"),
     ("GET", "/v1/inputs/{input_id}"): Rule(DECIDERS, "theirs"),
     ("POST", "/v1/inputs/{input_id}"): Rule(DECIDERS, "theirs", {"outcome": "denied"}),

@@ -290,7 +290,7 @@ def test_completion_scripts_are_printed(command: Command, shell: str) -> None:
 def test_commands_are_completed(command: Command) -> None:
     environment = {**command.environment, "_STIGMER_COMPLETE": "bash_complete"}
     completing = Command(
-        {**environment, "COMP_WORDS": "stigmer executions fo", "COMP_CWORD": "2"}, command.folder
+        {**environment, "COMP_WORDS": "stigmer executions fol", "COMP_CWORD": "2"}, command.folder
     )
 
     assert completing.run().stdout == "plain,follow\n"

@@ -135,11 +135,11 @@ usage      2 turns · 2.4k tokens in · 60 out
 
 00:00:00   started: Say hello
 00:00:00   attempt 1 begins on 1@test
-00:00:00   turn 1: openai:gpt-5 in 0.5 s
+00:00:00   [1] turn 1: openai:gpt-5 in 0.5 s
            I look.
 00:00:00   → run_command ls
-00:00:00   ↻ run_command in 1.2 s: no such tool
-00:00:00   turn 2: openai:gpt-5 in 0.5 s
+00:00:00   [2] ↻ run_command in 1.2 s: no such tool
+00:00:00   [3] turn 2: openai:gpt-5 in 0.5 s
            Hello.
 00:00:00   completed
 """

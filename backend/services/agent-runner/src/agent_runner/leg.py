@@ -39,9 +39,11 @@ from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.waits import WaitSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.leg_parts import LegParts, StopReason, cancel_and_wait, defect, sleep_for
+from agent_runner.leg_workspace import restore_fork, walk_rules
 from agent_runner.masking import Masker
 from agent_runner.models import ShownAnswers, describe_unusable, has_price, model_settings
 from agent_runner.server_client import LegClient
+from agent_runner.snapshots import SnapshotTaker, StepSnapshots
 from agent_runner.toolsets import asker, waiter
 from agent_runner.toolsets.command_variables import excess_of, tool_variables
 from agent_runner.tracing import mark_leg_end
@@ -87,6 +89,7 @@ class Leg:
         self._stopped = asyncio.Event()
         self._refusal: Exception | None = None
         self._workspace: SessionWorkspace | None = None
+        self._snapshots: StepSnapshots | None = None
         self._whole_history: list[HistoryStored] = []
 
     def drain(self) -> None:
@@ -121,6 +124,7 @@ class Leg:
 
     async def _run_and_conclude(self, writer: LogWriter, masker: Masker) -> LegResult:
         limits = self._grant.spec.limits
+        snapshots = StepSnapshots(self._client, lambda event: writer.append(event, more_follows=True))
         journal = StepJournal(
             JournalParts(
                 recorded=self._recorded,
@@ -131,8 +135,10 @@ class Leg:
                 budget=Budget(limits, self._recorded.usage),
                 limits=limits,
                 waits=self._waits,
+                snapshots=snapshots,
             )
         )
+        self._snapshots = snapshots
         # Before anything is written: what had begun then, another runner began.
         unexecuted = UnexecutedCalls(journal)
         work = asyncio.create_task(self._work(journal), name=f"agent {self._execution_id}")
@@ -145,14 +151,18 @@ class Leg:
         if self._stop_reason is StopReason.FALL_SILENT:
             return LegResult(outcome=LegOutcome.SUPERSEDED)
         try:
-            if self._stop_reason is StopReason.WAIT and await self._put_down_waiting(writer):
-                return self._waiting()
+            if self._stop_reason is StopReason.WAIT:
+                await snapshots.settle()
+                if await self._put_down_waiting(writer):
+                    return self._waiting()
             reason, terminal = await self._conclusion(work, writer)
             mark_leg_end(reason, terminal)
             if isinstance(terminal, ExecutionCancelled):
                 await journal.note_interrupted()
             if isinstance(terminal, ExecutionFailed | ExecutionCancelled):
                 await unexecuted.settle(terminal)
+            if self._stop_reason is not StopReason.HAND_BACK:
+                await snapshots.settle()
             terminal = await self._write_end(writer, masker, reason, terminal)
         except AttemptSuperseded:
             return LegResult(outcome=LegOutcome.SUPERSEDED)
@@ -268,6 +278,7 @@ class Leg:
         # What they started may still change files that this leg is about to look at.
         await self._parts.locks.wait_for_ends(grant.lost_runners)
         variables = tool_variables(grant.spec, grant.secrets)
+        await restore_fork(grant, self._parts.settings, self._client.load_blob)
         workspace = await asyncio.to_thread(self._open_workspace)
         packs = PackFolders(self._parts.settings.sandbox_root_dir, self._client.load_blob)
         if grant.inspection is not None:
@@ -304,7 +315,8 @@ class Leg:
             )
             waiter.set(WaitSteps(journal))
             asker.set(inputs)
-            prompt = None if grant.resumption else await self._prompt(built.reference, workspace)
+            goes_on = grant.resumption is not None or (grant.fork is not None and grant.fork.step > 0)
+            prompt = None if goes_on else await self._prompt(built.reference, workspace)
             history = journal.history.messages
             no_limit = UsageLimits(request_limit=None)
             try:
@@ -333,7 +345,7 @@ class Leg:
 
     def _open_workspace(self) -> SessionWorkspace:
         grant = self._grant
-        self._workspace = open_workspace(
+        self._workspace = workspace = open_workspace(
             self._parts.settings,
             self._parts.launcher,
             session_id=grant.execution.session_id,
@@ -341,7 +353,10 @@ class Leg:
             named=grant.workspace,
             network=grant.spec.network,
         )
-        return self._workspace
+        if self._snapshots is not None and grant.spec.takes_snapshots(grant.workspace):
+            taker = SnapshotTaker(walk_rules(grant))
+            self._snapshots.watch(taker, workspace.open_directory, grant.snapshot)
+        return workspace
 
     # --- the end ------------------------------------------------------------------------------
 

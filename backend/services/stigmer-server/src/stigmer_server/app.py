@@ -59,6 +59,7 @@ from stigmer_server.event_feed import EventFeed
 from stigmer_server.event_log import EventLog, StoredEvent
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
+from stigmer_server.forks import Forks
 from stigmer_server.inputs import Inputs
 from stigmer_server.installation import Installation
 from stigmer_server.leases import Leases
@@ -186,6 +187,7 @@ class StigmerServer:
             messages=Messages(
                 self._database, self._log, self._blobs, self._installation, executions_.announce
             ),
+            forks=Forks(self._database, self._blobs, formats, self._installation, executions_),
             retries=Retries(self._database, self._log, self._reconciler.begin_again_soon),
             artifacts=Artifacts(self._database),
             blobs=self._blobs,

@@ -25,6 +25,7 @@ from stigmer_contract.events import (
     ExecutionStarted,
     InputRequested,
     InputResolved,
+    SnapshotTaken,
     TerminalEvent,
 )
 from stigmer_contract.inputs import InputOutcome
@@ -313,6 +314,28 @@ def insert_first_event(connection: Connection, state: ExecutionState, first: New
     return stored
 
 
+def insert_further_events(
+    connection: Connection, state: ExecutionState, following: Sequence[NewEvent]
+) -> tuple[ExecutionState, list[StoredEvent]]:
+    """Write events of the server's own behind the first, in the transaction that begins the execution.
+
+    Raises:
+        IllegalMove: one of them cannot follow.
+    """
+    after = advance(state, [new.event for new in following], state.created_at)
+    stored = [
+        StoredEvent(sequence, state.created_at, None, new.event.type, new.body)
+        for sequence, new in enumerate(following, start=state.last_sequence + 1)
+    ]
+    if stored:
+        connection.execute(_insert_events, [_event_row(state.execution_id, each, None) for each in stored])
+        connection.execute(_update_state, [_update_row(after)])
+    _insert_references(
+        connection, {(state.execution_id, sha256) for new in following for sha256 in new.blobs}
+    )
+    return after, stored
+
+
 def _insert_references(connection: Connection, found: set[tuple[str, str]]) -> None:
     for execution_id, sha256 in sorted(found):
         insert_where_absent(connection, blob_references, {"execution_id": execution_id, "sha256": sha256})
@@ -419,6 +442,8 @@ def _blobs_of(event: Event) -> frozenset[str]:
     found = {value.sha256 for value in values if isinstance(value, BlobPayload)}
     if isinstance(event, ArtifactsCollected):
         found.update(file.sha256 for file in event.files)
+    if isinstance(event, SnapshotTaken):
+        found.update(each.sha256 for each in event.contents)
     if isinstance(event, ExecutionStarted):
         found.update(event.spec.packs)
         found.update(attachment.sha256 for attachment in event.attachments)

@@ -35,6 +35,8 @@ from stigmer_contract.events import (
     ModelResponded,
     Payload,
     RequestChanged,
+    SnapshotSkipped,
+    SnapshotTaken,
     StepFinished,
     ToolFinished,
     ToolsChanged,
@@ -343,6 +345,8 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             | ToolsChanged()
             | WorkspaceWarned()
             | ArtifactsCollected()
+            | SnapshotTaken()
+            | SnapshotSkipped()
         ):
             return state
         case _:
@@ -360,6 +364,8 @@ def _advance_legs(state: ExecutionState, event: Event, recorded_at: datetime) ->
         case LegEnded():
             return replace(state, leg_runner=None, leg_task_token=None, lost_legs=())
         case MessageReceived() | InputResolved() | RequestChanged() | EnvironmentDescribed():
+            return state
+        case SnapshotTaken() | SnapshotSkipped():  # each leg begins with one, if it only comes to that
             return state
         case _ if state.phase.is_terminal:
             return replace(state, leg_runner=None, leg_task_token=None)

@@ -25,6 +25,7 @@ from stigmer_contract.api import (
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     INLINE_PAYLOAD_MAX_BYTES,
+    BlobPayload,
     Event,
     ExecutionCancelled,
     ExecutionRetried,
@@ -69,6 +70,7 @@ from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.session_history import SessionHistory, find_history
 from stigmer_server.sessions import find_session
+from stigmer_server.snapshots import newest_listing
 from stigmer_server.standing_reasons import StandingReasons
 from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient
@@ -88,6 +90,8 @@ class Grant:
     """The session's earlier executions, oldest first."""
     stored: Sequence[StoredEvent]
     """After the newest piece of its own history."""
+    snapshot: BlobPayload | None = None
+    """The newest listing of the session's files, where snapshots are taken."""
     seconds_left: float | None = None
     """Until `limits.duration` is over."""
     secrets: Mapping[str, SecretStr] = field(default_factory=dict[str, SecretStr])
@@ -155,9 +159,9 @@ class Executions:
             self.announce(state, first)
         return answer
 
-    def announce(self, state: ExecutionState, first: StoredEvent) -> None:
+    def announce(self, state: ExecutionState, first: StoredEvent, *further: StoredEvent) -> None:
         """Show a new execution to whoever watches, and let its workflow start."""
-        self._broadcast.publish_recorded(state, [first])
+        self._broadcast.publish_recorded(state, [first, *further])
         self._on_created(state)
 
     async def get(self, execution_id: str, caller: Caller) -> ExecutionResource:
@@ -411,10 +415,13 @@ def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
         .where(executions.c.session_id == state.session_id, executions.c.place < state.place)
         .order_by(executions.c.place)
     )
+    workspace = find_session(connection, state.session_id).workspace
+    takes_snapshots = first.spec.takes_snapshots(workspace)
     return Grant(
         state=state,
         first=first,
-        workspace=find_session(connection, state.session_id).workspace,
+        workspace=workspace,
+        snapshot=newest_listing(connection, state) if takes_snapshots else None,
         history=history,
         previous_execution_ids=list(connection.execute(previous).scalars()),
         stored=stored,

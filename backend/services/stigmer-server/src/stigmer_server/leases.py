@@ -9,16 +9,17 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.blob_grants import grant_to_session, session_holds
 from stigmer_server.credentials import Credential
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import AttemptSuperseded, ExecutionEnded, Forbidden, NotFound
+from stigmer_server.session_history import find_origin
 from stigmer_server.tables import blob_references, executions, server_keys
 
 KEY_NAME: Final = "leases"
@@ -30,6 +31,7 @@ _CHECKED: Final = (
     executions.c.attempt,
     executions.c.phase,
 )
+_Checked = Row[Any, Any, Any, Any, Any]
 _HINT: Final = "start a leg with this token, and send its `lease` in the header `Stigmer-Lease`"
 
 
@@ -138,11 +140,28 @@ def _check_execution(connection: Connection, lease: Lease, execution_id: str) ->
     if phase.is_terminal:
         raise ExecutionEnded(lease.execution_id, phase)
     # One that is not there is refused like a stranger's, so that nobody learns which ones there are.
-    if wanted is None or wanted.session_id != leased.session_id or wanted.place > leased.place:
+    if wanted is None or not _is_readable(connection, leased, wanted):
         raise Forbidden(f"execution {execution_id!r} is not the leased one's, nor its session's", _HINT)
     session_id: str = leased.session_id
     place: int = leased.place
     return session_id, place
+
+
+def _is_readable(connection: Connection, leased: _Checked, wanted: _Checked) -> bool:
+    """Whether it is the leased one or an earlier one of its session, or of a session that this was forked
+    from."""
+    if wanted.session_id == leased.session_id:
+        return bool(wanted.place <= leased.place)
+    session_id: str = leased.session_id
+    while (origin := find_origin(connection, session_id)) is not None:
+        query = select(*_CHECKED).where(executions.c.execution_id == origin.execution_id)
+        parent = connection.execute(query).one_or_none()
+        if parent is None:
+            return False
+        if parent.session_id == wanted.session_id:
+            return bool(wanted.place <= parent.place)
+        session_id = parent.session_id
+    return False
 
 
 def _check_blob(connection: Connection, lease: Lease, sha256: str) -> None:

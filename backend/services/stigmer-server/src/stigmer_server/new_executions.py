@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from stigmer_contract.api import CreateExecution
 from stigmer_contract.attachments import MAX_ATTACHMENTS_BYTES, AttachedFile, Attachment
-from stigmer_contract.events import BlobPayload, ExecutionStarted, Payload
+from stigmer_contract.events import BlobPayload, ExecutionStarted, ForkOrigin, Payload
 from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
 from stigmer_contract.manifest import AgentManifest, unsupported_fields
 from stigmer_contract.manifest_approval import ApprovalPolicy, strictest
@@ -146,8 +146,10 @@ def insert_execution(
     payload: Payload,
     installation: Installation,
     attachments: Sequence[Attachment] = (),
+    fork: ForkOrigin | None = None,
 ) -> tuple[ExecutionState, StoredEvent]:
-    """Write a new execution; `payload` is its input as the log holds it, with its `attachments`.
+    """Write a new execution; `payload` is its input as the log holds it, with its `attachments`; `fork` says
+    where it comes from.
 
     Raises:
         FeatureNotYet, InvalidRequest, SecretMissing, NotFound, SessionBusy: as `Executions.create`.
@@ -157,6 +159,9 @@ def insert_execution(
     for attachment in attachments:
         if not may_read(connection, attachment.sha256, caller):
             raise _not_brought(attachment)
+    spec = manifest.spec
+    if request.snapshots is not None:
+        spec = spec.model_copy(update={"snapshots": request.snapshots})
     if request.session_id is None:
         placement = installation.placement_of(request.workspace)
         session = insert_session(connection, caller.owner, request.workspace, placement)
@@ -194,13 +199,14 @@ def insert_execution(
     first = ExecutionStarted(
         session_id=state.session_id,
         agent_name=state.agent_name,
-        spec=manifest.spec,
+        spec=spec,
         model=request.model,
         input=payload,
         attachments=list(attachments),
         approve=_least_policy(request, caller),
         compact=session.compaction_asked_at is not None,
         inspection=request.inspection,
+        fork=fork,
     )
     if first.compact:
         note_compaction(connection, session.session_id, None)

@@ -6,13 +6,20 @@ executions after the newest piece have to be read event by event.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, or_, select
 
 from stigmer_contract.api import EarlierLog, Resumption
-from stigmer_contract.events import EVENT_ADAPTER, EnvironmentDescribed, HistoryStored, Payload
+from stigmer_contract.events import (
+    EVENT_ADAPTER,
+    EnvironmentDescribed,
+    ExecutionStarted,
+    ForkOrigin,
+    HistoryStored,
+    Payload,
+)
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.tables import ENVIRONMENT_TYPE, HISTORY_TYPE, events, executions
 
@@ -43,10 +50,113 @@ class SessionHistory:
     """Sequence of that piece; 0: it has none."""
     environments: Sequence[EnvironmentDescribed]
     """What the session's agents were told of where they work, oldest first."""
+    ancestors: Sequence[EarlierLog] = ()
+    """Executions of other sessions that this one was forked from, whole, oldest first."""
 
 
 def find_history(connection: Connection, state: ExecutionState) -> SessionHistory:
     """The history of an execution and those before it in its session, as the log stood at `state`."""
+    own = _find_pieces(connection, state)
+    newest = own.pieces[0] if own.is_own else None
+    before = _NOTHING
+    if not own.is_whole and (origin := find_origin(connection, state.session_id)) is not None:
+        before = _find_before(connection, origin)
+    earlier = [] if own.is_own else _find_earlier(connection, state, own.place, own.sequence)
+    return SessionHistory(
+        pieces=[*before.pieces, *(piece.messages for piece in reversed(own.pieces))],
+        # What pieces of the session hold begins with all that there was before.
+        earlier=[*([] if own.pieces else before.earlier), *earlier],
+        resumption=newest and Resumption(turn=newest.turn, usage=newest.usage, counters=newest.counters),
+        after=own.sequence if own.is_own else 0,
+        environments=_find_environments(connection, state),
+        ancestors=before.ancestors,
+    )
+
+
+def find_origin(connection: Connection, session_id: str) -> ForkOrigin | None:
+    """Where the session was forked from; None: it was not."""
+    query = (
+        select(events.c.body)
+        .join(executions, events.c.execution_id == executions.c.execution_id)
+        .where(executions.c.session_id == session_id, executions.c.place == 1, events.c.sequence == 1)
+    )
+    body = connection.execute(query).scalar()
+    if body is None:
+        return None
+    first = EVENT_ADAPTER.validate_json(body)
+    assert isinstance(first, ExecutionStarted)
+    return first.fork
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """The stored pieces of a session, up to one execution."""
+
+    pieces: Sequence[HistoryStored]
+    """Newest first."""
+    place: int
+    """Of the execution that has the newest; 0: there is none."""
+    sequence: int
+    """Of the newest in its log."""
+    is_own: bool
+    """Whether that is the execution's own."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether they need nothing that comes before them."""
+        return bool(self.pieces) and self.pieces[-1].replaces
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What forks share with their parents."""
+
+    pieces: Sequence[Payload] = ()
+    earlier: Sequence[EarlierLog] = ()
+    ancestors: Sequence[EarlierLog] = ()
+
+
+_NOTHING: Final = _Before()
+
+
+def _find_before(connection: Connection, origin: ForkOrigin) -> _Before:
+    """What the model was shown before a fork began."""
+    row = connection.execute(
+        select(executions).where(executions.c.execution_id == origin.execution_id)
+    ).one_or_none()
+    if row is None:  # it was deleted: whoever reads it is told
+        gone = [EarlierLog(execution_id=origin.execution_id, after=0, until=origin.sequence)]
+        return _Before((), gone, gone)
+    parent = replace(ExecutionState.from_row(row), last_sequence=origin.sequence)
+    own = _find_pieces(connection, parent)
+    before = _NOTHING
+    further = find_origin(connection, parent.session_id)
+    if further is not None:
+        before = _find_before(connection, further)
+    earlier = _find_earlier(connection, parent, own.place, own.sequence)
+    if origin.sequence:
+        after = own.sequence if own.is_own else 0
+        earlier += [EarlierLog(execution_id=parent.execution_id, after=after, until=origin.sequence)]
+    whole = [
+        EarlierLog(execution_id=each, after=0) for each in connection.execute(_earlier_ids(parent)).scalars()
+    ] + [EarlierLog(execution_id=parent.execution_id, after=0, until=origin.sequence)]
+    return _Before(
+        pieces=[*([] if own.is_whole else before.pieces), *(each.messages for each in reversed(own.pieces))],
+        earlier=[*([] if own.pieces else before.earlier), *earlier],
+        ancestors=[*before.ancestors, *whole],
+    )
+
+
+def _earlier_ids(state: ExecutionState) -> Select[Any]:
+    return (
+        select(executions.c.execution_id)
+        .where(executions.c.session_id == state.session_id, executions.c.place < state.place)
+        .order_by(executions.c.place)
+    )
+
+
+def _find_pieces(connection: Connection, state: ExecutionState) -> _Pieces:
+    """The pieces that the session's log holds up to `state`, from the newest that replaces all before."""
     pieces: list[HistoryStored] = []
     place, sequence, is_own = 0, 0, False
     newer = (0, 0)
@@ -61,14 +171,7 @@ def find_history(connection: Connection, state: ExecutionState) -> SessionHistor
         pieces.append(stored)
         if stored.replaces:
             break
-    newest = pieces[0] if is_own else None
-    return SessionHistory(
-        pieces=[piece.messages for piece in reversed(pieces)],
-        earlier=[] if is_own else _find_earlier(connection, state, place, sequence),
-        resumption=newest and Resumption(turn=newest.turn, usage=newest.usage, counters=newest.counters),
-        after=sequence if is_own else 0,
-        environments=_find_environments(connection, state),
-    )
+    return _Pieces(pieces, place, sequence, is_own)
 
 
 def _find_environments(connection: Connection, state: ExecutionState) -> list[EnvironmentDescribed]:

@@ -24,6 +24,7 @@ from stigmer_contract.api import (
     CreateExecution,
     CreateToken,
     ExecutionResource,
+    ForkExecution,
     InputResource,
     MessageResource,
     Owned,
@@ -35,6 +36,7 @@ from stigmer_contract.api import (
     SendMessage,
     SessionResource,
     SetOwner,
+    SnapshotResource,
     TokenResource,
 )
 from stigmer_contract.error_codes import ErrorCode
@@ -218,6 +220,23 @@ class ApiClient:
             headers=_JSON | {IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)},
         )
         return ExecutionResource.model_validate_json(response.body)
+
+    def fork_execution(self, execution_id: str, request: ForkExecution) -> ExecutionResource:
+        """Begins a fork; sent again after a broken connection it still begins one only."""
+        response = self.transport.request(
+            "POST",
+            f"{_execution_path(execution_id)}/fork",
+            body=request.model_dump_json(by_alias=True, exclude_unset=True).encode(),
+            headers=_JSON | {IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)},
+        )
+        return ExecutionResource.model_validate_json(response.body)
+
+    def get_snapshot(self, execution_id: str, at: int | None) -> SnapshotResource:
+        """The files as they were at a step; None: at the newest."""
+        response = self.transport.request(
+            "GET", f"{_execution_path(execution_id)}/snapshot", query={"at": at}
+        )
+        return SnapshotResource.model_validate_json(response.body)
 
     def send_message(self, execution_id: str, text: str) -> MessageResource:
         """Says something to an execution; sent again after a broken connection it is still said once."""

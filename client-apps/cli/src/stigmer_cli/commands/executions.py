@@ -8,6 +8,9 @@ import click
 from stigmer_cli.commands.artifacts import download
 from stigmer_cli.commands.completions import complete_agents, complete_executions, complete_sessions
 from stigmer_cli.commands.deciding import answer, approve, deny
+from stigmer_cli.commands.diffing import diff
+from stigmer_cli.commands.forking import fork
+from stigmer_cli.commands.snapshots import list_files, restore
 from stigmer_contract.phases import ExecutionPhase
 
 if TYPE_CHECKING:
@@ -224,5 +227,5 @@ def _check_limits(limits: "dict[str, object]") -> None:
         raise click.BadParameter(reason, param_hint=f"--{option}") from error
 
 
-for command in (answer, approve, deny, download):
+for command in (answer, approve, deny, diff, download, fork, list_files, restore):
     executions.add_command(command)

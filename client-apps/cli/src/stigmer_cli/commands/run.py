@@ -48,6 +48,8 @@ class Order:
     """`--approve`."""
     attachments: "Sequence[FileToAttach]" = ()
     """Files that go with the prompt."""
+    snapshots: bool | None = None
+    """`--snapshots`."""
 
 
 @click.command(epilog="Example: stigmer run ./report-writer 'Summarise sales.csv' --workspace .")
@@ -98,6 +100,11 @@ class Order:
     shell_complete=complete_directories,
 )
 @click.option(
+    "--snapshots/--no-snapshots",
+    default=None,
+    help="Keep what the files are around each step that may change them; default: not with --workspace.",
+)
+@click.option(
     "--record",
     metavar="FILE",
     help="Write a cassette that plays this execution again.",
@@ -118,6 +125,7 @@ def run(
     wait: bool,
     approve: Literal["ask", "allow", "deny"] | None,
     workspace: str | None,
+    snapshots: bool | None,
     record: str | None,
 ) -> None:
     """Run an agent on a task and watch it work.
@@ -152,6 +160,7 @@ def run(
     order = replace(
         read_order(agent, prompt, prompt_file, model, session_id, workspace),
         approve=approve,
+        snapshots=snapshots,
         attachments=_read_attachments(attached, prompt),
     )
 
@@ -350,6 +359,7 @@ def create_execution(
         input=order.prompt,
         session_id=order.session_id,
         approve=order.approve,
+        snapshots=order.snapshots,
         workspace=str(order.workspace) if order.workspace else None,
         model=model,
     )

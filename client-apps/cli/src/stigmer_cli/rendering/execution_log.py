@@ -10,11 +10,13 @@ from stigmer_cli.rendering.changed_tools import describe_changed_tools
 from stigmer_cli.rendering.compactions import describe_compaction
 from stigmer_cli.rendering.execution_table import describe_phase, describe_waits
 from stigmer_cli.rendering.quantities import format_bytes, format_seconds, format_usage, plural
+from stigmer_cli.rendering.snapshots import describe_snapshot
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
 from stigmer_cli.rendering.warned_files import describe_warning
 from stigmer_contract import events as contract
 from stigmer_contract.api import ExecutionResource
 from stigmer_contract.conversation import ModelAnswer, ToolResult
+from stigmer_contract.steps import number_steps
 
 LoadPayload = Callable[[contract.Payload], object]
 _INDENT = " " * 11
@@ -27,7 +29,8 @@ def format_execution(
     *,
     full: bool = False,
 ) -> str:
-    """What it is, how it stands, and each event with its time (UTC); `full`: with what tool calls gave."""
+    """What it is, how it stands, and each event with its time (UTC), steps with their number; `full`: with
+    what tool calls gave."""
     facts = [
         ("execution", execution.execution_id),
         ("session", execution.session_id),
@@ -41,8 +44,11 @@ def format_execution(
     facts.append(("usage", format_usage(execution.usage)))
     lines = [f"{name:<9}  {value}" for name, value in facts] + [""]
     answer = ""
+    numbers = {step.sequence: step.number for step in number_steps(events)}
     for recorded in events:
         description = describe_event(recorded.event, load_payload)
+        if (number := numbers.get(recorded.sequence)) is not None:
+            description = f"[{number}] {description}"
         match recorded.event:
             case contract.ToolFinished() as event if full:
                 description += f"\n{ToolResult.model_validate(load_payload(event.result)).text}"
@@ -63,7 +69,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
     match event:
         case contract.ExecutionStarted():
             files = ", ".join(f"{file.name} ({format_bytes(file.size_bytes)})" for file in event.attachments)
-            return f"started: {_text(load_payload(event.input))}" + (f"\nattached: {files}" if files else "")
+            attached = f"\nattached: {files}" if files else ""
+            return f"started: {_text(load_payload(event.input))}{attached}{_describe_origin(event.fork)}"
         case contract.LegStarted():
             return f"attempt {event.attempt} begins on {event.runner}"
         case contract.LegLost():
@@ -118,6 +125,10 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
         case contract.ArtifactsCollected():
             kept = describe_artifacts(event.files)
             return "\n".join([f"kept {kept}" if kept else "kept no files", *describe_missing(event)])
+        case contract.SnapshotTaken():
+            return describe_snapshot(event)
+        case contract.SnapshotSkipped():
+            return f"no snapshot of the files: {event.reason}"
         case contract.ExecutionCompleted():
             return f"completed: {_text(load_payload(event.output))}"
         case contract.ExecutionFailed():
@@ -137,6 +148,13 @@ def describe_resolution(event: contract.InputResolved) -> str:
     changed = ", with changed arguments" if event.arguments is not None else ""
     reason = f": {event.reason}" if event.reason else ""
     return f"{event.outcome}{who}{changed}{reason}"
+
+
+def _describe_origin(fork: contract.ForkOrigin | None) -> str:
+    if fork is None:
+        return ""
+    files = f"; without files: {fork.no_files_because}" if fork.no_files_because else ""
+    return f"\nforked from {fork.execution_id} at step {fork.step}{files}"
 
 
 def _ordinal_failure(event: contract.ModelFailed) -> str:

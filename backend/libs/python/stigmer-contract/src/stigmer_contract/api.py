@@ -13,7 +13,16 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from stigmer_contract.artifacts import Artifact, LeftOutFile
 from stigmer_contract.attachments import MAX_ATTACHMENTS, AttachedFile, Attachment
 from stigmer_contract.error_codes import ErrorCode
-from stigmer_contract.events import EnvironmentDescribed, Event, LiveEvent, Payload, RecordedEvent, Usage
+from stigmer_contract.events import (
+    BlobPayload,
+    EnvironmentDescribed,
+    Event,
+    ForkOrigin,
+    LiveEvent,
+    Payload,
+    RecordedEvent,
+    Usage,
+)
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome
 from stigmer_contract.inspections import Inspection
 from stigmer_contract.isolation_words import IsolationLevel, Network, SandboxSetting
@@ -180,6 +189,8 @@ class CreateExecution(_Request):
     """What becomes of tool calls at the least; None: what the token's policy and the agent's rules say."""
     inspection: Inspection | None = None
     """Look at the agent's tools, or call one, in the place of asking a model."""
+    snapshots: bool | None = None
+    """As `spec.snapshots`, which it overrides; None: as the agent says."""
 
 
 class ExecutionError(_Resource):
@@ -250,6 +261,33 @@ class CancelExecution(_Request):
     """`POST /v1/executions/{id}/cancel`."""
 
     reason: str | None = Field(default=None, max_length=1000)
+
+
+class ForkExecution(_Request):
+    """`POST /v1/executions/{id}/fork`: a new execution, in a session of its own, that goes on behind a step
+    of this one. With no more than `at` it does the same again from there."""
+
+    at: int = Field(ge=0)
+    """The newest step that both share; 0: it begins anew."""
+    prompt: str | None = Field(default=None, min_length=1, max_length=MAX_INPUT_CHARACTERS)
+    """In the place of the first message; only at 0."""
+    message: str | None = Field(default=None, min_length=1, max_length=MAX_INPUT_CHARACTERS)
+    """Said behind that step."""
+    agent: str | None = Field(default=None, max_length=63)
+    """Name of an applied agent that goes on; None: the same as it was, or `manifest`."""
+    manifest: AgentManifest | None = None
+    """An agent that is not applied."""
+    model: str | None = Field(default=None, max_length=MAX_PATH_CHARACTERS)
+    """`provider:name`; None: the same, or that of the other agent."""
+
+
+class SnapshotResource(_Resource):
+    """What is known of an execution's files as they were at a step; exactly one of both is set."""
+
+    step: int = Field(ge=0)
+    listing: BlobPayload | None = None
+    """Of the snapshot; its packs are blobs, too."""
+    none_because: str | None = None
 
 
 class SendMessage(_Request):
@@ -397,6 +435,8 @@ class EarlierLog(_Resource):
     execution_id: str
     after: int = Field(ge=0)
     """Events up to this sequence are held."""
+    until: int | None = None
+    """Events after this one are of no concern: a fork left the execution there."""
 
 
 class Resumption(_Resource):
@@ -428,12 +468,18 @@ class LegGrant(_Resource):
     """Executions that come after these pieces, oldest first; what their logs tell comes behind the pieces."""
     previous_execution_ids: list[str]
     """All earlier executions of the session, oldest first, for a runner that cannot read the pieces."""
+    ancestors: list[EarlierLog] = []
+    """Executions of other sessions that this one's was forked from, whole and oldest first, for the same."""
+    fork: ForkOrigin | None = None
+    """As in `execution.started`."""
     resumption: Resumption | None = None
     """Where this execution's own newest piece ends; None where it has none yet."""
     inspection: Inspection | None = None
     """What is done in the place of asking a model."""
     environments: list[EnvironmentDescribed] = []
     """What the session's agents were told of where they work, oldest first."""
+    snapshot: BlobPayload | None = None
+    """The newest listing that the session's log names, where snapshots are taken of its workspace."""
     events: list[RecordedEvent]
     """The log after that piece, ascending by sequence, behind all `message.received` and `input.resolved`
     before it; without such a piece the whole log."""

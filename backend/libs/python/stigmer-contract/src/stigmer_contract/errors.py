@@ -3,7 +3,8 @@
 ContractError
 ├── ManifestError   a manifest cannot be used; holds every problem of it
 ├── CassetteError   a cassette cannot be used; holds the first problem of it
-└── PackError       files cannot be packed or unpacked
+├── PackError       files cannot be packed or unpacked
+└── SnapshotDamaged a snapshot cannot be read
 """
 
 from dataclasses import dataclass
@@ -61,3 +62,7 @@ class CassetteError(ContractError):
 
 class PackError(ContractError):
     """Files cannot be packed, or a pack cannot be unpacked. The message says why, and begins with "it"."""
+
+
+class SnapshotDamaged(ContractError):
+    """A snapshot cannot be read, or is not what it says. The message says what of it."""

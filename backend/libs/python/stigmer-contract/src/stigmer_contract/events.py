@@ -109,6 +109,22 @@ class Usage(_Frozen):
 # --- events that are stored -------------------------------------------------------------------
 
 
+class ForkOrigin(_Frozen):
+    """Where a fork comes from: it goes on behind a step of another execution."""
+
+    execution_id: str
+    step: int = Field(ge=0)
+    """The newest step that it shares with the other; 0: it begins anew, behind what came before the other."""
+    sequence: int = Field(ge=0)
+    """What the model was shown up to this event of the other's log, is where this one's history begins."""
+    steps_before: int = Field(ge=0)
+    """Steps of the other that are in that history. The others that both share stand in this log, too."""
+    snapshot: BlobPayload | None = None
+    """The files that it begins with, as they were at that step; None: none."""
+    no_files_because: str | None = None
+    """Why it begins with no files."""
+
+
 class ExecutionStarted(_Frozen):
     """Sequence 1 of every log, written by the server when the execution is created."""
 
@@ -129,6 +145,8 @@ class ExecutionStarted(_Frozen):
     """Whether a person asked that the session's conversation be compacted before the first turn."""
     inspection: Inspection | None = None
     """What is done in the place of asking a model."""
+    fork: ForkOrigin | None = None
+    """Set where it is a fork. Behind a later step than 0 the model was shown `input` already."""
 
 
 class LegStarted(_Frozen):
@@ -511,6 +529,45 @@ class ArtifactsCollected(_Frozen):
     """Whether all of the workspace was looked at."""
 
 
+class SnapshotTaken(_Frozen):
+    """What the files of the workspace were, before or after a step that may have changed them.
+
+    It stands in the log behind that step's end and before the next step with side effects begins.
+    """
+
+    type: Literal["snapshot.taken"] = "snapshot.taken"
+    turn: int | None = Field(default=None, ge=1)
+    call_id: str | None = None
+    """The tool call after which the files were so; None: before the leg's first that may change any."""
+    listing: BlobPayload
+    """What is at each path, as the difference from the snapshot before, or as a whole."""
+    contents: list[BlobPayload] = Field(default=[], max_length=1000)
+    """What of it was not kept yet."""
+    entries: int = Field(ge=0)
+    """Files, directories and links."""
+    size_bytes: int = Field(ge=0)
+    """Of all files together."""
+    changed: int = Field(ge=0)
+    """Paths that are otherwise than in the snapshot before, or no more."""
+    left_out: list[str] = []
+    """What is no part of it and why, such as sockets and devices, as far as named here."""
+    further_left_out: int = Field(default=0, ge=0)
+    unsettled: int = Field(default=0, ge=0)
+    """Files that somebody changed again and again while they were read."""
+    duration_seconds: float = Field(ge=0)
+
+
+class SnapshotSkipped(_Frozen):
+    """No snapshot could be taken. The execution goes on."""
+
+    type: Literal["snapshot.skipped"] = "snapshot.skipped"
+    turn: int | None = Field(default=None, ge=1)
+    call_id: str | None = None
+    """As in `snapshot.taken`."""
+    reason: str
+    """One line for a person."""
+
+
 class ExecutionCompleted(_Frozen):
     """The agent is done."""
 
@@ -559,6 +616,8 @@ Event = Annotated[
     | ToolsChanged
     | WorkspaceWarned
     | ArtifactsCollected
+    | SnapshotTaken
+    | SnapshotSkipped
     | ExecutionCompleted
     | ExecutionFailed
     | ExecutionCancelled,

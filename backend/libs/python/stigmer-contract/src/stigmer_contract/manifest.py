@@ -172,6 +172,9 @@ class AgentSpec(ManifestPart):
     """What an execution may use at most."""
     context: Context = Context()
     """What the agent is told by itself."""
+    snapshots: bool | None = Field(default=None, strict=True)
+    """Whether what the files were is kept around each step that may change them; left out: in directories of
+    sessions' own, not in one that was given with `--workspace`."""
 
     @field_validator("env")
     @classmethod
@@ -180,6 +183,10 @@ class AgentSpec(ManifestPart):
         if env and "shell" not in info.data.get("tools", ["shell"]):
             raise ValueError("is for the commands of `shell`; add shell to spec.tools")
         return env
+
+    def takes_snapshots(self, workspace: str | None) -> bool:
+        """Whether snapshots are taken of a session's workspace; None: its own directory."""
+        return workspace is None if self.snapshots is None else self.snapshots
 
     @property
     def secret_names(self) -> list[str]:

@@ -128,7 +128,8 @@ async def load_history(client: LegClient, grant: LegGrant) -> History | None:
     async def load_log(log: EarlierLog) -> list[ModelMessage]:
         async with readers:
             events = await client.list_events(log.execution_id, after=log.after)
-            return await messages_of(events, client.load_payload)
+            told = [each for each in events if log.until is None or each.sequence <= log.until]
+            return await messages_of(told, client.load_payload)
 
     try:
         pieces = await asyncio.gather(*map(load_piece, grant.history))
@@ -137,7 +138,9 @@ async def load_history(client: LegClient, grant: LegGrant) -> History | None:
     stored = [message for piece in pieces for message in piece]
     told = await asyncio.gather(*map(load_log, grant.earlier))
     turn = 0 if grant.resumption is None else grant.resumption.turn
-    return History([*stored, *(message for log in told for message in log)], len(stored), turn)
+    # A fork's first piece holds all, so that it needs nothing of its parent any more.
+    kept = 0 if grant.fork is not None and grant.resumption is None else len(stored)
+    return History([*stored, *(message for log in told for message in log)], kept, turn)
 
 
 async def without_pieces(client: LegClient, grant: LegGrant) -> LegGrant:
@@ -147,7 +150,10 @@ async def without_pieces(client: LegClient, grant: LegGrant) -> LegGrant:
     return grant.model_copy(
         update={
             "history": [],
-            "earlier": [EarlierLog(execution_id=each, after=0) for each in grant.previous_execution_ids],
+            "earlier": [
+                *grant.ancestors,
+                *(EarlierLog(execution_id=each, after=0) for each in grant.previous_execution_ids),
+            ],
             "resumption": None,
             "events": [event for event in own if event.sequence <= last],
         }

@@ -77,6 +77,18 @@ class Log(Protocol):
         ...
 
 
+class Snapshots(Protocol):
+    """What keeps the files of the workspace around steps that may change them."""
+
+    async def before_change(self, turn: int, call_id: str) -> None:
+        """Such a step is about to begin."""
+        ...
+
+    def after_change(self) -> None:
+        """It has ended, and its end was written."""
+        ...
+
+
 @dataclass(frozen=True)
 class JournalParts:
     """What the steps of one leg share."""
@@ -92,6 +104,7 @@ class JournalParts:
     budget: Budget
     limits: Limits
     waits: OpenWaits
+    snapshots: Snapshots | None = None
 
 
 class StepJournal:

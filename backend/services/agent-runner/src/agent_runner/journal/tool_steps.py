@@ -103,7 +103,10 @@ class ToolSteps:
     ) -> JsonValue:
         parts = self._journal.parts
         outer = running_call.get()
+        snapshots = parts.snapshots if call.facts.side_effects and not call.facts.runs_agents else None
         async with self._held(call, inner=outer is not None and outer.is_step):
+            if snapshots is not None:
+                await snapshots.before_change(scope.turn, call.call_id)
             if key not in parts.recorded.started:
                 arguments = await self._journal.clean(_ARGUMENTS.dump_python(call.arguments, mode="json"))
                 self._journal.write(
@@ -137,7 +140,10 @@ class ToolSteps:
                 outcome = running.outcomes[-1] if running.outcomes else outcome_of_pydantic_ai(result)
                 if in_hand.is_outcome_unknown:
                     outcome, scope.is_uncertain = ToolOutcome.UNKNOWN, True
-                return await self._record(scope, key, call, result, outcome, seconds)
+                recorded = await self._record(scope, key, call, result, outcome, seconds)
+            if snapshots is not None:
+                snapshots.after_change()
+            return recorded
 
     def _held(self, call: ToolCall, *, inner: bool) -> AbstractAsyncContextManager[None]:
         """Of a call that runs agents each inner step is one in hand: between them the leg may hand back."""

@@ -8,10 +8,12 @@ from stigmer_contract.api import (
     CancelExecution,
     CreateExecution,
     ExecutionResource,
+    ForkExecution,
     MessageResource,
     Page,
     RetryExecution,
     SendMessage,
+    SnapshotResource,
 )
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.api.access import NEEDS_USER, CallerOf, CredentialOf, GuardedRoute, check_model
@@ -116,6 +118,44 @@ async def retry_execution(
     return await services.retries.retry(
         state, request or RetryExecution(), credential.caller, idempotency_key
     )
+
+
+@router.post(
+    "/{execution_id}/fork",
+    status_code=201,
+    response_model=ExecutionResource,
+    responses=problem_responses(NotFound, Conflict, IdempotencyKeyReused),
+    openapi_extra=NEEDS_USER,
+)
+async def fork_execution(
+    execution_id: ExecutionId,
+    request: ForkExecution,
+    credential: CredentialOf,
+    services: ServicesOf,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Begin an execution that goes on behind a step of this one, with the files as they were at that step.
+
+    It has a session and a workspace of its own. What came before the step is its history, and is neither
+    asked nor done again; its limits count what it uses itself.
+    """
+    for model in (request.model, request.manifest and request.manifest.spec.model):
+        check_model(model, credential)
+    state = await services.executions.load(execution_id, credential.caller)
+    answer = await services.forks.fork(state, request, credential.caller, idempotency_key)
+    return created_response(answer, "/v1/executions", "execution_id")
+
+
+@router.get("/{execution_id}/snapshot", responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)
+async def get_snapshot(
+    execution_id: ExecutionId,
+    caller: CallerOf,
+    services: ServicesOf,
+    at: Annotated[int | None, Query(ge=0, description="The step; left out: the newest.")] = None,
+) -> SnapshotResource:
+    """The execution's files as they were at a step: after it, before the next could change any."""
+    state = await services.executions.load(execution_id, caller)
+    return await services.forks.find_snapshot(state, at)
 
 
 @router.post(

@@ -27,7 +27,7 @@ from stigmer_contract.api import (
     StartLeg,
 )
 from stigmer_contract.attachments import Attachment
-from stigmer_contract.events import LOG_FORMAT, EnvironmentDescribed, Payload
+from stigmer_contract.events import LOG_FORMAT, BlobPayload, EnvironmentDescribed, ForkOrigin, Payload
 from stigmer_contract.inspections import Inspection
 from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_server.api.access import (
@@ -244,10 +244,13 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "model_keys": _secrets_json(grant.model_keys),
         "workspace": TypeAdapter(str | None).dump_json(grant.workspace).decode(),
         "history": _PAYLOADS.dump_json(list(grant.history.pieces)).decode(),
-        "earlier": _EARLIER.dump_json(list(grant.history.earlier)).decode(),
+        "earlier": _EARLIER.dump_json(list(grant.history.earlier), exclude_none=True).decode(),
         "previous_execution_ids": _NAMES.dump_json(list(grant.previous_execution_ids)).decode(),
+        "ancestors": _EARLIER.dump_json(list(grant.history.ancestors), exclude_none=True).decode(),
+        "fork": TypeAdapter(ForkOrigin | None).dump_json(grant.first.fork).decode(),
         "resumption": _RESUMPTION.dump_json(grant.history.resumption).decode(),
         "environments": _ENVIRONMENTS.dump_json(list(grant.history.environments)).decode(),
+        "snapshot": TypeAdapter(BlobPayload | None).dump_json(grant.snapshot).decode(),
         "approve": TypeAdapter(ApprovalPolicy | None).dump_json(grant.first.approve).decode(),
         "inspection": _INSPECTION.dump_json(grant.first.inspection).decode(),
         "events": f"[{','.join(event.to_json() for event in grant.stored)}]",

@@ -20,6 +20,7 @@ from stigmer_server.endings import Endings
 from stigmer_server.errors import InvalidRequest
 from stigmer_server.event_feed import EventFeed
 from stigmer_server.executions import Executions
+from stigmer_server.forks import Forks
 from stigmer_server.idempotency import MAX_KEY_LENGTH, Answer
 from stigmer_server.inputs import Inputs
 from stigmer_server.installation import Installation
@@ -63,6 +64,7 @@ class Services:
     webhooks: Webhooks
     webhook_sender: WebhookSender
     messages: Messages
+    forks: Forks
     retries: Retries
     artifacts: Artifacts
     blobs: BlobStore

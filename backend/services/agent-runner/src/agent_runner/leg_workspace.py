@@ -1,0 +1,101 @@
+"""What snapshots keep of the workspace that a leg works in, and the files that a fork begins with."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from agent_runner.errors import ExecutionFailure
+from agent_runner.settings import RunnerSettings
+from agent_runner.snapshots import WalkRules, bring
+from stigmer_contract.api import LegGrant
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.errors import SnapshotDamaged
+from stigmer_contract.snapshots import load_chain, restore_tree
+
+GENERATED: Final = frozenset(
+    {
+        "node_modules",
+        ".venv",
+        "venv",
+        "__pycache__",
+        ".tox",
+        ".nox",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".gradle",
+        ".next",
+        ".terraform",
+        "target",
+    }
+)
+"""Folders of a person's directory that programs make again; they are large, and no part of snapshots."""
+GIT_OBJECTS: Final = frozenset({".git/objects", ".git/lfs", ".git/modules", ".git/worktrees"})
+"""Of a repository its HEAD, branches and index are kept; objects are only ever added to it."""
+RESTORING: Final = ".restoring"
+"""In the runner's root: files of forks that are being made."""
+SESSIONS_OWN: Final = WalkRules()
+PERSONS: Final = WalkRules(left_out=GIT_OBJECTS, left_out_names=GENERATED)
+
+
+def walk_rules(grant: LegGrant) -> WalkRules:
+    """What snapshots of the leg's workspace keep."""
+    return SESSIONS_OWN if grant.workspace is None else PERSONS
+
+
+async def restore_fork(
+    grant: LegGrant, settings: RunnerSettings, load_blob: Callable[[str], Awaitable[bytes]]
+) -> None:
+    """Make the files that a fork begins with, unless a leg before has.
+
+    They are made aside and then moved to their place as a whole, so that no leg meets half of them.
+
+    Raises:
+        ExecutionFailure: they cannot be made.
+    """
+    fork, session_id = grant.fork, grant.execution.session_id
+    if fork is None or fork.snapshot is None:
+        return
+    place = settings.sandbox_root_dir / session_id
+    if await asyncio.to_thread(place.exists):
+        return
+    try:
+        aside = await asyncio.to_thread(_begin_aside, settings.sandbox_root_dir / RESTORING, session_id)
+        try:
+            await _restore(aside, fork.snapshot.sha256, load_blob)
+            await asyncio.to_thread(_move_into_place, aside, place)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
+    except (OSError, SnapshotDamaged) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ExecutionFailure(
+            ErrorCode.WORKSPACE_UNAVAILABLE,
+            f"could not restore the files of step {fork.step} of {fork.execution_id}: {reason}",
+        ) from error
+
+
+async def _restore(aside: Path, listing: str, load_blob: Callable[[str], Awaitable[bytes]]) -> None:
+    chain = await bring(load_chain(listing), load_blob)
+    root = os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        await bring(restore_tree(chain.entries, root), load_blob)
+        os.fchmod(root, 0o700)  # it may have been a person's, whose modes are others
+    finally:
+        os.close(root)
+
+
+def _begin_aside(folder: Path, session_id: str) -> Path:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in folder.glob(f"{session_id}.*"):  # by a leg that died
+        shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=folder, prefix=f"{session_id}."))
+
+
+def _move_into_place(aside: Path, place: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        aside.rename(place)

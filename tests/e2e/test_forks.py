@@ -1,0 +1,260 @@
+"""Forks on a real stack: what was before is there, with its files, and is neither asked nor done again."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from e2e_script import TOOL_CALLS
+from executions import Execution, agent_manifest, answered_turns, tool_results
+from model_server import ModelServer
+from running_stack import RunningStack
+from stigmer_contract.api import ExecutionResource
+from stigmer_contract.events import (
+    ExecutionStarted,
+    InlinePayload,
+    ModelResponded,
+    SnapshotTaken,
+    ToolFinished,
+)
+from stigmer_contract.steps import number_steps
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("ten-tools")]
+
+LAST_TURN = TOOL_CALLS + 1
+MODEL = "openai:gpt-5"
+
+
+@pytest.fixture(scope="module")
+def parent(ten_tools_stack: RunningStack) -> Execution:
+    execution = Execution.start(ten_tools_stack, agent_manifest(), "Work. [conversation forked]")
+    execution.wait_until_completed()
+    return execution
+
+
+def fork(stack: RunningStack, parent: Execution, at: int, **more: Any) -> Execution:
+    response = stack.client.post(f"/v1/executions/{parent.execution_id}/fork", json={"at": at, **more})
+    assert response.status_code == httpx.codes.CREATED, response.text
+    return Execution(stack, ExecutionResource.model_validate_json(response.content))
+
+
+def asked(model: ModelServer, conversation: str = "forked") -> Counter[int]:
+    return Counter({turn: times for (of, turn), times in model.asked.items() if of == conversation})
+
+
+def lines(stack: RunningStack, execution: Execution) -> list[str]:
+    """What the commands of an execution have written."""
+    return (stack.workspace_root / execution.session_id / "done.txt").read_text(encoding="utf-8").split()
+
+
+ALL_LINES = [f"turn-{turn}" for turn in range(1, LAST_TURN)]
+
+
+def stigmer(stack: RunningStack, *arguments: str, fails_with: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "stigmer_cli", *arguments],
+        env=stack.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == fails_with, done.stderr
+    return done.stdout if fails_with == 0 else done.stderr
+
+
+@pytest.mark.parametrize(
+    ("at", "turns"),
+    [(8, range(5, LAST_TURN + 1)), (7, range(5, LAST_TURN + 1)), (20, range(LAST_TURN, LAST_TURN + 1))],
+    ids=["behind a call", "behind an answer, whose call is made anew", "behind the last call"],
+)
+def test_a_fork_asks_the_turns_after_its_step_and_no_other(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer, parent: Execution, at: int, turns: range
+) -> None:
+    before = asked(ten_tools_model)
+    forked = fork(ten_tools_stack, parent, at)
+    done = forked.wait_until_completed()
+
+    assert asked(ten_tools_model) - before == Counter(turns)
+    assert lines(ten_tools_stack, forked) == ALL_LINES
+    assert lines(ten_tools_stack, parent) == ALL_LINES
+    assert done.usage.requests == len(turns)
+    # The turn that was under way is the fork's first, as far as it was done.
+    assert answered_turns(forked.events) == list(range(1, len(turns) + 2))
+    assert [step.number for step in number_steps(forked.log)] == list(range(at - (at + 1) % 2, 22))
+
+
+def test_five_forks_ask_five_times_as_much(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer, parent: Execution
+) -> None:
+    before = asked(ten_tools_model)
+    printed = stigmer(
+        ten_tools_stack, "executions", "fork", parent.execution_id, "--at", "16", "-n", "5", "--json"
+    )
+    assert [each["phase"] for each in json.loads(printed)] == ["completed"] * 5
+    assert asked(ten_tools_model) - before == Counter({9: 5, 10: 5, 11: 5})
+
+
+def test_a_fork_of_a_fork_begins_with_what_both_have_in_common(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer, parent: Execution
+) -> None:
+    first = fork(ten_tools_stack, parent, 6)
+    first.wait_until_completed()
+    before = asked(ten_tools_model)
+    second = fork(ten_tools_stack, first, 14)
+    second.wait_until_completed()
+    third = fork(ten_tools_stack, second, 18)
+    third.wait_until_completed()
+    assert asked(ten_tools_model) - before == Counter([8, 9, 10, 11, 10, 11])
+    for each in (first, second, third):
+        assert lines(ten_tools_stack, each) == ALL_LINES
+
+
+def test_something_said_at_the_final_answer_goes_on_from_there_with_another_agent(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer, parent: Execution
+) -> None:
+    refused = ten_tools_stack.client.post(f"/v1/executions/{parent.execution_id}/fork", json={"at": 21})
+    assert refused.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert "final answer" in refused.json()["detail"]
+
+    other = agent_manifest(name="other")
+    other["spec"]["instructions"] = "Be another one."
+    since = len(ten_tools_model.bodies)
+    forked = fork(ten_tools_stack, parent, 21, message="And now?", manifest=other)
+    forked.wait_until_completed()
+    body = json.dumps(ten_tools_model.bodies[since])
+    assert len(ten_tools_model.bodies) == since + 1
+    assert "Be another one." in body
+    assert "Do what you are told." not in body
+    assert body.index("All ten are done.") < body.index("And now?")
+    assert forked.resource.agent_name == "other"
+    assert lines(ten_tools_stack, forked) == ALL_LINES
+
+
+def test_a_fork_at_nothing_begins_anew_with_another_prompt_and_the_files_of_before(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer, parent: Execution
+) -> None:
+    forked = fork(ten_tools_stack, parent, 0, prompt="Work anew. [conversation anew]")
+    forked.wait_until_completed()
+    assert asked(ten_tools_model, "anew") == Counter(range(1, LAST_TURN + 1))
+    assert lines(ten_tools_stack, forked) == ALL_LINES
+
+
+def test_a_session_goes_on_behind_a_fork_with_all_that_was_said(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer, parent: Execution
+) -> None:
+    forked = fork(ten_tools_stack, parent, 12)
+    forked.wait_until_completed()
+    since = len(ten_tools_model.bodies)
+    following = Execution.start(
+        ten_tools_stack,
+        agent_manifest(),
+        "Thanks. [conversation thanks]",
+        session_id=forked.session_id,
+    )
+    following.wait_until_completed()
+    said = json.dumps(ten_tools_model.bodies[since])
+    assert said.count("Work. [conversation forked]") == 1
+    positions = [said.index(f"Working on {turn}.") for turn in range(1, LAST_TURN)]
+    assert positions == sorted(positions)
+
+
+def test_each_step_of_an_execution_has_its_files(
+    ten_tools_stack: RunningStack, parent: Execution, tmp_path: Path
+) -> None:
+    taken = [event for event in parent.events if isinstance(event, SnapshotTaken)]
+    assert [event.turn for event in taken] == [None, *range(1, LAST_TURN)]
+    for at, count in ((0, 0), (1, 0), (2, 1), (3, 1), (20, 10), (21, 10)):
+        place = tmp_path / str(at)
+        command = ("executions", "restore", parent.execution_id, "--at", str(at), "--to", str(place))
+        stigmer(ten_tools_stack, *command)
+        done = place / "done.txt"
+        assert (done.read_text(encoding="utf-8").split() if done.exists() else []) == ALL_LINES[:count]
+    assert "already" in stigmer(
+        ten_tools_stack,
+        *("executions", "restore", parent.execution_id, "--to", str(tmp_path / "0")),
+        fails_with=2,
+    )
+    listed = json.loads(
+        stigmer(ten_tools_stack, "executions", "files", parent.execution_id, "--at", "4", "--json")
+    )
+    assert ("done.txt", len("turn-1\nturn-2\n")) in [(each["path"], each.get("size")) for each in listed]
+    shown = stigmer(ten_tools_stack, "executions", "get", parent.execution_id)
+    assert "[21] turn 11" in shown
+
+
+def test_snapshots_are_their_owners_alone_and_closed_to_other_users(
+    ten_tools_stack: RunningStack, parent: Execution
+) -> None:
+    newest = [event for event in parent.events if isinstance(event, SnapshotTaken)][-1]
+    files = list((ten_tools_stack.home / "data" / "blobs").rglob(newest.listing.sha256))
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"at": 99}, "the steps are 1 to 21"),
+        ({"at": 3, "prompt": "x"}, "at 0"),
+        ({"at": 3, "agent": "nobody", "manifest": None}, "nobody"),
+        ({"at": 3, "model": "gpt-5"}, "model"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    ten_tools_stack: RunningStack, parent: Execution, body: dict[str, Any], said: str
+) -> None:
+    answer = ten_tools_stack.client.post(f"/v1/executions/{parent.execution_id}/fork", json=body)
+    assert answer.is_client_error
+    assert said in answer.json()["detail"]
+
+
+def test_a_cancelled_execution_is_forked_at_what_it_had_done(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer
+) -> None:
+    cancelled = Execution.start(ten_tools_stack, agent_manifest(), "Work. [conversation cancelled]")
+    cancelled.wait_for(lambda recorded: isinstance(recorded.event, ToolFinished) and recorded.event.turn == 3)
+    cancelled.cancel()
+    cancelled.wait_until_ended()
+    forked = fork(ten_tools_stack, cancelled, 6)
+    forked.wait_until_completed()
+    assert lines(ten_tools_stack, forked) == ALL_LINES
+    first = forked.events[0]
+    assert isinstance(first, ExecutionStarted)
+    assert first.fork is not None
+    assert first.fork.no_files_because is None
+
+
+def test_without_snapshots_a_fork_says_so_and_begins_with_no_files(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer
+) -> None:
+    manifest = agent_manifest()
+    manifest["spec"]["snapshots"] = False
+    plain = Execution.start(ten_tools_stack, manifest, "Work. [conversation plain]")
+    plain.wait_until_completed()
+    forked = fork(ten_tools_stack, plain, 4)
+    forked.wait_until_completed()
+    first = forked.events[0]
+    assert isinstance(first, ExecutionStarted)
+    assert first.fork is not None
+    assert first.fork.snapshot is None
+    assert first.fork.no_files_because == (
+        "no snapshot was taken between that step and the next that may change files"
+    )
+    assert lines(ten_tools_stack, forked) == ALL_LINES[2:]
+    assert not [event for event in plain.events if isinstance(event, SnapshotTaken)]
+
+
+def test_the_copied_turn_of_a_fork_is_paid_for_by_its_parent(
+    ten_tools_stack: RunningStack, parent: Execution
+) -> None:
+    forked = fork(ten_tools_stack, parent, 18)
+    forked.wait_until_completed()
+    answers = [event for event in forked.events if isinstance(event, ModelResponded)]
+    assert [answer.usage.requests for answer in answers] == [0, 1, 1]
+    assert len(tool_results(forked.events)) == 2
+    assert isinstance(forked.resource.output, InlinePayload)
