@@ -222,6 +222,15 @@ def test_why_an_execution_was_cancelled_stands_in_its_log(command: Command, serv
     assert "cancelled: wrong file" in command.run("executions", "get", execution_id).stdout
 
 
+def test_words_that_are_too_many_for_the_api_are_one_line(command: Command, server: Server) -> None:
+    execution_id = command.run("run", ".", "Hello", "--detach").stdout.strip()
+    refused = command.run("executions", "cancel", execution_id, "--reason", "x" * 1001)
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        "error: the reason cannot be sent: String should have at most 1000 characters\n",
+    )
+
+
 def test_why_a_request_is_made_again_and_when_is_seen(unhurried: Command, server: Server) -> None:
     retry = events.ModelRetry(turn=1, reason="model 'gpt-5' failed: HTTP 503 overloaded\x1b[2J", seconds=80)
     terminal = unhurried.start_in_terminal("run", ".", "Hello", columns=60)

@@ -9,11 +9,11 @@ from http import HTTPStatus
 from typing import Literal, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from stigmer_cli.api_client.http_transport import HttpTransport
 from stigmer_cli.config import Connection
-from stigmer_cli.errors import CallRefused
+from stigmer_cli.errors import CallRefused, UsageError
 from stigmer_contract.api import (
     IDEMPOTENCY_KEY_HEADER,
     AgentResource,
@@ -204,7 +204,7 @@ class ApiClient:
 
     def cancel_execution(self, execution_id: str, reason: str | None) -> None:
         """Asks an execution to stop; its log says when it has."""
-        body = CancelExecution(reason=reason).model_dump_json().encode()
+        body = _body(CancelExecution, reason=reason)
         self.transport.request("POST", f"{_execution_path(execution_id)}/cancel", body=body, headers=_JSON)
 
     def retry_execution(self, execution_id: str, limits: Mapping[str, object]) -> ExecutionResource:
@@ -240,7 +240,7 @@ class ApiClient:
 
     def send_message(self, execution_id: str, text: str) -> MessageResource:
         """Says something to an execution; sent again after a broken connection it is still said once."""
-        body = SendMessage(text=text).model_dump_json().encode()
+        body = _body(SendMessage, text=text)
         headers = {**_JSON, IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)}
         answer = self.transport.request(
             "POST", f"{_execution_path(execution_id)}/messages", body=body, headers=headers
@@ -380,6 +380,19 @@ class ApiClient:
 
 def _secret_path(name: str) -> str:
     return f"/v1/secrets/{quote(name, safe='')}"
+
+
+def _body(kind: type[BaseModel], **words: object) -> bytes:
+    """A request's body of what a person said.
+
+    Raises:
+        UsageError: the API takes none like it.
+    """
+    try:
+        return kind.model_validate(words).model_dump_json().encode()
+    except ValidationError as error:
+        [problem, *_] = error.errors(include_url=False, include_input=False)
+        raise UsageError(f"the {problem['loc'][0]} cannot be sent: {problem['msg']}") from error
 
 
 def _execution_path(execution_id: str) -> str:
