@@ -17,9 +17,6 @@ for site_packages in "$environment"/lib/python3*/site-packages "$importable"/lib
         -o -name '*.md' ! -path '*.dist-info/*' \) -delete
     # Only for taking packages out again.
     find "$site_packages" -path '*.dist-info/*' \( -name RECORD -o -name INSTALLER -o -name REQUESTED \) -delete
-    # rich's colours for source code; nothing here shows any.
-    find "$site_packages/pygments/lexers" -name '*.py' ! -name '__init__.py' ! -name _mapping.py ! -name python.py \
-        ! -name special.py -delete
     find "$site_packages" -type d \( -name tests -o -name benchmarks -o -name .agents \) -prune -exec rm -rf {} +
 done
 find "$environment/lib" -name '*.so' -exec strip-target --strip-unneeded {} +
