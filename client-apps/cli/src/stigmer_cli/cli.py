@@ -25,6 +25,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "run": CommandEntry("run", "run", "Run an agent on a task and watch it work."),
         "init": CommandEntry("init", "init", "Write a first manifest to start from."),
         "validate": CommandEntry("validate", "validate", "Check manifests without applying them."),
+        "test": CommandEntry("testing", "test", "Run tests of agents, or make one of an execution."),
         "apply": CommandEntry("apply", "apply", "Create or update the agents of manifests."),
         "agents": CommandEntry("agents", "agents", "List, show and delete applied agents."),
         "tools": CommandEntry("tools", "tools", "Show the tools that an agent's model is offered."),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.attaching import FileToAttach
     from stigmer_cli.commands.busy_sessions import Busy
-    from stigmer_cli.commands.manifest_files import CassetteFile
+    from stigmer_cli.commands.manifest_files import CassetteFile, ManifestFile
     from stigmer_cli.config import Configuration
     from stigmer_contract.api import ExecutionResource
     from stigmer_contract.manifest import AgentManifest
@@ -260,17 +260,22 @@ def read_order(
     cassette = read_cassette(model, Path.cwd())
     if names_a_path(agent):
         file = read_agent(agent)
-        manifest = file.manifest
         check_supported(file, "run")
-        if manifest.spec.scripts:
-            from stigmer_cli.commands.agent_packs import pack_agents
-
-            [packed] = pack_agents([file])
-            manifest, packs = packed.manifest, packed.packs
+        manifest, packs = pack_agent(file)
         if model is None:
             cassette = read_cassette(manifest.spec.model, file.folder)
     text = read_prompt(prompt, prompt_file)
     return Order(None if manifest else agent, manifest, text, model, cassette, session_id, directory, packs)
+
+
+def pack_agent(file: "ManifestFile") -> "tuple[AgentManifest, Sequence[bytes]]":
+    """The agent of a file as the server takes it, and the packs that it names."""
+    if not file.manifest.spec.scripts:
+        return file.manifest, ()
+    from stigmer_cli.commands.agent_packs import pack_agents
+
+    [packed] = pack_agents([file])
+    return packed.manifest, packed.packs
 
 
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:

@@ -1,0 +1,168 @@
+"""`stigmer test` on a real stack: a test is made of an execution, passes, and says why where it fails."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from executions import Execution, agent_manifest
+from running_stack import RunningStack
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("ten-tools")]
+
+CASSETTE = """\
+version: 1
+turns:
+- toolCalls:
+  - tool: run_command
+    arguments: {command: "tr a-z A-Z < given.txt > made.txt; cat made.txt"}
+- expect:
+    results:
+    - {tool: run_command, resultMatches: HELLO}
+  text: It is made.
+"""
+
+
+def stigmer(
+    stack: RunningStack, *arguments: str, code: int = 0, **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [sys.executable, "-m", "stigmer_cli", *arguments],
+        env=stack.environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def write_test(folder: Path, name: str, **expect: Any) -> Path:
+    """A test of an agent that plays a cassette."""
+    (folder / "played.yaml").write_text(CASSETTE, encoding="utf-8")
+    manifest = agent_manifest(model="replay:played.yaml", tools=("shell",))
+    (folder / "agent.yaml").write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    path = folder / f"{name}.test.yaml"
+    document = {"input": "Make it.", "files": {"given.txt": "hello\n"}, "expect": expect}
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+def test_tests_pass_and_fail_by_what_they_expect(ten_tools_stack: RunningStack, tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+    write_test(
+        good,
+        "all",
+        answer={"equals": "It is made.", "contains": ["made"], "matches": "^It"},
+        files=[{"path": "made.txt", "equals": "HELLO"}, {"path": "other.txt", "exists": False}],
+        commands=["grep -q HELLO made.txt", "test ! -e other.txt"],
+        path={
+            "calls": ["run_command"],
+            "neverCalls": ["write_file"],
+            "order": [{"tool": "run_command", "arguments": "made"}],
+        },
+        limits={"turns": 2, "duration": "1h"},
+    )
+    junit, summary = tmp_path / "good.xml", tmp_path / "summary.md"
+    done = stigmer(
+        ten_tools_stack,
+        *("test", str(good), "--junit", str(junit), "--json"),
+        GITHUB_STEP_SUMMARY=str(summary),
+    )
+    [result] = json.loads(done.stdout)
+    assert result["passed"]
+    assert done.stderr.splitlines()[-1] == "1 test: 1 passed"
+    suite = ElementTree.parse(junit).getroot()[0]  # noqa: S314 - our own
+    assert suite.attrib | {"time": ""} == {
+        "name": "stigmer test",
+        "tests": "1",
+        "failures": "0",
+        "errors": "0",
+        "skipped": "0",
+        "time": "",
+    }
+    assert "| all | passed |" in summary.read_text(encoding="utf-8")
+
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    write_test(
+        bad,
+        "all",
+        answer={"equals": "It is there."},
+        files=[{"path": "made.txt", "contains": "hello"}],
+        commands=["false"],
+        path={"order": ["run_command", "run_command"]},
+        limits={"turns": 1},
+    )
+    failed = stigmer(ten_tools_stack, "test", str(bad), "--junit", str(junit), code=1)
+    said = failed.stderr
+    for words in (
+        'the answer is not "It is there.", but "It is made."',
+        "file 'made.txt' does not contain 'hello'",
+        "command `false` did not end with 0",
+        "run_command is missing there",
+        "it took 2 turns, more than 1",
+        "stigmer executions get exe_",
+    ):
+        assert words in said
+    assert len(said.split("✗ all", 1)[1].splitlines()) <= 13
+    case = ElementTree.parse(junit).getroot()[0][0]  # noqa: S314 - as above
+    assert [child.tag for child in case] == ["failure"]
+
+
+def test_a_test_is_made_of_an_execution_and_passes(ten_tools_stack: RunningStack, tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "there.txt").write_text("there before\n", encoding="utf-8")
+    manifest = agent_manifest()
+    manifest["spec"]["snapshots"] = True
+    execution = Execution.start(
+        ten_tools_stack,
+        manifest,
+        "Work. [conversation tested]",
+        workspace=str(tmp_path / "given"),
+    )
+    execution.wait_until_completed()
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    command = ("test", "add", execution.execution_id, "--to", str(folder), "--name", "made")
+    done = stigmer(ten_tools_stack, *command)
+    test = folder / "made.test.yaml"
+    assert done.stdout == f"{test}\n"
+    assert "copied there.txt" in done.stderr
+    expected = yaml.safe_load(test.read_text(encoding="utf-8"))["expect"]
+    assert expected["answer"] == {"equals": "All ten are done."}
+    assert expected["files"] == [{"path": "done.txt"}]
+    assert (folder / "made.files" / "there.txt").read_text(encoding="utf-8") == "there before\n"
+    assert "1 test: 1 passed" in stigmer(ten_tools_stack, "test", str(test)).stderr
+    assert "already" in stigmer(ten_tools_stack, *command, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("input: x\nexpect: {answr: {}}\n", "bad.test.yaml:2:10: expect.answr: there is no such field"),
+        ("input: x\nexpect: {answer: {matches: '('}}\n", "is not a regular expression"),
+        ("input: x\nfiles: {../up: x}\n", "is not a path in the workspace"),
+        ("expect: {}\n", "input"),
+        ("input: [\n", "bad.test.yaml:"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "bad.test.yaml").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "stigmer_cli", "test", "bad.test.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
