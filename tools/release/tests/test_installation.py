@@ -177,6 +177,65 @@ def test_the_client_alone_is_small_and_says_what_a_stack_would_need(
     assert size_bytes(tmp_path / "tools") <= CLIENT_BYTES
 
 
+WITHOUT_VERIFIER = """
+from pathlib import Path
+from stigmer_cli.config import load_configuration
+from stigmer_cli.containers import ImageReference
+from stigmer_cli.errors import ImageUntrusted
+from stigmer_cli.runner_container import verification
+configuration = load_configuration({"STIGMER_HOME": str(Path.cwd() / "home")})
+digest = "sha256:" + "ab" * 32
+reference = ImageReference("ghcr.io", "stigmer/agent-runner", tag="1.2.3", digest=digest)
+verification.RELEASE_DIGEST = digest
+print(verification.verify_image(reference, configuration, None).said)
+try:
+    verification.verify_present(reference, [digest], configuration, None)
+except ImageUntrusted as error:
+    print(error.message)
+    print(error.hint)
+"""
+
+
+@pytest.mark.timeout(2 * SECONDS)
+def test_what_needs_an_extra_says_which(checkout: ScratchCheckout, tmp_path: Path) -> None:
+    install(checkout, tmp_path, "stigmer-agents", "requirements.txt")
+    programs = tmp_path / "tools/stigmer-agents/bin"
+    environment = plain_environment() | {"HOME": str(tmp_path), "PATH": os.defpath}
+
+    def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            env=environment | variables,
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=SECONDS,
+            check=False,
+        )
+
+    server = run(
+        programs / "stigmer-server",
+        *("--listen", f"127.0.0.1:{free_port()}"),
+        STIGMER_HOME=str(tmp_path / "home"),
+        STIGMER_TOKEN="t" * 32,
+        STIGMER_DATABASE_URL="postgresql://somebody@localhost/none",
+    )
+    images = run(programs / "python", "-c", WITHOUT_VERIFIER)
+
+    assert (server.returncode, server.stderr.splitlines()[-1]) == (
+        3,
+        "error: could not use PostgreSQL: asyncpg is not installed; install Stigmer with its extra "
+        "`postgresql`",
+    )
+    image = f"ghcr.io/stigmer/agent-runner:1.2.3@sha256:{'ab' * 32}"
+    assert images.stdout.splitlines() == [
+        f"{image} is taken by its digest, which came with this stigmer; what checks signatures is not "
+        "installed",
+        f"could not verify the image '{image}': what checks signatures is not installed",
+        "install stigmer with its extra `verify`, or pass `--verify off`",
+    ]
+
+
 @pytest.mark.timeout(2 * SECONDS)
 def test_each_program_tells_its_own_version_beside_another_project_of_the_name(
     checkout: ScratchCheckout, tmp_path: Path

@@ -5,7 +5,6 @@ Only what `stigmer run` needs is imported here, since its start-up time matters;
 
 from stigmer_cli.stack.lifecycle import (
     ENGINE_TIMEOUT_SECONDS,
-    START_TIMEOUT_SECONDS,
     ensure_running,
     find_running,
     restart,
@@ -13,6 +12,7 @@ from stigmer_cli.stack.lifecycle import (
     stop,
 )
 from stigmer_cli.stack.model_settings import find_ollama
+from stigmer_cli.stack.readiness import START_TIMEOUT_SECONDS
 from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE, why_uncontained
 from stigmer_cli.stack.runner_wish import RunnerWish
 from stigmer_cli.stack.state import running_version

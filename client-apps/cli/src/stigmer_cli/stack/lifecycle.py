@@ -16,16 +16,15 @@ from stigmer_cli.errors import (
     ComponentFailed,
     ConfigurationError,
     EngineNotReady,
-    EnvironmentNotReady,
     HomeUnusable,
     NotReadyInTime,
     PortTaken,
 )
 from stigmer_cli.processes.identity import end_processes
 from stigmer_cli.program_version import is_newer, program_version
-from stigmer_cli.rendering.waiting_line import WaitingLine
 from stigmer_cli.stack.database_backup import back_up, note_version, require_room
 from stigmer_cli.stack.locks import hold, is_locked
+from stigmer_cli.stack.readiness import START_TIMEOUT_SECONDS, wait_until_ready
 from stigmer_cli.stack.runner_choice import (
     PlainRunner,
     PlannedRunner,
@@ -44,14 +43,11 @@ from stigmer_cli.stack.state import (
     RUNNER,
     SERVER,
     TEMPORAL,
-    ComponentPhase,
-    ComponentState,
     StackFiles,
     read_state,
     running_version,
 )
 
-START_TIMEOUT_SECONDS = 120.0
 DEFAULT_GRACE_SECONDS = 600.0
 """How long a runner may finish what it has in hand, where a restart does not say."""
 ENGINE_TIMEOUT_SECONDS = 60.0
@@ -61,10 +57,7 @@ STOP_TIMEOUT_SECONDS = 9.5
 _KILL_TIMEOUT_SECONDS = 5.0
 """For the kernel to end a process that was killed."""
 CHANGE_TIMEOUT_SECONDS = 45.0
-FAILURES_TO_REPORT = 5
-"""After so many short lives in a row a start does not wait for another one, though the supervisor goes on."""
 _POLL_SECONDS = 0.02
-_SETTLED = (ComponentPhase.READY, ComponentPhase.EXTERNAL)
 
 
 def ensure_running(configuration: Configuration, *, report: Report, wait: bool = True) -> Connection:
@@ -391,55 +384,3 @@ def _report_differences(
             "note: the model settings have changed since the stack was started; "
             "run `stigmer server restart` to use them"
         )
-
-
-def wait_until_ready(
-    files: StackFiles,
-    report: Report,
-    *,
-    announce: bool,
-    timeout_seconds: float = START_TIMEOUT_SECONDS,
-    needed: tuple[str, ...] = COMPONENT_NAMES,
-) -> None:
-    """Waits until every component that is needed is ready.
-
-    Raises:
-        ComponentFailed: one failed.
-        NotReadyInTime: one is not ready in time.
-        EnvironmentNotReady: the stack was stopped meanwhile.
-    """
-    deadline = time.monotonic() + timeout_seconds
-    announced: set[str] = set()
-    with WaitingLine() as line:
-        while True:
-            state = read_state(files.state)
-            components = () if state is None else tuple(one for one in state.components if one.name in needed)
-            _raise_if_failed(components)
-            for component in components:
-                if component.phase is ComponentPhase.READY and component.name not in announced:
-                    announced.add(component.name)
-                    if announce:
-                        line.clear()
-                        report(f"{component.name} is ready at {component.address}")
-            if components and all(component.phase in _SETTLED for component in components):
-                return
-            if not is_locked(files.supervisor_lock):
-                raise EnvironmentNotReady(
-                    "the stack was stopped while it started", "run `stigmer server start`"
-                )
-            if time.monotonic() >= deadline:
-                raise NotReadyInTime(timeout_seconds, _waited_for(components))
-            line.show(f"starting {', '.join(_waited_for(components))}")
-            time.sleep(_POLL_SECONDS)
-
-
-def _raise_if_failed(components: tuple[ComponentState, ...]) -> None:
-    for component in components:
-        if component.phase is ComponentPhase.FAILED or component.failures >= FAILURES_TO_REPORT:
-            reason = component.reason or "it failed"
-            raise ComponentFailed(component.name, reason, component.last_lines[-3:])
-
-
-def _waited_for(components: tuple[ComponentState, ...]) -> dict[str, str]:
-    waiting = {one.name: one.reason or one.phase.value for one in components if one.phase not in _SETTLED}
-    return waiting or {"the supervisor": "it says nothing"}

@@ -16,8 +16,9 @@ from stigmer_cli.runner_container.plan import (
     read_plan,
     write_plan,
 )
-from stigmer_cli.stack.lifecycle import CHANGE_TIMEOUT_SECONDS, ensure_token, wait_until_ready
+from stigmer_cli.stack.lifecycle import CHANGE_TIMEOUT_SECONDS, ensure_token
 from stigmer_cli.stack.locks import hold
+from stigmer_cli.stack.readiness import wait_until_ready
 from stigmer_cli.stack.runner_choice import PlainRunner, Report, plan_runner
 from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish
 from stigmer_cli.stack.state import RUNNER, ComponentPhase, StackFiles, StackState, read_state
