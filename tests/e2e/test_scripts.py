@@ -40,7 +40,7 @@ LOOK_AROUND = """
 exec > seen.bin 2>&1
 env
 for process in /proc/[0-9]*; do cat $process/environ $process/cmdline; ls -l $process/fd $process/cwd; done
-cat {home}/secrets.key {home}/data/stigmer.db* {home}/logs/* {home}/data/workspace/.packs/*/*
+cat {home}/secrets.key {home}/data/stigmer.db* {home}/logs/* {home}/data/workspace/.packs/*/*/*
 true
 """
 

@@ -58,7 +58,8 @@ def test_a_large_input_goes_to_the_blob_store(api: ServerApi) -> None:
         ({"input": "x", "manifest": manifest(), "workspace": "here"}, 422, "invalid_request"),
         ({"input": "x", "manifest": manifest(), "workspace": "/a\0b"}, 422, "invalid_request"),
         ({"input": "x", "manifest": manifest(), "surprise": 1}, 422, "invalid_request"),
-        ({"input": "x", "manifest": manifest(skills=["./s"])}, 422, "feature_not_yet"),
+        ({"input": "x", "manifest": manifest(subAgents=["s"])}, 422, "feature_not_yet"),
+        ({"input": "x", "manifest": manifest(skills=["./s"])}, 422, "invalid_request"),
         ({"input": "x", "manifest": manifest(tools=["teleport"])}, 422, "invalid_manifest"),
         ({"input": "x", "manifest": manifest("Not A Label")}, 422, "invalid_manifest"),
         (
@@ -77,11 +78,11 @@ def test_an_execution_that_makes_no_sense_is_refused(
 
 
 def test_a_field_whose_feature_comes_later_is_named(api: ServerApi) -> None:
-    later = manifest(skills=["./s"], subAgents=["other"])
+    later = manifest(subAgents=["other"])
 
     response = api.http.post("/v1/executions", json={"input": "x", "manifest": later})
 
-    assert response.json()["detail"] == "spec.skills, spec.subAgents: not yet supported"
+    assert response.json()["detail"] == "spec.subAgents: not yet supported"
 
 
 def test_executions_of_a_session_come_one_after_the_other(api: ServerApi) -> None:

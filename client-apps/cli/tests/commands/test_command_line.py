@@ -172,13 +172,13 @@ def test_wrong_usage_is_told_before_anything_starts(
 def test_what_is_not_supported_yet_is_refused_and_named(command: Command) -> None:
     command.run("init", "helper")
     manifest = command.folder / "helper/agent.yaml"
-    manifest.write_text(manifest.read_text(encoding="utf-8") + "  skills: [./a]\n", encoding="utf-8")
+    manifest.write_text(manifest.read_text(encoding="utf-8") + "  subAgents: [a]\n", encoding="utf-8")
 
     skills = command.run("run", "./helper", "Hi")
 
     assert (skills.exit_code, skills.stderr) == (
         1,
-        "error: could not run 'helper/agent.yaml': spec.skills is not supported yet\n",
+        "error: could not run 'helper/agent.yaml': spec.subAgents is not supported yet\n",
     )
 
 

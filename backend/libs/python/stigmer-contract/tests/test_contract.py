@@ -79,11 +79,11 @@ def test_a_models_name_may_hold_colons() -> None:
 
 def test_fields_whose_feature_does_not_exist_yet_are_named() -> None:
     spec = AgentSpec.model_validate(
-        {"instructions": "x", "skills": ["./a"], "approval": [{"tool": "shell", "policy": "ask"}]}
+        {"instructions": "x", "subAgents": ["a"], "approval": [{"tool": "shell", "policy": "ask"}]}
     )
 
     assert unsupported_fields(AgentSpec(instructions="x")) == []
-    assert unsupported_fields(spec) == ["spec.skills"]
+    assert unsupported_fields(spec) == ["spec.subAgents"]
     rules = [{"tool": "shell", "policy": "ask", "remindAfter": "1h", "escalate": {"owner": "eve"}}]
     told = AgentSpec.model_validate({"instructions": "x", "approval": rules})
     assert unsupported_fields(told) == ["spec.approval[].remindAfter", "spec.approval[].escalate"]
@@ -328,8 +328,8 @@ def test_long_texts_of_a_manifest_are_read_in_one_pass() -> None:
     """Each took time with the square of its length: seconds to hours, in the server's event loop."""
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration("1" * 10_000_000)
-    many = [f"./skill-{number}" for number in range(200_000)]
-    spec = AgentSpec.model_validate({"instructions": "Work.", "skills": many})
-    assert spec.skills is not None and len(spec.skills) == len(many)
+    many = [f"agent-{number}" for number in range(200_000)]
+    spec = AgentSpec.model_validate({"instructions": "Work.", "subAgents": many})
+    assert spec.sub_agents is not None and len(spec.sub_agents) == len(many)
     with pytest.raises(ValueError, match="twice"):
-        AgentSpec.model_validate({"instructions": "Work.", "skills": [*many, "./skill-7"]})
+        AgentSpec.model_validate({"instructions": "Work.", "subAgents": [*many, "agent-7"]})

@@ -13,7 +13,7 @@ from pydantic_ai.toolsets import AbstractToolset
 from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.durability import JournalDurability
 from agent_runner.models import MAX_CORRECTIONS, CutAnswers, StructuredAnswers
-from agent_runner.toolsets import session_tools
+from agent_runner.toolsets import session_tools, skills_catalogue
 from agent_runner.toolsets.command_variables import ToolVariables
 from agent_runner.workspace import PackFolders, SessionWorkspace
 from stigmer_contract.error_codes import ErrorCode
@@ -55,6 +55,7 @@ def build_agent(
             f"{not_yet[0]} is not supported yet by this runner",
             f"remove {not_yet[0]} from the manifest",
         )
+    skills = skills_catalogue(spec)
     form = None if spec.output is None else StructuredAnswers(spec.output.schema_)
     agent = Agent[None, Any](
         model,
@@ -63,6 +64,7 @@ def build_agent(
         output_type=str if form is None else form.output_type(model),
         instructions=[
             spec.instructions,
+            *([InstructionPart(skills, name="skills")] if skills else []),
             *([InstructionPart(surroundings, name="surroundings")] if surroundings else []),
         ],
         model_settings=settings,

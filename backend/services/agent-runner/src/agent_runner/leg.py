@@ -47,7 +47,7 @@ from agent_runner.snapshots import SnapshotTaker, StepSnapshots
 from agent_runner.toolsets import asker, waiter
 from agent_runner.toolsets.command_variables import excess_of, tool_variables
 from agent_runner.tracing import mark_leg_end
-from agent_runner.workspace import PackFolders, SessionWorkspace, open_workspace
+from agent_runner.workspace import SessionWorkspace, open_packs, open_workspace
 from stigmer_contract.api import LegGrant
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
@@ -292,7 +292,10 @@ class Leg:
         journal.parts.budget.check_price(built.reference, is_known=has_price(built.model))
         inputs = InputSteps(journal)
         approvals = Approvals(journal, inputs, grant.spec, grant.approve, workspace)
-        async with open_mcp_toolsets(journal, grant, workspace, self._client) as toolsets:
+        async with (
+            open_packs(self._parts.settings.sandbox_root_dir, self._client.load_blob) as packs,
+            open_mcp_toolsets(journal, grant, workspace, self._client) as toolsets,
+        ):
             agent = build_agent(
                 grant.execution.agent_name,
                 grant.spec,

@@ -16,6 +16,7 @@ from agent_runner.toolsets.ask_user import ASK_TOOL
 from agent_runner.toolsets.command_variables import ToolVariables
 from agent_runner.toolsets.files import files_toolset
 from agent_runner.toolsets.shell import COMMAND_TOOL
+from agent_runner.toolsets.skills import SKILL_TOOLS
 from agent_runner.toolsets.wait import WAIT_TOOL
 from agent_runner.workspace import PackFolders, SessionWorkspace
 from attack_list import ATTACKS, PRELUDE, STAYS_OPEN
@@ -199,7 +200,8 @@ async def test_packed_files_are_there_and_can_be_changed_by_nobody(
     assert results[0].content.split() == ["bin", "tool.py", "words.py"]
     assert [result.content for result in results[2:]] == ["Hello Ada\n", "ran bin/run.sh\n"]
     assert (look.outcome, change.outcome) == ("failed", "failed")
-    assert (tmp_path / ".packs" / where.rpartition("/")[2] / "words.py").read_bytes().startswith(b"def greet")
+    [kept] = (tmp_path / ".packs").glob("*/content")
+    assert where == str(kept) and (kept / "words.py").read_bytes().startswith(b"def greet")
 
 
 async def test_files_that_cannot_be_had_are_told(workspace: SessionWorkspace, tmp_path: Path) -> None:
@@ -265,7 +267,7 @@ def test_side_effects_are_what_the_manifest_says() -> None:
 
 
 def test_the_contract_knows_the_names_of_all_built_in_tools() -> None:
-    assert {*files_toolset().tools, ASK_TOOL, COMMAND_TOOL, WAIT_TOOL} == BUILT_IN_TOOLS
+    assert {*files_toolset().tools, *SKILL_TOOLS, ASK_TOOL, COMMAND_TOOL, WAIT_TOOL} == BUILT_IN_TOOLS
 
 
 # --- schemas ------------------------------------------------------------------------------------

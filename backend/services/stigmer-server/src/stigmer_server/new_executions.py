@@ -108,6 +108,11 @@ def _resolve_manifest(
     unsupported = unsupported_fields(manifest.spec)
     if unsupported:
         raise FeatureNotYet(unsupported)
+    for folder in manifest.spec.unpacked_skills:
+        raise InvalidRequest(
+            f"the skill {folder!r} was not packed with the manifest",
+            "apply the agent with `stigmer apply`, or run it with `stigmer run`",
+        )
     names = manifest.spec.secret_names
     excess = secrets_excess(len(names), 0)
     if excess is not None:

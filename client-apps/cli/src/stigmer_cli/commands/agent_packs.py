@@ -5,14 +5,14 @@ Reads files only; what a pack is, `stigmer_contract.packs` knows.
 
 import hashlib
 import os
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stigmer_cli.commands.manifest_files import ManifestFile, with_spec
-from stigmer_cli.commands.shared_files import read_file
+from stigmer_cli.commands.packed_files import FilesRefused, collect_files
+from stigmer_cli.commands.skill_packs import pack_git_skill, pack_skill
 from stigmer_cli.errors import ManifestInvalid
 from stigmer_cli.output import print_note
 from stigmer_cli.rendering.quantities import plural
@@ -21,10 +21,7 @@ from stigmer_contract.manifest import AgentManifest
 if TYPE_CHECKING:
     from stigmer_cli.api_client import ApiClient
     from stigmer_contract.manifest_scripts import Script
-    from stigmer_contract.packs import PackedFile
-
-_LEFT_OUT = frozenset({"__pycache__", "node_modules"})
-"""Folders of what programs make anew. Hidden files and folders are left out, too."""
+    from stigmer_contract.manifest_skills import Skill
 
 
 @dataclass(frozen=True)
@@ -51,10 +48,6 @@ class _Problems:
         self.found.append(f"{source}: {field}: {message}\n  hint: {hint}")
 
 
-class FilesRefused(Exception):
-    """Files cannot be packed; the message says which and why."""
-
-
 def pack_agents(files: Sequence[ManifestFile]) -> list[PackedAgent]:
     """The manifests with their files packed.
 
@@ -72,13 +65,24 @@ def pack_agents(files: Sequence[ManifestFile]) -> list[PackedAgent]:
 
 def _pack(file: ManifestFile, problems: _Problems) -> PackedAgent:
     spec, packs = file.manifest.spec, list[bytes]()
-    if not spec.scripts:
+    if not (spec.scripts or spec.skills):
         return PackedAgent(file.manifest, ())
     scripts = [
         _pack_script(script, f"spec.scripts[{place}]", file, packs, problems)
         for place, script in enumerate(spec.scripts)
     ]
-    return PackedAgent(with_spec(file.manifest, scripts=scripts), packs)
+    skills = [
+        _pack_skill(skill, f"spec.skills[{place}]", file, packs, problems)
+        for place, skill in enumerate(spec.skills)
+    ]
+    names = [skill.name for skill in skills if skill.name is not None]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        problems.add(file.source, "spec.skills", f"two skills are named {name!r}", "leave one of them out")
+    # What was not set stays so: `unset` is part of what is sent and shown.
+    changed: dict[str, object] = {"scripts": scripts, "skills": skills}
+    return PackedAgent(
+        with_spec(file.manifest, **{name: value for name, value in changed.items() if value}), packs
+    )
 
 
 def _pack_script(
@@ -103,6 +107,26 @@ def _pack_script(
     return script.model_copy(update={"pack": f"sha256:{hashlib.sha256(pack).hexdigest()}"})
 
 
+def _pack_skill(
+    skill: "Skill", field: str, file: ManifestFile, packs: list[bytes], problems: _Problems
+) -> "Skill":
+    if skill.pack is not None:
+        return skill
+    try:
+        if skill.git is not None:
+            packed = pack_git_skill(skill.git, skill.commit or "", skill.folder or "")
+        else:
+            packed = pack_skill(file.folder / Path(skill.folder or "").expanduser())
+    except FilesRefused as error:
+        problems.add(file.source, field, str(error), "name a folder that has a SKILL.md")
+        return skill
+    for note in packed.notes:
+        print_note(f"note: {note}")
+    packs.append(packed.pack)
+    changes = {"name": packed.name, "description": packed.description, "pack": packed.reference}
+    return skill.model_copy(update=changes)
+
+
 def _is_beside(folder: Path, argument: str) -> bool:
     """Whether an argument names a file or folder of the manifest's folder."""
     from stigmer_contract.manifest_scripts import check_relative
@@ -113,53 +137,3 @@ def _is_beside(folder: Path, argument: str) -> bool:
         return Path(argument) != Path() and os.path.lexists(folder / argument)
     except (ValueError, OSError):
         return False
-
-
-def collect_files(folder: Path, names: Iterable[str]) -> "Iterator[PackedFile]":
-    """The files that are or lie beneath these names in a folder.
-
-    Hidden files are left out, unless one is named itself. Links count as what they lead to, and lead out of
-    the folder nowhere.
-
-    Raises:
-        FilesRefused: a name leads to nothing, or to what is not a file.
-    """
-    from stigmer_contract.packs import MAX_PACK_BYTES, MAX_PACK_FILES
-
-    root = Path(os.path.realpath(folder))
-    count, size = 0, 0
-    for name in names:
-        path = Path(os.path.normpath(name))
-        if not os.path.lexists(folder / path):
-            raise FilesRefused(f"there is no {name!r} in {str(folder)!r}")
-        for file in _collect(root, path):
-            count, size = count + 1, size + len(file.content)
-            if count > MAX_PACK_FILES or size > MAX_PACK_BYTES:
-                raise FilesRefused(
-                    f"{name!r} has more than {MAX_PACK_FILES} files, or more than {MAX_PACK_BYTES >> 20} MiB"
-                )
-            yield file
-
-
-def _collect(root: Path, path: Path) -> "Iterator[PackedFile]":
-    from stigmer_contract.packs import MAX_PACK_BYTES, PackedFile
-
-    real = Path(os.path.realpath(root / path))
-    if not real.is_relative_to(root):
-        raise FilesRefused(f"{str(path)!r} leads out of the folder")
-    try:
-        status = real.stat()
-        if stat.S_ISDIR(status.st_mode):
-            if (root / path).is_symlink():
-                raise FilesRefused(f"{str(path)!r} is a link to a folder")
-            for name in sorted(os.listdir(real)):  # noqa: PTH208 - names alone
-                if not name.startswith(".") and name not in _LEFT_OUT:
-                    yield from _collect(root, path / name)
-            return
-        if not stat.S_ISREG(status.st_mode):
-            raise FilesRefused(f"{str(path)!r} is not a regular file")
-        if status.st_size > MAX_PACK_BYTES:
-            raise FilesRefused(f"{str(path)!r} is larger than {MAX_PACK_BYTES >> 20} MiB")
-        yield PackedFile(path.as_posix(), read_file(real), bool(status.st_mode & 0o100))
-    except OSError as error:
-        raise FilesRefused(f"{str(path)!r} cannot be read: {error.strerror}") from error

@@ -270,7 +270,7 @@ def read_order(
 
 def pack_agent(file: "ManifestFile") -> "tuple[AgentManifest, Sequence[bytes]]":
     """The agent of a file as the server takes it, and the packs that it names."""
-    if not file.manifest.spec.scripts:
+    if not (file.manifest.spec.scripts or file.manifest.spec.skills):
         return file.manifest, ()
     from stigmer_cli.commands.agent_packs import pack_agents
 

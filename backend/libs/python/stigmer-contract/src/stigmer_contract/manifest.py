@@ -27,6 +27,7 @@ from stigmer_contract.manifest_parts import (
     unique,
 )
 from stigmer_contract.manifest_scripts import Script
+from stigmer_contract.manifest_skills import Skill, WrittenSkill
 from stigmer_contract.model_names import split_model
 from stigmer_contract.output_schemas import check_output_schema
 
@@ -44,6 +45,11 @@ ModelName: TypeAlias = Annotated[str, AfterValidator(_check_model)]
 def _unique_scripts(scripts: list[Script]) -> list[Script]:
     check_unique([script.name for script in scripts])
     return scripts
+
+
+def _unique_skills(skills: list[Skill]) -> list[Skill]:
+    check_unique([skill.name or skill.place for skill in skills])
+    return skills
 
 
 class Metadata(ManifestPart):
@@ -147,8 +153,10 @@ class AgentSpec(ManifestPart):
         default_factory=list[McpServer]
     )
     """Servers of further tools."""
-    skills: Annotated[list[str], AfterValidator(unique)] = Field(default_factory=list[str])
-    """Folders with a `SKILL.md`, relative to the manifest."""
+    skills: Annotated[list[WrittenSkill], AfterValidator(_unique_skills)] = Field(
+        default_factory=list[Skill], max_length=256
+    )
+    """Folders with a `SKILL.md`, relative to the manifest; the agent reads them when it needs them."""
     scripts: Annotated[list[Script], AfterValidator(_unique_scripts)] = Field(
         default_factory=list[Script], max_length=64
     )
@@ -210,9 +218,15 @@ class AgentSpec(ManifestPart):
         return {"spec.network": self.network, **scripts, **servers}
 
     @property
+    def unpacked_skills(self) -> list[str]:
+        """The folders of skills whose files did not come with the manifest."""
+        return [skill.place for skill in self.skills if skill.pack is None]
+
+    @property
     def packs(self) -> list[str]:
         """The SHA-256 of each pack of files that the agent's tools need."""
-        references = [script.pack for script in self.scripts if script.pack is not None]
+        packs = [*(script.pack for script in self.scripts), *(skill.pack for skill in self.skills)]
+        references = [pack for pack in packs if pack is not None]
         return list(dict.fromkeys(reference.removeprefix("sha256:") for reference in references))
 
 
@@ -228,12 +242,11 @@ class AgentManifest(ManifestPart):
 
 
 def unsupported_fields(spec: AgentSpec) -> list[str]:
-    """Paths of the fields that are set but whose feature does not exist yet, such as `spec.skills`."""
+    """Paths of the fields that are set but whose feature does not exist yet, such as `spec.output`."""
     not_yet = {
         "spec.mcpServers[].url": any(getattr(server, "url", True) for server in spec.mcp_servers),
         "spec.approval[].remindAfter": any(getattr(rule, "remind_after", True) for rule in spec.approval),
         "spec.approval[].escalate": any(getattr(rule, "escalate", True) for rule in spec.approval),
-        "spec.skills": spec.skills,
         "spec.subAgents": spec.sub_agents,
     }
     return [path for path, value in not_yet.items() if value]

@@ -7,6 +7,7 @@ from agent_runner.toolsets.command_output import cut_middle
 from agent_runner.toolsets.facts import DeclaredToolset, OrderedToolset, ToolFacts, facts_of
 from agent_runner.toolsets.session_tools import SessionTools, session_tools
 from agent_runner.toolsets.shell import COMMAND_TOOL
+from agent_runner.toolsets.skills import skills_catalogue
 from agent_runner.toolsets.wait import Waited, Waiter, waiter
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "cut_middle",
     "facts_of",
     "session_tools",
+    "skills_catalogue",
     "waiter",
 ]

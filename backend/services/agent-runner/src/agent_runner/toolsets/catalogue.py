@@ -15,6 +15,7 @@ from agent_runner.toolsets.facts import ToolFacts
 from agent_runner.toolsets.files import READING_TOOLS, files_toolset
 from agent_runner.toolsets.scripts import script_facts, scripts_toolset
 from agent_runner.toolsets.shell import shell_toolset
+from agent_runner.toolsets.skills import SKILL_TOOLS, SkillFolders, skills_toolset
 from agent_runner.toolsets.wait import WAIT_TOOL, wait_toolset
 from agent_runner.workspace import PackFolders, SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
@@ -30,6 +31,7 @@ class ToolsetRequest:
     """What the manifest puts into the environment of what is started; may hold secrets."""
     packs: PackFolders
     """Where the files are that were packed with the manifest."""
+    skills: SkillFolders
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
             request.spec.limits.tool_timeout.total_seconds(),
             request.workspace.warning,
             request.variables.commands,
+            request.skills if request.spec.skills else None,
         ),
         reading_tools=frozenset(),
         takes_secrets=True,
@@ -110,6 +113,11 @@ DESCRIBED: Final[Mapping[str, DescribedEntry]] = {
             request.spec, request.packs, request.variables.scripts, request.workspace.warning
         ),
         facts_of=script_facts,
+    ),
+    "skills": DescribedEntry(
+        is_wanted=lambda spec: bool(spec.skills),
+        make=lambda request: skills_toolset(request.skills),
+        facts_of=lambda _, tool: ToolFacts(side_effects=tool not in SKILL_TOOLS),
     ),
 }
 """By the field of the manifest that describes them."""

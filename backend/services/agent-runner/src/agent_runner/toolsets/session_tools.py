@@ -14,6 +14,7 @@ from pydantic_ai.workspaces import WorkspaceBackend
 from agent_runner.toolsets.catalogue import CATALOGUE, DESCRIBED, ToolsetRequest, toolsets_of
 from agent_runner.toolsets.command_variables import ToolVariables
 from agent_runner.toolsets.facts import DeclaredToolset
+from agent_runner.toolsets.skills import SkillFolders
 from agent_runner.workspace import PackFolders, SessionWorkspace
 from stigmer_contract.errors import PackError
 from stigmer_contract.manifest import AgentSpec
@@ -31,12 +32,8 @@ def session_tools(
     `variables` are for the toolsets that take secrets alone. `packs` are needed where the spec names any.
     `further` toolsets stand behind these.
     """
-    request = ToolsetRequest(
-        spec,
-        workspace,
-        variables or ToolVariables(),
-        packs or PackFolders(workspace.directory.parent, _no_blobs),
-    )
+    packs = packs or PackFolders(workspace.directory.parent, _no_blobs)
+    request = ToolsetRequest(spec, workspace, variables or ToolVariables(), packs, SkillFolders(spec, packs))
     toolsets = list[AbstractToolset[None]]()
     for name in toolsets_of(spec):
         entry = CATALOGUE[name]

@@ -17,6 +17,7 @@ from pydantic_ai.toolsets import FunctionToolset
 from agent_runner.toolsets.command_output import cut_middle, fold_progress, labelled
 from agent_runner.toolsets.command_runs import MAX_OUTPUT_CHARACTERS, told_result
 from agent_runner.toolsets.files import workspace_of
+from agent_runner.toolsets.skills import SKILLS_VARIABLE, SkillFolders
 from agent_runner.toolsets.terminal_programs import terminal_program
 from agent_runner.workspace import SessionWorkspace, find_shell
 
@@ -26,11 +27,16 @@ MAX_COMMAND_BYTES: Final = 128 * 1024 - 1
 
 
 def shell_toolset(
-    timeout_seconds: float, warning: str | None, variables: Mapping[str, str]
+    timeout_seconds: float,
+    warning: str | None,
+    variables: Mapping[str, str],
+    skills: SkillFolders | None = None,
 ) -> "ShellToolset":
     """The toolset; shared by all runs that put nothing into the environment of commands."""
-    if variables:
-        return ShellToolset(timeout_seconds=timeout_seconds, warning=warning, variables=variables)
+    if variables or skills is not None:
+        return ShellToolset(
+            timeout_seconds=timeout_seconds, warning=warning, variables=variables, skills=skills
+        )
     return _shared_toolset(timeout_seconds, warning)
 
 
@@ -44,7 +50,12 @@ class ShellToolset(FunctionToolset[None]):
     """One tool, `run_command`, held to the agent's time-out."""
 
     def __init__(
-        self, *, timeout_seconds: float, warning: str | None, variables: Mapping[str, str] | None
+        self,
+        *,
+        timeout_seconds: float,
+        warning: str | None,
+        variables: Mapping[str, str] | None,
+        skills: SkillFolders | None = None,
     ) -> None:
         """`timeout_seconds` is default and maximum; a model may ask for less, not for more.
 
@@ -55,6 +66,7 @@ class ShellToolset(FunctionToolset[None]):
         self._timeout_seconds = timeout_seconds
         self._warning = warning
         self._variables = dict(variables or {})
+        self._skills = skills
         shell = find_shell().rpartition("/")[2]
         self.add_tool(
             Tool(
@@ -86,8 +98,15 @@ class ShellToolset(FunctionToolset[None]):
         timeout = self._timeout_of(timeout_seconds)
         _check(command)
         workspace = workspace_of(ctx)
+        folder = None if self._skills is None else await self._skills.folder()
+        variables = self._variables if folder is None else {**self._variables, SKILLS_VARIABLE: str(folder)}
         return await told_result(
-            workspace.run([find_shell(), "-c", command], env=self._variables or None, timeout=timeout),
+            workspace.run(
+                [find_shell(), "-c", command],
+                env=variables or None,
+                timeout=timeout,
+                readable=[] if folder is None else [folder],
+            ),
             functools.partial(_shown, ctx, workspace),
             timed_out=f"Command timed out after {timeout:g}s",
             too_long="the command and the environment are too long together; write the command to a file, "

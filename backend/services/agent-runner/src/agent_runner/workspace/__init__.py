@@ -16,7 +16,7 @@ from agent_runner.workspace.directories import (
 from agent_runner.workspace.errors import FileOperationFailed
 from agent_runner.workspace.isolation import Isolation
 from agent_runner.workspace.opening import open_workspace
-from agent_runner.workspace.packs import PackFolders
+from agent_runner.workspace.packs import PackFolders, open_packs
 from agent_runner.workspace.programs import find_ripgrep, find_shell
 from agent_runner.workspace.runnable_watch import RunnableWatch
 from agent_runner.workspace.session_workspace import SessionWorkspace
@@ -43,6 +43,7 @@ __all__ = [
     "list_named_directories",
     "local_time_zone",
     "open_named_directory",
+    "open_packs",
     "open_session_directory",
     "open_workspace",
 ]

@@ -1,0 +1,78 @@
+"""Folders of packs: made once, never removed under whoever uses them, and not kept for ever."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from agent_runner.workspace import PackFolders, open_packs, packs
+from stigmer_contract.packs import PackedFile, write_pack
+
+KEPT = 2
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "MAX_KEPT_FOLDERS", KEPT)
+
+
+def pack_of(text: str) -> bytes:
+    return write_pack([PackedFile("text", text.encode(), False)])
+
+
+async def load(sha256: str) -> bytes:
+    return next(pack for pack in map(pack_of, "abcdefgh") if hashlib.sha256(pack).hexdigest() == sha256)
+
+
+async def folder_of(folders: PackFolders, text: str) -> Path:
+    return await folders.folder({"": hashlib.sha256(pack_of(text)).hexdigest()})
+
+
+def used_in_order(*folders: Path) -> None:
+    for age, folder in enumerate(reversed(folders)):
+        os.utime(folder.parent / "size", (1_000_000 - age, 1_000_000 - age))
+
+
+async def test_of_what_nobody_uses_the_newest_stay(tmp_path: Path) -> None:
+    async with open_packs(tmp_path, load) as folders:
+        a, b, c = [await folder_of(folders, text) for text in "abc"]
+    used_in_order(b, a, c)
+
+    async with open_packs(tmp_path, load) as folders:
+        d = await folder_of(folders, "d")
+
+    assert [each.is_dir() for each in (a, b, c, d)] == [False, False, True, True]
+    assert len(list((tmp_path / ".packs").iterdir())) == KEPT
+
+
+async def test_what_a_leg_uses_stays_until_its_end(tmp_path: Path) -> None:
+    async with open_packs(tmp_path, load) as folders:
+        used = [await folder_of(folders, text) for text in "abc"]
+        used_in_order(*used)
+        async with open_packs(tmp_path, load) as others:
+            [await folder_of(others, text) for text in "defg"]
+        assert all((each / "text").is_file() for each in used)
+
+    async with open_packs(tmp_path, load) as folders:
+        await folder_of(folders, "h")
+
+    assert not any(each.exists() for each in used)
+
+
+async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    for text in "abcda":
+        async with open_packs(tmp_path, load) as folders:
+            folder = await folder_of(folders, text)
+            assert (folder / "text").read_text(encoding="utf-8") == text
+
+
+async def test_what_runners_before_left_behind_goes_too(tmp_path: Path) -> None:
+    for name in ("old", ".new-x", ".old-y"):
+        (tmp_path / ".packs" / name).mkdir(parents=True)
+        os.utime(tmp_path / ".packs" / name, (1, 1))
+
+    async with open_packs(tmp_path, load) as folders:
+        [await folder_of(folders, text) for text in "ab"]
+
+    assert sorted(each.name[:2] for each in (tmp_path / ".packs").iterdir()) == ["2-", "2-"]
