@@ -30,6 +30,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "agents": CommandEntry("agents", "agents", "List, show and delete applied agents."),
         "tools": CommandEntry("tools", "tools", "Show the tools that an agent's model is offered."),
         "mcp": CommandEntry("mcp", "mcp", "Look at the MCP servers of agents, and call their tools."),
+        "import": CommandEntry("importing", "import_agents", "Make manifests of agents of other programs."),
         "skills": CommandEntry("skills", "skills", "List, check and pack skills."),
         "secrets": CommandEntry("secrets", "secrets", "Set, list and delete the secrets of agents."),
     },

@@ -47,7 +47,7 @@ from agent_runner.snapshots import SnapshotTaker, StepSnapshots
 from agent_runner.toolsets import asker, waiter
 from agent_runner.toolsets.command_variables import excess_of, tool_variables
 from agent_runner.tracing import mark_leg_end
-from agent_runner.workspace import SessionWorkspace, open_packs, open_workspace
+from agent_runner.workspace import PackFolders, SessionWorkspace, open_packs, open_workspace
 from stigmer_contract.api import LegGrant
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
@@ -273,14 +273,17 @@ class Leg:
             ExecutionFailure: the execution cannot go on.
         """
         await self._load_history(journal)
+        await asyncio.sleep(self._grant.pause_seconds)
+        async with open_packs(self._parts.settings.sandbox_root_dir, self._client.load_blob) as packs:
+            return await self._run_agent(journal, packs)
+
+    async def _run_agent(self, journal: StepJournal, packs: PackFolders) -> JsonValue:
         grant = self._grant
-        await asyncio.sleep(grant.pause_seconds)
         # What they started may still change files that this leg is about to look at.
         await self._parts.locks.wait_for_ends(grant.lost_runners)
         variables = tool_variables(grant.spec, grant.secrets)
         await restore_fork(grant, self._parts.settings, self._client.load_blob)
         workspace = await asyncio.to_thread(self._open_workspace)
-        packs = PackFolders(self._parts.settings.sandbox_root_dir, self._client.load_blob)
         if grant.inspection is not None:
             return await inspect_tools(journal, grant, workspace, self._client, variables, packs)
         surroundings = await open_surroundings(journal, grant, workspace, self._clock)
@@ -292,10 +295,7 @@ class Leg:
         journal.parts.budget.check_price(built.reference, is_known=has_price(built.model))
         inputs = InputSteps(journal)
         approvals = Approvals(journal, inputs, grant.spec, grant.approve, workspace)
-        async with (
-            open_packs(self._parts.settings.sandbox_root_dir, self._client.load_blob) as packs,
-            open_mcp_toolsets(journal, grant, workspace, self._client) as toolsets,
-        ):
+        async with open_mcp_toolsets(journal, grant, workspace, self._client) as toolsets:
             agent = build_agent(
                 grant.execution.agent_name,
                 grant.spec,
