@@ -45,7 +45,7 @@ def read_inspected(given: str) -> InspectedAgent:
         return InspectedAgent(given, None)
     file: ManifestFile = read_agent(given)
     check_supported(file, "inspect")
-    if not file.manifest.spec.scripts:
+    if not (file.manifest.spec.scripts or file.manifest.spec.skills):
         return InspectedAgent(None, file.manifest)
     from stigmer_cli.commands.agent_packs import pack_agents
 
