@@ -79,6 +79,8 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/v1/sessions"): Rule(USERS, "list"),
     ("POST", "/v1/sessions"): Rule(USERS, "own", {}),
     ("GET", "/v1/sessions/{session_id}"): Rule(USERS, "theirs"),
+    # Of a document that nobody has stored; who has is tried in test_session_imports.
+    ("POST", "/v1/sessions/import"): Rule(USERS, "theirs", {"sha256": "0" * 64}, is_done_by_owner=False),
     ("DELETE", "/v1/sessions/{session_id}"): Rule(USERS, "theirs"),
     ("POST", "/v1/sessions/{session_id}/compact"): Rule(USERS, "theirs"),
     ("PUT", "/v1/sessions/{session_id}/owner"): Rule(ADMINS, "theirs", MOVE, is_done_by_owner=False),
@@ -350,7 +352,7 @@ def check_stranger(world: World, rule: Rule, method: str, template: str) -> None
     if rule.reach == "theirs":
         missing = ask(stranger, world, method, world.path(template, missing=True), rule.body)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-        assert without_id(answer, *ids, "theirs") == without_id(missing, "missing", "0" * 64)
+        assert without_id(answer, *ids, "theirs", "0" * 64) == without_id(missing, "missing", "0" * 64)
     elif rule.reach == "list":
         assert answer.status_code == 200
         assert not [one for one in ids if one in answer.text]

@@ -77,6 +77,7 @@ from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secret_keys import SecretKeyFile
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.session_files import SessionFiles
+from stigmer_server.session_imports import SessionImports
 from stigmer_server.sessions import Sessions
 from stigmer_server.settings import Settings
 from stigmer_server.standing_reasons import StandingReasons
@@ -175,6 +176,7 @@ class StigmerServer:
             agents=Agents(self._database),
             sessions=Sessions(self._database, self._installation.placement_of),
             session_files=SessionFiles(settings),
+            session_imports=SessionImports(self._database, self._blobs, self._installation),
             secrets=secrets_,
             executions=executions_,
             endings=endings,

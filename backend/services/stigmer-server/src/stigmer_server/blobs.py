@@ -130,6 +130,10 @@ class BlobStore:
             raise NotFound("blob", sha256)
         return path
 
+    def has(self, sha256: str) -> bool:
+        """Whether there is a blob of that digest."""
+        return self._path(sha256).is_file()
+
     async def _receive(self, path: Path, sha256: str, chunks: AsyncIterator[bytes]) -> BlobResource:
         digest, size_bytes = hashlib.sha256(), 0
         descriptor, name = tempfile.mkstemp(dir=self._directory, prefix=".incoming-")

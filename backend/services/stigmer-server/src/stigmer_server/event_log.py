@@ -7,7 +7,6 @@ durable write instead of many. Whoever must hear of events is told after the com
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,16 +18,13 @@ from sqlalchemy import Connection, bindparam, func, select
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     LOG_FORMAT,
-    ArtifactsCollected,
-    BlobPayload,
     Event,
-    ExecutionStarted,
     InputRequested,
     InputResolved,
-    SnapshotTaken,
     TerminalEvent,
 )
 from stigmer_contract.inputs import InputOutcome
+from stigmer_contract.named_blobs import blobs_named_by
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import CallRefused, NotFound, Unavailable
 from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
@@ -39,7 +35,6 @@ from stigmer_server.tables import blob_references, events, executions
 logger = logging.getLogger(__name__)
 
 FIRST_LOG_FORMAT: Final = 1
-_CASSETTE_BLOB: Final = re.compile(r"replay:sha256:([0-9a-f]{64})")
 MAX_GROUP: Final = 128
 """Most appends of one transaction; bounds how long one of them waits for the others."""
 
@@ -59,7 +54,7 @@ class NewEvent:
     def of(cls, event: Event, *, is_servers: bool = False) -> "NewEvent":
         """Serialise an event as the log keeps it: manifests inside it are camelCase."""
         body = EVENT_ADAPTER.dump_json(event, by_alias=True).decode()
-        return cls(event, body, _blobs_of(event), is_servers)
+        return cls(event, body, blobs_named_by(event), is_servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +331,20 @@ def insert_further_events(
     return after, stored
 
 
+def insert_log(
+    connection: Connection,
+    state: ExecutionState,
+    stored: Sequence[StoredEvent],
+    new_events: Sequence[NewEvent],
+) -> None:
+    """Write an execution that has ended, with its whole log."""
+    connection.execute(executions.insert(), state.to_row())
+    connection.execute(_insert_events, [_event_row(state.execution_id, event, None) for event in stored])
+    _insert_references(
+        connection, {(state.execution_id, sha256) for new in new_events for sha256 in new.blobs}
+    )
+
+
 def _insert_references(connection: Connection, found: set[tuple[str, str]]) -> None:
     for execution_id, sha256 in sorted(found):
         insert_where_absent(connection, blob_references, {"execution_id": execution_id, "sha256": sha256})
@@ -435,22 +444,6 @@ def _event_row(execution_id: str, stored: StoredEvent, append_id: str | None) ->
         "body": stored.body,
         "format": stored.format,
     }
-
-
-def _blobs_of(event: Event) -> frozenset[str]:
-    values: list[object] = [getattr(event, name) for name in type(event).model_fields]
-    found = {value.sha256 for value in values if isinstance(value, BlobPayload)}
-    if isinstance(event, ArtifactsCollected):
-        found.update(file.sha256 for file in event.files)
-    if isinstance(event, SnapshotTaken):
-        found.update(each.sha256 for each in event.contents)
-    if isinstance(event, ExecutionStarted):
-        found.update(event.spec.packs)
-        found.update(attachment.sha256 for attachment in event.attachments)
-        for model in (event.model, event.spec.model):
-            if model is not None and (match := _CASSETTE_BLOB.fullmatch(model)):
-                found.add(match[1])
-    return frozenset(found)
 
 
 def _update_row(state: ExecutionState) -> dict[str, object]:

@@ -41,6 +41,7 @@ from stigmer_contract.api import (
 )
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import BlobPayload, Payload, RecordedEvent
+from stigmer_contract.exported_sessions import ImportSession
 from stigmer_contract.manifest import AgentManifest
 from stigmer_contract.tool_lists import AcceptTools, AgentTools
 from stigmer_contract.webhooks import CreatedWebhook, CreateWebhook, WebhookResource, WebhookTest
@@ -174,6 +175,12 @@ class ApiClient:
         """Lets the session's next execution begin with a compacted conversation."""
         path = f"/v1/sessions/{quote(session_id, safe='')}/compact"
         return SessionResource.model_validate_json(self.transport.request("POST", path).body)
+
+    def import_session(self, sha256: str) -> SessionResource:
+        """Makes a session of an exported one, whose document and blobs were uploaded."""
+        body = ImportSession(sha256=sha256).model_dump_json().encode()
+        answer = self.transport.request("POST", "/v1/sessions/import", body=body, headers=_JSON)
+        return SessionResource.model_validate_json(answer.body)
 
     def delete_session(self, session_id: str) -> None:
         """Deletes a session with the logs of its executions."""

@@ -4,6 +4,7 @@ import click
 
 from stigmer_cli.commands.assigning import add_assign_command
 from stigmer_cli.commands.completions import complete_sessions
+from stigmer_cli.commands.session_transfer import export_session, import_session
 
 
 @click.group()
@@ -159,4 +160,6 @@ def session_path(given: str | None, last: bool) -> None:
     print_line(str(directory))
 
 
+for command in (export_session, import_session):
+    sessions.add_command(command)
 add_assign_command(sessions, "sessions", "ses_01k9… --to alice")

@@ -35,6 +35,7 @@ from stigmer_server.retries import Retries
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.session_files import SessionFiles
+from stigmer_server.session_imports import SessionImports
 from stigmer_server.sessions import Sessions
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
@@ -54,6 +55,7 @@ class Services:
     agents: Agents
     sessions: Sessions
     session_files: SessionFiles
+    session_imports: SessionImports
     secrets: Secrets
     executions: Executions
     endings: Endings

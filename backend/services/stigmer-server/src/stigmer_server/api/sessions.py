@@ -3,7 +3,16 @@
 from fastapi import APIRouter, Response
 
 from stigmer_contract.api import CreateSession, Page, SessionResource, SetOwner
-from stigmer_server.api.access import NEEDS_ADMIN, NEEDS_USER, CallerOf, CredentialOf, GuardedRoute
+from stigmer_contract.events import ExecutionStarted
+from stigmer_contract.exported_sessions import ImportSession
+from stigmer_server.api.access import (
+    NEEDS_ADMIN,
+    NEEDS_USER,
+    CallerOf,
+    CredentialOf,
+    GuardedRoute,
+    check_model,
+)
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
     Cursor,
@@ -37,6 +46,27 @@ async def create_session(
     request = request.model_copy(update={"workspace": workspace})
     answer = await services.sessions.create(request, credential.caller, idempotency_key)
     return created_response(answer, "/v1/sessions", "session_id")
+
+
+@router.post(
+    "/import",
+    status_code=201,
+    responses=problem_responses(NotFound),
+    openapi_extra=NEEDS_USER,
+)
+async def import_session(
+    request: ImportSession, response: Response, services: ServicesOf, credential: CredentialOf
+) -> SessionResource:
+    """Make a session of what was exported: a new one of the caller's, with new ids, all or nothing."""
+    document = await services.session_imports.read(request, credential.caller)
+    for execution in document.executions:
+        first = execution.events[0].event
+        if isinstance(first, ExecutionStarted):
+            for model in (first.model, first.spec.model):
+                check_model(model, credential)
+    session = await services.session_imports.insert(document, credential.caller)
+    response.headers["Location"] = f"/v1/sessions/{session.session_id}"
+    return session
 
 
 @router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
