@@ -230,7 +230,10 @@ def main() -> None:
     link_duplicate(root / "usr/lib/git-core/git", root / "usr/bin/git", "../../bin/git")
     add_user(root)
     (root / "etc/gitconfig").write_text(GIT_CONFIGURATION, "utf-8")
-    (root / "etc/ssh/ssh_config.d/stigmer.conf").write_text(SSH_CONFIGURATION, "utf-8")
+    # Not beside it in ssh_config.d: such files must be root's, and commands with mounts of their own
+    # see them as nobody's.
+    with (root / "etc/ssh/ssh_config").open("a", encoding="utf-8") as stream:
+        stream.write(SSH_CONFIGURATION)
 
 
 def needed_libraries(binaries: Iterable[Path]) -> dict[Path, set[str]]:

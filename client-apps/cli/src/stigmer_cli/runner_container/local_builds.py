@@ -28,7 +28,8 @@ def checkout_revision() -> str | None:
     folder = Path(__file__).parent
     try:
         asked = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "--show-toplevel", "HEAD"],
+            # Whose the checkout is does not matter to who only asks for its commit.
+            ["git", "-c", "safe.directory=*", "-C", str(folder), "rev-parse", "--show-toplevel", "HEAD"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
