@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -263,9 +263,11 @@ def leg_runner(
     launcher: CommandLauncher,
     root: Path,
     reference: str = "test:scripted",
+    environment: Mapping[str, str] | None = None,
 ) -> LegRunner:
     """A process's legs, whose sessions work beneath `root`; `reference` is what the model passes for."""
-    settings = load_settings({"STIGMER_TOKEN": "a-token-of-the-server", "SANDBOX_ROOT_DIR": str(root)})
+    own = {"STIGMER_TOKEN": "a-token-of-the-server", "SANDBOX_ROOT_DIR": str(root)}
+    settings = load_settings({**own, **(environment or {})})
     models: Any = ScriptedModels(answer, reference)
     parts = LegParts(
         settings=settings,

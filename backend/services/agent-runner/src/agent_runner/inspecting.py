@@ -1,6 +1,7 @@
 """The work of an execution that asks no model: looks at the tools of its agent, or calls one for a person."""
 
 import json
+from collections.abc import Collection
 from typing import Any, Final
 
 from pydantic import JsonValue, ValidationError
@@ -40,6 +41,7 @@ async def inspect_tools(
     client: LegClient,
     variables: ToolVariables,
     packs: PackFolders,
+    allowed_hosts: Collection[str],
 ) -> JsonValue:
     """Do what the inspection asks for; gives an `InspectionReport` as JSON.
 
@@ -50,7 +52,7 @@ async def inspect_tools(
     assert inspection is not None
     call, names = inspection.call, inspection.servers
     async with look_at_servers(
-        journal, grant, workspace, client, [call.server] if call is not None else names
+        journal, grant, workspace, client, [call.server] if call is not None else names, allowed_hosts
     ) as (toolsets, servers):
         if call is not None:
             unavailable = next((server.error for server in servers if server.error), None)

@@ -284,8 +284,11 @@ class Leg:
         variables = tool_variables(grant.spec, grant.secrets)
         await restore_fork(grant, self._parts.settings, self._client.load_blob)
         workspace = await asyncio.to_thread(self._open_workspace)
+        allowed_hosts = self._parts.settings.mcp_allow_hosts
         if grant.inspection is not None:
-            return await inspect_tools(journal, grant, workspace, self._client, variables, packs)
+            return await inspect_tools(
+                journal, grant, workspace, self._client, variables, packs, allowed_hosts
+            )
         surroundings = await open_surroundings(journal, grant, workspace, self._clock)
         built = await self._parts.models.build(
             grant.execution.model or grant.spec.model, self._client.load_blob, grant.model_keys
@@ -295,7 +298,7 @@ class Leg:
         journal.parts.budget.check_price(built.reference, is_known=has_price(built.model))
         inputs = InputSteps(journal)
         approvals = Approvals(journal, inputs, grant.spec, grant.approve, workspace)
-        async with open_mcp_toolsets(journal, grant, workspace, self._client) as toolsets:
+        async with open_mcp_toolsets(journal, grant, workspace, self._client, allowed_hosts) as toolsets:
             agent = build_agent(
                 grant.execution.agent_name,
                 grant.spec,

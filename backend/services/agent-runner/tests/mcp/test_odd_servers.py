@@ -87,6 +87,9 @@ def test_a_hostile_schema_costs_little_and_asks_nobody() -> None:
     assert find_problems({"$defs": bomb, "$ref": "#/$defs/d0"}, {"a": 1}) == []
     assert find_problems({"$ref": "#"}, {"a": 1}) == []
     assert find_problems({"$ref": "https://example.invalid/x"}, {"a": 1}) == []
+    # A pattern that cannot be tried says nothing, of a text, of a name, and of what it leaves over.
+    untried: dict[str, JsonValue] = {"patternProperties": {"(?=a)": False}, "additionalProperties": False}
+    assert find_problems({**untried, "properties": {"b": {"pattern": "(?=a)"}}}, {"a": 1, "b": "x"}) == []
     assert find_problems({"patternProperties": {"^(a+)+$": {"type": "string"}}}, {"a" * 5000 + "b": 1}) == []
     assert find_problems({"properties": {"a": {"type": "string"}}}, {"a": 1}) == [
         "a: 1 is not of type 'string'"

@@ -7,7 +7,7 @@ before a tool of it is called.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final
@@ -37,7 +37,11 @@ MAX_AT_ONCE: Final = 4
 
 @asynccontextmanager
 async def open_mcp_toolsets(
-    journal: StepJournal, grant: LegGrant, workspace: SessionWorkspace, client: LegClient
+    journal: StepJournal,
+    grant: LegGrant,
+    workspace: SessionWorkspace,
+    client: LegClient,
+    allowed_hosts: Collection[str],
 ) -> AsyncGenerator[Sequence[AbstractToolset[None]]]:
     """The toolsets of an agent's MCP servers; at the end all of these that were started have ended.
 
@@ -52,7 +56,9 @@ async def open_mcp_toolsets(
 
     timeout_seconds = spec.limits.tool_timeout.total_seconds()
     lists = _ToolLists(journal, {server.name: server for server in spec.mcp_servers}, client)
-    servers = McpServers(spec.mcp_servers, grant.secrets, workspace, timeout_seconds, lists.take)
+    servers = McpServers(
+        spec.mcp_servers, grant.secrets, workspace, timeout_seconds, lists.take, allowed_hosts
+    )
     try:
         shown = await lists.open(servers)
         yield [mcp_toolset(server, shown[server.name], servers) for server in spec.mcp_servers]
@@ -67,6 +73,7 @@ async def look_at_servers(
     workspace: SessionWorkspace,
     client: LegClient,
     names: Sequence[str] | None,
+    allowed_hosts: Collection[str],
 ) -> AsyncGenerator[tuple[Sequence[AbstractToolset[None]], Sequence[InspectedServer]]]:
     """What MCP servers offer now, whatever was pinned: those of these names, else all, are started for that.
 
@@ -80,7 +87,7 @@ async def look_at_servers(
 
     timeout_seconds = grant.spec.limits.tool_timeout.total_seconds()
     lists = _ToolLists(journal, {server.name: server for server in wanted}, client)
-    servers = McpServers(wanted, grant.secrets, workspace, timeout_seconds, lists.take)
+    servers = McpServers(wanted, grant.secrets, workspace, timeout_seconds, lists.take, allowed_hosts)
     try:
         inspected = [await lists.inspect(servers, server.name) for server in wanted]
         found = [lists.found(each.server) for each in inspected if each.error is None]

@@ -107,12 +107,12 @@ class _Steps:
         return counted
 
 
-def _matches(pattern: Any, text: str) -> bool:
-    """Whether a pattern is found; one that cannot be used forbids nothing."""
+def _matches(pattern: Any, text: str) -> bool | None:
+    """Whether a pattern is found; None where it cannot be used, and so says nothing."""
     try:
         return isinstance(pattern, str) and compile_pattern(pattern).search(text) is not None
     except (InvalidPattern, UnicodeEncodeError):
-        return True
+        return None
 
 
 _BOUNDED: Final = bounded_keywords(_matches, lambda name, _known: f"there is no argument {name[:80]!r} here")

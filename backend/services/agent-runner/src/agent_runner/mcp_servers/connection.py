@@ -3,18 +3,26 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import mcp_types as types
 from mcp.client import ClientRequestContext, ClientSession, IncomingMessage
 from mcp.shared.exceptions import MCPError
 from pydantic import FileUrl, JsonValue, ValidationError
 
-from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
+from agent_runner.mcp_servers.faults import (
+    AuthorisationNeeded,
+    CallLost,
+    CallRefused,
+    ServerUnavailable,
+    SessionGone,
+)
+from agent_runner.mcp_servers.http import Exchange, exchange, open_http
 from agent_runner.mcp_servers.stdio import ServerProcess, not_started, open_process
 from agent_runner.mcp_servers.tool_list import read_tools
 from agent_runner.workspace import SessionWorkspace
@@ -115,28 +123,37 @@ class Connection:
 
     @asynccontextmanager
     async def _faults(self, what: str) -> AsyncGenerator[None]:
+        made = Exchange()
+        token = exchange.set(made)
         try:
             yield
         except MCPError as error:
+            if self._process is None:
+                fault = fault_of(self._server, made, error)
+                is_late = error.error.code == types.REQUEST_TIMEOUT
+                self.is_lost |= isinstance(fault, CallLost | SessionGone | ServerUnavailable) and not is_late
+                raise fault from error
             if error.error.code not in _LOST:
                 raise CallRefused(error.error.message[:2000]) from error
             if error.error.code == types.REQUEST_TIMEOUT and self.is_usable:
                 raise CallLost("it did not answer in time") from error
             self.is_lost = True
-            if self._process is None:
-                raise CallLost("the connection was lost") from error
             await _settle(self._process)
             raise CallLost(self._process.why()) from error
         except (ValidationError, RuntimeError) as error:
             logger.warning("MCP server %s: malformed answer to %s", self._server.name, what)
             raise CallRefused("the server's answer is malformed") from error
+        finally:
+            exchange.reset(token)
 
 
 @asynccontextmanager
 async def open_connection(
-    server: McpServer, environment: Mapping[str, str], workspace: SessionWorkspace
+    server: McpServer, values: Mapping[str, str], workspace: SessionWorkspace, allowed: Collection[str]
 ) -> AsyncGenerator[Connection]:
-    """Start the server and agree on a version of the protocol; at the end it is ended.
+    """Start or reach the server and agree on a version of the protocol; at the end it is ended.
+
+    `values` are its environment or its headers; `allowed` are hosts that may be at any address.
 
     Entered and left in one task.
 
@@ -155,11 +172,13 @@ async def open_connection(
         if made is not None and isinstance(message, types.ToolListChangedNotification):
             made.is_list_due = True
 
-    async with open_process(server, environment, workspace) as (read, write, process):
+    async with _open_streams(server, values, workspace, allowed) as (read, write, process):
         info = types.Implementation(name="stigmer", version=version("stigmer-agent-runner"))
         async with _Session(
             read, write, list_roots_callback=roots, client_info=info, message_handler=hear
         ) as session:
+            began = Exchange()
+            exchange.set(began)
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     await _agree(session)
@@ -169,6 +188,8 @@ async def open_connection(
                     f"{CONNECT_SECONDS:.0f} s"
                 ) from error
             except MCPError as error:
+                if process is None:
+                    raise _not_reached(server, fault_of(server, began, error)) from error
                 if error.error.code == types.CONNECTION_CLOSED:
                     await _settle(process)
                     raise not_started(server, process) from error
@@ -181,6 +202,46 @@ async def open_connection(
                 ) from error
             made = Connection(server, session, process)
             yield made
+
+
+@asynccontextmanager
+async def _open_streams(
+    server: McpServer, values: Mapping[str, str], workspace: SessionWorkspace, allowed: Collection[str]
+) -> AsyncGenerator[tuple[Any, Any, ServerProcess | None]]:
+    if server.url is None:
+        async with open_process(server, values, workspace) as (read, write, process):
+            yield read, write, process
+    else:
+        async with open_http(server.url, values, allowed) as (read, write):
+            yield read, write, None
+
+
+def fault_of(server: McpServer, made: Exchange, error: MCPError) -> Exception:
+    """What is known of a request by HTTP that was not answered as it should be."""
+    name, status = server.name, made.status
+    if made.fault is not None:
+        if made.was_sent:
+            return CallLost(made.fault)
+        return ServerUnavailable(f"could not reach MCP server {name!r}: {made.fault}")
+    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and made.challenge):
+        return AuthorisationNeeded(f"the MCP server {name!r} asks for authorisation (status {status})")
+    if status == HTTPStatus.SERVICE_UNAVAILABLE or (status == HTTPStatus.NOT_FOUND and made.had_session):
+        return SessionGone(f"the MCP server {name!r} knows the conversation no more (status {status})")
+    if error.error.code == types.REQUEST_TIMEOUT:
+        return CallLost("it did not answer in time")
+    if error.error.code == types.CONNECTION_CLOSED:
+        return CallLost("the connection was lost")
+    if (status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR and error.error.code == types.INTERNAL_ERROR:
+        return CallLost(f"it answered with status {status}")
+    if (status or 0) >= HTTPStatus.BAD_REQUEST:
+        return CallRefused(f"{error.error.message[:2000]} (status {status})")
+    return CallRefused(error.error.message[:2000])
+
+
+def _not_reached(server: McpServer, fault: Exception) -> ServerUnavailable:
+    if isinstance(fault, ServerUnavailable):
+        return fault
+    return ServerUnavailable(f"could not reach MCP server {server.name!r}: {fault}")
 
 
 async def _agree(session: ClientSession) -> None:

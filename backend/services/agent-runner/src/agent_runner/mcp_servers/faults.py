@@ -5,6 +5,14 @@ class ServerUnavailable(Exception):
     """It could not be started or reached, or does not speak the protocol: nothing was asked of it."""
 
 
+class AuthorisationNeeded(ServerUnavailable):
+    """It asks who calls, or for more than the caller may: nothing was done."""
+
+
+class SessionGone(Exception):
+    """The server knows the conversation no more, and did nothing; a new one can be begun."""
+
+
 class CallRefused(Exception):
     """The server answered that it does not do it, or answered what cannot be used."""
 

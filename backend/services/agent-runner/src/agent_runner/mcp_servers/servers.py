@@ -7,12 +7,12 @@ that is harmless, and else nobody knows what became of it.
 import asyncio
 import importlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import JsonValue, SecretStr
 
-from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
+from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable, SessionGone
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest_mcp import McpServer
 from stigmer_contract.tool_lists import ToolList
@@ -31,6 +31,7 @@ CHANGED: Final = (
 Listed = Callable[[ToolList], Awaitable[frozenset[str]]]
 """Takes in what a server offers; gives the names of the tools that are not to be called."""
 RESTARTED: Final = "[the server {name!r} had ended and was started again: what it held in memory is gone]"
+BEGUN_ANEW: Final = "[the conversation with the server {name!r} was begun anew: what it knew may be gone]"
 
 
 class McpServers:
@@ -43,11 +44,13 @@ class McpServers:
         workspace: SessionWorkspace,
         timeout_seconds: float,
         on_listed: Listed,
+        allowed_hosts: Collection[str] = (),
     ) -> None:
         """Starts nothing. `secrets` are handed to the servers that name them. `on_listed` is told what a
-        server offers, before a tool of it is called."""
+        server offers, before a tool of it is called. `allowed_hosts` may be at any address."""
         self._held = {
-            server.name: _Held(server, _values(server, secrets), workspace, on_listed) for server in servers
+            server.name: _Held(server, _values(server, secrets), workspace, on_listed, allowed_hosts)
+            for server in servers
         }
         self._timeout_seconds = timeout_seconds
 
@@ -75,12 +78,12 @@ class McpServers:
             CallRefused: it does not do it.
             CallLost: nobody knows what became of the call.
         """
-        held = self._held[server]
+        held, is_unknown = self._held[server], False
         for attempt in range(1, TRIES + 1):
             try:
                 connection = await held.connection()
             except ServerUnavailable as error:
-                if attempt == 1:
+                if not is_unknown:
                     raise
                 # Of the first try nobody knows what became.
                 raise CallLost(f"the connection was lost, and then: {error}") from error
@@ -88,9 +91,14 @@ class McpServers:
                 raise CallRefused(CHANGED.format(tool=tool, server=server))
             try:
                 result = await connection.call(tool, arguments, self._timeout_seconds, progress)
+            except SessionGone as gone:
+                if attempt == TRIES:
+                    raise ServerUnavailable(str(gone)) from gone
+                logger.info("MCP server %s began a new conversation", server)
             except CallLost:
                 if not may_repeat or attempt == TRIES or connection.is_usable:
                     raise
+                is_unknown = True
                 logger.info("MCP server %s was lost during a call, which is made again", server)
             else:
                 return result, held.take_note()
@@ -107,15 +115,17 @@ class _Held:
     def __init__(
         self,
         server: McpServer,
-        environment: Mapping[str, str],
+        values: Mapping[str, str],
         workspace: SessionWorkspace,
         on_listed: Listed,
+        allowed_hosts: Collection[str],
     ) -> None:
         self.refused = frozenset[str]()
         """Tools that are not to be called."""
         self._on_listed = on_listed
         self._server = server
-        self._environment = environment
+        self._values = values
+        self._allowed_hosts = allowed_hosts
         self._workspace = workspace
         self._connecting = asyncio.Lock()
         self._connection: Connection | None = None
@@ -142,7 +152,7 @@ class _Held:
     async def _list(self, connection: "Connection") -> None:
         try:
             found = await connection.list_tools()
-        except (CallLost, CallRefused) as error:
+        except (CallLost, CallRefused, SessionGone) as error:
             raise ServerUnavailable(
                 f"could not list the tools of MCP server {self._server.name!r}: {error}"
             ) from error
@@ -151,7 +161,9 @@ class _Held:
     def take_note(self) -> str | None:
         """What the next result is to say besides, once."""
         was_lost, self._was_lost = self._was_lost, False
-        return RESTARTED.format(name=self._server.name) if was_lost else None
+        if not was_lost:
+            return None
+        return (RESTARTED if self._server.url is None else BEGUN_ANEW).format(name=self._server.name)
 
     async def close(self) -> None:
         """End the server."""
@@ -183,7 +195,9 @@ class _Held:
     async def _hold(
         self, open_connection: Any, ready: "asyncio.Future[Connection]", closing: asyncio.Event
     ) -> None:
-        async with open_connection(self._server, self._environment, self._workspace) as connection:
+        async with open_connection(
+            self._server, self._values, self._workspace, self._allowed_hosts
+        ) as connection:
             ready.set_result(connection)
             await closing.wait()
 
@@ -213,8 +227,8 @@ def _first(error: BaseException | None) -> BaseException | None:
 
 
 def _values(server: McpServer, secrets: Mapping[str, SecretStr]) -> dict[str, str]:
-    """The server's environment; only its own secrets."""
+    """The server's environment, or its headers; only its own secrets."""
     return {
         name: value if isinstance(value, str) else secrets[value.secret].get_secret_value()
-        for name, value in server.env.items()
+        for name, value in (*server.env.items(), *server.headers.items())
     }

@@ -13,6 +13,7 @@ from agent_runner.errors import SettingsError
 from agent_runner.settings.values import (
     Variable,
     parse_headers,
+    parse_hosts,
     parse_mounts,
     parse_ports,
     parse_secret,
@@ -244,6 +245,16 @@ class RunnerSettings:
             "STIGMER_SANDBOX_READ_PATHS",
             "Further files and directories that commands may read and execute, separated by colons.",
             parse_paths,
+        ),
+    ]
+    mcp_allow_hosts: Annotated[
+        tuple[str, ...],
+        Variable(
+            "STIGMER_MCP_ALLOW_HOSTS",
+            "Hosts, or host:port, separated by commas, at which MCP servers at a URL may be though their "
+            "addresses are this machine's own or its cloud's (loopback, link-local, metadata); `*`: all.",
+            parse_hosts,
+            "",
         ),
     ]
     sandbox_web_ports: Annotated[

@@ -1,0 +1,81 @@
+"""Which addresses MCP servers at a URL may be at. A name is looked up once, and that address is connected to.
+
+The manifest is another person's: it must not make the runner call what only this machine reaches.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Collection
+from typing import Final
+
+from agent_runner.mcp_servers.faults import ServerUnavailable
+
+RESOLVE_SECONDS: Final = 30.0
+_METADATA: Final = frozenset(
+    ipaddress.ip_address(address)
+    # Amazon by IPv6, Alibaba, Azure; all others are link-local.
+    for address in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")
+)
+_TRANSLATED: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+ANY: Final = "*"
+
+
+class AddressRefused(ServerUnavailable):
+    """The host is at an address that is not to be called."""
+
+    def __init__(self, host: str, why: str) -> None:
+        super().__init__(f"{host!r} is {why}, which the operator has not allowed (STIGMER_MCP_ALLOW_HOSTS)")
+
+
+async def find_address(host: str, port: int, allowed: Collection[str]) -> str:
+    """The address to connect to.
+
+    Args:
+        allowed: hosts, or `host:port`, that may be at any address; `*` is all.
+
+    Raises:
+        AddressRefused: one of its addresses is this machine's own, or its cloud's.
+        OSError: there is no such host.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(RESOLVE_SECONDS):
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(each[4][0]) for each in found]
+    if not addresses:
+        raise OSError(f"{host!r} has no address")
+    check_host(host, port, allowed, addresses)
+    return addresses[0]
+
+
+def check_host(host: str, port: int, allowed: Collection[str], addresses: Collection[str]) -> None:
+    """See that the host may be called.
+
+    Raises:
+        AddressRefused: it may not.
+    """
+    if ANY in allowed or host in allowed or f"{host}:{port}" in allowed:
+        return
+    for address in addresses:
+        why = why_refused(address)
+        if why is not None:
+            raise AddressRefused(host, why)
+
+
+def why_refused(address: str) -> str | None:
+    """What an address is that nobody but this machine is to call; None: it may be called."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped
+        elif parsed in _TRANSLATED:
+            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+        elif parsed.sixtofour is not None:
+            parsed = parsed.sixtofour
+    if parsed.is_loopback or parsed.is_unspecified:
+        return "this machine itself"
+    if parsed.is_link_local or parsed in _METADATA:
+        return "a link-local or metadata address"
+    if parsed.is_multicast or parsed == ipaddress.IPv4Address("255.255.255.255"):
+        return "a multicast address"
+    return None
