@@ -11,7 +11,7 @@ from stigmer_cli.containers import Engine, Image
 from stigmer_cli.errors import ImageUnavailable
 from stigmer_cli.program_version import program_version
 from stigmer_cli.runner_container.released_image import image_version
-from stigmer_contract.versions import LOCAL_VERSION
+from stigmer_contract.versions import LOCAL_VERSION, is_compatible
 
 TITLE_LABEL: Final = "org.opencontainers.image.title"
 VERSION_LABEL: Final = "org.opencontainers.image.version"
@@ -52,7 +52,8 @@ def find_local_build(engine: Engine) -> tuple[str, Image] | None:
             is_ours = image.labels.get(VERSION_LABEL) == image_version(program_version())
         else:
             is_ours = image.labels.get(REVISION_LABEL) == revision
-        if is_ours and image.architecture == engine.traits.architecture:
+        is_fit = is_compatible(program_version(), image.labels.get(VERSION_LABEL, ""))
+        if is_ours and is_fit and image.architecture == engine.traits.architecture:
             return reference, image
     return None
 
