@@ -117,6 +117,7 @@ REMOVED: Final = (
     "usr/lib/openssh/ssh-keysign",
     "usr/lib/openssh/ssh-sk-helper",
     "usr/lib/systemd",
+    "usr/lib32",
     "usr/local/bin/2to3*",
     "usr/local/bin/idle*",
     "usr/local/bin/pip*",
