@@ -1,5 +1,6 @@
 """A Chromium without a screen, steered through its DevTools protocol on a pipe: no driver, no port."""
 
+import base64
 import json
 import os
 import shutil
@@ -106,8 +107,8 @@ class Tab:
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
-        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-        attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._target: str = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = browser.call("Target.attachToTarget", targetId=self._target, flatten=True)
         self._session: str = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             browser.call(f"{domain}.enable", self._session)
@@ -135,6 +136,26 @@ class Tab:
             if time.monotonic() > deadline:
                 pytest.fail(f"waited in vain for {condition}; the page shows:\n{self.text()}")
             time.sleep(_POLL_SECONDS)
+
+    def type_text(self, text: str) -> None:
+        """As somebody types it where the cursor is."""
+        self._browser.call("Input.insertText", self._session, text=text)
+
+    def close(self) -> None:
+        """Close the tab."""
+        self._browser.call("Target.closeTarget", targetId=self._target)
+
+    def show_as(self, scheme: str, width: int = 1440, height: int = 900) -> None:
+        """As a screen of that size shows it, `light` or `dark`."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._browser.call("Emulation.setDeviceMetricsOverride", self._session, **size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._browser.call("Emulation.setEmulatedMedia", self._session, features=features)
+
+    def picture(self) -> bytes:
+        """What the screen shows, as PNG."""
+        shot = self._browser.call("Page.captureScreenshot", self._session, format="png")
+        return base64.b64decode(shot["data"])
 
     def text(self) -> str:
         """What the page shows."""

@@ -12,6 +12,10 @@ class Router {
     return inside.split("/").filter((part) => part !== "").map(decodePart);
   }
 
+  get query(): URLSearchParams {
+    return new URLSearchParams(this.search);
+  }
+
   listen(): void {
     addEventListener("popstate", () => this.#read());
     document.addEventListener("click", (event) => {
@@ -25,9 +29,10 @@ class Router {
   }
 
   go(address: string): void {
+    const isElsewhere = new URL(address, location.href).pathname !== location.pathname;
     history.pushState(null, "", address);
     this.#read();
-    scrollTo(0, 0);
+    if (isElsewhere) scrollTo(0, 0);
   }
 
   /** Change what the view is asked to show, without a step in the history. */
@@ -47,6 +52,15 @@ export const router = new Router();
 
 export function executionAddress(id: string): string {
   return `${BASE}executions/${encodeURIComponent(id)}`;
+}
+
+export function sessionAddress(id: string): string {
+  return `${BASE}sessions/${encodeURIComponent(id)}`;
+}
+
+export function agentAddress(name: string, owner?: string): string {
+  const query = owner === undefined ? "" : `?owner=${encodeURIComponent(owner)}`;
+  return `${BASE}agents/${encodeURIComponent(name)}${query}`;
 }
 
 function decodePart(part: string): string {

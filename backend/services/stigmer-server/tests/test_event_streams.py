@@ -1,14 +1,16 @@
 """Event streams: replay, then follow, every event once and in order, whatever happens to the reader."""
 
 import itertools
+import json
 import random
 import socket
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -286,3 +288,62 @@ def test_two_servers_on_one_database_show_each_other_s_events(server: ServerProc
             other_api.append(execution_id, [responded(2)])
             api.append(execution_id, [completed()])
             assert [frame.id for frame in frames] == [3, 4, 5]
+
+
+def test_one_stream_carries_many_logs_and_tells_what_ended_and_what_is_not_there(
+    api: ServerApi, server: ServerProcess
+) -> None:
+    first, second = (api.create_execution()["execution_id"] for _ in range(2))
+    attempts = {each: api.start_leg(each)["attempt"] for each in (first, second)}
+    assert api.append(first, [responded(1)], attempt=attempts[first]).is_success
+    query = {"execution": [f"{first}:1", second, "exe_nobody"]}
+
+    with api.http.stream("GET", "/v1/events", params=query, headers=STREAM) as response:
+        assert response.status_code == 200
+        seen = list[tuple[str, str, Any]]()
+        lines, said = response.iter_lines(), 0
+        fields = dict[str, str]()
+        for line in lines:
+            if line and not line.startswith(":"):
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif not line and fields:
+                data = json.loads(fields["data"])
+                if fields["event"] != "executions.changed":
+                    seen.append((fields["event"], data["execution_id"], fields.get("id")))
+                fields = {}
+            told = {each[:2] for each in seen}
+            if said == 0 and {("model.responded", first), ("leg.started", second)} <= told:
+                said = 1
+                assert api.publish(second, [delta(1, "x")], attempt=attempts[second]).is_success
+            # Who is at the end of the log gets the piece; who comes to it a moment later, the text so far.
+            elif said == 1 and {("model.delta", second), ("model.partial", second)} & told:
+                said = 2
+                for each in (first, second):
+                    assert api.append(each, [completed()], attempt=attempts[each]).is_success
+            if {("log.ended", first), ("log.ended", second)} <= {each[:2] for each in seen}:
+                break
+    again = api.http.get("/v1/events", params={"execution": [first, second]}).json()["items"]
+
+    assert ("log.missing", "exe_nobody", None) in seen
+    of_first = [each for each in seen if each[1] == first]
+    assert [(event, position) for event, _, position in of_first] == [
+        ("leg.started", f"{first}:2"),
+        ("model.responded", f"{first}:3"),
+        ("execution.completed", f"{first}:4"),
+        ("log.ended", None),
+    ]
+    assert [(each["phase"], each["last_sequence"]) for each in again] == [("completed", 4), ("completed", 3)]
+
+
+def test_whoever_watches_hears_that_something_changed_of_their_own(
+    api: ServerApi, server: ServerProcess
+) -> None:
+    answer = api.http.post("/v1/tokens", json={"name": f"w-{uuid4().hex[:12]}", "scope": "user"})
+    with ExitStack() as stack:
+        person = stack.enter_context(server.client(answer.raise_for_status().json()["token"]))
+        opened = stack.enter_context(person.http.stream("GET", "/v1/events", headers=STREAM))
+        lines = opened.iter_lines()
+        assert next(lines).startswith(":")
+        person.create_execution()
+        assert next(line for line in lines if line.startswith("event: ")) == "event: executions.changed"

@@ -149,6 +149,11 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/console/{view}"): Rule(None, "nothing"),
     ("GET", "/console/{view}/{item}"): Rule(None, "nothing"),
     ("GET", "/console/assets/{file}"): Rule(None, "nothing"),
+    ("GET", "/v1/events"): Rule(USERS, "list"),
+    ("GET", "/v1/summary"): Rule(USERS, "list"),
+    ("GET", "/v1/usage"): Rule(USERS, "list"),
+    ("GET", "/v1/stack"): Rule(USERS, "nothing"),
+    ("POST", "/v1/manifests/validate"): Rule(USERS, "nothing", {"text": "kind: Agent"}),
     ("GET", "/metrics"): Rule(USERS, "nothing"),
     ("GET", "/healthz"): Rule(None, "nothing"),
     ("GET", "/readyz"): Rule(None, "nothing"),
@@ -205,8 +210,8 @@ class World:
         return {path: (answer.status_code, STANDING.sub("", answer.text)) for path, answer in answers.items()}
 
 
-UNSTEADY: Final = {"/v1/audit", "/v1/tokens"}
-"""What the owner may not read, and what tells when a token was last used."""
+UNSTEADY: Final = {"/v1/audit", "/v1/tokens", "/v1/stack"}
+"""What the owner may not read, and what tells when a token was last used, or a runner heard of."""
 STANDING: Final = re.compile(r'"(pending|standing)_reason":(null|"([^"\\]|\\.)*"),')
 """Why an execution stands still: said of one that nothing has become of for some seconds, by time alone."""
 

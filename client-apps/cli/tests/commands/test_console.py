@@ -45,14 +45,15 @@ def test_the_browser_is_given_a_file_and_its_arguments_tell_nothing(command: Com
     browser.chmod(0o755)
     with_browser = Command(command.environment | {"BROWSER": f"{browser} %s"}, command.folder)
 
-    done = with_browser.run("console", "exe_1")
+    execution_id = f"exe_{'0' * 26}"
+    done = with_browser.run("console", execution_id)
 
     if not IS_BUILT:
         assert done.exit_code == 3
         return
     address = done.stdout.strip()
     file = tmp_path / "home" / "run" / "console.html"
-    assert "/console/executions/exe_1#sign-in=" in address
+    assert f"/console/executions/{execution_id}#sign-in=" in address
     assert said.read_text(encoding="utf-8") == f"{file.as_uri()}\n"
     assert f'content="0; url={address}"' in file.read_text(encoding="utf-8")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -7,6 +7,8 @@ type Schemas = components["schemas"];
 
 const KEPT_AS = "stigmer-console";
 const HEADER = "Stigmer-Console";
+/** An event of the window: nobody is signed in any more. */
+export const LEFT = "stigmer-left";
 const LINK_PREFIX = "#sign-in=";
 
 export class Problem extends Error {
@@ -88,11 +90,16 @@ class Session {
   }
 
   /** As `fetch`, for JSON. */
-  async call(method: string, path: string, body?: unknown): Promise<unknown> {
-    const options: RequestInit = { method };
+  async call(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<unknown> {
+    const options: RequestInit = { method, headers };
     if (body !== undefined) {
       options.body = JSON.stringify(body);
-      options.headers = { "Content-Type": "application/json" };
+      options.headers = { ...headers, "Content-Type": "application/json" };
     }
     return readAnswer(await this.fetch(path, options));
   }
@@ -127,6 +134,7 @@ class Session {
     this.who = undefined;
     this.state = "signed-out";
     this.problem = problem;
+    dispatchEvent(new Event(LEFT));
   }
 }
 

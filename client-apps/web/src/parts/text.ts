@@ -62,3 +62,34 @@ export function formatSeconds(seconds: number): string {
 export function formatPhase(phase: string): string {
   return phase.replace("_", " ");
 }
+
+const TIME_OF_DAY = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+/** As briefly as lists need it: of today the time, of other days the day too. */
+export function formatShortTime(time: string): string {
+  const date = new Date(time);
+  if (date.toDateString() === new Date().toDateString()) return TIME_OF_DAY.format(date);
+  return `${DAY.format(date)}, ${TIME_OF_DAY.format(date)}`;
+}
+
+export function formatDay(time: string | Date): string {
+  return DAY.format(new Date(time));
+}
+
+export function formatClock(time: string | number): string {
+  return CLOCK.format(new Date(time));
+}
+
+/** Of a large count what matters. */
+export function formatTokens(count: number): string {
+  if (count < 10_000) return formatCount(count);
+  if (count < 1_000_000) return `${(count / 1000).toFixed(count < 100_000 ? 1 : 0)} k`;
+  return `${(count / 1_000_000).toFixed(2)} M`;
+}
+
+/** The last characters of an id, by which every command takes it too. */
+export function shortId(id: string): string {
+  return id.slice(-6);
+}

@@ -31,13 +31,17 @@ from stigmer_server.api import (
     inputs,
     installation,
     legs,
+    manifests,
     placements,
     runners,
     secrets,
     session_files,
     sessions,
+    shared_events,
+    stack,
     tokens,
     tool_pins,
+    usage,
     webhooks,
 )
 from stigmer_server.api.access import SECURITY_SCHEME
@@ -80,12 +84,14 @@ from stigmer_server.session_files import SessionFiles
 from stigmer_server.session_imports import SessionImports
 from stigmer_server.sessions import Sessions
 from stigmer_server.settings import Settings
+from stigmer_server.stack_view import StackView
 from stigmer_server.standing_reasons import StandingReasons
 from stigmer_server.standing_still import StandingStill
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
 from stigmer_server.tool_pins import ToolListPins
+from stigmer_server.usage_reports import UsageReports
 from stigmer_server.webhook_requests import WebhookRules
 from stigmer_server.webhook_sender import WebhookSender
 from stigmer_server.webhooks import Webhooks
@@ -205,6 +211,8 @@ class StigmerServer:
             audit=self._audit,
             storage=self._storage,
             tool_pins=ToolListPins(self._database),
+            usage=UsageReports(self._database),
+            stack=StackView(self._database, temporal, self._installation, self._presence),
             workspaces=WorkspaceChoice(settings),
             version=VERSION,
         )
@@ -349,6 +357,7 @@ def _make_app(services: Services) -> FastAPI:
     for module in (
         *(agents, secrets, sessions, executions, inputs, events, legs, runners, installation, placements),
         *(webhooks, answer_page, artifacts, session_files, blobs, tokens, console, audit, tool_pins, health),
+        *(usage, stack, manifests, shared_events),
     ):
         app.include_router(module.router)
     register_problem_handlers(app)

@@ -94,10 +94,20 @@ class Subscription:
         await self._wake.wait()
 
 
+@dataclass(slots=True, eq=False)
+class ChangeWatch:
+    """Whoever wants to know that something has become of executions, whatever it is."""
+
+    owner: str | None
+    """Of theirs only; None: of anybody's."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class EventBroadcast:
     """All readers of this process."""
 
     def __init__(self) -> None:
+        self._watches: set[ChangeWatch] = set()
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._answers: dict[str, _Answer] = {}
         self._attempts: dict[str, int] = {}
@@ -128,9 +138,27 @@ class EventBroadcast:
             if not readers:
                 del self._subscriptions[execution_id]
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server stops."""
+        return self._closed
+
+    @contextlib.contextmanager
+    def watch(self, owner: str | None) -> Generator[ChangeWatch]:
+        """Is told of every change from now on, and when the server stops."""
+        watch = ChangeWatch(owner)
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.remove(watch)
+
     def publish_recorded(self, state: ExecutionState, stored: Sequence[StoredEvent]) -> None:
         """Show events that have been appended."""
         execution_id = state.execution_id
+        for watch in self._watches:
+            if watch.owner in (None, state.owner):
+                watch.changed.set()
         items: list[StoredEvent | ShownEvent] = list(stored)
         types = {event.type for event in stored}
         answer = self._answers.get(execution_id)
@@ -180,6 +208,8 @@ class EventBroadcast:
     def close(self) -> None:
         """End every reader's stream, now and later."""
         self._closed = True
+        for watch in self._watches:
+            watch.changed.set()
         for readers in self._subscriptions.values():
             for subscription in readers:
                 subscription.close()

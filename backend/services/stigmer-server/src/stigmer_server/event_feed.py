@@ -5,7 +5,9 @@ again.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from stigmer_server.event_broadcast import EventBroadcast, ShownEvent, Subscription
@@ -15,10 +17,28 @@ from stigmer_server.log_formats import LogFormats
 REPLAY_PAGE_SIZE: Final = 200
 SILENCE_SECONDS: Final = 15.0
 TERMINAL_TYPES: Final = frozenset({"execution.completed", "execution.failed", "execution.cancelled"})
+QUEUED_BATCHES: Final = 16
+"""Of a reader of many logs; each log keeps what does not fit, or is read again."""
 _ANSWER_TYPES: Final = frozenset({"model.delta", "model.partial"})
+
+CHANGES_INTERVAL_SECONDS: Final = 1.0
+"""How often at most is told that something has changed."""
 
 Batch = Sequence[StoredEvent | ShownEvent]
 """Events in the log's order, live ones between; empty: nothing has happened for `SILENCE_SECONDS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a reader of many logs is told."""
+
+    execution_id: str | None
+    """Whose log it is; None: something has become of executions, whichever."""
+    batch: Batch = ()
+    has_ended: bool = False
+    """That log is at its end."""
+    is_heartbeat: bool = False
+    """Nothing has happened for `SILENCE_SECONDS`."""
 
 
 class EventFeed:
@@ -70,6 +90,47 @@ class EventFeed:
                     has_ended = recorded[-1] in TERMINAL_TYPES if recorded else has_ended
                     if has_ended:
                         return
+
+    async def follow_many(self, positions: Mapping[str, int], owner: str | None) -> AsyncGenerator[Told]:
+        """Several logs at once, each as `follow` does it; and that something has become of executions.
+
+        The latter of an owner's; None: of anybody's. Ends with the server only.
+        """
+        queue: asyncio.Queue[Told] = asyncio.Queue(QUEUED_BATCHES)
+
+        async def pump(execution_id: str, after: int) -> None:
+            has_ended = False
+            async with contextlib.aclosing(self.follow(execution_id, after)) as batches:
+                async for batch in batches:
+                    if batch:
+                        recorded = [item.type for item in batch if isinstance(item, StoredEvent)]
+                        has_ended = recorded[-1] in TERMINAL_TYPES if recorded else has_ended
+                        await queue.put(Told(execution_id, batch))
+            if has_ended:
+                await queue.put(Told(execution_id, has_ended=True))
+
+        async def tell_changes(changed: asyncio.Event) -> None:
+            while True:
+                await changed.wait()
+                changed.clear()
+                await queue.put(Told(None))
+                await asyncio.sleep(CHANGES_INTERVAL_SECONDS)
+
+        with self._broadcast.watch(owner) as watch:
+            tasks = [asyncio.create_task(pump(*position)) for position in positions.items()]
+            tasks.append(asyncio.create_task(tell_changes(watch.changed)))
+            try:
+                while not self._broadcast.is_closed:
+                    try:
+                        async with asyncio.timeout(SILENCE_SECONDS):
+                            told = await queue.get()
+                    except TimeoutError:
+                        told = Told(None, is_heartbeat=True)
+                    yield told
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _follow(

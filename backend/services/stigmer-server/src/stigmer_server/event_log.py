@@ -28,7 +28,7 @@ from stigmer_contract.named_blobs import blobs_named_by
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import CallRefused, NotFound, Unavailable
 from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
-from stigmer_server.input_index import InputRows
+from stigmer_server.log_indexes import LogIndexes
 from stigmer_server.policies import DailyCosts
 from stigmer_server.tables import blob_references, events, executions
 
@@ -128,7 +128,7 @@ class _Group:
     """Execution id and SHA-256."""
     changed: set[str] = field(default_factory=set[str])
     costs: DailyCosts = field(default_factory=lambda: DailyCosts(""))
-    inputs: InputRows = field(default_factory=InputRows)
+    indexes: LogIndexes = field(default_factory=LogIndexes)
 
 
 Listener = Callable[[ExecutionState, Sequence[StoredEvent]], None]
@@ -306,6 +306,9 @@ def insert_first_event(connection: Connection, state: ExecutionState, first: New
     connection.execute(executions.insert(), state.to_row())
     connection.execute(events.insert(), _event_row(state.execution_id, stored, None))
     _insert_references(connection, {(state.execution_id, sha256) for sha256 in first.blobs})
+    indexes = LogIndexes()
+    indexes.note(state, 1, first.event, state.created_at)
+    indexes.write(connection)
     return stored
 
 
@@ -364,7 +367,7 @@ def _write_group(connection: Connection, group: list[_Append]) -> None:
     if tables.changed:
         connection.execute(_update_state, [_update_row(tables.states[key]) for key in sorted(tables.changed)])
     tables.costs.write(connection)
-    tables.inputs.write(connection)
+    tables.indexes.write(connection)
 
 
 def _load_group(connection: Connection, group: list[_Append], now: datetime) -> _Group:
@@ -404,7 +407,7 @@ def _decide(connection: Connection, append: _Append, group: _Group, now: datetim
         for sequence, new in enumerate(change.new_events, start=state.last_sequence + 1)
     ]
     for sequence, new in enumerate(change.new_events, start=state.last_sequence + 1):
-        group.inputs.note(append.execution_id, sequence, new.event)
+        group.indexes.note(state, sequence, new.event, now)
     if following != state:
         group.states[append.execution_id] = following
         group.changed.add(append.execution_id)

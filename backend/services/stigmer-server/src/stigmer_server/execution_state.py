@@ -6,6 +6,7 @@ Decides which event may follow; who may write it is `executions`' business.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, assert_never
 
 from pydantic import TypeAdapter
@@ -57,11 +58,13 @@ _OPEN_INPUTS: TypeAdapter[tuple[OpenInput, ...]] = TypeAdapter(tuple[OpenInput, 
 _LOST_LEGS: TypeAdapter[tuple[LostLeg, ...]] = TypeAdapter(tuple[LostLeg, ...])
 
 NOTHING_USED: Final = Usage()
+NANOS: Final = 1_000_000_000
 CHANGING_COLUMNS: Final = (
     "phase",
     "attempt",
     "last_sequence",
     "usage",
+    "cost_nanos",
     "output",
     "error",
     "cancel_requested_at",
@@ -226,6 +229,7 @@ class ExecutionState:
             "attempt": self.attempt,
             "last_sequence": self.last_sequence,
             "usage": self.usage.model_dump_json(),
+            "cost_nanos": nanos_of(self.usage.cost_usd),
             "output": None if self.output is None else self.output.model_dump_json(),
             "error": None if self.error is None else self.error.model_dump_json(),
             "cancel_requested_at": self.cancel_requested_at,
@@ -276,6 +280,11 @@ class ExecutionState:
             ended_at=self.ended_at,
             retried_at=self.retried_at,
         )
+
+
+def nanos_of(cost_usd: Decimal | None) -> int | None:
+    """A cost as databases add it up and compare it: in US dollars x 10^9."""
+    return None if cost_usd is None else round(cost_usd * NANOS)
 
 
 def advance(state: ExecutionState, events: Sequence[Event], recorded_at: datetime) -> ExecutionState:

@@ -36,7 +36,6 @@ from stigmer_contract.events import (
     LegLost,
     LegStarted,
 )
-from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import (
@@ -57,6 +56,7 @@ from stigmer_server.event_log import (
     read_events,
     read_messages,
 )
+from stigmer_server.execution_lists import ExecutionFilter, list_query
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.installation import Installation
@@ -65,7 +65,7 @@ from stigmer_server.leg_starts import PresenceNeeded, leg_append_id, start_leg
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.new_executions import check_request, insert_execution, measure_attachments
 from stigmer_server.owners import Caller
-from stigmer_server.pages import decode_cursor, page_of
+from stigmer_server.pages import page_of
 from stigmer_server.runner_presence import RunnerPresence
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.session_history import SessionHistory, find_history
@@ -183,28 +183,16 @@ class Executions:
         return await self._database.read(lambda connection: _find_execution(connection, execution_id, caller))
 
     async def list(
-        self,
-        caller: Caller,
-        limit: int,
-        cursor: str | None,
-        *,
-        session_id: str | None = None,
-        agent_name: str | None = None,
-        phase: ExecutionPhase | None = None,
+        self, caller: Caller, limit: int, cursor: str | None, wanted: ExecutionFilter
     ) -> Page[ExecutionResource]:
-        """Executions, newest first."""
-        query = select(executions).where(caller.may_see_session(executions.c.session_id))
-        query = query.order_by(executions.c.execution_id.desc()).limit(limit + 1)
-        if cursor is not None:
-            query = query.where(executions.c.execution_id < decode_cursor(cursor))
-        if session_id is not None:
-            query = query.where(executions.c.session_id == session_id)
-        if agent_name is not None:
-            query = query.where(executions.c.agent_name == agent_name)
-        if phase is not None:
-            query = query.where(executions.c.phase == phase.value)
+        """Executions, newest first.
+
+        Raises:
+            InvalidRequest: the cursor is not one that this server gave out.
+        """
 
         def work(connection: Connection) -> Sequence[ExecutionState]:
+            query = list_query(caller, wanted, limit, cursor, connection.dialect.name)
             return [ExecutionState.from_row(row) for row in connection.execute(query)]
 
         states = await self._database.read(work)

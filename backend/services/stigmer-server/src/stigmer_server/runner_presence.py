@@ -52,6 +52,18 @@ class RunnerPresence:
             found[name] = max(self._heard_at[name], found.get(name, self._heard_at[name]))
         return found
 
+    async def find_since(self, time: datetime, names: Iterable[str]) -> dict[str, datetime]:
+        """When those were heard from last that were since a time, or are named.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        query = select(runners.c.name).where(runners.c.heard_at >= time)
+        lately = await self._database.read(lambda connection: connection.execute(query).scalars().all())
+        return await self.find(
+            {*lately, *names, *(name for name, at in self._heard_at.items() if at >= time)}
+        )
+
     async def run(self) -> None:
         """Write down what was heard, until cancelled."""
         while True:

@@ -18,7 +18,15 @@ from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.policies import check_workspace
-from stigmer_server.tables import blob_references, events, executions, inputs, sessions
+from stigmer_server.tables import (
+    blob_references,
+    events,
+    executions,
+    inputs,
+    search_documents,
+    sessions,
+    usage_quarters,
+)
 
 _COST_DIGITS: Final = 8
 """Of US dollars. The database adds up floating point numbers."""
@@ -98,6 +106,8 @@ class Sessions:
             connection.execute(sessions.update().where(sessions.c.session_id == session_id).values(changes))
             of_owner = (executions.c.session_id == session_id) & (executions.c.owner == before.owner)
             connection.execute(executions.update().where(of_owner).values(owner=whose))
+            used = (usage_quarters.c.session_id == session_id) & (usage_quarters.c.owner == before.owner)
+            connection.execute(usage_quarters.update().where(used).values(owner=whose))
             return _with_summaries(connection, [find_session(connection, session_id)])[0]
 
         return await self._database.write(work)
@@ -216,6 +226,8 @@ def delete_session(connection: Connection, session_id: str, caller: Caller | Non
     connection.execute(inputs.delete().where(inputs.c.execution_id.in_(of_session)))
     connection.execute(events.delete().where(events.c.execution_id.in_(of_session)))
     connection.execute(blob_references.delete().where(blob_references.c.execution_id.in_(of_session)))
+    for table in (usage_quarters, search_documents):
+        connection.execute(table.delete().where(table.c.session_id == session_id))
     connection.execute(executions.delete().where(executions.c.session_id == session_id))
     revoke_from_session(connection, session_id)
     connection.execute(sessions.delete().where(sessions.c.session_id == session_id))

@@ -7,6 +7,7 @@ list or an append need not read a whole log.
 from datetime import UTC, datetime
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0018"
+SCHEMA_REVISION = "0020"
 """The newest migration; a test holds it to the files."""
 
 
@@ -107,6 +108,7 @@ executions = Table(
     Column("attempt", Integer, nullable=False),
     Column("last_sequence", Integer, nullable=False),
     Column("usage", Text, nullable=False, comment="JSON of Usage"),
+    Column("cost_nanos", BigInteger, comment="its cost in US dollars x 10^9; NULL: not known"),
     Column("output", Text, comment="JSON of Payload"),
     Column("error", Text, comment="JSON of ExecutionError"),
     Column("cancel_requested_at", UtcDateTime),
@@ -141,7 +143,9 @@ Index(
 )
 Index("uq_executions_session_id_place", executions.c.session_id, executions.c.place, unique=True)
 Index("ix_executions_session_id_execution_id", executions.c.session_id, executions.c.execution_id)
-Index("ix_executions_phase", executions.c.phase)
+Index("ix_executions_phase_execution_id", executions.c.phase, executions.c.execution_id)
+Index("ix_executions_phase_ended_at", executions.c.phase, executions.c.ended_at)
+Index("ix_executions_owner_execution_id", executions.c.owner, executions.c.execution_id)
 Index(
     "ix_executions_wake_at",
     executions.c.wake_at,
@@ -249,6 +253,41 @@ answer_links = Table(
 )
 """Links that answer one input."""
 Index("ix_answer_links_expires_at", answer_links.c.expires_at)
+
+usage_quarters = Table(
+    "usage_quarters",
+    metadata,
+    Column("execution_id", String(64), ForeignKey("executions.execution_id"), primary_key=True),
+    Column("quarter", Integer, primary_key=True, autoincrement=False, comment="of an hour, since 1970"),
+    Column("model", String(255), primary_key=True),
+    Column("session_id", String(64), nullable=False),
+    Column("agent_name", String(63), nullable=False),
+    Column("owner", String(63), nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("cost_nanos", BigInteger, comment="US dollars x 10^9; NULL: no price is known"),
+)
+"""What models were paid for, by quarters of an hour, so that the days of every time zone can be told."""
+Index("ix_usage_quarters_quarter", usage_quarters.c.quarter)
+Index("ix_usage_quarters_owner_quarter", usage_quarters.c.owner, usage_quarters.c.quarter)
+Index("ix_usage_quarters_session_id", usage_quarters.c.session_id)
+
+search_documents = Table(
+    "search_documents",
+    metadata,
+    Column("document_id", Integer, primary_key=True),
+    Column("execution_id", String(64), ForeignKey("executions.execution_id"), nullable=False),
+    Column("session_id", String(64), nullable=False),
+    Column("sequence", Integer, nullable=False, comment="of the event that says it"),
+    Column("terms", Text, nullable=False, comment="ASCII, each once, with a space between"),
+)
+"""What executions are found by. SQLite's FTS5 table `search_index` and PostgreSQL's GIN index
+`ix_search_documents_terms` over the terms are the migration's: no other database has them."""
+Index("ix_search_documents_session_id", search_documents.c.session_id)
+Index("ix_search_documents_execution_id", search_documents.c.execution_id)
 
 blob_references = Table(
     "blob_references",

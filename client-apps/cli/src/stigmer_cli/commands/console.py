@@ -20,22 +20,25 @@ _REDIRECT: Final = """\
 
 
 @click.command(epilog="Example: stigmer console --no-open")
-@click.argument("execution_id", metavar="[EXECUTION]", required=False, shell_complete=complete_executions)
+@click.argument("given", metavar="[EXECUTION]", required=False, shell_complete=complete_executions)
 @click.option("--no-open", is_flag=True, help="Only print the link.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; opens nothing.")
-def console(execution_id: str | None, no_open: bool, as_json: bool) -> None:
+def console(given: str | None, no_open: bool, as_json: bool) -> None:
     """Open the console in a browser, signed in.
 
-    The link works once, within two minutes, for whoever has it.
+    The link works once, within two minutes, for whoever has it. EXECUTION opens one execution: it is
+    an id, its last characters, as lists show them, or any beginning that fits one only.
     """
     from urllib.parse import quote
 
     from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_execution_id
     from stigmer_cli.config import load_configuration, prepare_home
     from stigmer_cli.errors import ConsoleNotBuilt
     from stigmer_cli.output import print_json, print_line, print_note
 
     with open_client() as client:
+        execution_id = None if given is None else find_execution_id(client, given, last=False)
         link = client.create_console_link()
         endpoint = client.transport.endpoint.rstrip("/")
     if not link.has_page:

@@ -383,10 +383,14 @@ def _follow(
     wait: bool,
 ) -> None:
     from stigmer_cli.commands.following import Following
+    from stigmer_cli.output import is_terminal, print_note
     from stigmer_cli.rendering.execution_view import ExecutionView
     from stigmer_cli.rendering.json_view import JsonView
     from stigmer_cli.rendering.screen import Screen
 
+    if not as_json and is_terminal(sys.stderr):
+        endpoint = client.transport.endpoint.rstrip("/")
+        print_note(f"in the console: {endpoint}/console/executions/{execution.execution_id}")
     if as_json:
         view = JsonView(sys.stdout, execution.execution_id)
     else:

@@ -250,6 +250,14 @@ class ArtifactList(_Resource):
     """Whether all of the workspace was looked at."""
 
 
+class ExecutionPosition(_Resource):
+    """How far an execution's log goes."""
+
+    execution_id: str
+    phase: ExecutionPhase
+    last_sequence: int = Field(ge=1)
+
+
 class RetryExecution(_Request):
     """`POST /v1/executions/{id}/retry`."""
 
@@ -768,6 +776,113 @@ class AuditEntry(_Resource):
     """Of the HTTP answer."""
     peer: str | None
     """Address that the call came from."""
+
+
+# --- what is going on, and what it cost -------------------------------------------------------
+
+
+class Summary(_Resource):
+    """Answer of `GET /v1/summary`: how what the caller sees stands, at a glance."""
+
+    pending: int
+    in_progress: int
+    waiting: int
+    completed: int
+    """Ended so since the time that was asked for, as the next two."""
+    failed: int
+    cancelled: int
+    open_inputs: int
+    """What waits for a person."""
+    usage: Usage
+    """Since then, from the beginning of that quarter of an hour."""
+
+
+class UsageShare(_Resource):
+    """A part of what was used."""
+
+    name: str
+    """Of the agent, the model or the owner; empty where the model is not known."""
+    usage: Usage
+
+
+class UsagePeriod(_Resource):
+    """What was used between two times."""
+
+    begins_at: datetime
+    ends_at: datetime
+    usage: Usage
+
+
+class UsageReport(_Resource):
+    """Answer of `GET /v1/usage`: what models were paid for, of what the caller sees."""
+
+    total: Usage
+    periods: list[UsagePeriod]
+    """One after the other, as they were asked for."""
+    agents: list[UsageShare]
+    """The greatest cost first, as in the next two."""
+    models: list[UsageShare]
+    owners: list[UsageShare]
+
+
+class ValidateManifest(_Request):
+    """`POST /v1/manifests/validate`."""
+
+    text: str = Field(max_length=262_144)
+    """YAML, as a person writes it."""
+
+
+class ManifestFinding(_Resource):
+    """One thing that is wrong in a manifest, and where."""
+
+    line: int
+    """From 1."""
+    column: int
+    """From 1, in characters."""
+    field_path: str
+    """Such as `spec.limits.duration`; empty for the document itself."""
+    message: str
+    hint: str | None = None
+
+
+class ManifestValidation(_Resource):
+    """Answer of `POST /v1/manifests/validate`: what `stigmer validate` says of the same text."""
+
+    manifests: list[AgentManifest]
+    """The agents of the text; none where anything is wrong."""
+    findings: list[ManifestFinding]
+    """What is wrong, in the order of the text."""
+    unsupported: list[str] = []
+    """Fields that are valid, and that this version does not know how to run yet."""
+
+
+class RunnerState(_Resource):
+    """A runner that was heard of lately."""
+
+    name: str
+    heard_at: datetime
+    """Each of its calls counts; one that has nothing to do makes none."""
+    in_hand: int
+    """How many executions it works on."""
+
+
+class QueueState(_Resource):
+    """What stands before the runners."""
+
+    pending: int
+    in_hand: int
+    problem: str | None = None
+    """Why nobody takes what is on it."""
+
+
+class StackState(_Resource):
+    """Answer of `GET /v1/stack`: how the installation stands."""
+
+    readiness: Readiness
+    installation: InstallationResource
+    queue: QueueState
+    runners: list[RunnerState]
+    """The one heard of last first."""
 
 
 # --- the console ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import datetime, timedelta
 
 EXECUTION_PREFIX = "exe"
 SESSION_PREFIX = "ses"
@@ -20,7 +21,16 @@ def new_id(prefix: str, *, after: str | None = None) -> str:
     new one follows it, also where the clock was set back meanwhile.
     """
     milliseconds = max(time.time_ns() // 1_000_000, _milliseconds_of(after) + 1)
-    number = (milliseconds << 80) | secrets.randbits(80)
+    return _format(prefix, (milliseconds << 80) | secrets.randbits(80))
+
+
+def first_id(prefix: str, time: datetime, slack: timedelta = timedelta()) -> str:
+    """The smallest id of a moment, `slack` after a time: all that were made since are as great or greater."""
+    milliseconds = int((time.timestamp() + slack.total_seconds()) * 1000)
+    return _format(prefix, min(max(milliseconds, 0), 2**48 - 1) << 80)
+
+
+def _format(prefix: str, number: int) -> str:
     digits = [_ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(_LENGTH))]
     return f"{prefix}_{''.join(digits)}"
 

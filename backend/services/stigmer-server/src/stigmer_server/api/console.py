@@ -22,7 +22,7 @@ SIGN_IN_PATH: Final = "/v1/console/sessions"
 _PAGE_HEADERS: Final = {
     # Svelte makes its elements from templates of its own, through the one policy that is named here.
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'; trusted-types svelte-trusted-html"
     ),

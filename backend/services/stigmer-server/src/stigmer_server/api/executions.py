@@ -1,10 +1,12 @@
 """Routes of `/v1/executions` that people and the command line call."""
 
+from decimal import Decimal
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from stigmer_contract.api import (
+    OWNER_PATTERN,
     CancelExecution,
     CreateExecution,
     ExecutionResource,
@@ -24,9 +26,11 @@ from stigmer_server.api.services import (
     IdempotencyKey,
     Limit,
     ServicesOf,
+    Time,
     created_response,
 )
 from stigmer_server.errors import Conflict, IdempotencyKeyReused, NotFound
+from stigmer_server.execution_lists import ExecutionFilter
 from stigmer_server.pages import DEFAULT_PAGE_SIZE
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"], route_class=GuardedRoute)
@@ -62,12 +66,37 @@ async def list_executions(
     cursor: Cursor = None,
     session_id: Annotated[str | None, Query(max_length=64)] = None,
     agent: Annotated[str | None, Query(max_length=63)] = None,
-    phase: ExecutionPhase | None = None,
+    phase: Annotated[list[ExecutionPhase] | None, Query(description="One of these.")] = None,
+    owner: Annotated[str | None, Query(pattern=OWNER_PATTERN, description="Who started it.")] = None,
+    since: Annotated[Time | None, Query(description="Created then or later.")] = None,
+    until: Annotated[Time | None, Query(description="Created before.")] = None,
+    min_cost_usd: Annotated[
+        Decimal | None, Query(ge=0, le=1_000_000, description="It cost as much or more.")
+    ] = None,
+    text: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description=(
+                "Words, each of which stands in its prompt, messages or answers, in the agent's name or an "
+                "id; beginnings of words are enough. What tools gave is not looked at."
+            ),
+        ),
+    ] = None,
 ) -> Page[ExecutionResource]:
-    """The executions that the caller sees, newest first."""
-    return await services.executions.list(
-        caller, limit, cursor, session_id=session_id, agent_name=agent, phase=phase
+    """The executions that the caller sees, newest first; those that fit all that is asked for."""
+    wanted = ExecutionFilter(
+        session_id=session_id,
+        agent_name=agent,
+        phases=tuple(phase or ()),
+        owner=owner,
+        since=since,
+        until=until,
+        min_cost_usd=min_cost_usd,
+        text=text,
     )
+    return await services.executions.list(caller, limit, cursor, wanted)
 
 
 @router.get("/{execution_id}", responses=problem_responses(NotFound), openapi_extra=NEEDS_USER)

@@ -35,19 +35,24 @@ async def live() -> Response:
 )
 async def ready(response: Response, services: ServicesOf) -> Readiness:
     """Whether executions can be taken in and run."""
+    readiness = await read_readiness(services)
+    response.status_code = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return readiness
+
+
+async def read_readiness(services: Services) -> Readiness:
+    """Whether executions can be taken in and run, and why not."""
     database, temporal = await asyncio.gather(_check_database(services), services.temporal.find_problem())
     checks = [
         ReadyCheck(name="database", ok=database is None, detail=database),
         ReadyCheck(name="temporal", ok=temporal is None, detail=temporal),
     ]
-    readiness = Readiness(
+    return Readiness(
         ready=all(check.ok for check in checks),
         version=services.version,
         checks=checks,
         warnings=services.storage.find_warnings(),
     )
-    response.status_code = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return readiness
 
 
 @router.get(

@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import Depends, Header, Path, Query, Request, Response
+from pydantic import AfterValidator, AwareDatetime
 from pydantic_core import from_json
 
 from stigmer_contract.api import IDEMPOTENCY_KEY_HEADER, OWNER_PATTERN
@@ -37,10 +39,12 @@ from stigmer_server.secrets_store import Secrets
 from stigmer_server.session_files import SessionFiles
 from stigmer_server.session_imports import SessionImports
 from stigmer_server.sessions import Sessions
+from stigmer_server.stack_view import StackView
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
 from stigmer_server.tool_pins import ToolListPins
+from stigmer_server.usage_reports import UsageReports
 from stigmer_server.webhook_sender import WebhookSender
 from stigmer_server.webhooks import Webhooks
 from stigmer_server.workspace_choice import WorkspaceChoice
@@ -82,6 +86,8 @@ class Services:
     audit: AuditTrail
     storage: StorageWatch
     tool_pins: ToolListPins
+    usage: UsageReports
+    stack: StackView
     workspaces: WorkspaceChoice
     version: str
 
@@ -111,6 +117,16 @@ def created_response(answer: Answer, collection: str, id_field: str) -> Response
     return Response(answer.body, answer.status, headers=headers, media_type="application/json")
 
 
+def _within_bounds(time: datetime) -> datetime:
+    if not EARLIEST <= time <= LATEST:
+        raise ValueError(f"a time between {EARLIEST:%Y} and {LATEST:%Y} is meant")
+    return time.astimezone(UTC)
+
+
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+Time = Annotated[AwareDatetime, AfterValidator(_within_bounds)]
+"""A time in a query, with its zone."""
 ServicesOf = Annotated[Services, Depends(services_of)]
 IDENTIFIER: Final = r"^[!-~]{1,64}$"
 """What the id of an execution or a session may look like; every database can hold it."""

@@ -6,10 +6,15 @@ Work is a plain function over a SQLAlchemy `Connection`, so that one implementat
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from stigmer_server.database.transactions import Database, Work, insert_where_absent
+from stigmer_server.database.transactions import (
+    Database,
+    Work,
+    insert_or_add,
+    insert_where_absent,
+)
 from stigmer_server.errors import DatabaseUnusable
 
-__all__ = ["Database", "Work", "insert_where_absent", "open_database"]
+__all__ = ["Database", "Work", "insert_or_add", "insert_where_absent", "open_database"]
 
 
 def open_database(url_text: str) -> Database:

@@ -2,11 +2,11 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, case, func
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -113,3 +113,22 @@ def insert_where_absent(connection: Connection, table: Table, values: Mapping[st
     else:
         from sqlalchemy.dialects.sqlite import insert
     return connection.execute(insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+
+
+def insert_or_add(
+    connection: Connection, table: Table, values: Mapping[str, Any], summed: Sequence[str]
+) -> None:
+    """Insert a row; where one with its key is there, add the `summed` columns to it, NULL being nothing."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert
+    statement = insert(table).values(**values)
+    added = {
+        name: case(
+            (table.c[name].is_(None), statement.excluded[name]),
+            else_=table.c[name] + func.coalesce(statement.excluded[name], 0),
+        )
+        for name in summed
+    }
+    connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=added))

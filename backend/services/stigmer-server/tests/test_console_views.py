@@ -1,0 +1,182 @@
+"""Every view of the console: what it shows, that anybody can use it, and that many tabs share one stream."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from browser import Browser, Tab, find_browser
+from console_world import World, answered, make_world, said
+from needed import skip_outside_ci
+from server_process import ServerApi, ServerProcess, completed
+from stigmer_server.console_files import PAGE_DIRECTORY
+
+AXE: Final = Path(__file__).parents[4] / "client-apps/web/node_modules/axe-core/axe.min.js"
+pytestmark = pytest.mark.xdist_group("console views")
+VIEWS: Final = {
+    "": "document.querySelectorAll('.glance .value').length === 4 && document.querySelector('.row')",
+    "inbox": "document.querySelectorAll('.decision').length >= 2",
+    "executions": "document.querySelectorAll('.virtual .row').length >= 7",
+    "executions/{worked}": (
+        "document.querySelector('.conversation table') && document.querySelector('.composer')"
+    ),
+    "executions/{worked}?show=timeline": "document.querySelectorAll('.step').length >= 9",
+    "executions/{worked}?show=events": "document.querySelectorAll('.event').length >= 15",
+    "executions/{waits}": "document.querySelectorAll('.decision').length === 2",
+    "sessions": "document.querySelectorAll('.row').length >= 7",
+    "sessions/{session}": "document.querySelector('.conversation table')",
+    "sessions/new": "document.querySelector('.composer select')?.options.length === 3",
+    "agents": "document.querySelectorAll('.row').length === 3",
+    "agents/fix-tests?owner=administrator": (
+        "document.querySelector('.editor')?.shadowRoot?.querySelector('.cm-content') && "
+        "document.querySelector('.note.good')"
+    ),
+    "usage": "document.querySelectorAll('.share').length >= 5",
+    "stack": "document.querySelectorAll('table').length >= 4",
+}
+
+
+@pytest.fixture(scope="module")
+def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server without Temporal: executions are taken and written by the test."""
+    if find_browser() is None or not (PAGE_DIRECTORY / "index.html").is_file() or not AXE.is_file():
+        skip_outside_ci("the console's page was not built, or there is no Chromium")
+    with ServerProcess(tmp_path_factory.mktemp("views")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def admin(page_server: ServerProcess) -> Iterator[ServerApi]:
+    with page_server.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def world(admin: ServerApi) -> World:
+    return make_world(admin)
+
+
+@pytest.fixture(scope="module")
+def browser(page_server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = find_browser()
+    assert program is not None
+    with Browser(program, tmp_path_factory.mktemp("browser") / "profile") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def tab(page_server: ServerProcess, admin: ServerApi, browser: Browser) -> Tab:
+    """A tab that is signed in, as all others of its browser then are."""
+    tab = browser.open_tab()
+    secret = admin.http.post("/v1/console/links").json()["secret"]
+    tab.go(f"{page_server.url}/console/#sign-in={secret}")
+    tab.wait_for("document.querySelector('nav button')")
+    return tab
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_view_shows_what_there_is_and_anybody_can_use_it(
+    page_server: ServerProcess, tab: Tab, world: World, view: str
+) -> None:
+    address = view.format(worked=world.worked, waits=world.waits, session=world.session)
+    tab.go(f"{page_server.url}/console/{address}")
+    tab.wait_for(VIEWS[view])
+    assert not tab.run("document.querySelector('.problem')?.textContent ?? ''")
+    tab.run(AXE.read_text(encoding="utf-8") + ";0")
+    for scheme in ("light", "dark"):
+        tab.show_as(scheme)
+        found = tab.run(
+            "axe.run(document, {resultTypes: ['violations']})"
+            ".then((result) => result.violations.map((each) => [each.id, "
+            "each.help, each.nodes.map((node) => node.html + ' ' + node.failureSummary)]))"
+        )
+        assert found == [], json.dumps(found, indent=1)
+    tab.show_as("light", 390)
+    assert tab.run("document.documentElement.scrollWidth <= 390")
+    tab.show_as("light")
+    assert tab.complaints() == []
+
+
+def test_a_wrong_manifest_is_told_where_it_is_wrong_and_a_right_one_is_applied(
+    page_server: ServerProcess, admin: ServerApi, tab: Tab, world: World
+) -> None:
+    apply = "[...document.querySelectorAll('button')].find((each) => each.textContent === 'Apply')"
+    tab.go(f"{page_server.url}/console/agents/new")
+    tab.wait_for("document.querySelector('.note.good')")
+    content = "document.querySelector('.editor').shadowRoot.querySelector('.cm-content')"
+    tab.run(f"{content}.focus()")
+    tab.type_text("tols: [shell]\n")
+    tab.wait_for("document.querySelector('.findings')?.textContent.includes('tols')")
+    assert tab.run(
+        "[...document.querySelectorAll('button')].find((each) => each.textContent === 'Apply').disabled"
+    )
+    tab.go(f"{page_server.url}/console/agents/new?again")
+    tab.wait_for("document.querySelector('.note.good')")
+    tab.run(f"{apply}.click()")
+    tab.wait_for("location.pathname.endsWith('/agents/librarian')")
+    assert admin.http.get("/v1/agents/librarian").json()["manifest"]["spec"]["tools"] == ["shell", "files"]
+
+
+def test_a_conversation_is_begun_and_gone_on_with(
+    page_server: ServerProcess, admin: ServerApi, tab: Tab, world: World
+) -> None:
+    tab.go(f"{page_server.url}/console/sessions/new?agent=fix-tests")
+    tab.wait_for("document.querySelector('.composer select')?.value === 'fix-tests'")
+    say(tab, "Look at the build")
+    tab.wait_for("document.querySelector('.said')?.textContent.includes('Look at the build')")
+    session_id = tab.run("location.pathname.split('/').at(-1)")
+    [execution] = admin.http.get("/v1/executions", params={"session_id": session_id}).json()["items"]
+    execution_id = execution["execution_id"]
+    attempt = admin.start_leg(execution_id)["attempt"]
+    assert admin.append(execution_id, [answered(1, said("It is slow."))], attempt=attempt).is_success
+    tab.wait_for("document.querySelector('.answered')?.textContent.includes('It is slow.')")
+    say(tab, "Why?")
+    tab.wait_for("document.querySelectorAll('.said').length === 2")
+    log = admin.read_log(execution_id)
+
+    assert [event["event"]["type"] for event in log].count("message.received") == 1
+
+
+def test_eight_tabs_share_one_stream_and_go_on_when_the_one_that_holds_it_is_closed(
+    page_server: ServerProcess, admin: ServerApi, browser: Browser, tab: Tab, world: World
+) -> None:
+    execution_id: str = admin.create_execution(input="for many")["execution_id"]
+    attempt = admin.start_leg(execution_id)["attempt"]
+    tabs = [browser.open_tab() for _ in range(8)]
+    for each in tabs:
+        each.go(f"{page_server.url}/console/executions/{execution_id}")
+    for each in tabs:
+        each.wait_for("document.querySelector('.stream.live')")
+    assert admin.append(execution_id, [answered(1, said("To all of you."))], attempt=attempt).is_success
+    for each in tabs:
+        each.wait_for("document.querySelector('.answered')?.textContent.includes('To all of you.')")
+    # The first that came holds it: the tab of the tests before, then one of these.
+    tab.go("about:blank")
+    tabs[0].close()
+    assert admin.append(
+        execution_id, [answered(2, said("Once more.")), completed()], attempt=attempt
+    ).is_success
+    for each in tabs[1:]:
+        each.wait_for("document.querySelector('.stream.ended')")
+        each.wait_for("document.querySelector('.conversation').textContent.includes('Once more.')")
+        text: str = each.run("document.querySelector('.conversation').textContent")
+        assert (text.count("To all of you."), text.count("Once more.")) == (1, 1)
+        each.close()
+
+
+def say(tab: Tab, text: str) -> None:
+    """Type something into the composer, and send it."""
+    tab.run(
+        "{const field = document.querySelector('.composer textarea'); "
+        f"field.value = {json.dumps(text)}; field.dispatchEvent(new Event('input', {{bubbles: true}})); "
+        "field.form.requestSubmit()}"
+    )
+
+
+def test_a_search_finds_what_was_said(page_server: ServerProcess, tab: Tab, world: World) -> None:
+    tab.go(f"{page_server.url}/console/executions?text=nightly")
+    tab.wait_for("document.querySelectorAll('.virtual .row').length === 1")
+    shown: Any = tab.run("document.querySelector('.virtual .row').getAttribute('href')")
+    assert shown.endswith(world.works)
