@@ -229,6 +229,8 @@ def test_words_that_are_too_many_for_the_api_are_one_line(command: Command, serv
         2,
         "error: the reason cannot be sent: String should have at most 1000 characters\n",
     )
+    # Other tests take the first execution that is pending.
+    server.take_execution(execution_id).complete("There.")
 
 
 def test_why_a_request_is_made_again_and_when_is_seen(unhurried: Command, server: Server) -> None:
