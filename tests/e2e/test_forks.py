@@ -249,6 +249,33 @@ def test_without_snapshots_a_fork_says_so_and_begins_with_no_files(
     assert not [event for event in plain.events if isinstance(event, SnapshotTaken)]
 
 
+def test_a_directory_is_brought_back_to_before_the_last_execution_in_it(
+    ten_tools_stack: RunningStack, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "done.txt").write_text("before\n", encoding="utf-8")
+    (mine / "node_modules").mkdir()
+    (mine / "node_modules" / "left.js").touch()
+    manifest = agent_manifest()
+    manifest["spec"]["snapshots"] = True
+    execution = Execution.start(ten_tools_stack, manifest, "Work. [conversation undone]", workspace=str(mine))
+    execution.wait_until_completed()
+    after = (mine / "done.txt").read_text(encoding="utf-8")
+    assert after.split() == ["before", *ALL_LINES]
+
+    (mine / "done.txt").write_text(f"{after}mine\n", encoding="utf-8")
+    refused = stigmer(ten_tools_stack, "undo", "--workspace", str(mine), "--yes", fails_with=1)
+    assert "changed since: done.txt" in refused
+    (mine / "done.txt").write_text(after, encoding="utf-8")
+    (mine / "other.txt").write_text("made since, and none of the execution's", encoding="utf-8")
+    stigmer(ten_tools_stack, "undo", "--workspace", str(mine), "--yes")
+    assert (mine / "done.txt").read_text(encoding="utf-8") == "before\n"
+    assert sorted(path.name for path in mine.iterdir()) == ["done.txt", "node_modules", "other.txt"]
+    assert (mine / "node_modules" / "left.js").exists()
+    stigmer(ten_tools_stack, "undo", "--workspace", str(mine), "--yes")  # once more changes nothing
+
+
 def test_the_copied_turn_of_a_fork_is_paid_for_by_its_parent(
     ten_tools_stack: RunningStack, parent: Execution
 ) -> None:

@@ -38,6 +38,9 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
         "chat": CommandEntry("chat", "chat", "Talk with an agent."),
         "inbox": CommandEntry("deciding", "inbox", "Show what waits for you: approvals and questions."),
         "executions": CommandEntry("executions", "executions", "List, follow and steer executions."),
+        "undo": CommandEntry(
+            "undo", "undo", "Bring a directory back to what it was before the last execution in it."
+        ),
         "sessions": CommandEntry("sessions", "sessions", "List, show and delete conversations."),
         "console": CommandEntry("console", "console", "Open the console in a browser, signed in."),
     },

@@ -5,11 +5,12 @@ import hashlib
 import os
 from pathlib import Path
 
+import pytest
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
 
 from agent_runner.errors import ServerRefused
 from agent_runner.legs import ActivityAttempt
-from agent_runner.snapshots import SnapshotTaker, StepSnapshots, WalkRules
+from agent_runner.snapshots import SnapshotTaker, StepSnapshots, WalkRules, around_steps
 from leg_server import SESSION, Server, leg_runner
 from stigmer_contract.events import (
     BlobPayload,
@@ -146,6 +147,17 @@ async def test_what_prevents_a_snapshot_is_said_and_stops_nothing(tmp_path: Path
         SnapshotSkipped(turn=2, call_id="c2", reason="the server answered 507: no room"),
     ]
     assert set(blobs.chain(listings(events)[-1]).entries) == {"", "c"}
+
+
+async def test_a_server_that_takes_no_blob_does_not_stop_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(around_steps, "STORE_SECONDS", 0.01)
+    blobs = Blobs()
+    blobs.gate.clear()
+    snapshots, events = watched(tmp_path, blobs)
+    await snapshots.before_change(1, "c1")
+    assert events == [SnapshotSkipped(reason="the server did not take it in time")]
 
 
 async def test_a_name_that_is_no_text_does_not_end_the_execution(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ server of tools that lives on, is seen: a file that changes while it is read is 
 """
 
 import asyncio
+import errno
 import functools
 import logging
 import time
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+STORE_SECONDS: Final = 60.0
+"""Longest wait for a server that takes no blob, as with a full disk: the work of the agent goes on."""
 MAX_NAMED: Final = 20
 """Paths that are left out, as an event names them; the listing has more."""
 
@@ -140,7 +143,11 @@ class StepSnapshots:
             content = await asyncio.to_thread(_advance, work)
             if isinstance(content, Taken):
                 return content, [each for each in stored if each.sha256 != content.listing]
-            sha256 = await self._blobs.store_blob(content)
+            try:
+                async with asyncio.timeout(STORE_SECONDS):
+                    sha256 = await self._blobs.store_blob(content)
+            except TimeoutError as error:
+                raise OSError(errno.ETIMEDOUT, "the server did not take it in time") from error
             stored.append(BlobPayload(sha256=sha256, size_bytes=len(content)))
 
     async def _go_on_from(self, taker: SnapshotTaker, listing: str) -> None:
