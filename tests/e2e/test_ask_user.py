@@ -20,6 +20,7 @@ from stigmer_contract.events import (
     InputResolved,
     ToolOutcome,
 )
+from stigmer_contract.inputs import InputKind
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.waits import WaitKind
 
@@ -34,12 +35,15 @@ WHICH = ScriptedCall("ask_user", {"question": "Which one?", "choices": ["red", "
 FORM = ScriptedCall("ask_user", {"question": "Where to?", "fields": FIELDS})
 BRIEFLY = ScriptedCall("ask_user", {"question": "Anybody there?", "seconds": 1})
 WRONG = ScriptedCall("ask_user", {"question": "Well?", "fields": {"$ref": "https://example.com"}})
+PICK = ScriptedCall("pick-colour", {"from": ["red", "green"]})
+PICK_WRONG = ScriptedCall("pick-colour", {"from": 3})
 COMMAND = ScriptedCall("run_command", {"command": "echo done >> done.txt"})
 SCRIPTS = {
     "choice": [[WHICH], [COMMAND]],
     "two": [[WHICH, FORM, COMMAND]],
     "brief": [[BRIEFLY]],
     "wrong": [[WRONG]],
+    "client": [[PICK_WRONG], [PICK, PICK], [COMMAND]],
 }
 
 
@@ -198,3 +202,41 @@ def test_an_answer_that_is_given_while_the_server_dies_is_given_once(stack: Runn
 
     execution.wait_until_completed()
     assert len(resolved(execution)) == 1
+
+
+CLIENT_TOOL: dict[str, Any] = {
+    "name": "pick-colour",
+    "description": "Lets the person pick a colour.",
+    "parameters": {
+        "type": "object",
+        "properties": {"from": {"type": "array", "items": {"type": "string"}}},
+        "required": ["from"],
+    },
+}
+
+
+@pytest.mark.parametrize("script", ["client"], indirect=True)
+def test_a_client_carries_out_its_tools_whatever_died_meanwhile(
+    stack: RunningStack, model: ModelServer
+) -> None:
+    manifest = agent_manifest(tools=("shell",))
+    manifest["spec"]["clientTools"] = [CLIENT_TOOL]
+    execution = Execution.start(stack, manifest, f"Do it. [conversation {uuid4().hex}]")
+    execution.wait_for(waits)
+    first, second = asked(execution)
+    stack.kill_runner(stack.runners[0])
+    stack.start_runner("other")
+
+    assert (first.kind, first.toolset, first.tool) == (InputKind.CLIENT_TOOL, "client", "pick-colour")
+    content = stack.client.get(f"/v1/inputs/{first.input_id}").json()["content"]["value"]
+    assert content == {"version": 1, "tool": "pick-colour", "arguments": {"from": ["red", "green"]}}
+    assert answer(stack, first.input_id, {"picked": "green"}).status_code == 200
+    denied = {"outcome": "denied", "reason": "the page was closed"}
+    assert stack.client.post(f"/v1/inputs/{second.input_id}", json=denied).status_code == 200
+
+    execution.wait_until_completed()
+    results = list(told(execution).values())
+    assert any("do not fit" in text for text in results)
+    assert any('{"picked": "green"}' in text for text in results)
+    assert any("It was not carried out: the page was closed" in text for text in results)
+    assert len(asked(execution)) == len(resolved(execution)) == 2

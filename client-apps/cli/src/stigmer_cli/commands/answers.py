@@ -9,10 +9,11 @@ from pydantic import JsonValue, ValidationError
 from stigmer_cli.api_client import ApiClient
 from stigmer_cli.commands.references import find_execution_id, short_id
 from stigmer_cli.errors import StigmerError, UsageError
+from stigmer_cli.rendering.inputs import describe_client_call
 from stigmer_contract.answer_schemas import Schema, find_problem
 from stigmer_contract.api import InputResource, ResolveInput
 from stigmer_contract.identifiers import INPUT_PREFIX
-from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome, Question
+from stigmer_contract.inputs import MAX_REASON_CHARACTERS, ClientToolCall, InputKind, InputOutcome, Question
 
 SEARCHED: Final = 1000
 _LISTED: Final = 5
@@ -52,6 +53,8 @@ def question_of(resource: InputResource) -> Question:
     value = resource.content.value if resource.content.kind == "inline" else None
     if resource.kind is InputKind.QUESTION and isinstance(value, dict):
         return Question.model_validate(value)
+    if resource.kind is InputKind.CLIENT_TOOL and isinstance(value, dict):
+        return Question(text="\n".join(describe_client_call(ClientToolCall.model_validate(value))))
     return Question(text=resource.title)
 
 

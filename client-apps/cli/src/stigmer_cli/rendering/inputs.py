@@ -1,7 +1,7 @@
 """What waits for a person: as a list, and one in full."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from pydantic import JsonValue
@@ -11,7 +11,7 @@ from stigmer_cli.rendering.execution_table import SHOWN_ID_CHARACTERS
 from stigmer_cli.rendering.quantities import format_age
 from stigmer_cli.rendering.tables import print_owned_table
 from stigmer_contract.api import InputResource
-from stigmer_contract.inputs import Approval, InputKind, Question
+from stigmer_contract.inputs import Approval, ClientToolCall, InputKind, Question
 
 
 def print_inputs(waiting: Sequence[InputResource]) -> None:
@@ -36,6 +36,8 @@ def describe_input(resource: InputResource) -> str:
             lines += describe_question(Question.model_validate(value), resource.answer_schema)
         case InputKind.APPROVAL:
             lines += describe_approval(Approval.model_validate(value))
+        case InputKind.CLIENT_TOOL:
+            lines += describe_client_call(ClientToolCall.model_validate(value))
         case _:
             lines.append(resource.title)
     lines += ["", how_to_decide(resource)]
@@ -54,15 +56,25 @@ def describe_question(question: Question, schema: dict[str, JsonValue] | None) -
     return lines
 
 
-def describe_approval(approval: Approval) -> list[str]:
-    """What would run, and why it is asked."""
-    lines = [f"{in_one_line(approval.tool)} wants to run:"]
-    for name, value in approval.arguments.items():
+def describe_client_call(call: ClientToolCall) -> list[str]:
+    """A call that whoever is connected is to carry out."""
+    return [f"{in_one_line(call.tool)} is yours to carry out:", *_describe_arguments(call.arguments)]
+
+
+def _describe_arguments(arguments: Mapping[str, JsonValue]) -> list[str]:
+    lines = list[str]()
+    for name, value in arguments.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         lines += [
             f"  {in_one_line(name)}: {line}" if place == 0 else f"    {line}"
             for place, line in enumerate(sanitize(text).splitlines() or [""])
         ]
+    return lines
+
+
+def describe_approval(approval: Approval) -> list[str]:
+    """What would run, and why it is asked."""
+    lines = [f"{in_one_line(approval.tool)} wants to run:", *_describe_arguments(approval.arguments)]
     if approval.diff:
         lines += ["", *sanitize(approval.diff).splitlines()]
     if approval.again:
@@ -85,7 +97,8 @@ def how_to_decide(resource: InputResource) -> str:
     short = resource.input_id[-SHOWN_ID_CHARACTERS:]
     if resource.kind is InputKind.APPROVAL:
         return f"Decide with `stigmer executions approve {short}` or `stigmer executions deny {short}`."
-    return f"Answer with `stigmer executions answer {short} ANSWER`."
+    what = "RESULT" if resource.kind is InputKind.CLIENT_TOOL else "ANSWER"
+    return f"Answer with `stigmer executions answer {short} {what}`."
 
 
 def _describe_field(field: JsonValue) -> str:

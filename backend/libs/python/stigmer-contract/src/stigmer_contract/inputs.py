@@ -99,6 +99,14 @@ class Approval(_Content):
     """Why the same call is asked about once more."""
 
 
+class ClientToolCall(_Content):
+    """Content of a `client_tool`. The answer is the call's result, whatever JSON it is."""
+
+    version: Literal[1] = 1
+    tool: str
+    arguments: dict[str, JsonValue]
+
+
 class OpenInput(BaseModel):
     """An input that is not resolved, as the server keeps it beside its execution."""
 

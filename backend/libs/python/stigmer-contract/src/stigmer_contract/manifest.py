@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from stigmer_contract.artifacts import MAX_ARTIFACT_PATTERNS, ArtifactPattern
 from stigmer_contract.isolation_words import Network
 from stigmer_contract.manifest_approval import MAX_APPROVAL_RULES, ApprovalRule
+from stigmer_contract.manifest_client_tools import ClientTool
 from stigmer_contract.manifest_mcp import McpServer, unique_servers
 from stigmer_contract.manifest_parts import (
     DNS_LABEL,
@@ -161,6 +162,8 @@ class AgentSpec(ManifestPart):
         default_factory=list[Script], max_length=64
     )
     """Tools of the agent's own: programs that read their arguments as JSON."""
+    client_tools: list[ClientTool] = Field(default_factory=list[ClientTool], max_length=64)
+    """Tools that whoever is connected carries out; the agent waits for their results."""
     sub_agents: Annotated[list[Annotated[str, Field(pattern=DNS_LABEL)]], AfterValidator(unique)] = Field(
         default_factory=list[str]
     )
@@ -195,6 +198,15 @@ class AgentSpec(ManifestPart):
     def takes_snapshots(self, workspace: str | None) -> bool:
         """Whether snapshots are taken of a session's workspace; None: its own directory."""
         return workspace is None if self.snapshots is None else self.snapshots
+
+    @field_validator("client_tools")
+    @classmethod
+    def _tools_have_names_of_their_own(
+        cls, client_tools: list[ClientTool], info: ValidationInfo
+    ) -> list[ClientTool]:
+        scripts: list[Script] = info.data.get("scripts", [])
+        check_unique([*(script.name for script in scripts), *(tool.name for tool in client_tools)])
+        return client_tools
 
     @property
     def secret_names(self) -> list[str]:

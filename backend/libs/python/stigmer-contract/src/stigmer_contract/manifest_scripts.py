@@ -50,7 +50,12 @@ def check_relative(path: str) -> str:
     return path
 
 
-def _check_name(name: str) -> str:
+def check_tool_name(name: str) -> str:
+    """A name that no built-in tool has.
+
+    Raises:
+        ValueError: one has it.
+    """
     if name in BUILT_IN_TOOLS:
         raise ValueError(f"{name!r} is the name of a built-in tool; choose another one")
     return name
@@ -62,7 +67,12 @@ def _check_argument(argument: str) -> str:
     return argument
 
 
-def _check_parameters(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def check_parameters(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """A schema that a tool's arguments can be held to.
+
+    Raises:
+        ValueError: why it is none.
+    """
     check_arguments_schema(schema)
     return schema
 
@@ -70,7 +80,9 @@ def _check_parameters(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
 class Script(ManifestPart):
     """A tool of the agent's own: a program that reads its arguments as JSON from standard input."""
 
-    name: Annotated[str, AfterValidator(_check_name)] = Field(pattern=TOOL_NAME, examples=["lookup-order"])
+    name: Annotated[str, AfterValidator(check_tool_name)] = Field(
+        pattern=TOOL_NAME, examples=["lookup-order"]
+    )
     """Name of the tool, as the model calls it: letters, digits, `_` and `-`, at most 64 characters."""
     description: str = Field(min_length=1, max_length=4096)
     """What the tool does, for the model."""
@@ -78,7 +90,7 @@ class Script(ManifestPart):
         min_length=1, max_length=MAX_COMMAND_ARGUMENTS, examples=[["python3", "lookup.py"]]
     )
     """Program and arguments. An argument that names a file or folder beside the manifest means that one."""
-    parameters: Annotated[dict[str, JsonValue], AfterValidator(_check_parameters)] = Field(
+    parameters: Annotated[dict[str, JsonValue], AfterValidator(check_parameters)] = Field(
         default_factory=lambda: {"type": "object", "properties": {}}
     )
     """JSON Schema of the arguments, an object."""

@@ -5,6 +5,8 @@ The server decides what resolves an input, and writes it down; here it is only l
 nothing else is in hand, the leg ends `waiting`, and any runner's next one goes on exactly there.
 """
 
+import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -15,11 +17,13 @@ from agent_runner.journal.scopes import AgentScope, running_call
 from agent_runner.journal.steps import StepJournal
 from agent_runner.toolsets import Told
 from agent_runner.toolsets.ask_user import ASK_TOOL
+from agent_runner.toolsets.client_tools import CLIENT_TOOLSET
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import InputRequested, InputResolved
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 from stigmer_contract.inputs import (
     MAX_TITLE_CHARACTERS,
+    ClientToolCall,
     InputKind,
     InputOutcome,
     Question,
@@ -44,8 +48,28 @@ class InputSteps:
 
     async def ask(self, question: Question, schema: dict[str, JsonValue], seconds: float | None) -> Told:
         """Ask a person, in the tool call that is at work, and return when that is resolved."""
+        return await self._put(
+            InputKind.QUESTION, ASK_TOOL, ASK_TOOL, question.text, question, schema, seconds
+        )
+
+    async def hand_over(self, tool: str, arguments: Mapping[str, JsonValue], seconds: float | None) -> Told:
+        """Let whoever is connected carry out the call that is at work, and return with its result."""
+        content = ClientToolCall(tool=tool, arguments=dict(arguments))
+        title = f"{tool} {json.dumps(content.arguments, ensure_ascii=False)}"
+        return await self._put(InputKind.CLIENT_TOOL, CLIENT_TOOLSET, tool, title, content, None, seconds)
+
+    async def _put(
+        self,
+        kind: InputKind,
+        toolset: str,
+        tool: str,
+        title: str,
+        content: BaseModel,
+        schema: dict[str, JsonValue] | None,
+        seconds: float | None,
+    ) -> Told:
         call = running_call.get()
-        assert call is not None, "questions are steps of tool calls"
+        assert call is not None, "inputs are steps of tool calls"
         place = call.scope.next_key(INPUT, call_key(call.scope.turn, call.call_id))
         parts = self._journal.parts
         requested = parts.recorded.inputs.get(place)
@@ -55,11 +79,11 @@ class InputSteps:
                 place,
                 call.scope,
                 call.call_id,
-                kind=InputKind.QUESTION,
-                toolset=ASK_TOOL,
-                tool=ASK_TOOL,
-                title=question.text,
-                content=question,
+                kind=kind,
+                toolset=toolset,
+                tool=tool,
+                title=title,
+                content=content,
                 answer_schema=schema,
                 expires_at=until,
             )

@@ -5,6 +5,7 @@ What waits is the leg's to arrange; here is only what the model may ask and what
 
 import functools
 import json
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,7 +36,7 @@ class Told:
 
 
 class Asker(Protocol):
-    """Lets the tool call that is at work ask."""
+    """Lets the tool call that is at work ask, or be carried out elsewhere."""
 
     async def ask(self, question: Question, schema: dict[str, JsonValue], seconds: float | None) -> Told:
         """Return when the question is resolved; the process may be another by then.
@@ -43,6 +44,16 @@ class Asker(Protocol):
         Args:
             question: for the person.
             schema: that an answer has to fit.
+            seconds: after how long it expires; None: never.
+        """
+        ...
+
+    async def hand_over(self, tool: str, arguments: Mapping[str, JsonValue], seconds: float | None) -> Told:
+        """Let whoever is connected carry the call out; the answer is its result.
+
+        Args:
+            tool: its name.
+            arguments: as the tool's schema has them.
             seconds: after how long it expires; None: never.
         """
         ...

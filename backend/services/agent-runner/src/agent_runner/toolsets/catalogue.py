@@ -10,6 +10,7 @@ from typing import Final
 from pydantic_ai.toolsets import AbstractToolset
 
 from agent_runner.toolsets.ask_user import ASK_TOOL, ask_user_toolset
+from agent_runner.toolsets.client_tools import CLIENT_TOOLSET, client_toolset
 from agent_runner.toolsets.command_variables import ToolVariables
 from agent_runner.toolsets.facts import ToolFacts
 from agent_runner.toolsets.files import READING_TOOLS, files_toolset
@@ -118,6 +119,12 @@ DESCRIBED: Final[Mapping[str, DescribedEntry]] = {
         is_wanted=lambda spec: bool(spec.skills),
         make=lambda request: skills_toolset(request.skills),
         facts_of=lambda _, tool: ToolFacts(side_effects=tool not in SKILL_TOOLS),
+    ),
+    CLIENT_TOOLSET: DescribedEntry(
+        is_wanted=lambda spec: bool(spec.client_tools),
+        make=lambda request: client_toolset(request.spec.client_tools),
+        # The runner only waits; what was asked for is in the log, and is not asked for twice.
+        facts_of=lambda _, tool: ToolFacts(side_effects=False, waits=True),
     ),
 }
 """By the field of the manifest that describes them."""
