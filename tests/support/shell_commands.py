@@ -239,6 +239,10 @@ BYPASSES: Final = (
     "cat <<E\ngit push",
     "git push\0",
     "git push \udc80",
+    "env 2>&1 ${_x:-git} push",
+    "eval >/dev/null ${_x:-git} push",
+    "xargs <<E ${_x:-git}\npush\nE",
+    'bash 2>/dev/null -c "$x"',
     "echo " + "x" * 40_000 + "; git push",
 )
 """Each runs, or tries to run, `git push`."""

@@ -122,6 +122,7 @@ def _read(line: CommandLine, root: Node) -> None:
         line.not_understood = "it cannot be parsed"
     pending, seen = [root], 0
     here: dict[int, list[str]] = {}
+    behind: dict[int, list[Node]] = {}
     while pending:
         node = pending.pop()
         seen += 1
@@ -129,9 +130,9 @@ def _read(line: CommandLine, root: Node) -> None:
             line.not_understood = "it has too many parts"
             return
         if node.type == "command":
-            _read_command(line, node, here.pop(node.id, []))
+            _read_command(line, node, here.pop(node.id, []), behind.pop(node.id, []))
         elif node.type == "redirected_statement":
-            _read_redirects(line, node, here)
+            _read_redirects(line, node, here, behind)
         elif node.type == "command_substitution" and _nests_backticks(node):
             line.not_understood = "it nests backticks"
         elif node.is_named and node.type not in _SIMPLE and not _is_inside_word(node):
@@ -139,10 +140,10 @@ def _read(line: CommandLine, root: Node) -> None:
         pending.extend(child for child in reversed(node.children) if child.type not in _PASSED_OVER)
 
 
-def _read_command(line: CommandLine, node: Node, input_texts: list[str]) -> None:
+def _read_command(line: CommandLine, node: Node, input_texts: list[str], behind: list[Node]) -> None:
     name = node.child_by_field_name("name")
     assignments = tuple(_text(child) for child in node.named_children if child.type == "variable_assignment")
-    arguments = list(node.children_by_field_name("argument"))
+    arguments = [*node.children_by_field_name("argument"), *behind]
     texts = [_text(child) for child in node.named_children if child.type == "herestring_redirect"]
     redirects = node.children_by_field_name("redirect")
     if assignments or redirects:
@@ -160,10 +161,17 @@ def _read_command(line: CommandLine, node: Node, input_texts: list[str]) -> None
     line.commands.append(Command(word, words, assignments, (*texts, *input_texts)))
 
 
-def _read_redirects(line: CommandLine, node: Node, here: dict[int, list[str]]) -> None:
-    """Note what a statement reads, and whether it could touch a file."""
+def _read_redirects(
+    line: CommandLine, node: Node, here: dict[int, list[str]], behind: dict[int, list[Node]]
+) -> None:
+    """Note what a statement reads, whether it could touch a file, and arguments that stand behind it."""
     body = node.child_by_field_name("body")
     for redirect in node.children_by_field_name("redirect"):
+        # tree-sitter-bash takes the words behind a redirect's target for more of them.
+        if body is not None:
+            further = redirect.children_by_field_name("destination")[1:]
+            further += redirect.children_by_field_name("argument")  # of a here-document
+            behind.setdefault(body.id, []).extend(further)
         if redirect.type == "heredoc_redirect" and body is not None:
             here.setdefault(body.id, []).append(_text(redirect))
         if not _is_harmless(redirect):
