@@ -33,6 +33,8 @@ ASK_PUSH = [
     {"tool": "shell", "when": "rm *", "policy": "deny"},
 ]
 
+ASK_KINDS = [{"tool": "shell", "when": f"{program} *", "policy": "ask"} for program in ("touch", "mkdir")]
+
 
 def command(text: str) -> ScriptedCall:
     return ScriptedCall("run_command", {"command": text})
@@ -43,7 +45,10 @@ SCRIPTS: dict[str, tuple[list[dict[str, Any]], list[list[ScriptedCall]]]] = {
     "two": (ASK_SHELL, [[FIRST, SECOND]]),
     "briefly": (BRIEFLY, [[FIRST]]),
     "rules": (ASK_PUSH, [[FIRST, command("rm -f done.txt")]]),
-    "kinds": (ASK_PUSH, [[command("touch ./a")], [command("touch ./b")]]),
+    "kinds": (
+        ASK_KINDS,
+        [[command("touch ./a")], [command("touch ./b")], [command("mkdir d")], [command("touch ./c")]],
+    ),
     "files": (
         ASK_FILES,
         [
@@ -203,7 +208,7 @@ def test_rules_and_the_execution_s_own_setting_decide_together(stack: RunningSta
 
 
 @pytest.mark.parametrize("script", ["kinds"], indirect=True)
-def test_a_kind_that_is_approved_is_not_asked_about_again(stack: RunningStack) -> None:
+def test_a_kind_that_is_approved_is_not_asked_about_again_until_that_is_revoked(stack: RunningStack) -> None:
     execution = start(stack, "kinds")
     execution.wait_for(waits)
     [asked] = asks(execution)
@@ -211,11 +216,20 @@ def test_a_kind_that_is_approved_is_not_asked_about_again(stack: RunningStack) -
 
     assert decide(stack, asked, "approved", grants_kind=True).is_success
 
-    execution.wait_until_completed()
-    assert len(asks(execution)) == 1
+    execution.wait_for(lambda recorded: waits(recorded) and len(asks(execution)) == 2)
     assert (done(stack, execution, "a"), done(stack, execution, "b")) == ("", "")
     [resolved] = [event for event in execution.events if isinstance(event, InputResolved)]
     assert resolved.grants == content_of(asked).kind_rule
+    grants = f"/v1/executions/{execution.execution_id}/grants"
+    stack.client.delete(f"{grants}/{asked.input_id}").raise_for_status()
+    assert decide(stack, asks(execution)[1], "approved").is_success
+
+    execution.wait_for(lambda recorded: waits(recorded) and len(asks(execution)) == 3)
+    assert content_of(asks(execution)[2]).arguments == {"command": "touch ./c"}
+    assert done(stack, execution, "c") is None
+    assert decide(stack, asks(execution)[2], "denied").is_success
+    execution.wait_until_completed()
+    assert done(stack, execution, "c") is None
 
 
 @pytest.mark.parametrize("script", ["files"], indirect=True)

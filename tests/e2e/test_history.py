@@ -10,11 +10,19 @@ from typing import Any, Final
 import pytest
 
 from e2e_script import QUICK_HEARTBEAT
-from executions import Execution, agent_manifest, answered_turns, inline, tool_results
+from executions import Execution, agent_manifest, answered_turns, inline, tool_results, waits
 from model_server import VALID_KEY, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
-from stigmer_contract.events import HistoryStored, ModelInterrupted, ModelResponded, ToolOutcome, ToolStarted
+from stigmer_contract.events import (
+    HistoryStored,
+    LegEnded,
+    ModelInterrupted,
+    ModelResponded,
+    ToolOutcome,
+    ToolStarted,
+)
 from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.waits import WaitKind
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("history")]
 
@@ -148,3 +156,22 @@ def test_what_was_said_until_an_interruption_stays_in_the_conversation_as_cut_of
     after = json.dumps(told[told.index(answered) + 1 :])
     assert "stopped you here" in after
     assert "Stop it." in after
+
+
+def test_a_paused_execution_waits_without_a_runner_and_goes_on_where_it_stood(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    execution = start(stack, "Work. [conversation paused]", workspace=str(tmp_path))
+    execution.wait_for(lambda recorded: isinstance(recorded.event, ModelResponded))
+    execution.post("pause")
+    rests = execution.wait_for(waits)
+    assert isinstance(rests.event, LegEnded)
+    assert [reason.kind for reason in rests.event.waiting_for] == [WaitKind.PAUSE]
+    turns = answered_turns(execution.events)
+    assert len(turns) < TURNS
+    assert execution.resource.phase is ExecutionPhase.WAITING
+    execution.post("resume")
+    execution.wait_until_completed()
+    assert answered_turns(execution.events) == list(range(1, TURNS + 1))
+    done = (tmp_path / "done.txt").read_text(encoding="utf-8").split()
+    assert len(done) == len(set(done))

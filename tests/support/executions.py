@@ -85,7 +85,11 @@ class Execution:
 
     def cancel(self) -> None:
         """Ask for it to stop."""
-        response = self._stack.client.post(f"/v1/executions/{self.execution_id}/cancel", json={})
+        self.post("cancel")
+
+    def post(self, what: str) -> None:
+        """Ask for something to happen to it: `cancel`, `pause`, `resume`."""
+        response = self._stack.client.post(f"/v1/executions/{self.execution_id}/{what}", json={})
         assert response.status_code == httpx.codes.ACCEPTED, response.text
 
     @property

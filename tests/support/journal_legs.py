@@ -28,7 +28,15 @@ from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
 from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.masking import Masker
-from stigmer_contract.events import Event, InlinePayload, LiveEvent, Payload, RecordedEvent, TerminalEvent
+from stigmer_contract.events import (
+    Event,
+    GrantRevoked,
+    InlinePayload,
+    LiveEvent,
+    Payload,
+    RecordedEvent,
+    TerminalEvent,
+)
 from stigmer_contract.manifest import Limits
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,6 +60,7 @@ class MemoryLog:
         self.events = list(events)
         self.new: list[Event] = []
         self.shown: list[LiveEvent] = []
+        self.revoked: list[GrantRevoked] = []
         self._die_after = die_after
         self._watch = watch
 
@@ -78,6 +87,9 @@ class MemoryLog:
 
     async def news(self) -> list[RecordedEvent]:
         return []
+
+    async def revocations(self) -> list[GrantRevoked]:
+        return self.revoked
 
     async def store_payload(self, value: JsonValue) -> Payload:
         return InlinePayload(value=value)

@@ -82,6 +82,7 @@ class Server:
         """Files that come with the input."""
         self.attempt = 0
         self.cancel_requested = False
+        self.is_paused = False
         self.refuses: str | None = None
         self.holds: list[str | None] = []
         self.is_wanted = False
@@ -119,6 +120,7 @@ class Server:
                 cancel_requested=self.cancel_requested,
                 usage=Usage(),
                 created_at=datetime.now(UTC),
+                paused_at=self.now if self.is_paused else None,
             ),
             spec=self.spec,
             secrets=self.secrets,
@@ -175,6 +177,7 @@ class Server:
             "last_sequence": len(self.log),
             "cancel_requested": self.cancel_requested,
             "message_sequence": self.last_message,
+            "is_paused": self.is_paused,
         }
         return json.dumps(answer).encode()
 

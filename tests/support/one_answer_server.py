@@ -31,6 +31,7 @@ from agent_runner.settings import load_settings
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     Event,
+    GrantRevoked,
     InlinePayload,
     LiveEvent,
     ModelDelta,
@@ -145,6 +146,9 @@ class _ListLog:
 
     async def flush(self) -> None:
         pass
+
+    async def revocations(self) -> list[GrantRevoked]:
+        return []
 
     async def news(self) -> list[RecordedEvent]:
         return []

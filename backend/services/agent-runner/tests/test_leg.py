@@ -35,6 +35,7 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.runner_names import MARKER_BYTES
 from stigmer_contract.temporal import LegOutcome, LegResult
+from stigmer_contract.waits import WaitKind
 from stigmer_isolation.launcher import CommandLauncher
 
 ENDED = LegResult(outcome=LegOutcome.ENDED)
@@ -223,6 +224,31 @@ async def test_a_command_is_asked_to_end_before_it_is_killed(
     assert told in text
     assert "stopped while it was running" in text
     assert isinstance(server.events[-1], ExecutionCancelled)
+
+
+async def test_a_paused_leg_ends_its_step_and_waits_and_goes_on_where_it_stood(
+    make_runner: Make, tmp_path: Path
+) -> None:
+    server = Server(tools=["shell"])
+    runner = make_runner(server, touch_when_told(2))
+    work = asyncio.create_task(runner.run("exe_1", TRY))
+    await server.wait_for(ToolStarted)
+    server.is_paused = True
+    (tmp_path / SESSION / "go").touch()
+    paused = LegResult(outcome=LegOutcome.WAITING)
+    assert await work == paused
+    ended = server.events[-1]
+    assert isinstance(ended, LegEnded)
+    assert [reason.kind for reason in ended.waiting_for] == [WaitKind.PAUSE]
+    done = len([event for event in server.events if isinstance(event, ToolFinished)])
+    assert done == (tmp_path / SESSION / "done.txt").read_text(encoding="utf-8").count("done")
+
+    # One that is woken while it is paused does nothing.
+    assert await runner.run("exe_1", NEXT_TRY) == paused
+    server.is_paused = False
+    assert await runner.run("exe_1", ActivityAttempt("try-3", b"third")) == ENDED
+    assert isinstance(server.events[-1], ExecutionCompleted)
+    assert (tmp_path / SESSION / "done.txt").read_text(encoding="utf-8").count("done") == 2
 
 
 async def test_a_leg_that_is_cancelled_before_it_begins_tells_of_the_call_of_a_dead_runner(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -60,6 +61,28 @@ def server(
 def api(server: ServerProcess) -> Generator[ServerApi]:
     with server.client() as client:
         yield client
+
+
+@pytest.fixture
+def people(server: ServerProcess) -> Iterator[dict[str, ServerApi]]:
+    """Clients of tokens by what they are."""
+    stamp = uuid4().hex[:8]
+    with ExitStack() as stack:
+        admin = stack.enter_context(server.client())
+
+        def client(name: str, scope: str, owner: str) -> ServerApi:
+            body = {"name": f"{name}-{stamp}", "scope": scope, "owner": f"{owner}-{stamp}"}
+            token: str = admin.http.post("/v1/tokens", json=body).raise_for_status().json()["token"]
+            return stack.enter_context(server.client(token))
+
+        yield {
+            "admin": admin,
+            "alice": client("alice", "user", "alice"),
+            "approver": client("approver", "approve", "alice"),
+            "bob": client("bob", "user", "bob"),
+            "other": client("other", "approve", "bob"),
+            "runner": client("runner", "runner", "runner"),
+        }
 
 
 @pytest.fixture

@@ -92,6 +92,8 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/v1/executions/{execution_id}"): Rule(USERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/cancel"): Rule(USERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/retry"): Rule(USERS, "theirs"),
+    ("POST", "/v1/executions/{execution_id}/pause"): Rule(USERS, "theirs"),
+    ("POST", "/v1/executions/{execution_id}/resume"): Rule(USERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/messages"): Rule(USERS, "theirs", {"text": "x"}),
     ("GET", "/v1/executions/{execution_id}/artifacts"): Rule(USERS, "theirs"),
     # Here the execution has left nothing behind; that its owner gets what it has is tried in test_artifacts.
@@ -103,6 +105,11 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("GET", "/v1/inputs"): Rule(DECIDERS, "list"),
     ("GET", "/v1/inputs/{input_id}"): Rule(DECIDERS, "theirs"),
     ("POST", "/v1/inputs/{input_id}"): Rule(DECIDERS, "theirs", {"outcome": "denied"}),
+    ("GET", "/v1/executions/{execution_id}/grants"): Rule(DECIDERS, "theirs"),
+    # There is none in this world; `test_reminders` has it done.
+    ("DELETE", "/v1/executions/{execution_id}/grants/{input_id}"): Rule(
+        DECIDERS, "theirs", is_done_by_owner=False
+    ),
     ("GET", "/v1/executions/{execution_id}/events"): Rule(READERS, "theirs"),
     ("POST", "/v1/executions/{execution_id}/events"): Rule(RUNNERS, "lease", APPEND),
     ("POST", "/v1/executions/{execution_id}/live"): Rule(RUNNERS, "lease", LIVE),
@@ -379,6 +386,9 @@ def test_whoever_it_is_for_is_let_in(world: World, method: str, template: str) -
     path, callers = world.path(template), [world.owner, world.clients["admin"]]
     if (method, template) == ("DELETE", "/v1/sessions/{session_id}"):
         world.owner.http.post(f"/v1/executions/{world.ids['execution_id']}/cancel").raise_for_status()
+    if template.endswith("/resume"):
+        world.owner.http.post(f"/v1/executions/{world.ids['execution_id']}/pause").raise_for_status()
+        callers = callers[:1]
     if template.endswith("/retry"):
         world.clients["admin"].fail_execution(world.ids["execution_id"])
     if rule.reach == "lease":

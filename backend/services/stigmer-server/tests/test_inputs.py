@@ -2,16 +2,14 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
+from asking import asked, decide, resolutions, start_asking
 from server_process import ServerApi, ServerProcess, completed, manifest, responded, wait_until
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 
@@ -20,52 +18,6 @@ FORM: dict[str, Any] = {
     "properties": {"name": {"type": "string"}, "count": {"type": "integer"}},
     "required": ["name"],
 }
-
-
-def asked(kind: str = "question", **fields: Any) -> dict[str, Any]:
-    """The event by which an agent asks."""
-    content: dict[str, Any] = {"text": "Which one?"}
-    if kind == "approval":
-        content = {"toolset": "shell", "tool": "run_command", "arguments": {"command": "git push"}}
-    return {
-        "type": "input.requested",
-        "input_id": new_id(INPUT_PREFIX),
-        "kind": kind,
-        "turn": 1,
-        "call_id": "call_1",
-        "tool": "ask_user",
-        "title": "Which one?",
-        "content": {"kind": "inline", "value": content},
-        "answer_schema": {"type": "string", "minLength": 1} if kind == "question" else None,
-        **fields,
-    }
-
-
-def start_asking(api: ServerApi, *events: dict[str, Any], runner: ServerApi | None = None) -> str:
-    """The id of a new execution that asks, and waits for the first of its questions."""
-    execution_id: str = api.create_execution(manifest=manifest(askUser=True))["execution_id"]
-    runner = runner or api
-    seen: int = runner.start_leg(execution_id)["execution"]["last_sequence"]
-    kind = "approval" if events[0]["kind"] == "approval" else "answer"
-    waiting = {
-        "type": "leg.ended",
-        "attempt": 1,
-        "reason": "waiting",
-        "waiting_for": [{"kind": kind, "key": events[0]["input_id"]}],
-        "seen": seen,
-    }
-    answer = runner.append(execution_id, [responded(), *events, waiting])
-    assert answer.is_success, answer.text
-    return execution_id
-
-
-def decide(api: ServerApi, input_id: str, key: str | None = None, **body: Any) -> httpx.Response:
-    headers = {} if key is None else {"Idempotency-Key": key}
-    return api.http.post(f"/v1/inputs/{input_id}", json=body, headers=headers)
-
-
-def resolutions(api: ServerApi, execution_id: str) -> list[dict[str, Any]]:
-    return [each["event"] for each in api.read_log(execution_id) if each["event"]["type"] == "input.resolved"]
 
 
 def test_an_answer_ends_the_wait_and_stands_in_the_log(api: ServerApi) -> None:
@@ -289,28 +241,6 @@ def test_content_of_any_size_is_shown_in_full(api: ServerApi) -> None:
     shown = api.http.get(f"/v1/inputs/{question['input_id']}").json()
 
     assert shown["content"]["value"]["text"] == text
-
-
-@pytest.fixture
-def people(server: ServerProcess) -> Iterator[dict[str, ServerApi]]:
-    """Clients of tokens by what they are."""
-    stamp = uuid4().hex[:8]
-    with ExitStack() as stack:
-        admin = stack.enter_context(server.client())
-
-        def client(name: str, scope: str, owner: str) -> ServerApi:
-            body = {"name": f"{name}-{stamp}", "scope": scope, "owner": f"{owner}-{stamp}"}
-            token: str = admin.http.post("/v1/tokens", json=body).raise_for_status().json()["token"]
-            return stack.enter_context(server.client(token))
-
-        yield {
-            "admin": admin,
-            "alice": client("alice", "user", "alice"),
-            "approver": client("approver", "approve", "alice"),
-            "bob": client("bob", "user", "bob"),
-            "other": client("other", "approve", "bob"),
-            "runner": client("runner", "runner", "runner"),
-        }
 
 
 @pytest.mark.parametrize(

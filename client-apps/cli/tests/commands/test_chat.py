@@ -5,6 +5,8 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from cli_harness import Command, Leg, Server, Terminal, wait_for
 from stigmer_contract import events
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
@@ -88,6 +90,51 @@ def test_what_is_typed_while_it_works_is_a_message(unhurried: Command, server: S
     [*said] = [each for each in server.client.read_events(leg.execution_id) if is_message(each)]
     assert len(said) == 1
     check(terminal, "› Count the files.", "message: The hidden ones, too.", "run_command ls", "Three files.")
+
+
+def test_files_and_diff_tell_what_the_agent_changed_and_compact_asks_for_less(
+    unhurried: Command, server: Server
+) -> None:
+    terminal = open_chat(unhurried, ".")
+    say(terminal, "/files")
+    terminal.wait_for("nothing yet")
+    say(terminal, "Write it down.")
+    leg = server.take_execution()
+    change(leg, "write_file", {"path": "new.txt", "content": "one\ntwo"})
+    edits: list[JsonValue] = [{"old_text": "blue", "new_text": "green"}]
+    change(leg, "edit_file", {"path": "a.txt", "old_text": "red", "new_text": "gold", "replacements": edits})
+    end(leg, "Done.")
+    wait_for_turns(terminal, 1)
+    say(terminal, "/files")
+    terminal.wait_until(lambda screen: "a.txt" in screen.partition("/files")[2], "the files")
+    say(terminal, "/diff")
+    terminal.wait_for("+green")
+    say(terminal, "/compact")
+    terminal.wait_for("a compacted conversation")
+    assert server.client.get_session(session_of(leg)).compaction_asked_at is not None
+    leave(terminal)
+    check(terminal, "new.txt", "a.txt", "+one", "+two", "-red", "+gold", "-blue", "+green")
+
+
+def change(leg: Leg, tool: str, arguments: dict[str, JsonValue]) -> None:
+    """A call of a file tool that succeeds."""
+    leg.append(
+        events.ToolStarted(
+            turn=1,
+            call_id=tool,
+            tool=tool,
+            arguments=events.InlinePayload(value=arguments),
+            side_effects=True,
+        ),
+        events.ToolFinished(
+            turn=1,
+            call_id=tool,
+            tool=tool,
+            outcome=events.ToolOutcome.SUCCEEDED,
+            result=events.InlinePayload(value={"outcome": "succeeded"}),
+            duration_seconds=0,
+        ),
+    )
 
 
 def is_message(recorded: events.RecordedEvent) -> bool:

@@ -62,7 +62,7 @@ from stigmer_contract.events import (
     TerminalEvent,
 )
 from stigmer_contract.temporal import LegOutcome, LegResult
-from stigmer_contract.waits import WaitReason, first_time
+from stigmer_contract.waits import WaitKind, WaitReason, first_time
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ class Leg:
         self._gate = StepGate()
         self._waits = OpenWaits(self._gate, self._clock)
         self._reasons: list[WaitReason] = []
+        self._is_paused = False
         self._stop_reason: StopReason | None = None
         self._stopped = asyncio.Event()
         self._refusal: Exception | None = None
@@ -94,6 +95,11 @@ class Leg:
 
     def drain(self) -> None:
         """Finish the steps in hand, begin no other, and hand back."""
+        self._gate.close()
+
+    def pause(self) -> None:
+        """Finish the steps in hand, begin no other, and wait until the execution is resumed."""
+        self._is_paused = True
         self._gate.close()
 
     def stop(self, reason: StopReason) -> None:
@@ -117,6 +123,7 @@ class Leg:
                 last_message=max(self._recorded.messages, default=0),
                 on_cancel_requested=lambda: self.stop(StopReason.CANCEL),
                 on_failure=self._append_refused,
+                on_paused=self.pause,
             ) as writer:
                 result = await self._run_and_conclude(writer, masker)
         logger.info("leg ended: %s", result.outcome, extra=log_context)
@@ -251,6 +258,9 @@ class Leg:
             await cancel_and_wait(idle)
         if overdue.done() and not work.done():
             self.stop(StopReason.OVERDUE)
+        elif drained.done() and self._is_paused and not work.done():
+            self._reasons = [WaitReason(kind=WaitKind.PAUSE)]
+            self.stop(StopReason.WAIT)
         for task in (stopped, drained, overdue):
             await cancel_and_wait(task)
 

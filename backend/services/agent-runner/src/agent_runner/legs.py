@@ -228,6 +228,8 @@ class LegRunner:
             self._keep_hold(held)
         if grant.execution.cancel_requested:
             leg.stop(StopReason.CANCEL)
+        elif grant.execution.paused_at is not None:
+            leg.pause()
         try:
             return await leg.run()
         finally:
@@ -252,6 +254,8 @@ class LegRunner:
             else:
                 if answer.cancel_requested:
                     held.leg.stop(StopReason.CANCEL)
+                if answer.is_paused:
+                    held.leg.pause()
                 if answer.is_wanted and held.activity is None:
                     held.leg.drain()
             if held.activity is None and asyncio.get_running_loop().time() - held.lost_at > ORPHAN_SECONDS:

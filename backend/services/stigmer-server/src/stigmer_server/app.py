@@ -27,6 +27,7 @@ from stigmer_server.api import (
     console,
     events,
     executions,
+    grants,
     health,
     inputs,
     installation,
@@ -64,6 +65,7 @@ from stigmer_server.event_log import EventLog, StoredEvent
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
 from stigmer_server.forks import Forks
+from stigmer_server.grants import Grants
 from stigmer_server.inputs import Inputs
 from stigmer_server.installation import Installation
 from stigmer_server.leases import Leases
@@ -72,6 +74,7 @@ from stigmer_server.lost_runners import LostRunners
 from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.migrations import migrate
+from stigmer_server.pauses import Pauses
 from stigmer_server.placements import Placements
 from stigmer_server.rate_limits import RateLimits
 from stigmer_server.reconciler import Reconciler
@@ -196,6 +199,8 @@ class StigmerServer:
                 self._database, self._log, self._blobs, self._installation, executions_.announce
             ),
             forks=Forks(self._database, self._blobs, formats, self._installation, executions_),
+            grants=Grants(self._database, self._log),
+            pauses=Pauses(self._log),
             retries=Retries(self._database, self._log, self._reconciler.begin_again_soon),
             artifacts=Artifacts(self._database),
             blobs=self._blobs,
@@ -355,9 +360,9 @@ def _make_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     for module in (
-        *(agents, secrets, sessions, executions, inputs, events, legs, runners, installation, placements),
+        *(agents, secrets, sessions, executions, inputs, grants, events, legs, runners, installation),
         *(webhooks, answer_page, artifacts, session_files, blobs, tokens, console, audit, tool_pins, health),
-        *(usage, stack, manifests, shared_events),
+        *(placements, usage, stack, manifests, shared_events),
     ):
         app.include_router(module.router)
     register_problem_handlers(app)

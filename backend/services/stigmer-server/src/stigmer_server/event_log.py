@@ -293,7 +293,7 @@ def read_messages(connection: Connection, execution_id: str, until: int) -> list
         .where(
             events.c.execution_id == execution_id,
             events.c.sequence <= until,
-            events.c.type.in_(("message.received", "input.resolved")),
+            events.c.type.in_(("message.received", "input.resolved", "grant.revoked")),
         )
         .order_by(events.c.sequence)
     )

@@ -20,10 +20,14 @@ from stigmer_contract.events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionPaused,
+    ExecutionResumed,
     ExecutionRetried,
     ExecutionStarted,
+    GrantRevoked,
     HistoryRepaired,
     HistoryStored,
+    InputReminded,
     InputRequested,
     InputResolved,
     LegEnded,
@@ -86,6 +90,7 @@ CHANGING_COLUMNS: Final = (
     "retried_at",
     "limits",
     "open_inputs",
+    "paused_at",
 )
 """Columns of `executions` that change after its first event."""
 
@@ -157,6 +162,8 @@ class ExecutionState:
     """Since it was retried; None: those of its agent."""
     open_inputs: tuple[OpenInput, ...] = ()
     """What it asks of people, and nobody has resolved; in the order in which it asked."""
+    paused_at: datetime | None = None
+    """While it is paused nothing wakes it but that it is resumed."""
 
     @classmethod
     def from_row(cls, row: Row[Any]) -> "ExecutionState":
@@ -196,6 +203,7 @@ class ExecutionState:
             retried_at=row.retried_at,
             limits=None if row.limits is None else Limits.model_validate_json(row.limits),
             open_inputs=() if row.open_inputs is None else _OPEN_INPUTS.validate_json(row.open_inputs),
+            paused_at=row.paused_at,
         )
 
     @property
@@ -252,6 +260,7 @@ class ExecutionState:
             "retried_at": self.retried_at,
             "limits": None if self.limits is None else self.limits.model_dump_json(by_alias=True),
             "open_inputs": _OPEN_INPUTS.dump_json(self.open_inputs).decode() if self.open_inputs else None,
+            "paused_at": self.paused_at,
         }
 
     def to_resource(
@@ -279,6 +288,7 @@ class ExecutionState:
             started_at=self.started_at,
             ended_at=self.ended_at,
             retried_at=self.retried_at,
+            paused_at=self.paused_at,
         )
 
 
@@ -333,10 +343,16 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             return replace(state, error=error, ended_at=recorded_at)
         case ExecutionRetried():
             return _retry(state, event, recorded_at)
+        case ExecutionPaused():
+            return replace(state, paused_at=recorded_at)
+        case ExecutionResumed():
+            return replace(state, paused_at=None)
         case InputRequested():
             return _ask(state, event)
         case InputResolved():
             return _resolve(state, event)
+        case InputReminded():
+            return _remind(state, event)
         case ExecutionCancelled():
             state = _end_wait(state, recorded_at)
             state = _move(state, event, ExecutionPhase.CANCELLED)
@@ -352,6 +368,7 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             | EnvironmentDescribed()
             | RequestChanged()
             | ToolsChanged()
+            | GrantRevoked()
             | WorkspaceWarned()
             | ArtifactsCollected()
             | SnapshotTaken()
@@ -375,6 +392,8 @@ def _advance_legs(state: ExecutionState, event: Event, recorded_at: datetime) ->
         case MessageReceived() | InputResolved() | RequestChanged() | EnvironmentDescribed():
             return state
         case SnapshotTaken() | SnapshotSkipped():  # each leg begins with one, if it only comes to that
+            return state
+        case ExecutionPaused() | ExecutionResumed() | InputReminded() | GrantRevoked():
             return state
         case _ if state.phase.is_terminal:
             return replace(state, leg_runner=None, leg_task_token=None)
@@ -432,6 +451,7 @@ def _retry(state: ExecutionState, event: ExecutionRetried, recorded_at: datetime
         leg_runner=None,
         leg_task_token=None,
         lost_legs=(),
+        paused_at=None,
     )
 
 
@@ -444,6 +464,16 @@ def _ask(state: ExecutionState, event: InputRequested) -> ExecutionState:
     return replace(state, open_inputs=(*state.open_inputs, asked))
 
 
+def _remind(state: ExecutionState, event: InputReminded) -> ExecutionState:
+    """Of an input that is open, and of which nobody was reminded before."""
+    found = [each for each in state.open_inputs if each.input_id == event.input_id]
+    if not found or found[0].is_reminded:
+        raise IllegalMove(event.type, f"reminds of {event.input_id}, which does not wait for that")
+    reminded = found[0].model_copy(update={"is_reminded": True})
+    others = (reminded if each is found[0] else each for each in state.open_inputs)
+    return replace(state, open_inputs=tuple(others))
+
+
 def _resolve(state: ExecutionState, event: InputResolved) -> ExecutionState:
     """The first that resolves an input holds; nothing that comes later can follow."""
     left = tuple(each for each in state.open_inputs if each.input_id != event.input_id)
@@ -454,7 +484,11 @@ def _resolve(state: ExecutionState, event: InputResolved) -> ExecutionState:
 
 def _wake(state: ExecutionState, event: Event, recorded_at: datetime) -> ExecutionState:
     """The next leg is due at once, where the execution waits for this event."""
-    if not any(ends_wait(event.type, event, reason) for reason in state.waiting_for):
+    if isinstance(event, ExecutionResumed):
+        is_due = bool(state.waiting_for)  # whatever came meanwhile, the next leg finds
+    else:
+        is_due = any(ends_wait(event.type, event, reason) for reason in state.waiting_for)
+    if not is_due or state.paused_at is not None:
         return state
     state = _move(_end_wait(state, recorded_at), event, ExecutionPhase.IN_PROGRESS)
     return replace(state, wake_at=recorded_at)

@@ -28,9 +28,13 @@ from stigmer_contract.events import (
     BlobPayload,
     Event,
     ExecutionCancelled,
+    ExecutionPaused,
+    ExecutionResumed,
     ExecutionRetried,
     ExecutionStarted,
+    GrantRevoked,
     InlinePayload,
+    InputReminded,
     InputResolved,
     LegEnded,
     LegLost,
@@ -76,6 +80,11 @@ from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient
 
 _JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
+_WRITTEN_BY_SERVER: Final = (
+    *(ExecutionStarted, LegStarted, LegLost, ExecutionRetried, ExecutionPaused, ExecutionResumed),
+    *(InputResolved, InputReminded, GrantRevoked),
+)
+"""Events that no runner may write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +269,8 @@ class Executions:
         appended = await self._log.append(execution_id, decide)
         is_wanted = self._holds.hold(execution_id, request.attempt)
         cancel_requested = appended.state.cancel_requested_at is not None
-        return LegHeld(cancel_requested=cancel_requested, is_wanted=is_wanted)
+        is_paused = appended.state.paused_at is not None
+        return LegHeld(cancel_requested=cancel_requested, is_wanted=is_wanted, is_paused=is_paused)
 
     async def append(self, execution_id: str, request: AppendEvents) -> AppendResult:
         """Add a runner's events to the log, once only.
@@ -289,6 +299,7 @@ class Executions:
             last_sequence=appended.last_sequence,
             cancel_requested=appended.state.cancel_requested_at is not None,
             message_sequence=appended.state.message_sequence,
+            is_paused=appended.state.paused_at is not None,
         )
 
     async def publish_live(self, execution_id: str, request: PublishLiveEvents) -> None:
@@ -345,7 +356,7 @@ def _check_attempt(state: ExecutionState, attempt: int) -> None:
 
 
 def _check_event(event: Event, attempt: int) -> NewEvent:
-    if isinstance(event, ExecutionStarted | LegStarted | LegLost | ExecutionRetried | InputResolved):
+    if isinstance(event, _WRITTEN_BY_SERVER):
         raise InvalidRequest(f"event {event.type!r} is written by the server alone")
     if isinstance(event, LegEnded) and event.attempt != attempt:
         raise InvalidRequest(f"event {event.type!r} is of attempt {event.attempt}, the append of {attempt}")

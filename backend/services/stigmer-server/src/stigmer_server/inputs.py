@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import JsonValue, TypeAdapter
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, or_, select
 
 from stigmer_contract.answer_schemas import find_problem
 from stigmer_contract.api import InputResolution, InputResource, Page, ResolveInput
@@ -22,6 +22,7 @@ from stigmer_contract.events import (
     BlobPayload,
     Event,
     InlinePayload,
+    InputReminded,
     InputRequested,
     InputResolved,
     Payload,
@@ -145,7 +146,8 @@ class Inputs:
             InputAlreadyResolved: somebody was first, it has expired, or its execution has ended.
         """
         found = await self._find(input_id, who.caller)
-        if who.caller.owner != found.resource.owner and not who.caller.sees_all:
+        deciders = (found.resource.owner, found.resource.escalated_to)
+        if who.caller.owner not in deciders and not who.caller.sees_all:
             raise Forbidden(
                 f"input {input_id!r} is {found.resource.owner!r}'s to decide",
                 f"use a token of {found.resource.owner!r}",
@@ -160,10 +162,11 @@ class Inputs:
         return after
 
     async def run(self) -> None:
-        """Expire what has not been answered in time, until cancelled."""
+        """Expire what was not answered in time, and remind people of what waits long, until cancelled."""
         while True:
             try:
                 await self.expire()
+                await self.remind()
             except Unavailable as error:
                 logger.warning("could not look for expired inputs: %s", error)
             except Exception:
@@ -181,6 +184,34 @@ class Inputs:
 
         for found in await self._database.read(work):
             await self._append(found, None, None)
+
+    async def remind(self) -> None:
+        """Remind people of what is open at the time that was set for that, and tell who else may decide."""
+        query = _query(None).where(
+            inputs.c.resolved_sequence.is_(None),
+            inputs.c.reminded_at.is_(None),
+            inputs.c.remind_at <= datetime.now(UTC),
+        )
+
+        def work(connection: Connection) -> list[_Found]:
+            return [_read(row) for row in connection.execute(query.limit(EXPIRED_AT_ONCE))]
+
+        for found in await self._database.read(work):
+            await self._remind(found)
+
+    async def _remind(self, found: _Found) -> None:
+        input_id, escalate = found.request.input_id, found.request.escalate
+        reminded = InputReminded(
+            input_id=input_id,
+            escalated_to=escalate and escalate.owner,
+            webhook=escalate and escalate.webhook,
+        )
+
+        def decide(state: ExecutionState) -> Change:
+            waits = any(each.input_id == input_id and not each.is_reminded for each in state.open_inputs)
+            return Change(state, [NewEvent.of(reminded, is_servers=True)] if waits else [])
+
+        await self._log.append(found.resource.execution_id, decide)
 
     async def _append(self, found: _Found, answer: NewEvent | None, known_by: str | None) -> bool:
         """Write the answer down where the input is open and has not expired, else, maybe, that it has.
@@ -293,6 +324,8 @@ def _query(caller: Caller | None) -> Select[*tuple[Any, ...]]:
             executions.c.session_id,
             executions.c.owner,
             executions.c.agent_name,
+            inputs.c.reminded_at,
+            inputs.c.escalated_to,
             _asking.c.recorded_at.label("requested_at"),
             _asking.c.body.label("asking"),
             _resolving.c.recorded_at.label("resolved_at"),
@@ -309,7 +342,10 @@ def _query(caller: Caller | None) -> Select[*tuple[Any, ...]]:
             & (_resolving.c.sequence == inputs.c.resolved_sequence),
         )
     )
-    return query if caller is None else query.where(caller.may_see_session(executions.c.session_id))
+    if caller is None:
+        return query
+    is_escalated = inputs.c.escalated_to == caller.owner
+    return query.where(or_(caller.may_see_session(executions.c.session_id), is_escalated))
 
 
 def _read(row: Row[Any]) -> _Found:
@@ -343,6 +379,8 @@ def _read(row: Row[Any]) -> _Found:
         expires_at=request.expires_at,
         remind_at=request.remind_at,
         on_expiry=request.on_expiry,
+        reminded_at=row.reminded_at,
+        escalated_to=row.escalated_to,
         resolution=resolution,
     )
     return _Found(resource, request)

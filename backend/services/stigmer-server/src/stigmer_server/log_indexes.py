@@ -22,7 +22,7 @@ class LogIndexes:
 
     def note(self, state: ExecutionState, sequence: int, event: Event, now: datetime) -> None:
         """Take in an event that is being written."""
-        self.inputs.note(state.execution_id, sequence, event)
+        self.inputs.note(state.execution_id, sequence, event, now)
         self.usage.note(state, event, now)
         self.search.note(state, sequence, event)
 

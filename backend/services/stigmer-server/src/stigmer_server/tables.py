@@ -28,7 +28,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0020"
+SCHEMA_REVISION = "0021"
 """The newest migration; a test holds it to the files."""
 
 
@@ -134,6 +134,7 @@ executions = Table(
     Column("retried_at", UtcDateTime, comment="when somebody let it go on the last time"),
     Column("limits", Text, comment="JSON of Limits since it was retried; NULL: those of its agent"),
     Column("open_inputs", Text, comment="JSON list of OpenInput; NULL: none"),
+    Column("paused_at", UtcDateTime, comment="while it is paused"),
 )
 Index(
     "ix_executions_leg_runner",
@@ -205,6 +206,8 @@ inputs = Table(
     Column("expires_at", UtcDateTime),
     Column("remind_at", UtcDateTime),
     Column("resolved_sequence", Integer, comment="of the event that resolves it; NULL: it waits"),
+    Column("reminded_at", UtcDateTime, comment="when people were reminded of it"),
+    Column("escalated_to", String(63), comment="who else may decide since then"),
 )
 """Where in which log something is asked of a person, and whether it was resolved."""
 Index("ix_inputs_execution_id", inputs.c.execution_id)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from stigmer_contract.events import Event, ModelResponded, StepFinished, Usage
+from stigmer_contract.events import Event, ModelInterrupted, ModelResponded, StepFinished, Usage
 from stigmer_server.database import insert_or_add
 from stigmer_server.execution_state import ExecutionState, nanos_of
 from stigmer_server.tables import usage_quarters
@@ -33,7 +33,7 @@ class UsageRows:
 
     def note(self, state: ExecutionState, event: Event, now: datetime) -> None:
         """Take in an event that is being written."""
-        if isinstance(event, ModelResponded):
+        if isinstance(event, ModelResponded | ModelInterrupted):
             self._add(state, event.model, event.usage, now)
         elif isinstance(event, StepFinished) and event.usage is not None:
             self._add(state, state.model or "", event.usage, now)

@@ -25,10 +25,12 @@ from stigmer_contract.api import (
     CreateToken,
     ExecutionResource,
     ForkExecution,
+    GrantResource,
     InputResource,
     MessageResource,
     Owned,
     Page,
+    PauseExecution,
     ResolveInput,
     RetryExecution,
     SecretResource,
@@ -214,6 +216,21 @@ class ApiClient:
         body = _body(CancelExecution, reason=reason)
         self.transport.request("POST", f"{_execution_path(execution_id)}/cancel", body=body, headers=_JSON)
 
+    def pause_execution(self, execution_id: str, reason: str | None) -> ExecutionResource:
+        """Lets an execution rest, once what it has in hand has ended."""
+        body = PauseExecution(reason=reason).model_dump_json().encode()
+        path = f"{_execution_path(execution_id)}/pause"
+        answer = self.transport.request("POST", path, body=body, headers=_JSON)
+        return ExecutionResource.model_validate_json(answer.body)
+
+    def resume_execution(self, execution_id: str) -> ExecutionResource:
+        """Lets a paused execution go on; sent again after a broken connection it is still done once."""
+        headers = {IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)}
+        path = f"{_execution_path(execution_id)}/resume"
+        return ExecutionResource.model_validate_json(
+            self.transport.request("POST", path, headers=headers).body
+        )
+
     def retry_execution(self, execution_id: str, limits: Mapping[str, object]) -> ExecutionResource:
         """Lets an execution that failed go on; sent again after a broken connection it is still done once.
 
@@ -295,6 +312,15 @@ class ApiClient:
             headers=_JSON | {IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)},
         )
         return InputResource.model_validate_json(response.body)
+
+    def list_grants(self, execution_id: str) -> list[GrantResource]:
+        """The kinds of calls that were approved once for all in an execution, oldest first."""
+        return self._get(f"{_execution_path(execution_id)}/grants", Page[GrantResource]).items
+
+    def revoke_grant(self, execution_id: str, input_id: str) -> GrantResource:
+        """Has calls of such a kind asked about again."""
+        path = f"{_execution_path(execution_id)}/grants/{quote(input_id, safe='')}"
+        return GrantResource.model_validate_json(self.transport.request("DELETE", path).body)
 
     # --- tokens -------------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ HELP: Final = (
     "/resume [ID]  go on with another session; without an ID, list some",
     "/model [NAME] let another model answer from the next turn on",
     "/cost         what the session has used so far",
+    "/files        which files the agent changed in the newest turn; /diff shows what",
+    "/compact      begin the next turn with a shorter conversation",
     "/approve      let the call run that waits for you; /deny [REASON] refuses it",
     "/quit         leave, as Ctrl-D does; what the agent does goes on",
     "Ctrl-C or Esc stops the turn; Alt-Enter begins a new line; Tab completes @path.",
@@ -59,6 +61,9 @@ class ChatLine:
             "/resume": conversation.resume,
             "/model": conversation.choose_model,
             "/cost": lambda _rest: conversation.show_cost(),
+            "/files": lambda _rest: conversation.show_files(with_diff=False),
+            "/diff": lambda _rest: conversation.show_files(with_diff=True),
+            "/compact": lambda _rest: conversation.compact(),
             "/approve": lambda _rest: conversation.decide(approves=True),
             "/deny": lambda rest: conversation.decide(approves=False, reason=rest or None),
         }

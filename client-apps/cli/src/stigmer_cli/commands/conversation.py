@@ -11,11 +11,13 @@ from decimal import Decimal
 
 from stigmer_cli.api_client import ApiClient, follow_events
 from stigmer_cli.commands.answers import make_decision, question_of, read_answer
+from stigmer_cli.commands.changed_in_session import changes_in
 from stigmer_cli.commands.last_sessions import remember_last_session
 from stigmer_cli.commands.references import find_session_id
 from stigmer_cli.commands.run import Order, create_execution
 from stigmer_cli.config import Configuration
 from stigmer_cli.errors import CallRefused, StigmerError
+from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.execution_view import ExecutionView
 from stigmer_cli.rendering.inputs import describe_input
 from stigmer_cli.rendering.quantities import format_cost, format_usage
@@ -194,6 +196,29 @@ class Conversation:
         cost = "" if usage.cost_usd is None else f" · {format_cost(usage.cost_usd or Decimal(0))}"
         text = format_usage(usage)
         self.note(text if cost in ("", *[f" · {part}" for part in text.split(" · ")]) else text + cost)
+
+    def compact(self) -> None:
+        """Let the next turn begin with a shorter conversation: what is old is summarised."""
+        if self.session_id is None:
+            self.note("nothing yet")
+            return
+        self._client.compact_session(self.session_id)
+        self.note("the next turn begins with a compacted conversation")
+
+    def show_files(self, *, with_diff: bool) -> None:
+        """Say which files the agent changed with its file tools in the newest turn, or what there."""
+        if self.execution_id is None:
+            self.note("nothing yet")
+            return
+        changes = changes_in(self._client.read_events(self.execution_id), self._client.load_payload)
+        if not changes:
+            self.note("no file was changed with the file tools; what commands change is not told here")
+        elif with_diff:
+            for line in [line for change in changes for line in change.diff]:
+                self.note(sanitize(line))
+        else:
+            for path in dict.fromkeys(change.path for change in changes):
+                self.note(sanitize(path))
 
     def decide(self, *, approves: bool, reason: str | None = None) -> None:
         """Approve or deny what waits for that."""

@@ -10,6 +10,7 @@ from stigmer_cli.commands.completions import complete_agents, complete_execution
 from stigmer_cli.commands.deciding import answer, approve, deny
 from stigmer_cli.commands.diffing import diff
 from stigmer_cli.commands.forking import fork
+from stigmer_cli.commands.grants import grants, revoke
 from stigmer_cli.commands.snapshots import list_files, restore
 from stigmer_contract.phases import ExecutionPhase
 
@@ -121,6 +122,41 @@ def cancel(given: str | None, last: bool, reason: str | None) -> None:
     print_note(f"asked {execution_id} to stop; `stigmer executions follow {execution_id}` shows when it has")
 
 
+@executions.command("pause", epilog="Example: stigmer executions pause exe_01k9…")
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_executions)
+@click.option("--last", is_flag=True, help="The newest one.")
+@click.option("--reason", help="Why, for whoever reads the log.")
+def pause(given: str | None, last: bool, reason: str | None) -> None:
+    """Let an execution rest.
+
+    What it has in hand ends first. Then it holds no runner, and waits until it is resumed; what is answered
+    and said meanwhile it finds then.
+    """
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_execution_id
+    from stigmer_cli.output import print_note
+
+    with open_client() as client:
+        execution_id = find_execution_id(client, given, last=last)
+        client.pause_execution(execution_id, reason)
+    print_note(f"paused; `stigmer executions resume {execution_id}` lets it go on")
+
+
+@executions.command("resume", epilog="Example: stigmer executions resume exe_01k9…")
+@click.argument("given", metavar="ID", required=False, shell_complete=complete_executions)
+@click.option("--last", is_flag=True, help="The newest one.")
+def resume(given: str | None, last: bool) -> None:
+    """Let a paused execution go on."""
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.references import find_execution_id
+    from stigmer_cli.output import print_note
+
+    with open_client() as client:
+        execution_id = find_execution_id(client, given, last=last)
+        client.resume_execution(execution_id)
+    print_note(f"{execution_id} goes on; `stigmer executions follow {execution_id}` shows how")
+
+
 @executions.command("retry", epilog="Example: stigmer executions retry exe_01k9… --turns 200")
 @click.argument("given", metavar="ID", required=False, shell_complete=complete_executions)
 @click.option("--last", is_flag=True, help="The newest one.")
@@ -227,5 +263,5 @@ def _check_limits(limits: "dict[str, object]") -> None:
         raise click.BadParameter(reason, param_hint=f"--{option}") from error
 
 
-for command in (answer, approve, deny, diff, download, fork, list_files, restore):
+for command in (answer, approve, deny, diff, download, fork, grants, list_files, restore, revoke):
     executions.add_command(command)

@@ -14,7 +14,7 @@ from stigmer_cli.rendering.snapshots import describe_snapshot
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
 from stigmer_cli.rendering.warned_files import describe_warning
 from stigmer_contract import events as contract
-from stigmer_contract.api import ExecutionResource
+from stigmer_contract.api import ADMINISTRATORS_TOKEN, ExecutionResource
 from stigmer_contract.conversation import ModelAnswer, ToolResult
 from stigmer_contract.steps import number_steps
 
@@ -111,6 +111,13 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return f"{event.kind} {event.input_id}: {event.title}"
         case contract.InputResolved():
             return describe_resolution(event)
+        case contract.InputReminded():
+            also = f"; {event.escalated_to} may decide, too" if event.escalated_to else ""
+            return f"reminder: {event.input_id} still waits{also}"
+        case contract.GrantRevoked():
+            return (
+                f"revoked{_by(event.revoked_by)}: calls like that of {event.input_id} are asked about again"
+            )
         case contract.MessageReceived():
             return f"message: {_text(load_payload(event.message))}"
         case contract.ExecutionRetried():
@@ -120,6 +127,10 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return f"retried, with limits {json.dumps(other)}" if other else "retried"
         case contract.ToolsChanged():
             return f"warning: {describe_changed_tools(event)}"
+        case contract.ExecutionPaused():
+            return f"paused{_by(event.paused_by)}{f': {event.reason}' if event.reason else ''}"
+        case contract.ExecutionResumed():
+            return f"resumed{_by(event.resumed_by)}"
         case contract.WorkspaceWarned():
             return f"warning: {describe_warning(event)}"
         case contract.ArtifactsCollected():
@@ -144,10 +155,14 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
 
 def describe_resolution(event: contract.InputResolved) -> str:
     """How an input was resolved, in one line."""
-    who = f" by {event.resolved_by}" if event.resolved_by else ""
     changed = ", with changed arguments" if event.arguments is not None else ""
     reason = f": {event.reason}" if event.reason else ""
-    return f"{event.outcome}{who}{changed}{reason}"
+    return f"{event.outcome}{_by(event.resolved_by)}{changed}{reason}"
+
+
+def _by(name: str | None) -> str:
+    """Who did it; of an installation that has one person nobody has to say that."""
+    return "" if name in (None, ADMINISTRATORS_TOKEN) else f" by {name}"
 
 
 def _describe_origin(fork: contract.ForkOrigin | None) -> str:

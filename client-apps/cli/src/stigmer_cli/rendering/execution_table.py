@@ -26,6 +26,9 @@ def print_executions(executions: Sequence[ExecutionResource]) -> None:
 
 def describe_phase(execution: ExecutionResource) -> str:
     """The phase, with what the person should know beside it."""
+    if execution.paused_at is not None and not execution.phase.is_terminal:
+        others = [reason for reason in execution.waiting_for if reason.kind is not WaitKind.PAUSE]
+        return f"paused, waiting for {describe_waits(others)}" if others else "paused"
     if execution.waiting_for:
         return f"{execution.phase} for {describe_waits(execution.waiting_for)}"
     if reason := execution.standing_reason or execution.pending_reason:
@@ -58,6 +61,7 @@ _WAITS = {
     WaitKind.MESSAGE: "a message",
     WaitKind.MODEL: "model",
     WaitKind.SUBMITTED: "a submitted request",
+    WaitKind.PAUSE: "somebody to resume it",
 }
 
 

@@ -15,7 +15,7 @@ from stigmer_cli.rendering.cells import SEPARATOR, cell_width, shorten, wrap, wr
 from stigmer_cli.rendering.changed_tools import describe_changed_tools
 from stigmer_cli.rendering.command_output import CommandOutput
 from stigmer_cli.rendering.compactions import describe_compaction
-from stigmer_cli.rendering.execution_log import describe_resolution
+from stigmer_cli.rendering.execution_log import describe_event, describe_resolution
 from stigmer_cli.rendering.execution_table import describe_waits
 from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
 from stigmer_cli.rendering.quantities import format_seconds, format_usage
@@ -28,9 +28,13 @@ from stigmer_contract.events import (
     ArtifactsCollected,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionPaused,
+    ExecutionResumed,
     ExecutionRetried,
     ExecutionStarted,
+    GrantRevoked,
     HistoryRepaired,
+    InputReminded,
     InputRequested,
     InputResolved,
     LegEnded,
@@ -257,6 +261,8 @@ class ExecutionView:
                 self.show_note(sanitize(describe_resolution(event)))
             case ToolsChanged() as event:
                 self._warnings.append(sanitize(describe_changed_tools(event)))
+            case (ExecutionPaused() | ExecutionResumed() | InputReminded() | GrantRevoked()) as event:
+                self.show_note(sanitize(describe_event(event, self._load_payload)))
             case WorkspaceWarned() as event:
                 self._warnings.append(sanitize(describe_warning(event)))
             case ArtifactsCollected() as event:

@@ -9,8 +9,8 @@ from pydantic import JsonValue
 from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.execution_table import SHOWN_ID_CHARACTERS
 from stigmer_cli.rendering.quantities import format_age
-from stigmer_cli.rendering.tables import print_owned_table
-from stigmer_contract.api import InputResource
+from stigmer_cli.rendering.tables import print_owned_table, print_table
+from stigmer_contract.api import GrantResource, InputResource
 from stigmer_contract.inputs import Approval, ClientToolCall, InputKind, Question
 
 
@@ -25,6 +25,34 @@ def print_inputs(waiting: Sequence[InputResource]) -> None:
         optional=["EXPIRES", "ASKED", "KIND", "AGENT"],
         empty="nothing waits for you",
     )
+
+
+def print_grants(granted: Sequence[GrantResource]) -> None:
+    """Writes the list of kinds of calls that were approved to stdout."""
+    now = datetime.now(UTC)
+    print_table(
+        ["GRANT", "SINCE", "REVOKED", "CALLS"],
+        [
+            [
+                each.input_id[-SHOWN_ID_CHARACTERS:],
+                format_age(each.granted_at, now),
+                "" if each.revoked_at is None else format_age(each.revoked_at, now),
+                describe_rule(each.rule),
+            ]
+            for each in granted
+        ],
+        long="CALLS",
+        optional=["SINCE"],
+        empty="no kind of call is approved once for all",
+    )
+
+
+def describe_rule(rule: JsonValue) -> str:
+    """Which calls a rule is about."""
+    if not isinstance(rule, dict):
+        return in_one_line(json.dumps(rule))
+    when = rule.get("when")
+    return in_one_line(f"{rule.get('tool')}: {when}" if when else f"{rule.get('tool')}")
 
 
 def describe_input(resource: InputResource) -> str:
@@ -43,6 +71,8 @@ def describe_input(resource: InputResource) -> str:
     lines += ["", how_to_decide(resource)]
     if resource.expires_at is not None:
         lines.append(f"It expires at {resource.expires_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC.")
+    if resource.escalated_to is not None:
+        lines.append(f"It was put before {resource.escalated_to}, too, who may decide.")
     return "\n".join(lines)
 
 

@@ -23,6 +23,7 @@ from stigmer_contract.events import (
     RecordedEvent,
     Usage,
 )
+from stigmer_contract.identifiers import OWNER_PATTERN as OWNER_PATTERN
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome
 from stigmer_contract.inspections import Inspection
 from stigmer_contract.isolation_words import IsolationLevel, Network, SandboxSetting
@@ -44,7 +45,8 @@ MAX_APPEND_EVENTS = 100
 MAX_PATH_CHARACTERS = 4096
 ADMINISTRATOR = "administrator"
 """Owner of what the server's own token makes, and of all that was there before there were owners."""
-OWNER_PATTERN = r"^[a-z0-9]([a-z0-9.@_-]{0,61}[a-z0-9])?$"
+ADMINISTRATORS_TOKEN = "STIGMER_TOKEN"  # noqa: S105 - a variable's name
+"""Name of the server's own token, where the log says who did something."""
 
 ItemT = TypeVar("ItemT")
 
@@ -233,6 +235,8 @@ class ExecutionResource(_Resource):
     ended_at: datetime | None = None
     retried_at: datetime | None = None
     """When somebody let it go on the last time, after it had failed or while a model was away."""
+    paused_at: datetime | None = None
+    """Since when it is paused; None: it is not."""
 
 
 class ArtifactList(_Resource):
@@ -296,6 +300,12 @@ class SnapshotResource(_Resource):
     listing: BlobPayload | None = None
     """Of the snapshot; its packs are blobs, too."""
     none_because: str | None = None
+
+
+class PauseExecution(_Request):
+    """`POST /v1/executions/{id}/pause`."""
+
+    reason: str | None = Field(default=None, max_length=1000)
 
 
 class SendMessage(_Request):
@@ -362,8 +372,28 @@ class InputResource(_Resource):
     expires_at: datetime | None = None
     remind_at: datetime | None = None
     on_expiry: str = "deny"
+    reminded_at: datetime | None = None
+    """When people were reminded of it; None: they were not."""
+    escalated_to: str | None = None
+    """Who else may decide since then."""
     resolution: InputResolution | None = None
     """None while it waits."""
+
+
+class GrantResource(_Resource):
+    """A kind of call that a person has approved: further ones like it run without a question."""
+
+    input_id: str
+    """Of the approval with which it was granted."""
+    execution_id: str
+    rule: JsonValue
+    """As in a manifest's `spec.approval`."""
+    granted_at: datetime
+    granted_by: str | None = None
+    """The name of their token."""
+    revoked_at: datetime | None = None
+    """None: it holds, for as long as the execution runs."""
+    revoked_by: str | None = None
 
 
 class SecretResource(Owned):
@@ -517,6 +547,8 @@ class LegHeld(_Resource):
     cancel_requested: bool
     is_wanted: bool
     """Whether another runner waits for the execution: this one finishes the step in hand, and hands back."""
+    is_paused: bool = False
+    """As in `AppendResult`."""
 
 
 class ClockReading(_Resource):
@@ -629,6 +661,8 @@ class AppendResult(_Resource):
     cancel_requested: bool
     message_sequence: int = 0
     """Of the newest message to the execution; 0: there is none."""
+    is_paused: bool = False
+    """Whether the execution is paused: the runner ends what it has in hand, and lets the leg wait."""
 
 
 class PublishLiveEvents(_Request):

@@ -37,7 +37,7 @@ from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, MAX_TITLE_CHARACTERS, InputKind, InputOutcome
 from stigmer_contract.inspections import Inspection
 from stigmer_contract.manifest import AgentSpec, Limits
-from stigmer_contract.manifest_approval import ApprovalPolicy
+from stigmer_contract.manifest_approval import ApprovalPolicy, Escalation
 from stigmer_contract.waits import WaitReason
 
 LOG_FORMAT = 2
@@ -442,6 +442,8 @@ class InputRequested(_Frozen):
     """When somebody is to be reminded of it."""
     on_expiry: Literal["deny", "approve"] = "deny"
     """What becomes of a call whose approval expires."""
+    escalate: Escalation | None = None
+    """Who else is told at the time of the reminder."""
 
 
 class InputResolved(_Frozen):
@@ -462,6 +464,29 @@ class InputResolved(_Frozen):
     """A JSON object: with these the call is approved, in the place of the model's; None: with the model's."""
     grants: str | None = None
     """The rule by which calls of that kind are approved from here on, in this execution."""
+
+
+class InputReminded(_Frozen):
+    """An input has waited for so long that people are reminded of it. Written by the server, once."""
+
+    type: Literal["input.reminded"] = "input.reminded"
+    input_id: str
+    escalated_to: str | None = None
+    """Who else may decide from here on."""
+    webhook: str | None = None
+    """Name of the webhook that is told, whatever it wants to know of besides."""
+
+
+class GrantRevoked(_Frozen):
+    """A kind of call that a person had approved is asked about again. Written by the server."""
+
+    type: Literal["grant.revoked"] = "grant.revoked"
+    input_id: str
+    """Of the approval with which it was granted."""
+    revoked_by: str | None = None
+    """The name of their token."""
+    origin: str | None = None
+    """From where: a network address."""
 
 
 class MessageReceived(_Frozen):
@@ -497,6 +522,23 @@ class ToolsChanged(_Frozen):
     """Those that are described otherwise."""
     refused: bool
     """Whether calls of those that changed are refused until somebody accepts them."""
+
+
+class ExecutionPaused(_Frozen):
+    """Somebody lets the execution rest. What it has in hand ends first; then it waits until it is resumed."""
+
+    type: Literal["execution.paused"] = "execution.paused"
+    paused_by: str | None = None
+    """The name of their token."""
+    reason: str | None = None
+
+
+class ExecutionResumed(_Frozen):
+    """Somebody lets the execution go on that was paused."""
+
+    type: Literal["execution.resumed"] = "execution.resumed"
+    resumed_by: str | None = None
+    """The name of their token."""
 
 
 class WorkspaceWarned(_Frozen):
@@ -611,9 +653,13 @@ Event = Annotated[
     | HistoryStored
     | InputRequested
     | InputResolved
+    | InputReminded
+    | GrantRevoked
     | MessageReceived
     | ExecutionRetried
     | ToolsChanged
+    | ExecutionPaused
+    | ExecutionResumed
     | WorkspaceWarned
     | ArtifactsCollected
     | SnapshotTaken

@@ -8,6 +8,8 @@ EXECUTION_PREFIX = "exe"
 SESSION_PREFIX = "ses"
 INPUT_PREFIX = "inp"
 DELIVERY_PREFIX = "msg"
+OWNER_PATTERN = r"^[a-z0-9]([a-z0-9.@_-]{0,61}[a-z0-9])?$"
+"""What somebody who owns things may be called."""
 TOKEN_PREFIX = "tok"  # noqa: S105 - of the token's id
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case

@@ -115,3 +115,5 @@ class OpenInput(BaseModel):
     input_id: str
     sequence: int = Field(ge=1)
     """Of the event that asks."""
+    is_reminded: bool = False
+    """Whether people were reminded of it."""

@@ -256,8 +256,6 @@ class AgentManifest(ManifestPart):
 def unsupported_fields(spec: AgentSpec) -> list[str]:
     """Paths of the fields that are set but whose feature does not exist yet, such as `spec.output`."""
     not_yet = {
-        "spec.approval[].remindAfter": any(getattr(rule, "remind_after", True) for rule in spec.approval),
-        "spec.approval[].escalate": any(getattr(rule, "escalate", True) for rule in spec.approval),
         "spec.subAgents": spec.sub_agents,
     }
     return [path for path, value in not_yet.items() if value]

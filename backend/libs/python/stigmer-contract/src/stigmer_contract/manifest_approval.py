@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
+from stigmer_contract.identifiers import OWNER_PATTERN
 from stigmer_contract.manifest_parts import DNS_LABEL, Duration, ManifestPart
 
 ApprovalPolicy: TypeAlias = Literal["ask", "allow", "deny"]
@@ -35,8 +36,8 @@ class Escalation(ManifestPart):
 
     webhook: str | None = Field(default=None, pattern=DNS_LABEL, examples=["ops"])
     """Name of a webhook that the operator has set up."""
-    owner: str | None = Field(default=None, min_length=1, max_length=63)
-    """Another person, who may then answer too."""
+    owner: str | None = Field(default=None, pattern=OWNER_PATTERN, examples=["eve"])
+    """Another person, in whose inbox it then stands too, and who may answer."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Escalation":
@@ -63,7 +64,7 @@ class ApprovalRule(ManifestPart):
     expires_after: Duration | None = None
     """How long a question stays open; default: until it is answered."""
     remind_after: Duration | None = None
-    """When people are reminded of a question, once."""
+    """When people are reminded of a question that is open, once."""
     on_expiry: Literal["deny", "approve"] = "deny"
     """What becomes of the call when its question expires."""
     escalate: Escalation | None = None
@@ -83,4 +84,6 @@ class ApprovalRule(ManifestPart):
                 raise ValueError("onExpiry needs expiresAfter: a question without it stays open")
         elif self.remind_after is not None and self.remind_after >= self.expires_after:
             raise ValueError("remindAfter must be shorter than expiresAfter")
+        if self.escalate is not None and self.remind_after is None:
+            raise ValueError("escalate needs remindAfter, which says when")
         return self

@@ -30,6 +30,8 @@ class WaitKind(StrEnum):
     """A model that is away is to be asked again."""
     SUBMITTED = "submitted"
     """A request that was handed in is to be collected."""
+    PAUSE = "pause"
+    """Somebody who paused the execution resumes it."""
 
 
 class WaitReason(BaseModel):
@@ -60,6 +62,7 @@ ENDED_BY: Final[Mapping[WaitKind, WaitEnd]] = {
     WaitKind.ANSWER: WaitEnd("input.resolved", "input_id"),
     WaitKind.MESSAGE: WaitEnd("message.received"),
     WaitKind.MODEL: WaitEnd("execution.retried"),
+    WaitKind.PAUSE: WaitEnd("execution.resumed"),
 }
 """Kinds that are not here end by their time alone."""
 WAKING_EVENT_TYPES: Final = frozenset(end.event_type for end in ENDED_BY.values())

@@ -39,6 +39,8 @@ class Decision:
     """For people, in a few words."""
     rule_path: str | None = None
     """Where the rule stands: `spec.approval[0]`."""
+    is_granted: bool = False
+    """Whether it is allowed because a person has approved calls of its kind."""
     kind: ApprovalRule | None = None
     """Of a call that is asked about: the rule that would approve calls like it, to be shown first;
     None: none is narrow enough."""

@@ -53,7 +53,8 @@ class ApprovalRules:
         if decision.policy == "ask":
             for granted in self._granted:
                 if _find_match(granted, call) is not None:
-                    return Decision("allow", granted, "a person has approved calls of this kind")
+                    reason = "a person has approved calls of this kind"
+                    return Decision("allow", granted, reason, is_granted=True)
             return replace(decision, kind=rule_for_kind(call))
         return decision
 

@@ -70,15 +70,24 @@ class Approvals:
         workspace: SessionWorkspace,
     ) -> None:
         """Make it when the log is known: a person may have approved kinds of calls."""
-        resolved = journal.parts.recorded.resolutions.values()
-        granted = [ApprovalRule.model_validate_json(each.grants) for each in resolved if each.grants]
-        self._rules = ApprovalRules(spec.approval, least, granted)
+        self._spec = spec
+        self._least: ApprovalPolicy | None = least
         self._journal = journal
+        self._rules = self._read_rules()
         self._inputs = inputs
         self._workspace = workspace
         self._asking = asyncio.Lock()
         self._asked: dict[str, int] = {}
         """The turn whose questions have been asked, by agent path."""
+
+    def _read_rules(self) -> ApprovalRules:
+        recorded = self._journal.parts.recorded
+        granted = [
+            ApprovalRule.model_validate_json(each.grants)
+            for each in recorded.resolutions.values()
+            if each.grants and each.input_id not in recorded.revoked
+        ]
+        return ApprovalRules(self._spec.approval, self._least, granted)
 
     @property
     def decides_all(self) -> bool:
@@ -163,6 +172,15 @@ class Approvals:
             destructive=call.facts.side_effects,
             built_in=call.toolset in CATALOGUE,
         )
+        decision = await decide(self._rules, asked, self._workspace)
+        if not decision.is_granted:
+            return decision
+        # Somebody may have revoked it at this moment; such calls are few, and the question costs little.
+        revoked = await self._journal.parts.log.revocations()
+        if not revoked:
+            return decision
+        self._journal.parts.recorded.revoked.update(each.input_id for each in revoked)
+        self._rules = self._read_rules()
         return await decide(self._rules, asked, self._workspace)
 
     async def _propose(self, call: ToolCall, earlier: Mapping[str, Proposal]) -> Proposal | None:
@@ -204,6 +222,7 @@ class Approvals:
             expires_at=_after(now, rule and rule.expires_after),
             remind_at=_after(now, rule and rule.remind_after),
             on_expiry="deny" if rule is None else rule.on_expiry,
+            escalate=rule and rule.escalate,
         )
 
     # --- deciding -----------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from stigmer_contract.inputs import (
     Question,
     wait_kind_of,
 )
+from stigmer_contract.manifest_approval import Escalation
 from stigmer_contract.waits import WaitReason
 
 _TOOL_OUTCOMES: Final = {
@@ -107,6 +108,7 @@ class InputSteps:
         expires_at: datetime | None = None,
         remind_at: datetime | None = None,
         on_expiry: Literal["deny", "approve"] = "deny",
+        escalate: Escalation | None = None,
     ) -> InputRequested:
         """Write down what is asked, for the first time."""
         value = await self._journal.clean(content.model_dump(mode="json", exclude_none=True))
@@ -127,6 +129,7 @@ class InputSteps:
             expires_at=expires_at,
             remind_at=remind_at,
             on_expiry=on_expiry,
+            escalate=escalate,
         )
         self._journal.write(event)
         return event

@@ -21,6 +21,7 @@ from stigmer_contract.api import Resumption
 from stigmer_contract.events import (
     AnyEvent,
     ExecutionRetried,
+    GrantRevoked,
     InlinePayload,
     InputRequested,
     InputResolved,
@@ -71,6 +72,8 @@ class RecordedSteps:
     """What was asked of people, resolved or not."""
     resolutions: dict[str, InputResolved] = field(default_factory=dict[str, InputResolved])
     """How that was resolved, by the input's id, as far as the log was found."""
+    revoked: set[str] = field(default_factory=set[str])
+    """Inputs with which a kind of call was approved that is asked about again."""
     failed_requests: dict[StepKey, ModelFailed] = field(default_factory=dict[StepKey, ModelFailed])
     """The last failure of each request, by the step that its answer is to be the result of."""
     changed_lists: dict[str, str] = field(default_factory=dict[str, str])
@@ -132,6 +135,7 @@ class RecordedSteps:
         self.failed_requests.clear()
         self.inputs.clear()
         self.resolutions.clear()
+        self.revoked.clear()
         self._results_by_digest.clear()
         self.usage, self.messages_given, self.messages_taken = Usage(), 0, 0
         self.take(events)
@@ -169,6 +173,8 @@ class RecordedSteps:
             self.resolutions[event.input_id] = event
         elif isinstance(event, ToolsChanged):
             self.changed_lists[event.server] = event.digest
+        elif isinstance(event, GrantRevoked):
+            self.revoked.add(event.input_id)
         key = key_of(event)
         if key is None:
             return

@@ -39,6 +39,7 @@ from stigmer_contract.api import Resumption
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     Event,
+    GrantRevoked,
     HistoryRepaired,
     HistoryStored,
     LiveEvent,
@@ -74,6 +75,10 @@ class Log(Protocol):
 
     async def news(self) -> Sequence[RecordedEvent]:
         """Messages that have come since, as far as the server told with its last answer."""
+        ...
+
+    async def revocations(self) -> Sequence[GrantRevoked]:
+        """What was revoked since the leg began, or this was asked last; the server is asked for it."""
         ...
 
 

@@ -22,6 +22,7 @@ from stigmer_contract.api import MAX_APPEND_EVENTS
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     Event,
+    GrantRevoked,
     LiveEvent,
     MessageReceived,
     ModelDelta,
@@ -65,10 +66,11 @@ class LogWriter:
         last_message: int = 0,
         on_cancel_requested: "Callable[[], None]",
         on_failure: "Callable[[Exception], None]",
+        on_paused: "Callable[[], None]" = lambda: None,
         now: "Callable[[], float] | None" = None,
     ) -> None:
         """The callbacks run in the event loop: the server says that cancelling was asked for; an
-        append was refused, after which nothing more is sent until `begin_again`.
+        append was refused, after which nothing more is sent until `begin_again`; the execution is paused.
 
         Args:
             last_sequence: the log's end, as the leg found it.
@@ -79,6 +81,7 @@ class LogWriter:
         self._mask = EventMask(masker)
         self._on_cancel_requested = on_cancel_requested
         self._on_failure = on_failure
+        self._on_paused = on_paused
         self._queue: deque[bytes | LiveEvent | _StreamEnd] = deque()
         self._pending_live = 0
         self._wake = asyncio.Event()
@@ -95,6 +98,7 @@ class LogWriter:
         self._told_of_message: int = last_message
         self._known_message: int = last_message
         self._known_until: int = last_sequence
+        self._revocations_until: int = last_sequence
 
     async def __aenter__(self) -> "LogWriter":
         self._task = asyncio.create_task(self._send_forever(), name="log-writer")
@@ -223,6 +227,13 @@ class LogWriter:
         self._told_of_message = max(self._told_of_message, self._known_message)
         return messages
 
+    async def revocations(self) -> list[GrantRevoked]:
+        """What was revoked since the leg began, or this was asked last; the server is asked for it."""
+        events = await self._client.list_events(after=self._revocations_until)
+        if events:
+            self._revocations_until = events[-1].sequence
+        return [each.event for each in events if isinstance(each.event, GrantRevoked)]
+
     async def _send_forever(self) -> None:
         while True:
             await self._wake.wait()
@@ -294,6 +305,8 @@ class LogWriter:
             self._known_until = result.last_sequence
         if result.cancel_requested:
             self._on_cancel_requested()
+        if result.is_paused:
+            self._on_paused()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from stigmer_contract.api import (
     ForkExecution,
     MessageResource,
     Page,
+    PauseExecution,
     RetryExecution,
     SendMessage,
     SnapshotResource,
@@ -123,6 +124,46 @@ async def cancel_execution(
     reason = None if request is None else request.reason
     state = await services.executions.load(execution_id, caller)
     return await services.endings.request_cancel(state, reason)
+
+
+@router.post(
+    "/{execution_id}/pause",
+    status_code=202,
+    responses=problem_responses(NotFound, Conflict),
+    openapi_extra=NEEDS_USER,
+)
+async def pause_execution(
+    execution_id: ExecutionId,
+    credential: CredentialOf,
+    services: ServicesOf,
+    request: PauseExecution | None = None,
+) -> ExecutionResource:
+    """Let an execution rest. What it has in hand ends first; then it holds no runner until it is resumed.
+
+    Pausing it again changes nothing.
+    """
+    state = await services.executions.load(execution_id, credential.caller)
+    reason = None if request is None else request.reason
+    return await services.pauses.pause(state.execution_id, credential.name, reason)
+
+
+@router.post(
+    "/{execution_id}/resume",
+    status_code=202,
+    responses=problem_responses(NotFound, Conflict),
+    openapi_extra=NEEDS_USER,
+)
+async def resume_execution(
+    execution_id: ExecutionId,
+    credential: CredentialOf,
+    services: ServicesOf,
+    idempotency_key: IdempotencyKey = None,
+) -> ExecutionResource:
+    """Let a paused execution go on. What was answered and said meanwhile, it finds then."""
+    state = await services.executions.load(execution_id, credential.caller)
+    return await services.pauses.resume(
+        state.execution_id, credential.name, credential.caller, idempotency_key
+    )
 
 
 @router.post(

@@ -23,6 +23,7 @@ from stigmer_server.errors import InvalidRequest
 from stigmer_server.event_feed import EventFeed
 from stigmer_server.executions import Executions
 from stigmer_server.forks import Forks
+from stigmer_server.grants import Grants
 from stigmer_server.idempotency import MAX_KEY_LENGTH, Answer
 from stigmer_server.inputs import Inputs
 from stigmer_server.installation import Installation
@@ -32,6 +33,7 @@ from stigmer_server.lost_runners import LostRunners
 from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
+from stigmer_server.pauses import Pauses
 from stigmer_server.placements import Placements
 from stigmer_server.retries import Retries
 from stigmer_server.runner_presence import RunnerPresence
@@ -69,8 +71,10 @@ class Services:
     answer_links: AnswerLinks
     webhooks: Webhooks
     webhook_sender: WebhookSender
+    grants: Grants
     messages: Messages
     forks: Forks
+    pauses: Pauses
     retries: Retries
     artifacts: Artifacts
     blobs: BlobStore

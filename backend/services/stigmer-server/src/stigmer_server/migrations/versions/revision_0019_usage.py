@@ -18,6 +18,7 @@ depends_on = None
 _COUNTED = ("requests", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 _NANOS = 1_000_000_000
 _BATCH = 500
+_EXECUTIONS_AT_ONCE = 50
 _KEPT = ("execution_id", "quarter", "model", "session_id", "agent_name", "owner", "cost_nanos")
 _EVENTS = sa.table(
     "events",
@@ -85,9 +86,13 @@ def _fill() -> None:
     for first in range(0, len(costs), _BATCH):
         connection.execute(update, costs[first : first + _BATCH])
     rows = dict[tuple[str, int, str], dict[str, Any]]()
-    query = sa.select(_EVENTS).where(_EVENTS.c.type.in_(("model.responded", "step.finished")))
-    with connection.execute(query, execution_options={"yield_per": _BATCH}) as found:
-        for event in found:
+    paid = _EVENTS.c.type.in_(("model.responded", "step.finished"))
+    ids = list(executions)
+    for first in range(
+        0, len(ids), _EXECUTIONS_AT_ONCE
+    ):  # a cursor of PostgreSQL's would keep what follows out
+        these = _EVENTS.c.execution_id.in_(ids[first : first + _EXECUTIONS_AT_ONCE])
+        for event in connection.execute(sa.select(_EVENTS).where(these, paid)):
             _add(rows, executions[event.execution_id], event.recorded_at, json.loads(event.body))
     values = list(rows.values())
     columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in (*_KEPT, *_COUNTED)]

@@ -14,7 +14,7 @@ down_revision = "0019"
 branch_labels = None
 depends_on = None
 
-_BATCH = 500
+_EXECUTIONS_AT_ONCE = 50
 _EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 _TYPES = ("execution.started", "message.received", "model.responded", "execution.completed")
 _TRIGGERS = {
@@ -72,15 +72,19 @@ def _fill() -> None:
     table = sa.table("search_documents", *columns)
     query = sa.text(
         "SELECT x.execution_id, x.session_id, x.input_head, e.sequence, e.body FROM events e"
-        " JOIN executions x ON x.execution_id = e.execution_id WHERE e.type IN :types"
-    ).bindparams(sa.bindparam("types", _TYPES, expanding=True))
-    rows = list[dict[str, object]]()
-    with connection.execute(query, execution_options={"yield_per": _BATCH}) as found:
-        for row in found:
+        " JOIN executions x ON x.execution_id = e.execution_id"
+        " WHERE e.type IN :types AND x.execution_id IN :these"
+    ).bindparams(sa.bindparam("types", _TYPES, expanding=True), sa.bindparam("these", expanding=True))
+    ids = list(connection.execute(sa.text("SELECT execution_id FROM executions")).scalars())
+    for first in range(
+        0, len(ids), _EXECUTIONS_AT_ONCE
+    ):  # a cursor of PostgreSQL's would keep what follows out
+        rows = list[dict[str, object]]()
+        for row in connection.execute(query, {"these": ids[first : first + _EXECUTIONS_AT_ONCE]}):
             event = _EVENT.validate_json(row.body)
             terms = terms_of_event(row.execution_id, row.session_id, row.input_head, event)
             if terms:
                 values = (row.execution_id, row.session_id, row.sequence, " ".join(terms))
                 rows.append(dict(zip(names, values, strict=True)))
-    for first in range(0, len(rows), _BATCH):
-        connection.execute(table.insert(), rows[first : first + _BATCH])
+        if rows:
+            connection.execute(table.insert(), rows)
