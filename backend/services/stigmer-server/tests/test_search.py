@@ -74,6 +74,22 @@ def test_nobody_finds_what_another_said_nor_what_is_forgotten(
     assert find(person, word) == find(api, word) == []
 
 
+def test_a_fork_is_found_by_what_it_goes_on_from_and_by_what_was_said_to_it(
+    api: ServerApi, person: ServerApi
+) -> None:
+    execution_id: str = person.create_execution(input="Begin")["execution_id"]
+    attempt: int = api.start_leg(execution_id)["attempt"]
+    answered = api.append(execution_id, [responded(1, "Some quinces."), completed()], attempt=attempt)
+    assert answered.is_success, answered.text
+    request = {"at": 1, "message": "Make marmalade"}
+    fork = person.http.post(f"/v1/executions/{execution_id}/fork", json=request)
+    assert fork.status_code == 201, fork.text
+
+    fork_id = fork.json()["execution_id"]
+    assert find(person, "marmalade") == [fork_id]
+    assert find(person, "quinces") == [fork_id, execution_id]
+
+
 def test_terms_are_ascii_each_once_and_bounded() -> None:
     assert terms_of("The the ＴＨＥ cat's 猫と") == ["the", "cat", "s", "z732bz", "z3068z", "z732bzz3068z"]
     assert len(terms_of(" ".join(f"w{number}" for number in range(9000)))) <= MOST_TERMS

@@ -77,6 +77,19 @@ def test_an_imported_session_is_the_callers_and_stands_as_its_log_says(
         assert alice.create_execution(session_id=session_id)["phase"] == "pending"
 
 
+def test_an_imported_session_is_found_by_what_was_said_in_it(api: ServerApi, server: ServerProcess) -> None:
+    said = {"type": "message.received", "message": {"kind": "inline", "value": "Mind the turnstile"}}
+    with server.client(user(api)) as alice, server.client(user(api)) as bob:
+        session_id = import_it(alice, document(said)).raise_for_status().json()["session_id"]
+        for text, client, found in (
+            ("begin", alice, [session_id]),
+            ("turnstile", alice, [session_id]),
+            ("turnstile", bob, []),
+        ):
+            page = client.http.get("/v1/executions", params={"text": text}).raise_for_status().json()
+            assert [item["session_id"] for item in page["items"]] == found, text
+
+
 def test_a_blob_of_somebody_else_is_not_to_be_had_by_naming_it(api: ServerApi, server: ServerProcess) -> None:
     with server.client(user(api)) as alice, server.client(user(api)) as bob:
         foreign = alice.store_blob(b'"the words of alice"')

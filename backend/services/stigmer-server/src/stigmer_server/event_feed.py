@@ -95,10 +95,20 @@ class EventFeed:
         """Several logs at once, each as `follow` does it; and that something has become of executions.
 
         The latter of an owner's; None: of anybody's. Ends with the server only.
+
+        Raises:
+            Unavailable: one of the logs cannot be read.
         """
-        queue: asyncio.Queue[Told] = asyncio.Queue(QUEUED_BATCHES)
+        queue: asyncio.Queue[Told | Exception] = asyncio.Queue(QUEUED_BATCHES)
 
         async def pump(execution_id: str, after: int) -> None:
+            try:
+                await pass_on(execution_id, after)
+            except Exception as error:
+                # Raised where it ends the stream, which begins again: else this log would be silent for ever.
+                await queue.put(error)
+
+        async def pass_on(execution_id: str, after: int) -> None:
             has_ended = False
             async with contextlib.aclosing(self.follow(execution_id, after)) as batches:
                 async for batch in batches:
@@ -126,6 +136,8 @@ class EventFeed:
                             told = await queue.get()
                     except TimeoutError:
                         told = Told(None, is_heartbeat=True)
+                    if isinstance(told, Exception):
+                        raise told
                     yield told
             finally:
                 for task in tasks:

@@ -30,6 +30,7 @@ from stigmer_server.errors import CallRefused, NotFound, Unavailable
 from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
 from stigmer_server.log_indexes import LogIndexes
 from stigmer_server.policies import DailyCosts
+from stigmer_server.search_index import SearchRows
 from stigmer_server.tables import blob_references, events, executions
 
 logger = logging.getLogger(__name__)
@@ -328,6 +329,7 @@ def insert_further_events(
     if stored:
         connection.execute(_insert_events, [_event_row(state.execution_id, each, None) for each in stored])
         connection.execute(_update_state, [_update_row(after)])
+        _index_search(connection, after, stored, following)
     _insert_references(
         connection, {(state.execution_id, sha256) for new in following for sha256 in new.blobs}
     )
@@ -340,12 +342,25 @@ def insert_log(
     stored: Sequence[StoredEvent],
     new_events: Sequence[NewEvent],
 ) -> None:
-    """Write an execution that has ended, with its whole log."""
+    """Write an execution that has ended, with its whole log. What it cost was paid elsewhere."""
     connection.execute(executions.insert(), state.to_row())
     connection.execute(_insert_events, [_event_row(state.execution_id, event, None) for event in stored])
+    _index_search(connection, state, stored, new_events)
     _insert_references(
         connection, {(state.execution_id, sha256) for new in new_events for sha256 in new.blobs}
     )
+
+
+def _index_search(
+    connection: Connection,
+    state: ExecutionState,
+    stored: Sequence[StoredEvent],
+    new_events: Sequence[NewEvent],
+) -> None:
+    rows = SearchRows()
+    for each, new in zip(stored, new_events, strict=True):
+        rows.note(state, each.sequence, new.event)
+    rows.write(connection)
 
 
 def _insert_references(connection: Connection, found: set[tuple[str, str]]) -> None:

@@ -140,12 +140,19 @@ class Keeper:
             for sha256 in old:
                 if await self._database.read(lambda connection, this=sha256: _is_needed(connection, this)):
                     continue
-                if await asyncio.to_thread(self._blobs.remove_older, sha256, before.timestamp()):
-                    await self._database.write(lambda connection, this=sha256: revoke_all(connection, this))
-                    count += 1
+                count += await self._database.write(
+                    lambda connection, this=sha256: self._remove_if_unneeded(connection, this, before)
+                )
                 await asyncio.sleep(PAUSE_SECONDS)
             await asyncio.sleep(0)
         return count
+
+    def _remove_if_unneeded(self, connection: Connection, sha256: str, before: datetime) -> bool:
+        """In one transaction: a log that names it meanwhile keeps it; a grant that comes then stays."""
+        if _is_needed(connection, sha256) or not self._blobs.remove_older(sha256, before.timestamp()):
+            return False
+        revoke_all(connection, sha256)
+        return True
 
 
 def _idle_sessions(connection: Connection, before: datetime, after: str) -> Sequence[str]:
