@@ -1,5 +1,6 @@
 """A small MCP server over streamable HTTP, without any SDK: what it does is what a test asks of it."""
 
+import gzip
 import json
 import threading
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ class McpHttpServer:
         """The status that the next call of a tool gets, once."""
         self.demands: str | None = None
         """What `Authorization` must be."""
+        self.compresses = False
+        """Whether answers are compressed from the first call on, also where nobody asked for that."""
         owner = self
 
         class Handler(_Handler):
@@ -130,6 +133,9 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         self.send_response(status)
         self.send_header("content-type", content_type)
+        if self.mcp.compresses and self.mcp.calls and body:
+            body = gzip.compress(body)
+            self.send_header("content-encoding", "gzip")
         self.send_header("content-length", str(len(body)))
         for name, value in (headers or {}).items():
             self.send_header(name, value)

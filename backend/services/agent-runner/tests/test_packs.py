@@ -1,7 +1,9 @@
 """Folders of packs: made once, never removed under whoever uses them, and not kept for ever."""
 
+import fcntl
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,28 @@ async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
         async with open_packs(tmp_path, load) as folders:
             folder = await folder_of(folders, text)
             assert (folder / "text").read_text(encoding="utf-8") == text
+
+
+async def test_a_folder_that_another_runner_made_anew_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_packs(tmp_path, load) as folders:
+        a, b = [await folder_of(folders, text) for text in "ab"]
+    used_in_order(a, b)
+    lock = fcntl.flock
+
+    def lock_too_late(descriptor: int, operation: int) -> None:
+        if operation & fcntl.LOCK_EX:
+            shutil.copytree(a.parent, tmp_path / "anew")
+            shutil.rmtree(a.parent)
+            (tmp_path / "anew").rename(a.parent)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    async with open_packs(tmp_path, load) as folders:
+        await folder_of(folders, "c")
+
+    assert (a / "text").read_text(encoding="utf-8") == "a"
 
 
 async def test_what_runners_before_left_behind_goes_too(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from pydantic_ai.messages import BinaryContent, UserContent
 from pydantic_ai.workspaces import WorkspaceError
 
-from agent_runner.errors import ExecutionFailure, ServerRefused
+from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused
 from agent_runner.models import file_note, takes_file
 from agent_runner.server_client import LegClient
 from agent_runner.toolsets.file_content import MAX_MEDIA_BYTES, is_binary, sniff_media_type
@@ -86,6 +86,8 @@ def _told(attachment: Attachment, place: str) -> UserContent:
 async def _load(client: LegClient, attachment: Attachment) -> bytes:
     try:
         return await client.load_blob(attachment.sha256)
+    except AttemptSuperseded:
+        raise
     except ServerRefused as error:
         raise ExecutionFailure(
             ErrorCode.INVALID_REQUEST,

@@ -1,7 +1,7 @@
 """What snapshots keep of the workspace that a leg works in, and the files that a fork begins with."""
 
 import asyncio
-import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from agent_runner.errors import ExecutionFailure
+from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused
 from agent_runner.settings import RunnerSettings
 from agent_runner.snapshots import WalkRules, bring
 from stigmer_contract.api import LegGrant
@@ -71,7 +71,9 @@ async def restore_fork(
             await asyncio.to_thread(_move_into_place, aside, place)
         finally:
             await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
-    except (OSError, SnapshotDamaged) as error:
+    except AttemptSuperseded:
+        raise
+    except (OSError, SnapshotDamaged, ServerRefused) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ExecutionFailure(
             ErrorCode.WORKSPACE_UNAVAILABLE,
@@ -97,5 +99,8 @@ def _begin_aside(folder: Path, session_id: str) -> Path:
 
 
 def _move_into_place(aside: Path, place: Path) -> None:
-    with contextlib.suppress(FileExistsError):
+    try:
         aside.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # rename(2): another leg was quicker
+            raise

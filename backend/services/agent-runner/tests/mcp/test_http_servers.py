@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from agent_runner.legs import ActivityAttempt, LegRunner
+from agent_runner.mcp_servers import http
 from agent_runner.mcp_servers.addresses import why_refused
 from leg_server import SESSION, Answer, Server, leg_runner
 from mcp_http_server import McpHttpServer
@@ -53,6 +54,7 @@ async def test_a_tool_is_called_with_the_server_s_own_headers(make_runner: Make,
     await make_runner(server, calls(ADD)).run("exe_1", TRY)
     assert [result.text for result in results(server)] == ["5"]
     assert {seen.get("x-plain") for seen in web.seen} == {"yes"}
+    assert {seen.get("accept-encoding") for seen in web.seen} == {"identity"}
     assert not [event for event in server.events if b"a-canary-4711" in EVENT_ADAPTER.dump_json(event)]
     assert web.sessions == set()
 
@@ -100,6 +102,29 @@ async def test_why_a_server_cannot_be_had_is_one_line(make_runner: Make, web: Mc
         assert isinstance(failed, ExecutionFailed)
         assert failed.code == "mcp_server_unavailable"
         assert failed.message.startswith(message)
+
+
+async def test_a_compressed_answer_is_refused_for_it_may_become_any_number_of_bytes(
+    make_runner: Make, web: McpHttpServer
+) -> None:
+    server = Server(mcpServers=[at(web)])
+    web.compresses = True
+    await make_runner(server, calls(ADD)).run("exe_1", TRY)
+    [result] = results(server)
+    assert result.outcome is ToolOutcome.UNKNOWN
+    assert "the answer is compressed, which was not asked for" in result.text
+
+
+async def test_a_name_with_an_address_at_which_nobody_listens_is_reached_at_its_other_one(
+    make_runner: Make, web: McpHttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find(*_: object) -> list[str]:
+        return ["::1", "127.0.0.1"]  # as `localhost` often has, where a server listens on the latter alone
+
+    monkeypatch.setattr(http, "find_addresses", find)
+    server = Server(mcpServers=[at(web)])
+    await make_runner(server, calls(ADD)).run("exe_1", TRY)
+    assert [result.text for result in results(server)] == ["5"]
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,14 @@ def test_a_workspace_over_the_limits_is_refused_and_the_next_snapshot_is_whole(t
     assert state_of(store.restore(taken.listing, tmp_path / "again")) == state_of(store.root)
 
 
+def test_what_is_left_out_counts_too_for_it_takes_memory_as_well(tmp_path: Path) -> None:
+    store = Store(tmp_path / "workspace", WalkRules(max_entries=10))
+    for number in range(11):
+        os.mkfifo(store.root / f"pipe-{number}")
+    with pytest.raises(TooMuch):
+        store.take()
+
+
 @pytest.mark.parametrize(("size", "is_kept"), [(1_000, True), (3 << 20, False)])
 def test_a_file_that_never_comes_to_rest_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, is_kept: bool

@@ -1,4 +1,5 @@
-"""Which addresses MCP servers at a URL may be at. A name is looked up once, and that address is connected to.
+"""Which addresses MCP servers at a URL may be at. A name is looked up once, and what was
+found is connected to.
 
 The manifest is another person's: it must not make the runner call what only this machine reaches.
 """
@@ -28,8 +29,8 @@ class AddressRefused(ServerUnavailable):
         super().__init__(f"{host!r} is {why}, which the operator has not allowed (STIGMER_MCP_ALLOW_HOSTS)")
 
 
-async def find_address(host: str, port: int, allowed: Collection[str]) -> str:
-    """The address to connect to.
+async def find_addresses(host: str, port: int, allowed: Collection[str]) -> list[str]:
+    """The addresses to connect to, the best first; at least one.
 
     Args:
         allowed: hosts, or `host:port`, that may be at any address; `*` is all.
@@ -41,11 +42,11 @@ async def find_address(host: str, port: int, allowed: Collection[str]) -> str:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(RESOLVE_SECONDS):
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [str(each[4][0]) for each in found]
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     if not addresses:
         raise OSError(f"{host!r} has no address")
     check_host(host, port, allowed, addresses)
-    return addresses[0]
+    return addresses
 
 
 def check_host(host: str, port: int, allowed: Collection[str], addresses: Collection[str]) -> None:

@@ -4,6 +4,7 @@ The SDK has the protocol (streams, resumption, sessions); here is what it leaves
 called, how large an answer may be, and whether a request that failed had been sent.
 """
 
+import contextlib
 import logging
 import ssl
 import urllib.request
@@ -20,7 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCResponse
 
-from agent_runner.mcp_servers.addresses import check_host, find_address
+from agent_runner.mcp_servers.addresses import check_host, find_addresses
 from agent_runner.mcp_servers.faults import ServerUnavailable
 from agent_runner.mcp_servers.wire import mended
 
@@ -32,6 +33,8 @@ CONNECT_SECONDS: Final = 30.0
 READ_SECONDS: Final = 3600.0
 """Between two pieces of an answer; a call's own limit is shorter."""
 _BAD_GATEWAY: Final = 502
+_PLAIN: Final = "identity"
+"""The coding of an answer that is not compressed (RFC 9110, section 12.5.3)."""
 
 _Read = MemoryObjectReceiveStream[SessionMessage | Exception]
 _Write = MemoryObjectSendStream[SessionMessage]
@@ -90,9 +93,7 @@ class _Watched(httpx2.AsyncBaseTransport):
         known.had_session = "mcp-session-id" in request.headers
         known.status, known.fault, known.was_sent = None, None, False
         try:
-            proxy = _proxy_for(request.url)
-            sent = await self._addressed(request, is_proxied=proxy is not None)
-            response = await self._transport(proxy).handle_async_request(sent)
+            response = await self._send(request)
         except ServerUnavailable as error:
             known.fault = str(error)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError) as error:
@@ -104,6 +105,11 @@ class _Watched(httpx2.AsyncBaseTransport):
         else:
             known.status, known.was_sent = response.status_code, True
             known.challenge = response.headers.get("www-authenticate", "")
+            if response.headers.get("content-encoding", _PLAIN).lower() != _PLAIN:
+                # A few bytes can become any number, and the SDK takes an answer as a whole.
+                await response.aclose()
+                known.fault = "the answer is compressed, which was not asked for"
+                return httpx2.Response(_BAD_GATEWAY, request=request)
             is_stream = response.headers.get("content-type", "").lower().startswith("text/event-stream")
             return httpx2.Response(
                 response.status_code,
@@ -124,22 +130,32 @@ class _Watched(httpx2.AsyncBaseTransport):
             self._inner[proxy] = httpx2.AsyncHTTPTransport(verify=self._tls, proxy=proxy)
         return self._inner[proxy]
 
-    async def _addressed(self, request: httpx2.Request, *, is_proxied: bool) -> httpx2.Request:
-        """The request to the address that was checked. The name stays what TLS and the server are told."""
+    async def _send(self, request: httpx2.Request) -> httpx2.Response:
+        """Send the request to the first of the checked addresses that can be connected to."""
         host, port = request.url.host, request.url.port or (443 if request.url.scheme == "https" else 80)
-        if is_proxied:
+        proxy = _proxy_for(request.url)
+        transport = self._transport(proxy)
+        if proxy is not None:
             # The proxy looks the name up; what is no name is looked at here.
             literal = [host] if host.replace(".", "").isdecimal() or ":" in host else []
             check_host(host, port, self._allowed, ["127.0.0.1"] if host == "localhost" else literal)
-            return request
-        address = await find_address(host, port, self._allowed)
-        return httpx2.Request(
-            request.method,
-            request.url.copy_with(host=address),
-            headers=request.headers,
-            stream=request.stream,
-            extensions={**request.extensions, "sni_hostname": host},
-        )
+            return await transport.handle_async_request(request)
+        *others, last = await find_addresses(host, port, self._allowed)
+        for address in others:
+            with contextlib.suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
+                return await transport.handle_async_request(_at(address, request))
+        return await transport.handle_async_request(_at(last, request))
+
+
+def _at(address: str, request: httpx2.Request) -> httpx2.Request:
+    """The request to an address. The name stays what TLS and the server are told."""
+    return httpx2.Request(
+        request.method,
+        request.url.copy_with(host=address),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": request.url.host},
+    )
 
 
 @asynccontextmanager
@@ -148,8 +164,10 @@ async def open_http(
 ) -> AsyncGenerator[tuple[_Read, _Write]]:
     """The streams of a conversation with the server at `url`; at the end its session is ended."""
     timeout = httpx2.Timeout(CONNECT_SECONDS, read=READ_SECONDS)
+    sent = httpx2.Headers(headers)
+    sent["accept-encoding"] = _PLAIN
     async with (
-        httpx2.AsyncClient(transport=_Watched(allowed), headers=dict(headers), timeout=timeout) as client,
+        httpx2.AsyncClient(transport=_Watched(allowed), headers=sent, timeout=timeout) as client,
         streamable_http_client(url, http_client=client, max_sse_event_size=MAX_ANSWER_BYTES) as (read, write),
         anyio.create_task_group() as tasks,
     ):

@@ -171,7 +171,13 @@ async def bring(work: Wants[_T], load: Callable[[str], Awaitable[bytes]]) -> _T:
     """Do work that wants blobs, in a thread, with blobs that are loaded here."""
     step = functools.partial(next, work)
     while True:
-        wanted = await asyncio.to_thread(_wanted, step)
+        working = asyncio.ensure_future(asyncio.to_thread(_wanted, step))
+        try:
+            wanted = await asyncio.shield(working)
+        except asyncio.CancelledError:
+            # Whoever waits closes next what the thread uses, and its number may be another file's then.
+            await asyncio.gather(working, return_exceptions=True)
+            raise
         if isinstance(wanted, _Done):
             return wanted.result
         step = functools.partial(work.send, await load(wanted))

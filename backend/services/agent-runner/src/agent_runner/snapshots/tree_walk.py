@@ -142,8 +142,9 @@ def _walk_folder(
                 _note_link(folder, name, here, status, get_known(here), walk)
             else:
                 walk.left_out.append(LeftOut(here, _kind_of(mode)))
-    if len(unchanged) + len(walk.to_read) > rules.max_entries:
-        raise TooMuch(f"it has more than {rules.max_entries:,} files and folders")
+            # In the loop: one folder may have any number, and each takes memory.
+            if len(unchanged) + len(walk.to_read) + len(walk.left_out) > rules.max_entries:
+                raise TooMuch(f"it has more than {rules.max_entries:,} files and folders")
     if walk.size_bytes > rules.max_bytes:
         raise TooMuch(f"its files have more than {rules.max_bytes >> 20:,} MiB")
     for name, here in folders:

@@ -190,6 +190,8 @@ def _remove(place: Path) -> bool:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), (place / _SIZE).stat()):
+            return False  # another runner has removed it, and somebody may hold the one that is there now
         moved = place.with_name(f"{_OLD}{place.name}")
         place.rename(moved)
         shutil.rmtree(moved, ignore_errors=True)
