@@ -111,3 +111,19 @@ def start_server(tmp_path: Path, temporal: TemporalServer) -> Iterator[ServerFac
 def database_url(request: pytest.FixtureRequest, make_database: DatabaseFactory, tmp_path: Path) -> str:
     """An empty database of each kind."""
     return make_database(request.param) or f"sqlite:///{tmp_path / 'folder' / 'stigmer.db'}"
+
+
+@pytest.fixture
+def person(server: ServerProcess, api: ServerApi) -> Iterator[ServerApi]:
+    """Somebody who sees nothing yet: what other tests shared with everybody is shared no more."""
+    cursor = None
+    while True:
+        page = api.http.get("/v1/sessions", params={"limit": 500} | ({"cursor": cursor} if cursor else {}))
+        for session in page.raise_for_status().json()["items"]:
+            if session["shared_with"] != "nobody":
+                api.http.put(f"/v1/sessions/{session['session_id']}/owner", json={}).raise_for_status()
+        if (cursor := page.json()["next_cursor"]) is None:
+            break
+    answer = api.http.post("/v1/tokens", json={"name": f"p-{uuid4().hex[:12]}", "scope": "user"})
+    with server.client(answer.raise_for_status().json()["token"]) as client:
+        yield client

@@ -1,21 +1,10 @@
 """Executions are found by what was said in them, whatever the language, and by nobody else."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from server_process import ServerApi, ServerProcess, completed, manifest, responded
 from stigmer_server.search_index import MOST_TERMS, terms_of
-
-
-@pytest.fixture
-def person(server: ServerProcess, api: ServerApi) -> Iterator[ServerApi]:
-    """Somebody who has nothing yet."""
-    answer = api.http.post("/v1/tokens", json={"name": f"p-{uuid4().hex[:12]}", "scope": "user"})
-    with server.client(answer.raise_for_status().json()["token"]) as client:
-        yield client
 
 
 def find(person: ServerApi, text: str) -> list[str]:

@@ -1,21 +1,13 @@
 """What was used, by time, agent, model and owner; how it stands; lists of what fits; manifests validated."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from server_process import ServerApi, ServerProcess, completed, failed, manifest, responded
-
-
-@pytest.fixture
-def person(server: ServerProcess, api: ServerApi) -> Iterator[ServerApi]:
-    """Somebody who has nothing yet."""
-    answer = api.http.post("/v1/tokens", json={"name": f"p-{uuid4().hex[:12]}", "scope": "user"})
-    with server.client(answer.raise_for_status().json()["token"]) as client:
-        yield client
+from server_process import ServerApi, completed, failed, manifest, responded
 
 
 @pytest.fixture
