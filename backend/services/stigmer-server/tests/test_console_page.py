@@ -175,6 +175,7 @@ def test_somebody_watches_answers_and_signs_out(
     page_server.start()
     assert admin.append(execution_id, [completed()], attempt=attempt).is_success
     tab.wait_for("document.querySelector('.stream.ended')")
+    tab.wait_for("document.querySelector('.conversation').textContent.includes('Completed')")
     shown = tab.run("[...document.querySelectorAll('.item')].map((item) => item.innerText.trim()).join('|')")
     tab.run("[...document.querySelectorAll('nav button')].at(-1).click()")
     tab.wait_for("document.querySelector('#token')")
