@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stigmer_cli.config import Configuration, Connection
     from stigmer_contract.api import ExecutionResource
     from stigmer_contract.events import RecordedEvent
+    from stigmer_contract.waits import WaitReason
 
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
 MAX_JOBS: Final = 32
@@ -228,18 +229,23 @@ def _follow(
     client: "ApiClient", execution_id: str, timeout_seconds: float
 ) -> "tuple[ExecutionResource, list[RecordedEvent]]":
     """Wait for the end; cancelled where it takes too long, or waits for a person."""
-    from stigmer_contract.phases import ExecutionPhase
-
     deadline = time.monotonic() + timeout_seconds
     is_cancelled = False
     while not (execution := client.get_execution(execution_id)).phase.is_terminal:
-        waits = execution.phase is ExecutionPhase.WAITING
+        waits = waits_for_person(execution.waiting_for)
         if not is_cancelled and (time.monotonic() > deadline or waits):
             reason = "it waits, and a test has nobody to ask" if waits else "the test's time is over"
             client.cancel_execution(execution_id, reason)
             is_cancelled = True
         time.sleep(POLL_SECONDS)
     return execution, list(client.read_events(execution_id))
+
+
+def waits_for_person(reasons: "Sequence[WaitReason]") -> bool:
+    """Whether one of them is a person's decision or answer; a time comes, and a model may come back."""
+    from stigmer_contract.waits import WaitKind
+
+    return any(reason.kind in (WaitKind.APPROVAL, WaitKind.ANSWER) for reason in reasons)
 
 
 def _ended(

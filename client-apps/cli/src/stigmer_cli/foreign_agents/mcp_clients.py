@@ -18,7 +18,7 @@ _REASONS: Final = {
     "autoApprove": _UNASKED,
     "trust": _UNASKED,
     "timeout": "was not carried over: `spec.limits.toolTimeout` holds for each call",
-    "oauth": "was not carried over: log in with `stigmer mcp login`",
+    "oauth": "was not carried over: set a token with `stigmer secrets set`, and name it in `headers`",
     "envFile": "was not carried over: set secrets with `stigmer secrets set`, and name them in `env`",
 }
 
