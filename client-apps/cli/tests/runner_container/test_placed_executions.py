@@ -351,14 +351,21 @@ def test_a_runner_works_in_no_other_directory_than_was_looked_at(
     assert (exit_code, text) == (2, f"error: {MOUNTS_VARIABLE}: {problem}\n")
 
 
+def _git(workspace: str, *arguments: str) -> str:
+    """Where root runs the tests, the repository is the containers' user's, which Git is told to be meant."""
+    command = ["git", "-c", f"safe.directory={workspace}", "-C", workspace, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
 def test_commands_neither_replace_a_repository_nor_its_hooks_and_work_with_it(
     home: StackHome, open_api: OpenApi, tmp_path: Path
 ) -> None:
     (workspace,) = _made(tmp_path / "work")
-    subprocess.run(["git", "init", "--quiet", workspace], check=True, timeout=60)
+    _git(workspace, "init", "--quiet")
     (Path(workspace) / "file").write_text("text", encoding="utf-8")
     for name, value in (("user.name", "A Person"), ("user.email", "person@example.com")):
-        subprocess.run(["git", "-C", workspace, "config", name, value], check=True, timeout=60)
+        _git(workspace, "config", name, value)
+    give_to_containers(Path(workspace))
     before = sorted(path.name for path in (Path(workspace) / ".git" / "hooks").iterdir())
     home.start()
     api = open_api(home)
@@ -366,12 +373,8 @@ def test_commands_neither_replace_a_repository_nor_its_hooks_and_work_with_it(
     api.complete(api.create("git", workspace=workspace))
 
     assert sorted(path.name for path in (Path(workspace) / ".git" / "hooks").iterdir()) == before
-    log = ["git", "-C", workspace, "log", "--format=%an %s", "other"]
-    told = subprocess.run(log, check=True, capture_output=True, text=True, timeout=60)
-    assert told.stdout == "A Person mine\n"
-    remotes = ["git", "-C", workspace, "remote"]
-    told = subprocess.run(remotes, check=True, capture_output=True, text=True, timeout=60)
-    assert told.stdout == "origin\n"
+    assert _git(workspace, "log", "--format=%an %s", "other") == "A Person mine\n"
+    assert _git(workspace, "remote") == "origin\n"
 
 
 def test_many_directories_at_once_and_one_after_the_other_end_nothing(
