@@ -201,10 +201,20 @@ def run(
                 print_json(execution.model_dump(mode="json"))
             else:
                 print_line(execution.execution_id)
+                _tell_address(client, execution)
             return
         _follow(client, execution, begun.after, as_json=as_json, plain=plain, wait=wait)
         if record_file:
             _record(client, execution.execution_id, record_file)
+
+
+def _tell_address(client: "ApiClient", execution: "ExecutionResource") -> None:
+    """Where a person can watch the execution that is left alone."""
+    from stigmer_cli.output import is_terminal, print_note
+
+    if is_terminal(sys.stderr):
+        endpoint = client.transport.endpoint.rstrip("/")
+        print_note(f"in the console: {endpoint}/console/executions/{execution.execution_id}")
 
 
 def _read_attachments(attached: "Sequence[str]", prompt: str | None) -> "Sequence[FileToAttach]":
@@ -383,14 +393,10 @@ def _follow(
     wait: bool,
 ) -> None:
     from stigmer_cli.commands.following import Following
-    from stigmer_cli.output import is_terminal, print_note
     from stigmer_cli.rendering.execution_view import ExecutionView
     from stigmer_cli.rendering.json_view import JsonView
     from stigmer_cli.rendering.screen import Screen
 
-    if not as_json and is_terminal(sys.stderr):
-        endpoint = client.transport.endpoint.rstrip("/")
-        print_note(f"in the console: {endpoint}/console/executions/{execution.execution_id}")
     if as_json:
         view = JsonView(sys.stdout, execution.execution_id)
     else:
