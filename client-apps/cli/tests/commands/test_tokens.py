@@ -84,7 +84,9 @@ def test_an_agent_is_shared_and_given_away(command: Command) -> None:
     assert shared.stderr == "the agent 'greeter' is administrator's, shared with everybody\n"
     assert seen.exit_code == 0
     assert "created" in own.stdout + own.stderr
-    assert [line.split()[-1] for line in listed.stdout.splitlines()] == ["OWNER", "administrator", "carol"]
+    header, *rows = [line.split() for line in listed.stdout.splitlines()]
+    assert header[-1] == "OWNER"
+    assert [row[-1] for row in rows if row[0] == "greeter"] == ["administrator", "carol"]
     assert (clash.exit_code, "has an agent 'greeter' already" in clash.stderr) == (1, True)
     assert given.stderr == "the agent 'greeter' is carol's\n"
     assert "error: there is no agent 'greeter'" in gone.stderr
