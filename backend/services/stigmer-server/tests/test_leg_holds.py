@@ -30,7 +30,11 @@ def test_who_asks_for_an_execution_waits_until_its_runner_has_handed_back(tmp_pa
     with ServerProcess(tmp_path, program=PATIENT_SERVER) as server, server.client() as api:
         execution_id = api.create_execution()["execution_id"]
         take(api, execution_id, "a")
-        assert hold(api, execution_id).json() == {"cancel_requested": False, "is_wanted": False}
+        assert hold(api, execution_id).json() == {
+            "cancel_requested": False,
+            "is_paused": False,
+            "is_wanted": False,
+        }
 
         other = take(api, execution_id, "b")
 

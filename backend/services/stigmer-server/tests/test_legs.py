@@ -20,6 +20,16 @@ LEG_WAITING: dict[str, Any] = {
 }
 
 
+def _told(last_sequence: int) -> dict[str, Any]:
+    """What an append is answered where nothing else has happened."""
+    return {
+        "last_sequence": last_sequence,
+        "cancel_requested": False,
+        "message_sequence": 0,
+        "is_paused": False,
+    }
+
+
 def test_a_leg_is_granted_with_everything_it_needs(api: ServerApi) -> None:
     execution = api.create_execution(workspace="/srv/project", input="hello")
 
@@ -97,7 +107,7 @@ def test_a_repeated_append_changes_nothing_and_is_answered_alike(api: ServerApi)
     api.append(execution_id, [responded(3)])
     again = api.append(execution_id, [responded(1), responded(2)], append_id=append_id).json()
 
-    assert first == again == {"last_sequence": 4, "cancel_requested": False, "message_sequence": 0}
+    assert first == again == _told(last_sequence=4)
     assert len(api.read_log(execution_id)) == 5
     assert api.get_execution(execution_id)["usage"]["requests"] == 3
 
@@ -128,7 +138,7 @@ def test_the_same_append_sent_at_once_is_written_once(api: ServerApi) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(append, range(8)))
 
-    assert answers == [{"last_sequence": 3, "cancel_requested": False, "message_sequence": 0}] * 8
+    assert answers == [_told(last_sequence=3)] * 8
     assert len(api.read_log(execution_id)) == 3
 
 

@@ -162,7 +162,12 @@ def test_what_an_old_runner_still_appends_is_kept_in_the_newest_words(api: Serve
         f"/v1/executions/{execution_id}/events", json={"attempt": 1, "append_id": "old", "events": old}
     )
 
-    assert answer.json() == {"last_sequence": 6, "cancel_requested": False, "message_sequence": 0}
+    assert answer.json() == {
+        "last_sequence": 6,
+        "cancel_requested": False,
+        "message_sequence": 0,
+        "is_paused": False,
+    }
     log = [event["event"] for event in api.read_log(execution_id)][2:]
     assert [event["type"] for event in log] == [
         "model.responded",

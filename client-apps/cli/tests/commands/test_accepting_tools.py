@@ -60,3 +60,4 @@ def test_apply_shows_what_changed_and_accepts_it_when_told_to(command: Command, 
     after = command.run(*apply, "--json")
     assert after.exit_code == 0
     assert json.loads(after.stdout)[0]["tools"] == [{"server": "shop", "state": "pinned", "tools": 1}]
+    assert command.run("agents", "delete", "seller", "--yes").exit_code == 0  # others list what there is
