@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from anthropic import AsyncAnthropic, NotGiven, Omit
-from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ThinkingPart
+from pydantic_ai.messages import ModelMessage, ModelResponsePart, TextPart, ThinkingPart
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.settings import ModelSettings
 
 from agent_runner.models.answer_builder import AnswerBuilder, Passage
-from agent_runner.models.asking import AsksDirectly, Endpoint, NoWatcher
+from agent_runner.models.asking import AsksDirectly, DirectModel, Endpoint
 from agent_runner.models.event_stream import JsonObject
 from agent_runner.models.messages_reader import REDACTED, MessagesReader
 from agent_runner.models.written_request import written_request
@@ -20,7 +20,7 @@ ANTHROPIC_BASE_URL: Final = "https://api.anthropic.com"
 ANTHROPIC_VERSION: Final = "2023-06-01"
 
 
-class MessagesModel(AnthropicModel, AsksDirectly):
+class MessagesModel(DirectModel, AnthropicModel):
     """A model of Anthropic's. pydantic-ai writes the request; asking and reading are ours.
 
     What the SDK would do besides, it would do for every message at every turn: see `direct_openai`.
@@ -30,8 +30,7 @@ class MessagesModel(AnthropicModel, AsksDirectly):
 
     def __init__(self, name: str, endpoint: Endpoint, provider: AnthropicProvider) -> None:
         super().__init__(name, provider=provider)
-        AsksDirectly.__init__(self)
-        self.endpoint = endpoint
+        AsksDirectly.__init__(self, endpoint)
 
     async def body_of(
         self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
@@ -71,20 +70,6 @@ class MessagesModel(AnthropicModel, AsksDirectly):
             signature=passage.signature,
             provider_name=self.system,
         )
-
-    def prepare_messages(
-        self, messages: list[ModelMessage], model_request_parameters: ModelRequestParameters | None = None
-    ) -> list[ModelMessage]:
-        prepare = super().prepare_messages
-        return self.prepared.of(messages, lambda new: prepare(new, model_request_parameters))
-
-    async def request(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
-        return await self.answer(messages, model_settings, model_request_parameters, NoWatcher())
 
 
 def anthropic_model(name: str, *, endpoint: Endpoint) -> Model:

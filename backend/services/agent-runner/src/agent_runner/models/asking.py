@@ -22,7 +22,7 @@ from pydantic_ai.messages import (
     ThinkingPart,
     ToolCallPart,
 )
-from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 from pydantic_core import to_json
 
@@ -100,16 +100,16 @@ class Answers(ABC):
 class AsksDirectly(Answers):
     """What our models of all providers have in common. A model is used by one leg at a time."""
 
-    endpoint: Endpoint
     path: str
     _repair: Repair = Repair.NONE
     """How far the conversation has to be changed for this provider; found out by asking."""
     notes_in_results: bool = False
     """Whether a note of ours behind a tool's result becomes a part of that."""
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
         self._taken_back = PerMessage[ModelMessage]()
-        self.prepared = Prepared()
+        self._prepared = Prepared()
 
     # What pydantic-ai's models have.
     @property
@@ -312,6 +312,24 @@ class AsksDirectly(Answers):
                 if builder.is_empty and end is None:
                     raise ModelRequestFailed(odd_answer(name, "its answer is empty"))
                 return "tool_call" if calls else "stop"
+
+
+class DirectModel(Model, AsksDirectly):
+    """A model of pydantic-ai's, which writes the request; asking and reading are ours. First of the bases."""
+
+    def prepare_messages(
+        self, messages: list[ModelMessage], model_request_parameters: ModelRequestParameters | None = None
+    ) -> list[ModelMessage]:
+        prepare = super().prepare_messages
+        return self._prepared.of(messages, lambda new: prepare(new, model_request_parameters))
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        return await self.answer(messages, model_settings, model_request_parameters, NoWatcher())
 
 
 def encode_body(body: JsonObject) -> bytes:

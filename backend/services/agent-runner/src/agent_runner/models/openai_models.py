@@ -34,7 +34,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
 from agent_runner.models.answer_builder import AnswerBuilder, Passage
-from agent_runner.models.asking import AsksDirectly, Endpoint, NoWatcher
+from agent_runner.models.asking import AsksDirectly, DirectModel, Endpoint
 from agent_runner.models.chat_reader import REASONING_DETAILS, ChatReader
 from agent_runner.models.direct_openai import DirectOpenAI
 from agent_runner.models.event_stream import JsonObject
@@ -83,7 +83,7 @@ class _OllamaProvider(OllamaProvider):
         )
 
 
-class ChatModel(OpenAIChatModel, AsksDirectly):
+class ChatModel(DirectModel, OpenAIChatModel):
     """A model that speaks Chat Completions. pydantic-ai writes the request; asking and reading are ours."""
 
     path = "/chat/completions"
@@ -91,8 +91,7 @@ class ChatModel(OpenAIChatModel, AsksDirectly):
 
     def __init__(self, name: str, endpoint: Endpoint, provider: Provider[AsyncOpenAI]) -> None:
         super().__init__(name, provider=provider)
-        AsksDirectly.__init__(self)
-        self.endpoint = endpoint
+        AsksDirectly.__init__(self, endpoint)
         self._written = PerMessage[list[ChatCompletionMessageParam]]()
 
     async def body_of(
@@ -123,7 +122,8 @@ class ChatModel(OpenAIChatModel, AsksDirectly):
     async def _map_user_message(self, message: ModelRequest) -> AsyncIterable[ChatCompletionMessageParam]:
         written = self._written.find(message)
         if written is None:
-            written = [each async for each in OpenAIChatModel._map_user_message(self, message)]
+            mapped = super()._map_user_message(message)
+            written = [each async for each in mapped]
             self._keep_written(message, written)
         for each in written:
             yield each.copy()
@@ -162,30 +162,15 @@ class ChatModel(OpenAIChatModel, AsksDirectly):
             elif item.content:
                 super()._map_response_thinking_part(item)
 
-    def prepare_messages(
-        self, messages: list[ModelMessage], model_request_parameters: ModelRequestParameters | None = None
-    ) -> list[ModelMessage]:
-        prepare = super().prepare_messages
-        return self.prepared.of(messages, lambda new: prepare(new, model_request_parameters))
 
-    async def request(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
-        return await self.answer(messages, model_settings, model_request_parameters, NoWatcher())
-
-
-class ResponsesModel(OpenAIResponsesModel, AsksDirectly):
+class ResponsesModel(DirectModel, OpenAIResponsesModel):
     """A model of OpenAI's, asked through its Responses API."""
 
     path = "/responses"
 
     def __init__(self, name: str, endpoint: Endpoint, provider: Provider[AsyncOpenAI]) -> None:
         super().__init__(name, provider=provider)
-        AsksDirectly.__init__(self)
-        self.endpoint = endpoint
+        AsksDirectly.__init__(self, endpoint)
 
     async def body_of(
         self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
@@ -218,20 +203,6 @@ class ResponsesModel(OpenAIResponsesModel, AsksDirectly):
             provider_name=self.system,
             provider_details=passage.details,
         )
-
-    def prepare_messages(
-        self, messages: list[ModelMessage], model_request_parameters: ModelRequestParameters | None = None
-    ) -> list[ModelMessage]:
-        prepare = super().prepare_messages
-        return self.prepared.of(messages, lambda new: prepare(new, model_request_parameters))
-
-    async def request(
-        self,
-        messages: list[ModelMessage],
-        model_settings: ModelSettings | None,
-        model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
-        return await self.answer(messages, model_settings, model_request_parameters, NoWatcher())
 
 
 class _OllamaChatModel(ChatModel, OllamaModel):
