@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from stigmer_contract.environment import LogLevel
-from stigmer_contract.log_lines import LogFormat, log_formatter, take_all_lines
+from stigmer_contract.log_lines import LogFormat, log_formatter, take_all_lines, take_lines_of_temporal
 
 
 def configure_logging(level: LogLevel, form: LogFormat, mask: Callable[[str], str]) -> None:
@@ -22,24 +22,7 @@ def configure_logging(level: LogLevel, form: LogFormat, mask: Callable[[str], st
     logging.getLogger("agent_runner").setLevel(level.upper())
     take_all_lines(form, logging.getLogger("agent_runner"))
     if form == "json":
-        _take_lines_of_temporal()
-
-
-def _take_lines_of_temporal() -> None:
-    """Temporal's own part is not Python's, and would write lines of its own form."""
-    from temporalio.runtime import (
-        LogForwardingConfig,
-        LoggingConfig,
-        Runtime,
-        TelemetryConfig,
-        TelemetryFilter,
-    )
-
-    lines = LoggingConfig(
-        filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
-        forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio")),
-    )
-    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=lines)), error_if_already_set=False)
+        take_lines_of_temporal()
 
 
 class _Masked(logging.Formatter):

@@ -9,10 +9,10 @@ from typing import Final
 
 import uvicorn
 
+from stigmer_contract.log_lines import take_lines_of_temporal
 from stigmer_server.app import VERSION, StigmerServer
 from stigmer_server.errors import SettingsError
 from stigmer_server.http_protocol import BoundedHttpProtocol
-from stigmer_server.logs import take_lines_of_temporal
 from stigmer_server.settings import Settings, TlsFiles
 from stigmer_server.waiting_page import waiting_page
 

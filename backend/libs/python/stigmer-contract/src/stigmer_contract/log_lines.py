@@ -43,6 +43,26 @@ def take_all_lines(form: LogFormat, logger: logging.Logger) -> None:
     sys.excepthook, threading.excepthook = tell, tell_of_thread
 
 
+def take_lines_of_temporal() -> None:
+    """Has lines of Temporal's own part, which is not Python's, written as entries, too.
+
+    For programs that have its SDK. It takes a while: call it when the environment was found right.
+    """
+    from temporalio.runtime import (
+        LogForwardingConfig,
+        LoggingConfig,
+        Runtime,
+        TelemetryConfig,
+        TelemetryFilter,
+    )
+
+    lines = LoggingConfig(
+        filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
+        forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio")),
+    )
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=lines)), error_if_already_set=False)
+
+
 def print_failure(message: str, environ: Mapping[str, str], stream: TextIO, program: str) -> None:
     """Says why a program ends, also where its logging could not be set up: as LOG_FORMAT has it, else a line
     `error: …`."""
