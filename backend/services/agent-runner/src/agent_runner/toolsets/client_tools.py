@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic_ai.exceptions import ModelRetry, ToolFailed
-from pydantic_ai.tools import RunContext, Tool
+from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.tools import RunContext
 from pydantic_ai.toolsets import FunctionToolset
 
-from agent_runner.toolsets.argument_schemas import problems_with
 from agent_runner.toolsets.ask_user import asker
+from agent_runner.toolsets.declared_tools import check_arguments, declared_tool
 from stigmer_contract.inputs import InputOutcome
 from stigmer_contract.manifest_client_tools import ClientTool
 
@@ -24,16 +24,7 @@ def client_toolset(tools: Sequence[ClientTool]) -> FunctionToolset[None]:
     toolset = FunctionToolset[None](id=CLIENT_TOOLSET)
     for tool in tools:
         handed_over = _HandedOver(tool)
-        toolset.add_tool(
-            Tool[None].from_schema(
-                handed_over.run,
-                name=tool.name,
-                description=tool.description,
-                json_schema=dict(tool.parameters),
-                takes_ctx=True,
-                args_validator=handed_over.check,
-            )
-        )
+        toolset.add_tool(declared_tool(tool, handed_over.run, handed_over.check))
     return toolset
 
 
@@ -45,9 +36,7 @@ class _HandedOver:
 
     def check(self, ctx: RunContext[None], /, **arguments: Any) -> None:
         """Refuse arguments that the tool's schema does not allow, before anybody is asked."""
-        problems = problems_with(arguments, self._tool.parameters)
-        if problems:
-            raise ModelRetry(f"The arguments do not fit: {'; '.join(problems)}")
+        check_arguments(self._tool, arguments)
 
     async def run(self, ctx: RunContext[None], /, **arguments: Any) -> str:
         """Hand the call over, and return its result."""

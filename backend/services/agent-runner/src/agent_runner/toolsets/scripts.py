@@ -14,13 +14,13 @@ from typing import Any, Final
 from pydantic import JsonValue
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import ToolReturn
-from pydantic_ai.tools import RunContext, Tool
+from pydantic_ai.tools import RunContext
 from pydantic_ai.toolsets import FunctionToolset
 
 from agent_runner.errors import AttemptSuperseded, ServerRefused
-from agent_runner.toolsets.argument_schemas import problems_with
 from agent_runner.toolsets.command_output import cut_middle, fold_progress, labelled
 from agent_runner.toolsets.command_runs import MAX_OUTPUT_CHARACTERS, told_result
+from agent_runner.toolsets.declared_tools import check_arguments, declared_tool
 from agent_runner.toolsets.facts import ToolFacts
 from agent_runner.toolsets.files import workspace_of
 from agent_runner.workspace import PackFolders
@@ -51,16 +51,7 @@ def scripts_toolset(
     seconds = spec.limits.tool_timeout.total_seconds()
     for script in spec.scripts:
         running = _RunningScript(script, packs, variables.get(script.name, {}), seconds, warning)
-        toolset.add_tool(
-            Tool[None].from_schema(
-                running.run,
-                name=script.name,
-                description=script.description,
-                json_schema=dict(script.parameters),
-                takes_ctx=True,
-                args_validator=running.check,
-            )
-        )
+        toolset.add_tool(declared_tool(script, running.run, running.check))
     return toolset
 
 
@@ -83,9 +74,7 @@ class _RunningScript:
 
     def check(self, ctx: RunContext[None], /, **arguments: Any) -> None:
         """Refuse arguments that the script's schema does not allow, before anything is written or started."""
-        problems = problems_with(arguments, self._script.parameters)
-        if problems:
-            raise ModelRetry(f"The arguments do not fit: {'; '.join(problems)}")
+        check_arguments(self._script, arguments)
         if len(_to_json(arguments).encode("utf-8", "surrogatepass")) > MAX_ARGUMENT_BYTES:
             raise ModelRetry(f"The arguments are longer than {MAX_ARGUMENT_BYTES >> 20} MiB together")
 
