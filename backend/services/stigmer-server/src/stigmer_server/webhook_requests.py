@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import httpcore
 from standardwebhooks import Webhook
 
+from stigmer_contract.ip_addresses import IpAddress, destination_of
+
 TIMEOUT_SECONDS: Final = 15.0
 MAX_ANSWER_BYTES: Final = 16 * 1024
 """Nothing of an answer is of use; so much is read, so that the other side is done with it."""
@@ -149,7 +151,7 @@ class _Vetted(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _address_of(host: str) -> IpAddress | None:
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -161,18 +163,9 @@ def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | No
         return None
 
 
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-        if inner is not None:
-            return _is_public(inner)
-        if address in _TRANSLATED:
-            return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return address.is_global and not address.is_multicast
-
-
-_TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
-"""NAT64 (RFC 6052): leads to the IPv4 address that it ends with."""
+def _is_public(address: IpAddress) -> bool:
+    destination = destination_of(address)
+    return destination.is_global and not destination.is_multicast
 
 
 def _in_a_word(error: Exception) -> str:

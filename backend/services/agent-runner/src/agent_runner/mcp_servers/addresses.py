@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 from agent_runner.mcp_servers.faults import ServerUnavailable
+from stigmer_contract.ip_addresses import destination_of
 
 RESOLVE_SECONDS: Final = 30.0
 _METADATA: Final = frozenset(
@@ -18,7 +19,6 @@ _METADATA: Final = frozenset(
     # Amazon by IPv6, Alibaba, Azure; all others are link-local.
     for address in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")
 )
-_TRANSLATED: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 ANY: Final = "*"
 
 
@@ -65,14 +65,7 @@ def check_host(host: str, port: int, allowed: Collection[str], addresses: Collec
 
 def why_refused(address: str) -> str | None:
     """What an address is that nobody but this machine is to call; None: it may be called."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        elif parsed in _TRANSLATED:
-            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-        elif parsed.sixtofour is not None:
-            parsed = parsed.sixtofour
+    parsed = destination_of(ipaddress.ip_address(address.partition("%")[0]))
     if parsed.is_loopback or parsed.is_unspecified:
         return "this machine itself"
     if parsed.is_link_local or parsed in _METADATA:
