@@ -1,30 +1,21 @@
 """The format of `*.test.yaml`, and reading it: what is wrong is said with file, line and field."""
 
-import re
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
 
 from stigmer_cli.errors import UsageError
 from stigmer_contract.answer_schemas import check_schema
-from stigmer_contract.manifest_parts import Duration
+from stigmer_contract.cassette.format import check_pattern
+from stigmer_contract.manifest_parts import Duration, ManifestPart
 from stigmer_contract.manifest_reader import format_field_path
 from stigmer_contract.yaml_document import YamlDocument, decode_text, read_documents
 from stigmer_contract.yaml_problems import FieldPath, Position, YamlProblem
 
 ENDING: Final = ".test.yaml"
 MAX_RUNS: Final = 100
-
-
-def _check_pattern(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
-    return pattern
 
 
 def _check_path(path: str) -> str:
@@ -39,27 +30,17 @@ def _check_schema(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return schema
 
 
-Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Pattern = Annotated[str, AfterValidator(check_pattern)]
 """Regular expression, searched for anywhere in the text; `.` matches line ends too."""
 WorkspacePath = Annotated[str, AfterValidator(_check_path)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        alias_generator=to_camel,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
-
-
-class AnswerExpected(_Part):
+class AnswerExpected(ManifestPart):
     """What the final answer has to be. All that is given must hold."""
 
     equals: JsonValue = None
     """Exactly this; line ends at the end of a text do not count."""
-    contains: list[str] | str = []
+    contains: list[str] | str = Field(default=[])
     """These texts, somewhere in it."""
     matches: Pattern | None = None
     """A pattern that is found in it."""
@@ -69,17 +50,17 @@ class AnswerExpected(_Part):
     """JSON Schema of an answer that is an object."""
 
 
-class FileExpected(_Part):
+class FileExpected(ManifestPart):
     """What a file of the workspace has to be at the end."""
 
     path: WorkspacePath
     exists: bool = True
     equals: str | None = None
-    contains: list[str] | str = []
+    contains: list[str] | str = Field(default=[])
     matches: Pattern | None = None
 
 
-class CallExpected(_Part):
+class CallExpected(ManifestPart):
     """A tool call."""
 
     tool: str = Field(min_length=1)
@@ -87,18 +68,18 @@ class CallExpected(_Part):
     """A pattern that is found in the arguments as JSON."""
 
 
-class PathExpected(_Part):
+class PathExpected(ManifestPart):
     """The way to the answer."""
 
-    calls: list[CallExpected | str] = []
+    calls: list[CallExpected | str] = Field(default=[])
     """Calls that must be made, in whatever order."""
-    never_calls: list[CallExpected | str] = []
+    never_calls: list[CallExpected | str] = Field(default=[])
     """Calls that must not be made."""
-    order: list[CallExpected | str] = []
+    order: list[CallExpected | str] = Field(default=[])
     """Calls that must come in this order; others may come between."""
 
 
-class LimitsExpected(_Part):
+class LimitsExpected(ManifestPart):
     """What the execution may use at most."""
 
     turns: int | None = Field(default=None, ge=1)
@@ -107,20 +88,20 @@ class LimitsExpected(_Part):
     duration: Duration | None = None
 
 
-class Expected(_Part):
+class Expected(ManifestPart):
     """What has to hold when the execution has ended. It must have completed, unless `phase` says other."""
 
     phase: Literal["completed", "failed", "cancelled"] = "completed"
     answer: AnswerExpected = AnswerExpected()
-    files: list[FileExpected] = []
-    commands: list[str] = []
+    files: list[FileExpected] = Field(default=[])
+    commands: list[str] = Field(default=[])
     """Commands of a shell that must end with 0, in the workspace at the end, held in like an agent's and
     without a network."""
     path: PathExpected = PathExpected()
     limits: LimitsExpected = LimitsExpected()
 
 
-class AgentTest(_Part):
+class AgentTest(ManifestPart):
     """One test."""
 
     name: str | None = None

@@ -3,11 +3,17 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field, JsonValue, model_validator
+
+from stigmer_contract.manifest_parts import ManifestPart
 
 
-def _check_pattern(pattern: str) -> str:
+def check_pattern(pattern: str) -> str:
+    """The pattern.
+
+    Raises:
+        ValueError: it is not a regular expression.
+    """
     try:
         re.compile(pattern)
     except re.error as error:
@@ -15,22 +21,12 @@ def _check_pattern(pattern: str) -> str:
     return pattern
 
 
-Pattern = Annotated[str, AfterValidator(_check_pattern)]
+Pattern = Annotated[str, AfterValidator(check_pattern)]
 """Regular expression of what Python and RE2 have in common, searched for anywhere in the text; `.` matches
 line ends too. It runs in linear time: without look-around and back-references."""
 
 
-class _CassettePart(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        alias_generator=to_camel,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
-
-
-class ExpectedResult(_CassettePart):
+class ExpectedResult(ManifestPart):
     """What one tool call returned. Without `result` and `resultMatches` any result will do."""
 
     tool: str = Field(min_length=1)
@@ -52,7 +48,7 @@ class ExpectedResult(_CassettePart):
         return self
 
 
-class Expectation(_CassettePart):
+class Expectation(ManifestPart):
     """What the model was told since its last answer: a prompt, or tool results. Exactly one."""
 
     prompt: str | None = None
@@ -75,18 +71,18 @@ class Expectation(_CassettePart):
         return self
 
 
-class CassetteToolCall(_CassettePart):
+class CassetteToolCall(ManifestPart):
     """One tool call of an answer."""
 
     id: str | None = None
     """Id of the call, unique in the cassette; left out: made from the turn and the place in it."""
     tool: str = Field(min_length=1)
     """Name of the tool."""
-    arguments: dict[str, JsonValue] | str = {}
+    arguments: dict[str, JsonValue] | str = Field(default={})
     """The arguments; a text where the model wrote something that is no JSON object."""
 
 
-class CassetteUsage(_CassettePart):
+class CassetteUsage(ManifestPart):
     """What the answer cost."""
 
     input_tokens: int = Field(default=0, ge=0)
@@ -95,7 +91,7 @@ class CassetteUsage(_CassettePart):
     cache_write_tokens: int = Field(default=0, ge=0)
 
 
-class Turn(_CassettePart):
+class Turn(ManifestPart):
     """One answer of the model."""
 
     expect: Expectation | None = None
@@ -106,7 +102,7 @@ class Turn(_CassettePart):
     """What a reasoning model thought."""
     text: str | None = None
     """The answer's text."""
-    tool_calls: list[CassetteToolCall] = []
+    tool_calls: list[CassetteToolCall] = Field(default=[])
     """The tools that the model calls."""
     usage: CassetteUsage = CassetteUsage()
     """What the answer cost."""
@@ -118,7 +114,7 @@ class Turn(_CassettePart):
         return self
 
 
-class Cassette(_CassettePart):
+class Cassette(ManifestPart):
     """Recorded answers of a model, in order."""
 
     version: Literal[1]
