@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +16,8 @@ from agent_runner.mcp_servers.servers import McpServers
 from agent_runner.toolsets.call_in_hand import CallInHand, call_in_hand
 from agent_runner.toolsets.mcp import McpToolset
 from agent_runner.workspace import SessionWorkspace
-from leg_server import SESSION, Answer, Server, leg_runner
-from mcp_legs import STAND_INS, calls, inline, own_processes, plain, refuse_none, results
+from leg_server import Answer, Server
+from mcp_legs import calls, inline, own_processes, plain, refuse_none, results
 from stigmer_contract.api import LegGrant, Resumption, StartLeg
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import (
@@ -44,26 +44,6 @@ Make = Callable[[Server, Answer], LegRunner]
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine it may take long until it is known how a server ended that has closed its output."""
     monkeypatch.setattr(connection, "SETTLE_SECONDS", 120.0)
-
-
-@pytest.fixture
-async def launcher() -> AsyncGenerator[CommandLauncher]:
-    async with CommandLauncher() as launcher:
-        yield launcher
-
-
-@pytest.fixture
-def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Make:
-    return lambda server, answer: leg_runner(server, answer, launcher, tmp_path)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    """The session's, with the server's program in it."""
-    directory = tmp_path / SESSION
-    directory.mkdir(mode=0o700)
-    (directory / "server.py").write_bytes((STAND_INS / "plain_server.py").read_bytes())
-    return directory
 
 
 def of_kind(server: Server, *kinds: type[Event]) -> list[Event]:

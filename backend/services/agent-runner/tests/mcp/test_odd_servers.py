@@ -2,10 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import pytest
 from pydantic import JsonValue
 
 from agent_runner.legs import ActivityAttempt
@@ -21,12 +19,6 @@ from stigmer_isolation.launcher import CommandLauncher
 
 TRY = ActivityAttempt("try-1", b"token")
 ODD_NAME = "a name/with: everything ü"
-
-
-@pytest.fixture
-async def launcher() -> AsyncGenerator[CommandLauncher]:
-    async with CommandLauncher() as launcher:
-        yield launcher
 
 
 async def test_an_agent_works_with_a_server_that_does_everything_wrong(

@@ -1,19 +1,17 @@
 """Tools stay what they were when they were pinned; a server starts when one is called, and is compared."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pydantic import SecretStr
 
 from agent_runner.legs import ActivityAttempt, LegRunner
-from leg_server import SESSION, Answer, Server, leg_runner
-from mcp_legs import STAND_INS, calls, plain, results
+from leg_server import Answer, Server
+from mcp_legs import calls, plain, results
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import StepFinished, ToolsChanged
 from stigmer_contract.tool_lists import ToolList
-from stigmer_isolation.launcher import CommandLauncher
 
 TRY = ActivityAttempt("try-1", b"token")
 Make = Callable[[Server, Answer], LegRunner]
@@ -21,26 +19,6 @@ ADD = ("plain__add", {"a": 1, "b": 1})
 HELD = {"env": {"TOKEN": {"secret": "SHOP_TOKEN"}}}
 SECRETS = {"SHOP_TOKEN": SecretStr("a-secret-of-the-shop")}
 REDEFINE = "import __main__; __main__.SCHEMAS['add']['description'] = 'now with a fee'"
-
-
-@pytest.fixture
-async def launcher() -> AsyncGenerator[CommandLauncher]:
-    async with CommandLauncher() as launcher:
-        yield launcher
-
-
-@pytest.fixture
-def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Make:
-    return lambda server, answer: leg_runner(server, answer, launcher, tmp_path)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    """The session's, with the server's program in it."""
-    directory = tmp_path / SESSION
-    directory.mkdir(mode=0o700)
-    (directory / "server.py").write_bytes((STAND_INS / "plain_server.py").read_bytes())
-    return directory
 
 
 async def pinned(make_runner: Make, workspace: Path, **fields: Any) -> Server:
