@@ -34,29 +34,21 @@ class StackView:
         self._installation = installation
         self._presence = presence
 
-    async def find_runners(self) -> list[RunnerState]:
-        """Those that were heard of lately or have something in hand, the one heard of last first."""
-        in_hand = await self._database.read(_count_in_hand)
+    async def find(self) -> tuple[QueueState, list[RunnerState]]:
+        """What stands before the runners, whoever it is of; and the runners that were heard of lately or have
+        something in hand, the one heard of last first."""
+        pending, in_hand = await self._database.read(_count)
         heard = await self._presence.find_since(datetime.now(UTC) - LATELY, in_hand)
-        states = [
+        runners = [
             RunnerState(name=name, heard_at=heard_at, in_hand=in_hand.get(name, 0))
             for name, heard_at in heard.items()
         ]
-        return sorted(states, key=lambda state: (state.heard_at, state.name), reverse=True)[:MOST_RUNNERS]
-
-    async def find_queue(self) -> QueueState:
-        """What stands before the runners, whoever it is of."""
-
-        def count(connection: Connection) -> int:
-            query = select(func.count()).where(executions.c.phase == ExecutionPhase.PENDING.value)
-            return connection.execute(query).scalar_one()
-
+        runners.sort(key=lambda state: (state.heard_at, state.name), reverse=True)
         queues = [self._installation.nameless_task_queue, *self._installation.task_queues]
-        return QueueState(
-            pending=await self._database.read(count),
-            in_hand=sum((await self._database.read(_count_in_hand)).values()),
-            problem=await self._find_problem(queues),
+        queue = QueueState(
+            pending=pending, in_hand=sum(in_hand.values()), problem=await self._find_problem(queues)
         )
+        return queue, runners[:MOST_RUNNERS]
 
     async def _find_problem(self, queues: list[str]) -> str | None:
         try:
@@ -65,10 +57,13 @@ class StackView:
             return str(error)
 
 
-def _count_in_hand(connection: Connection) -> dict[str, int]:
-    query = (
+def _count(connection: Connection) -> tuple[int, dict[str, int]]:
+    """How many executions are pending, and how many each runner has in hand."""
+    pending = select(func.count()).where(executions.c.phase == ExecutionPhase.PENDING.value)
+    in_hand = (
         select(executions.c.leg_runner, func.count())
         .where(executions.c.leg_runner.is_not(None))
         .group_by(executions.c.leg_runner)
     )
-    return {row[0]: row[1] for row in connection.execute(query)}
+    counted = {row[0]: row[1] for row in connection.execute(in_hand)}
+    return connection.execute(pending).scalar_one(), counted

@@ -17,10 +17,7 @@ router = APIRouter(prefix="/v1/stack", tags=["health"], route_class=GuardedRoute
 @router.get("", responses=problem_responses(), openapi_extra=NEEDS_USER)
 async def get_stack(services: ServicesOf) -> StackState:
     """Whether it is ready, which runners were heard of, and what stands before them."""
-    readiness, installation, queue, runners = await asyncio.gather(
-        read_readiness(services),
-        services.installation.describe(WORKFLOW_VERSION),
-        services.stack.find_queue(),
-        services.stack.find_runners(),
+    readiness, installation, (queue, runners) = await asyncio.gather(
+        read_readiness(services), services.installation.describe(WORKFLOW_VERSION), services.stack.find()
     )
     return StackState(readiness=readiness, installation=installation, queue=queue, runners=runners)
