@@ -4,6 +4,8 @@ A container runs as the person who started it; one that root starts runs as the 
 root, and is given what it works with: the sessions' directories and its copy of the secrets.
 """
 
+import errno
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -38,20 +40,23 @@ def can_write(directory: str, user: int) -> bool:
     """Whether the user may list, change and enter the directory, by modes and access lists alike.
 
     Raises:
-        OSError: it cannot be opened, through no link.
+        OSError: it cannot be opened, through no link, or not be told in time.
     """
     with opened(directory, mounts=()) as found:
         path = f"/proc/self/fd/{found.descriptor}"
-        tried = subprocess.run(
-            [_system_program("test"), "-r", path, "-a", "-w", path, "-a", "-x", path],
-            user=user,
-            group=user,
-            extra_groups=[],
-            pass_fds=[found.descriptor],
-            env={},
-            check=False,
-            timeout=_TRY_SECONDS,
-        )
+        try:
+            tried = subprocess.run(
+                [_system_program("test"), "-r", path, "-a", "-w", path, "-a", "-x", path],
+                user=user,
+                group=user,
+                extra_groups=[],
+                pass_fds=[found.descriptor],
+                env={},
+                check=False,
+                timeout=_TRY_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:  # of a file system whose server is away, say
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), directory) from error
     return tried.returncode == 0
 
 
