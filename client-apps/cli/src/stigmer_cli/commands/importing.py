@@ -25,7 +25,7 @@ _PLAIN_INSTRUCTIONS: Final = "You do what you are asked to in your workspace.\n"
 _ReadT = TypeVar("_ReadT")
 
 
-@click.command("import", epilog="Example: stigmer import ~/work/shop -o agents")
+@click.command("import", epilog="Example: stigmer import ~/code/shop -o agents")
 @click.argument("path", metavar="PATH", shell_complete=complete_files)
 @click.option(
     "-o",
