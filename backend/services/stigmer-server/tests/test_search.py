@@ -43,7 +43,9 @@ def test_words_of_prompts_messages_answers_agents_and_ids_find_an_execution(
     )
     for text in found:
         assert find(person, text) == [execution_id], text
-    for text in ("hiddenword", "北市", "deployments", "gap nothing", "!!!", '" OR *', "'):* | 'q"):
+    # Short words begin ids by chance. Read as operators, `gap` would be enough.
+    operators = ('gap" OR "zeppelins', "gap':* | 'zeppelins", "gap'):* | 'zeppelins", '" * zeppelins')
+    for text in ("hiddenword", "北市", "deployments", "gap nothing", "!!!", *operators):
         assert find(person, text) == [], text
 
 
