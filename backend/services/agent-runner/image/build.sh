@@ -9,6 +9,7 @@ cd "$(dirname "$0")/../../../.."
 
 readonly service=backend/services/agent-runner
 check_version
+readonly stage=${VARIANT:-runtime}
 find_engine
 native=$(native_platform)
 platform=${1:-$native}
@@ -19,7 +20,7 @@ revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 created=$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || true)
 created=${created:-1970-01-01T00:00:00Z}
 arguments=(
-    --tag "$tag" --target "${VARIANT:-runtime}"
+    --tag "$tag"
     --build-arg "VERSION=$VERSION" --build-arg "REVISION=$revision" --build-arg "CREATED=$created"
 )
 for name in PYTHON_IMAGE UV_IMAGE SYSTEM_PACKAGES; do
@@ -39,14 +40,15 @@ secret=()
 
 build_with_docker() {
     if "$engine" buildx version >/dev/null 2>&1; then
-        "$engine" buildx build --load "${secret[@]}" "${arguments[@]}" --file $service/Dockerfile .
+        "$engine" buildx build --load --target "$stage" "${secret[@]}" "${arguments[@]}" --file $service/Dockerfile .
     else
-        DOCKER_BUILDKIT=1 "$engine" build "${secret[@]}" "${arguments[@]}" --file $service/Dockerfile .
+        DOCKER_BUILDKIT=1 "$engine" build --target "$stage" "${secret[@]}" "${arguments[@]}" --file $service/Dockerfile .
     fi
 }
 
 build_with_podman() {
-    # Podman 4.3 takes a LABEL from its cache whatever the arguments in it were: of a release, `dev-local`.
+    # Podman 4.3 takes a LABEL from its cache whatever the arguments in it were: of a release, `dev-local`. Of --label
+    # it does not, but only in the file's last stage, so that the last stage is the one that is wanted.
     local labels=(
         --label "org.opencontainers.image.version=$VERSION"
         --label "org.opencontainers.image.revision=$revision"
@@ -61,7 +63,8 @@ build_with_podman() {
     [[ -z ${SOURCE_DATE_EPOCH:-} ]] || timestamp=(--timestamp "$SOURCE_DATE_EPOCH" --identity-label=false --no-cache)
     "$engine" build --format docker --layers --pull=newer "${timestamp[@]}" "${tls_flags[@]}" "${secret[@]}" \
         "${arguments[@]}" "${labels[@]}" \
-        --build-arg "BUILDER_PLATFORM=$native" --ignorefile $service/.dockerignore --file $service/Dockerfile .
+        --build-arg "BUILDER_PLATFORM=$native" --ignorefile $service/.dockerignore --file - . \
+        < <(sed "s/^FROM runtime\$/FROM $stage/" $service/Dockerfile)
 }
 
 # The classic builder knows no mounts and no Dockerfile.dockerignore: it gets a Dockerfile without the first, only
@@ -83,7 +86,7 @@ build_with_classic() {
         rm -r "$context/authority"
         arguments+=(--build-arg BUILDER_IMAGE=agent-runner-builder:private-authority)
     fi
-    DOCKER_BUILDKIT=0 "$engine" build "${arguments[@]}" "$context"
+    DOCKER_BUILDKIT=0 "$engine" build --target "$stage" "${arguments[@]}" "$context"
 }
 
 case $builder in
