@@ -27,6 +27,7 @@ from figures import Bound, ProcessorTime, Table, milliseconds, percentile
 from isolation import bench_isolation
 from model_path import bench_model_path
 from pydantic import TypeAdapter
+from searches import bench_searches
 from temporalio.client import Client
 
 from e2e_script import runner_environment, ten_tool_script
@@ -371,6 +372,7 @@ def main() -> None:
         bench_executions_over_http(table, home / "http")
         bench_model_path(table)
         bench_isolation(table)
+        bench_searches(table)
         bench_memory(table, home / "memory")
         bench_first_token(table, home / "first-token")
         bench_recovery(table, home / "recovery")
