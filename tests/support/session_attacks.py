@@ -12,13 +12,12 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pydantic_ai.exceptions import ModelRetry
 from pydantic_ai.workspaces import LocalWorkspaceBackend, WorkspaceError, WorkspaceTimeoutError
-from pydantic_ai_harness.filesystem import FileSystemToolset
 
 from agent_runner.commands import open_commands
 from agent_runner.settings import load_settings
@@ -51,17 +50,37 @@ time.sleep(1000)' MARK
 """
 
 
-def checking_tools() -> FileSystemToolset[None]:
-    """File tools that check a path before they use it."""
-    return FileSystemToolset[None](
-        allowed_patterns=(),
-        denied_patterns=(),
-        read_only_patterns=(),
-        max_read_lines=10,
-        max_list_results=10,
-        max_search_results=10,
-        max_find_results=10,
-    )
+class CheckingTools:
+    """File tools that look where a path leads, and then use it: what a link swapped in meanwhile gets past.
+
+    Raises, from every method:
+        ModelRetry: it leads outside, or cannot be used.
+    """
+
+    async def read_file(self, path: str, *, workspace: Attacked) -> str:
+        """What is in a file of the working directory."""
+        with _told_to_the_model():
+            return (await workspace.read_bytes(await _checked(path, workspace))).decode()
+
+    async def write_file(self, path: str, text: str, *, workspace: Attacked) -> None:
+        """Put it into a file of the working directory."""
+        with _told_to_the_model():
+            await workspace.write_bytes(await _checked(path, workspace), text.encode())
+
+
+async def _checked(path: str, workspace: Attacked) -> str:
+    root = await workspace.working_dir()
+    if not Path(os.path.realpath(Path(root, path))).is_relative_to(os.path.realpath(root)):  # noqa: ASYNC240
+        raise PermissionError(f"{path!r} leads outside")
+    return str(Path(root, path))
+
+
+@contextlib.contextmanager
+def _told_to_the_model() -> Generator[None]:
+    try:
+        yield
+    except (WorkspaceError, OSError) as error:
+        raise ModelRetry(str(error)) from error
 
 
 async def environment_of_a_command(here: Scene, attacked: Attacked) -> list[str]:
@@ -94,11 +113,11 @@ async def links_swapped_meanwhile(here: Scene, attacked: Attacked) -> list[str]:
     (root / "d/secret.txt").write_text("my own", encoding="utf-8")
     (root / "l").symlink_to(here.other)
     before = (here.other / "secret.txt").read_text(encoding="utf-8")
-    tools = checking_tools()
+    tools = CheckingTools()
     tries = RACE_TRIES if isinstance(attacked, SessionWorkspace) else CONTROL_TRIES
     async with _meanwhile(here, SWAP):
         for _ in range(tries):
-            with contextlib.suppress(ModelRetry, OSError):  # OSError: the control's realpath loses the race
+            with contextlib.suppress(ModelRetry):
                 if SECRET in str(await tools.read_file("d/secret.txt", workspace=attacked)):
                     return ["read"]
             if isinstance(attacked, SessionWorkspace):

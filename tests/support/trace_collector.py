@@ -53,6 +53,8 @@ class TraceCollector(ThreadServer):
         super().__init__(tls=tls)
         self.status = status
         self.is_silent = is_silent
+        self.answers: list[tuple[int, dict[str, str]]] = []
+        """Statuses and headers of the next answers, before `status`."""
         self.bodies: list[bytes] = []
         self.heads: list[str] = []
         """First line and headers of each request, in the order of `bodies`."""
@@ -104,7 +106,9 @@ class TraceCollector(ThreadServer):
                 self._changed.notify_all()
             if self.is_silent:
                 await asyncio.Event().wait()
-            writer.write(f"HTTP/1.1 {self.status} Stand-in\r\nContent-Length: 0\r\n\r\n".encode())
+            status, more = self.answers.pop(0) if self.answers else (self.status, {})
+            lines = "".join(f"{name}: {value}\r\n" for name, value in more.items())
+            writer.write(f"HTTP/1.1 {status} Stand-in\r\n{lines}Content-Length: 0\r\n\r\n".encode())
             await writer.drain()
 
 

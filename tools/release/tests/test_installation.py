@@ -20,8 +20,8 @@ from temporal_server import free_port
 
 SECONDS: Final = 300
 CLIENT_BYTES: Final = 40_000_000
-WHOLE_BYTES: Final = 350_000_000
-"""Both without bytecode; of the whole, Temporal's binary is 156 million and its SDK 52."""
+WHOLE_BYTES: Final = 336_000_000
+"""Both without bytecode; the whole was 334.8 million on 2026-11-27, of which Temporal's binary is 156, its SDK 52."""
 UPSTREAM: Final = "stigmer==3.41.0"
 """Another project's distribution of the same name."""
 MANIFEST: Final = """\
@@ -151,7 +151,7 @@ def test_an_ordinary_user_without_a_clone_runs_an_agent_in_two_commands(
             *("agent-runner", "stigmer", "stigmer-server")
         }
         assert "stigmer-server" in versions
-        assert size_bytes(person.home / "tools") <= WHOLE_BYTES
+        assert size_bytes(person.home / "tools") <= WHOLE_BYTES, size_bytes(person.home / "tools")
 
 
 @pytest.mark.timeout(2 * SECONDS)

@@ -7,6 +7,7 @@ import pytest
 import trustme
 from opentelemetry.trace import StatusCode
 
+from agent_runner import span_export
 from agent_runner.masking import Masker
 from agent_runner.span_export import MAX_ATTRIBUTE_CHARACTERS, open_provider
 from trace_collector import TraceCollector
@@ -60,3 +61,29 @@ def test_a_collector_behind_tls_is_known_by_the_authorities_of_ssl_cert_file(
         assert [span.name for span in collector.spans] == [f"trusts '{tmp_path}/authority.pem'"]
     [warning] = [record for record in caplog.records if record.name == "agent_runner.span_export"]
     assert "CERTIFICATE_VERIFY_FAILED" in warning.getMessage()
+
+
+def test_a_batch_is_sent_again_where_that_can_help_and_never_to_another_address(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(span_export, "SEND_TIMEOUT_SECONDS", 60.0)
+    monkeypatch.setattr(span_export, "RETRY_SECONDS", 0.01)
+    with TraceCollector() as elsewhere, TraceCollector() as collector:
+        cases: dict[str, list[tuple[int, dict[str, str]]]] = {
+            "busy": [(503, {}), (429, {"Retry-After": "0"})],
+            "moved": [(307, {"Location": f"{elsewhere.url}/v1/traces"})],
+            "refused": [(400, {})],
+            "taken": [],
+        }
+        for name, collector.answers in cases.items():
+            provider = open_provider(collector.url, None, "1.2.3", str, replayed_mark="replayed")
+            provider.get_tracer("test").start_span(name).end()
+            provider.shutdown()
+    assert [span.name for span in collector.spans] == [*["busy"] * 3, "moved", "refused", "taken"]
+    assert elsewhere.bodies == []
+    reasons = [record.getMessage() for record in caplog.records if record.name == "agent_runner.span_export"]
+    address = collector.url.removeprefix("http://")
+    assert reasons == [
+        f"traces do not reach {address}, and are dropped until they do: it answered {told}"
+        for told in ("307 Stand-in", "400 Stand-in")
+    ]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from pydantic_ai.exceptions import ModelRetry
-from pydantic_ai.workspaces import LocalWorkspaceBackend, WorkspaceBackend
+from pydantic_ai.workspaces import LocalWorkspaceBackend
 
 from agent_runner.workspace import SessionWorkspace
-from session_attacks import SWAP, checking_tools
+from session_attacks import SWAP, Attacked, CheckingTools
 from stigmer_isolation import beneath
 from stigmer_isolation.launcher import CommandLauncher
 
@@ -34,15 +34,15 @@ class Scene:
         (self.root / "d" / "file").write_text(OWN, encoding="utf-8")
         (self.outside / "file").write_text(SECRET, encoding="utf-8")
         (self.root / "l").symlink_to(self.outside)
-        self.tools = checking_tools()
+        self.tools = CheckingTools()
 
-    async def read_escapes(self, workspace: WorkspaceBackend) -> bool:
+    async def read_escapes(self, workspace: Attacked) -> bool:
         """Read once through the file tool; whether that showed the secret."""
         with contextlib.suppress(ModelRetry):
             return SECRET in str(await self.tools.read_file("d/file", workspace=workspace))
         return False
 
-    async def write_escapes(self, workspace: WorkspaceBackend) -> bool:
+    async def write_escapes(self, workspace: Attacked) -> bool:
         """Write once through the file tool; whether that changed what is outside."""
         with contextlib.suppress(ModelRetry):
             await self.tools.write_file("d/file", OWN, workspace=workspace)
@@ -88,7 +88,6 @@ async def test_the_attack_does_work_on_a_workspace_that_opens_by_path(
     careless = LocalWorkspaceBackend(scene.root)
     async with attacked(SessionWorkspace(scene.root, launcher=launcher)):
         for _ in range(CONTROL_TRIES):
-            with contextlib.suppress(OSError):  # this race can make its realpath fail
-                if await scene.read_escapes(careless):
-                    return
+            if await scene.read_escapes(careless):
+                return
     pytest.fail(f"no escape in {CONTROL_TRIES} tries: the other test proves nothing")

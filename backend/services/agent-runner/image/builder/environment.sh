@@ -26,12 +26,10 @@ if [ -s /run/secrets/ca.crt ]; then
 fi
 
 sync_environment() { # directory, further arguments
-    # What the exporter of traces names, and does not import as the runner uses it.
     UV_PROJECT_ENVIRONMENT=$1
     export UV_PROJECT_ENVIRONMENT
     shift
-    uv sync --frozen --no-dev --no-editable --package stigmer-agent-runner --python /usr/local/bin/python3 \
-        --no-install-package requests --no-install-package urllib3 --no-install-package charset-normalizer "$@"
+    uv sync --frozen --no-dev --no-editable --package stigmer-agent-runner --python /usr/local/bin/python3 "$@"
 }
 
 compile_modules() { # output directory, further arguments

@@ -3,13 +3,18 @@
 The only module that imports OpenTelemetry's SDK, which the runner does without where nothing is traced.
 """
 
+import http.client
 import logging
 import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -28,8 +33,12 @@ BATCH_DELAY_MILLISECONDS: Final = 1000.0
 """What a killed runner can lose."""
 SEND_TIMEOUT_SECONDS: Final = 2.0
 """For one batch, attempts to send it again included."""
+RETRY_SECONDS: Final = 1.0
+MAX_ANSWER_BYTES: Final = 65_536
 MAX_ATTRIBUTE_CHARACTERS: Final = 1024
 MAX_REASON_CHARACTERS: Final = 300
+_FOR_NOW: Final = (429, 502, 503, 504)
+"""Answers after which a batch may be sent again (OTLP 1.5, "Retryable Response Codes")."""
 
 _LEFT_OUT: Final = (
     # The conversation without its texts, whole in each span: it grows with the square of the turns.
@@ -54,15 +63,9 @@ def open_provider(
 
     Spans with a true attribute `replayed_mark` are not sent.
     """
-    exporter = OTLPSpanExporter(
-        f"{endpoint}/v1/traces",
-        # As the runner's other clients, which find them by SSL_CERT_FILE; None: those of certifi.
-        certificate_file=ssl.get_default_verify_paths().cafile,
-        headers=None if headers is None else read_headers(headers.get_secret_value()),
-        timeout=SEND_TIMEOUT_SECONDS,
-    )
+    _quieten_sdk(mask)
     batches = BatchSpanProcessor(
-        _Delivery(exporter, urlsplit(endpoint).netloc.rpartition("@")[2], _SdkWords(mask)),
+        _Delivery(endpoint, {} if headers is None else read_headers(headers.get_secret_value()), mask),
         max_queue_size=MAX_QUEUED_SPANS,
         schedule_delay_millis=BATCH_DELAY_MILLISECONDS,
         max_export_batch_size=MAX_BATCH_SPANS,
@@ -137,50 +140,114 @@ def _masked_value(value: AttributeValue, mask: Mask) -> AttributeValue:
             return cast("AttributeValue", items)
 
 
-class _Delivery(SpanExporter):
-    """Sends batches. Says once that they do not arrive, and once that they do again."""
+class _Refused(Exception):
+    """The collector answered, and took nothing."""
 
-    def __init__(self, exporter: SpanExporter, address: str, words: "_SdkWords") -> None:
-        self._exporter = exporter
-        self._address = address
-        self._words = words
+    def __init__(self, status: int, reason: str, retry_after: str | None) -> None:
+        super().__init__(f"it answered {status} {reason}".strip())
+        self.is_for_now = status in _FOR_NOW
+        self.retry_after = retry_after
+
+
+class _Delivery(SpanExporter):
+    """Sends batches. Says once that they do not arrive, and once that they do again.
+
+    OTLP 1.5 over HTTP, with the standard library's client: the SDK's own brings two more HTTP clients.
+    """
+
+    def __init__(self, endpoint: str, headers: Mapping[str, str], mask: Mask) -> None:
+        self._url = f"{endpoint}/v1/traces"
+        self._headers = {"Content-Type": "application/x-protobuf", "User-Agent": SERVICE_NAME, **headers}
+        self._address = urlsplit(endpoint).netloc.rpartition("@")[2]
+        self._mask = mask
+        # It trusts whom the runner's other clients trust, which find them by SSL_CERT_FILE, too.
+        tls = urllib.request.HTTPSHandler(context=ssl.create_default_context())
+        self._opener = urllib.request.build_opener(tls, _NoRedirects)
+        self._ending = threading.Event()
         self._is_failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self._words.reason = None
-        result = self._exporter.export(spans)
-        if result is SpanExportResult.SUCCESS:
-            if self._is_failing:
-                logger.info("traces reach %s again", self._address)
-            self._is_failing = False
-        elif not self._is_failing:
-            self._is_failing = True
-            logger.warning(
-                "traces do not reach %s, and are dropped until they do: %s", self._address, self._words.reason
-            )
-        return result
+        try:
+            self._send(encode_spans(spans).SerializeToString())
+        except (OSError, http.client.HTTPException, ValueError, _Refused) as error:
+            if not self._is_failing:
+                self._is_failing = True
+                said = error.reason if isinstance(error, urllib.error.URLError) else error
+                reason = " ".join(self._mask(str(said) or type(said).__name__).split())
+                logger.warning(
+                    "traces do not reach %s, and are dropped until they do: %s",
+                    self._address,
+                    reason[:MAX_REASON_CHARACTERS],
+                )
+            return SpanExportResult.FAILURE
+        if self._is_failing:
+            logger.info("traces reach %s again", self._address)
+        self._is_failing = False
+        return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        self._exporter.shutdown()
+        self._ending.set()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
+        return True  # nothing is kept here
+
+    def _send(self, body: bytes) -> None:
+        """Once more, after a pause, where that can help and time is left."""
+        give_up_at = time.monotonic() + SEND_TIMEOUT_SECONDS
+        while True:
+            left = give_up_at - time.monotonic()
+            try:
+                return self._post(body, max(left, 0.1))
+            except (ConnectionError, http.client.HTTPException, urllib.error.URLError, _Refused) as error:
+                pause = _pause_before_another(error)
+                if pause is None or pause > give_up_at - time.monotonic() or self._ending.wait(pause):
+                    raise
+
+    def _post(self, body: bytes, timeout_seconds: float) -> None:
+        request = urllib.request.Request(self._url, body, self._headers)  # noqa: S310  # settings check it
+        try:
+            with self._opener.open(request, timeout=timeout_seconds) as answer:
+                answer.read(MAX_ANSWER_BYTES)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _Refused(error.code, str(error.reason), error.headers.get("Retry-After")) from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A collector has one address; headers with a key go to no other."""
+
+    def redirect_request(  # its name and arguments are urllib's
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        return None
+
+
+def _pause_before_another(error: Exception) -> float | None:
+    """Seconds until it may be tried again; None: that cannot help."""
+    if isinstance(error, _Refused):
+        if not error.is_for_now:
+            return None
+        if error.retry_after is not None:
+            return float(error.retry_after) if error.retry_after.isdecimal() else None
+    elif isinstance(error, urllib.error.URLError) and not isinstance(error.reason, ConnectionError):
+        return None  # its name or its certificate is wrong, or the time is up
+    return RETRY_SECONDS
+
+
+def _quieten_sdk(mask: Mask) -> None:
+    """Keep what the SDK says out of the log, where it would be several lines for each batch."""
+    sdk = logging.getLogger("opentelemetry")
+    sdk.propagate = False
+    sdk.addHandler(_SdkWords(mask))
 
 
 class _SdkWords(logging.Handler):
-    """Keeps what the SDK says out of the log, where it would be several lines for each batch."""
+    """Says them for whoever looks for defects."""
 
     def __init__(self, mask: Mask) -> None:
         super().__init__()
         self._mask = mask
-        self.reason: str | None = None
-        """What the exporter said first of the batch in hand."""
-        sdk = logging.getLogger("opentelemetry")
-        sdk.propagate = False
-        sdk.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         message = " ".join(self._mask(record.getMessage()).split())[:MAX_REASON_CHARACTERS]
-        if self.reason is None and record.name.startswith("opentelemetry.exporter"):
-            self.reason = message
         logger.debug("%s: %s", record.name, message)

@@ -59,6 +59,13 @@ def test_what_agents_run_is_there_and_whole(engine: Engine, image: str) -> None:
     assert engine.run_once(image, script) == "one\nTrue\npip"
 
 
+def test_what_only_some_settings_need_is_there(engine: Engine, image: str) -> None:
+    traces = "from agent_runner.span_export import open_provider"
+    opened = "open_provider('http://127.0.0.1:9', None, '1', str, replayed_mark='x').get_tracer('t')"
+    script = f'/opt/agent-runner/bin/python -c "{traces}; print(bool({opened}))"'
+    assert engine.run_once(image, script) == "True"
+
+
 def test_nothing_of_the_build_is_left(engine: Engine, image: str) -> None:
     script = r"""
         for name in uv gcc apt-get dpkg perl strip pip; do command -v $name; done

@@ -439,7 +439,6 @@ def _changing(path: str) -> PermissionError:
 
 
 def _special(path: str) -> OSError:
-    # The harness's tools know this text, and explain it to the model.
     return OSError(f"not a regular file: {path!r}")
 
 
