@@ -152,6 +152,8 @@ def test_a_project_runs_executions_also_when_one_of_its_runners_is_killed(
     with httpx.Client(
         base_url=project.endpoint, headers={"Authorization": f"Bearer {project.token}"}, timeout=30
     ) as client:
+        page = client.get("/console/")
+        assert (page.status_code, "<script" in page.text) == (httpx.codes.OK, True), page.text
         complete(client, project)
         runners[0].kill()
         complete(client, project)

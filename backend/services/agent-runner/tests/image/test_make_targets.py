@@ -116,6 +116,13 @@ def test_the_full_variant_has_the_versions_of_this_repository() -> None:
         assert re.search(rf"^{name}=={re.escape(version)} ", pinned, re.MULTILINE), name
 
 
+def test_the_server_s_image_builds_the_page_with_the_node_of_this_repository() -> None:
+    dockerfile = (SERVICE / "../stigmer-server/Dockerfile").read_text(encoding="utf-8")
+    makefile = (SERVICE / "../../../Makefile").read_text(encoding="utf-8")
+    [version] = re.findall(r"^NODE_VERSION := (\S+)$", makefile, re.MULTILINE)
+    assert re.findall(r"^ARG NODE_VERSION=(\S+)$", dockerfile, re.MULTILINE) == [version]
+
+
 @pytest.mark.parametrize(
     ("version", "message"),
     [
