@@ -110,7 +110,7 @@ test-containers: setup ## The tests that need Docker and Podman; without one of 
 test-resolution: $(filter .uv/bin/uv,$(UV)) ## RESOLUTION=lowest-direct|highest: tests without the lock file
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv-$(RESOLUTION)
 	$(UV) pip install --quiet --python .venv-$(RESOLUTION)/bin/python --resolution $(RESOLUTION) --group dev \
-	    -e 'client-apps/stigmer-agents[fast,postgresql,verify]' $(patsubst %/pyproject.toml,-e %,$(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml tools/*/pyproject.toml))
+	    -e 'client-apps/stigmer-agents[fast,postgresql,traces,verify]' $(patsubst %/pyproject.toml,-e %,$(wildcard backend/*/*/pyproject.toml backend/libs/python/*/pyproject.toml client-apps/*/pyproject.toml tools/*/pyproject.toml))
 	.venv-$(RESOLUTION)/bin/pytest -n $(PYTEST_WORKERS) --dist loadgroup -m 'not containers' $(PYTEST_ARGS)
 
 .PHONY: packages

@@ -1,6 +1,7 @@
 """What a span is rid of before it is sent, whoever wrote it there."""
 
 import ssl
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ import trustme
 from opentelemetry.trace import StatusCode
 
 from agent_runner import span_export
+from agent_runner.errors import SettingsError
 from agent_runner.masking import Masker
+from agent_runner.settings import load_settings
 from agent_runner.span_export import MAX_ATTRIBUTE_CHARACTERS, open_provider
+from agent_runner.tracing import open_tracing
 from trace_collector import TraceCollector
 
 SECRET = "canary/0123456789+"
@@ -87,3 +91,15 @@ def test_a_batch_is_sent_again_where_that_can_help_and_never_to_another_address(
         f"traces do not reach {address}, and are dropped until they do: it answered {told}"
         for told in ("307 Stand-in", "400 Stand-in")
     ]
+
+
+def test_a_collector_is_refused_where_what_sends_traces_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
+    settings = load_settings(
+        {"STIGMER_TOKEN": "t", "STIGMER_LLM_PROVIDER": "replay", "SANDBOX_ROOT_DIR": str(tmp_path)}
+        | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+    )
+    with pytest.raises(SettingsError, match=r"^OTEL_EXPORTER_OTLP_ENDPOINT: .*`stigmer-agents\[traces\]`"):
+        open_tracing(settings, "1.2.3", str)

@@ -29,7 +29,7 @@ sync_environment() { # directory, further arguments
     UV_PROJECT_ENVIRONMENT=$1
     export UV_PROJECT_ENVIRONMENT
     shift
-    uv sync --frozen --no-dev --no-editable --package stigmer-agent-runner --python /usr/local/bin/python3 "$@"
+    uv sync --frozen --no-dev --no-editable --package stigmer-agent-runner --extra traces --python /usr/local/bin/python3 "$@"
 }
 
 compile_modules() { # output directory, further arguments

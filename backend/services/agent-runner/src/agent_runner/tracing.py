@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import NoOpTracer, Span, StatusCode, Tracer, get_current_span
 from pydantic_ai.capabilities import AbstractCapability
 
+from agent_runner.errors import SettingsError
 from agent_runner.settings import RunnerSettings
 from stigmer_contract.api import LegGrant
 from stigmer_contract.events import ExecutionFailed, LegEndReason, TerminalEvent
@@ -64,9 +66,18 @@ NO_TRACING: Final = Tracing(NoOpTracer())
 
 
 def open_tracing(settings: RunnerSettings, version: str, mask: Callable[[str], str]) -> Tracing:
-    """What the settings ask for. `mask` takes the secrets in use out of every text before it is kept."""
+    """What the settings ask for. `mask` takes the secrets in use out of every text before it is kept.
+
+    Raises:
+        SettingsError: traces are asked for, and what sends them is not installed.
+    """
     if settings.otlp_endpoint is None:
         return NO_TRACING
+    if find_spec("opentelemetry.sdk") is None:
+        raise SettingsError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "sending traces needs the extra `traces`: install `stigmer-agents[traces]`, or leave it unset",
+        )
     from pydantic_ai.capabilities import Instrumentation
     from pydantic_ai.models.instrumented import InstrumentationSettings
 
