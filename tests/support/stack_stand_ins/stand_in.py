@@ -16,10 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from stigmer_cli.program_version import program_version
+from stigmer_contract.handed_environment import receive_environment
 
 
 def run(name: str, port_variable: str) -> None:
     """Runs until SIGTERM; with the argument `spare` not before it is told to, by a line on standard input."""
+    receive_environment(os.environ)
     if sys.argv[1:] == ["spare"] and not sys.stdin.readline():
         return
     home = Path(os.environ["STIGMER_HOME"])

@@ -51,10 +51,16 @@ def _probe() -> int:
 
 def _run_worker(*, is_spare: bool = False) -> int:
     from agent_runner.pid_one import leave_first_process
+    from stigmer_contract.handed_environment import EnvironmentLost, receive_environment
     from stigmer_contract.process_protection import protect_process
 
-    # Before all that takes time: until then the environment can be read by commands of the runner before.
+    # Before all that takes time: until then the process can be looked into by commands of the runner before.
     protect_process()
+    try:
+        receive_environment(os.environ)
+    except EnvironmentLost as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
     leave_first_process()
 
     import asyncio

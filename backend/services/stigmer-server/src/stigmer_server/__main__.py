@@ -14,6 +14,7 @@ import socket
 import sys
 from typing import Final
 
+from stigmer_contract.handed_environment import EnvironmentLost, receive_environment
 from stigmer_contract.log_lines import print_failure
 from stigmer_contract.process_protection import protect_process
 from stigmer_server.errors import AddressTaken, ArgumentsWrong, StartFailed
@@ -30,6 +31,7 @@ def main() -> None:
     """Run the server until it is told to stop."""
     protect_process()
     try:
+        receive_environment(os.environ)
         settings = load_settings(os.environ | _read_arguments(sys.argv[1:]))
         configure_logging(settings.log_level, settings.log_format)
         _raise_open_files_limit()
@@ -44,6 +46,8 @@ def main() -> None:
             gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
             gc.enable()
             serve(settings, listener)
+    except EnvironmentLost as error:
+        sys.exit(f"error: {error}")
     except StartFailed as error:
         print_failure(str(error), os.environ, sys.stderr, "stigmer_server")
         sys.exit(error.exit_code)

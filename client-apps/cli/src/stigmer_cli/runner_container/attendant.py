@@ -47,6 +47,7 @@ from stigmer_cli.runner_container.plan import (
     container_spec,
     read_plan,
 )
+from stigmer_contract.handed_environment import receive_environment
 from stigmer_contract.process_protection import protect_process
 from stigmer_contract.runner_names import new_runner_name
 
@@ -230,6 +231,7 @@ def _wanted(plan: RunnerPlan, configuration: Configuration, placement_id: str | 
 def main(arguments: list[str]) -> int:
     """Carries out the plan of STIGMER_HOME, for a placement or the standing container."""
     protect_process()  # it gives the container its keys
+    receive_environment(os.environ)
     configuration = load_configuration(os.environ)
     plan = read_plan(configuration)
     if plan is None:

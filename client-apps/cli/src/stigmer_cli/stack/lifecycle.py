@@ -6,8 +6,6 @@ Safe to call by several commands at once: one changes, the others wait for it.
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -47,6 +45,7 @@ from stigmer_cli.stack.state import (
     read_state,
     running_version,
 )
+from stigmer_cli.stack.supervisor_start import run_starter
 
 DEFAULT_GRACE_SECONDS = 600.0
 """How long a runner may finish what it has in hand, where a restart does not say."""
@@ -304,23 +303,12 @@ def _start_supervisor(
     keep_wish(configuration, wish, planned.image)
     log_path = configuration.log_directory / "supervisor.log"
     log_path.touch(mode=0o600)
-    with log_path.open("ab") as log:
-        try:
-            completed = subprocess.run(
-                [sys.executable, "-P", "-m", "stigmer_cli.stack.supervisor"],
-                env=configuration.environment,
-                cwd=configuration.home,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                timeout=SUPERVISOR_TIMEOUT_SECONDS,
-                check=False,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired as error:
-            reason = f"it did not answer within {SUPERVISOR_TIMEOUT_SECONDS:.0f} s"
-            raise ComponentFailed("supervisor", reason) from error
-    if completed.returncode != 0:
+    try:
+        exit_code = run_starter(configuration, log_path, SUPERVISOR_TIMEOUT_SECONDS)
+    except TimeoutError as error:
+        reason = f"it did not answer within {SUPERVISOR_TIMEOUT_SECONDS:.0f} s"
+        raise ComponentFailed("supervisor", reason) from error
+    if exit_code != 0:
         last_lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
         raise ComponentFailed("supervisor", "it ended at once", tuple(last_lines))
 

@@ -1,7 +1,7 @@
 """The components of the local stack, as the configuration describes them: arguments and environments.
 
-Pure but for finding the programs: starts nothing. Secrets go by environment and 0600 files, never by
-argument.
+Pure but for finding the programs: starts nothing. Secrets go by environment, which is handed over, and by
+0600 files, never by argument.
 """
 
 import sys
@@ -273,6 +273,7 @@ def container_component(configuration: Configuration, placement: "Placement | No
         ),
         environment,
         configuration.home,
+        receives_environment=True,
     )
     port = placement.health_port if placement else configuration.runner_health_port
     address = f"{LOOPBACK}:{port}"
@@ -314,7 +315,8 @@ def _python_component(
 
 def _python_launcher(module: str, environment: Mapping[str, str], directory: Path) -> ProcessLauncher:
     # -P: a folder that the person works in must not stand in for a package.
-    return ProcessLauncher((sys.executable, "-P", "-m", module), environment, directory)
+    arguments = (sys.executable, "-P", "-m", module)
+    return ProcessLauncher(arguments, environment, directory, receives_environment=True)
 
 
 def _plain_environment(person: Mapping[str, str]) -> dict[str, str]:

@@ -1,9 +1,11 @@
 """Runs a component as a native process: in a session of its own, its output read line by line.
 
-Starts from an argument list, hands down no file but the output, and never restarts anything.
+Starts from an argument list, hands down no file but the output and, to a program of ours, its environment by
+a socket; never restarts anything.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -13,6 +15,7 @@ from pathlib import Path
 from stigmer_cli.processes.identity import ProcessIdentity, identify
 from stigmer_cli.stack.component import LineSink
 from stigmer_cli.stack.log_files import LineSplitter
+from stigmer_contract.handed_environment import HandedEnvironment, shown_environment
 
 _READ_BYTES = 65_536
 _LAST_OUTPUT_SECONDS = 0.5
@@ -25,10 +28,13 @@ class ProcessLauncher:
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
-    """All of it; secrets go here, since everybody on the machine can read the arguments."""
+    """Secrets go here, since everybody on the machine can read the arguments. Only `SHOWN` names of it stand
+    in the process's own environment; the rest is handed over, or kept from it."""
     directory: Path
     umask: int = -1
     """Of the files that it makes; -1: this process's own."""
+    receives_environment: bool = False
+    """Whether the program calls `receive_environment`, as ours do."""
 
     async def launch(
         self, write_line: LineSink, *, standard_input: int = asyncio.subprocess.DEVNULL
@@ -40,24 +46,29 @@ class ProcessLauncher:
         """
         # A pipe of our own: asyncio's would let `wait` last until every heir of the pipe has ended.
         read_end, write_end = os.pipe()
-        try:
+        with contextlib.ExitStack() as starting:
+            starting.callback(os.close, write_end)
+            kept = starting.enter_context(contextlib.ExitStack())
+            kept.callback(os.close, read_end)
+            handed = HandedEnvironment(self.environment) if self.receives_environment else None
+            if handed is not None:
+                starting.enter_context(handed.while_starting())
             process = await asyncio.create_subprocess_exec(
                 *self.arguments,
-                env=dict(self.environment),
+                env=shown_environment(self.environment) if handed is None else handed.shown,
                 cwd=self.directory,
                 stdin=standard_input,
                 stdout=write_end,
                 stderr=write_end,
+                pass_fds=() if handed is None else (handed.descriptor,),
                 start_new_session=True,
                 umask=self.umask,
             )
-        except BaseException:
-            os.close(read_end)
-            raise
-        finally:
-            os.close(write_end)
-        output = asyncio.create_task(_read_output(read_end, write_line))
-        return RunningProcess(process, output)
+            kept.pop_all()
+        tasks = [asyncio.create_task(_read_output(read_end, write_line))]
+        if handed is not None:
+            tasks.append(asyncio.create_task(_hand_over(handed)))
+        return RunningProcess(process, *tasks)
 
     async def prepare(self, write_line: LineSink) -> None:
         """Does nothing: a start is all there is."""
@@ -69,9 +80,16 @@ class ProcessLauncher:
 class RunningProcess:
     """A process that was started, and leads a process group."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output: "asyncio.Task[None]") -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        output: "asyncio.Task[None]",
+        handing: "asyncio.Task[None] | None" = None,
+    ) -> None:
+        """`output` takes what it writes, `handing` gives it its environment."""
         self._process = process
         self._output = output
+        self._handing = handing
         self._identity = identify(process.pid) or ProcessIdentity(process.pid, "ended")
 
     @property
@@ -117,6 +135,13 @@ class RunningProcess:
         except (ProcessLookupError, PermissionError):
             # Nobody is left. (macOS answers EPERM where only zombies are.)
             return
+
+
+async def _hand_over(environment: HandedEnvironment) -> None:
+    """Until the process has taken it all, or has ended."""
+    with environment.sender as sender, contextlib.suppress(ConnectionError):
+        sender.setblocking(False)
+        await asyncio.get_running_loop().sock_sendall(sender, environment.content)
 
 
 async def _read_output(read_end: int, write_line: LineSink) -> None:

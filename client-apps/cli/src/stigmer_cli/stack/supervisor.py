@@ -34,6 +34,7 @@ from stigmer_cli.stack.state import (
     write_json,
     write_state,
 )
+from stigmer_contract.handed_environment import receive_environment
 from stigmer_contract.process_protection import protect_process
 
 if TYPE_CHECKING:
@@ -364,7 +365,8 @@ def _placing(configuration: "Configuration", files: StackFiles) -> Placing:
 
 def main() -> int:
     """Runs the stack that the configuration describes."""
-    protect_process()  # the runner's keys are in its environment
+    protect_process()  # before it is given the runner's keys
+    receive_environment(os.environ)
     from stigmer_cli.config import load_configuration
     from stigmer_cli.stack.local_components import local_components
     from stigmer_cli.stack.model_settings import model_fingerprint
