@@ -1,9 +1,12 @@
 """Folders of packs: made once, never removed under whoever uses them, and not kept for ever."""
 
+import asyncio
 import fcntl
 import hashlib
 import os
 import shutil
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,36 @@ async def test_a_folder_that_another_runner_made_anew_meanwhile_stays(
         await folder_of(folders, "c")
 
     assert (a / "text").read_text(encoding="utf-8") == "a"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists open files in a directory")
+async def test_a_leg_that_is_cancelled_while_it_opens_a_folder_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held() -> list[str]:
+        names = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        return [name for name in names if name.startswith(str(tmp_path))]
+
+    begun, may_go_on, lock = threading.Event(), threading.Event(), fcntl.flock
+
+    def lock_slowly(descriptor: int, operation: int) -> None:
+        lock(descriptor, operation)
+        if operation & fcntl.LOCK_SH:
+            begun.set()
+            assert may_go_on.wait(120)
+
+    monkeypatch.setattr(fcntl, "flock", lock_slowly)
+    async with open_packs(tmp_path, load) as folders:
+        opening = asyncio.create_task(folder_of(folders, "a"))
+        assert await asyncio.to_thread(begun.wait, 120)
+        opening.cancel()
+        await asyncio.wait([opening])
+    assert opening.cancelled() and len(held()) == 1
+    may_go_on.set()
+    deadline = asyncio.get_running_loop().time() + 120
+    while held():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
 
 
 async def test_what_runners_before_left_behind_goes_too(tmp_path: Path) -> None:

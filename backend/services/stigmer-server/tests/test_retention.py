@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from server_process import ServerApi, ServerProcess, completed, wait_until
+from stigmer_server import retention
 
 LONG_AGO = 1_600_000_000
 NEVER = "ses_0123456789abcdefghjkmnpqrs"
@@ -89,6 +90,20 @@ def test_what_is_over_its_time_goes_and_nothing_else(
         )
         assert (tmp_path / "kept" / "file").exists()
         assert api.http.get(f"/v1/executions/{over['execution_id']}").status_code == 404
+
+
+def test_a_directory_that_cannot_be_moved_away_is_not_counted_and_stays(tmp_path: Path) -> None:
+    (tmp_path / NEVER).mkdir()
+    (tmp_path / f".removed-{NEVER}").touch()  # no directory can take its place
+    (tmp_path / ".workspaces").mkdir()
+    (tmp_path / ".workspaces" / NEVER).touch()
+
+    assert retention.remove_directory(tmp_path, NEVER) is False
+    assert (tmp_path / NEVER).is_dir() and (tmp_path / ".workspaces" / NEVER).exists()
+    (tmp_path / f".removed-{NEVER}").unlink()
+    assert retention.remove_directory(tmp_path, NEVER) is True
+    assert retention.remove_directory(tmp_path, NEVER) is False
+    assert [each.name for each in tmp_path.iterdir()] == [".workspaces"]
 
 
 def test_by_default_everything_is_kept(tmp_path: Path) -> None:

@@ -167,5 +167,15 @@ def test_only_the_administrator_has_a_runner_open_a_file_as_a_cassette(
         answer = user.http.request(method, route, json=body)
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
         assert api.http.request(method, route, json=body).status_code == 201
+    given = api.http.post(
+        "/v1/executions", json={"input": "x", "manifest": manifest(), "model": model}
+    ).json()
+    owner = {"owner": user.http.get("/v1/tokens/self").json()["owner"]}
+    api.http.put(f"/v1/sessions/{given['session_id']}/owner", json=owner).raise_for_status()
+    fork = f"/v1/executions/{given['execution_id']}/fork"
+    assert user.http.post(fork, json={"at": 0}).status_code == 403  # it would have its parent's model
+    other = f"replay:sha256:{'0' * 64}"
+    assert user.http.post(fork, json={"at": 0, "model": other}).status_code == 201
+    assert api.http.post(fork, json={"at": 0}).status_code == 201
     uploaded = {"input": "x", "manifest": manifest(), "model": f"replay:sha256:{'0' * 64}"}
     assert user.http.post("/v1/executions", json=uploaded).status_code == 201

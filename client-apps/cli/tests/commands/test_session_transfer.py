@@ -45,6 +45,7 @@ def test_an_exported_session_is_imported_as_a_new_one_with_the_same_logs(
     session_id = make_session(command, server)
     exported = command.run("sessions", "export", session_id, "-o", "talk.stigmer")
     assert (exported.exit_code, exported.stdout) == (0, "talk.stigmer\n"), exported.stderr
+    assert (command.folder / "talk.stigmer").stat().st_mode & 0o777 == 0o600
     assert command.run("sessions", "export", session_id, "-o", "talk.stigmer").exit_code == 1
 
     imported = command.run("sessions", "import", "talk.stigmer")

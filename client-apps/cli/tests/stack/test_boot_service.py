@@ -55,7 +55,12 @@ def configuration_of(home: Path, **environ: str) -> Configuration:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_takes_the_unit_whatever_the_paths_are(tmp_path: Path) -> None:
+def test_systemd_takes_the_unit_whatever_the_paths_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / f"{ODD_NAME} $$"
+    shutil.copy("/bin/true", program)
+    monkeypatch.setattr(sys, "executable", str(program))  # systemd looks whether it can be executed
     unit = tmp_path / "stigmer.service"
     unit.write_text(render_unit(configuration_of(tmp_path / ODD_NAME), f"/bin:/{ODD_NAME}"), encoding="utf-8")
 
@@ -74,7 +79,7 @@ def test_the_unit_names_home_and_program_and_escapes_what_systemd_would_expand(t
     lines = render_unit(configuration_of(tmp_path / ODD_NAME), "/bin").splitlines()
 
     assert f'Environment="STIGMER_HOME={tmp_path}/a b\\"c\\\\d$HOME%%h"' in lines
-    assert f'ExecStart="{sys.executable}" "-P" "-m" "stigmer_cli" server start --timeout 600' in lines
+    assert f'ExecStart=":{sys.executable}" "-P" "-m" "stigmer_cli" server start --timeout 600' in lines
 
 
 def test_the_launchd_agent_is_a_property_list_that_lets_the_stack_go_on(tmp_path: Path) -> None:
@@ -165,7 +170,7 @@ def test_what_the_unit_starts_is_a_stack(installing_home: StackHome) -> None:
     )
 
     done = subprocess.run(
-        ["sh", "-c", command],
+        ["sh", "-c", command.replace('":', '"', 1)],  # what the colon means to systemd a shell does not know
         env={"HOME": str(installing_home.path.parent), "STIGMER_HOME": str(installing_home.path)}
         | {"PATH": os.defpath, "PYTHONPATH": pythonpath},
         capture_output=True,
@@ -183,12 +188,35 @@ def test_where_systemd_refuses_nothing_is_left(installing_home: StackHome, verb:
     refuse(installing_home, verb)
 
     done = installing_home.stigmer("server", "install", "--yes", variables={"OPENAI_API_KEY": KEY})
+    configuration = configuration_of(installing_home.path)
 
     assert (done.returncode, done.stderr.splitlines()[-3]) == (
         3,
         f"error: could not have systemd start the stack: Failed to {verb} unit: no",
     )
     assert not unit_of(installing_home).exists()
+    assert not stored_environment_file(installing_home.path).exists()
+    assert not configuration.config_file.exists()
+
+
+def test_where_systemd_refuses_what_was_stored_before_is_as_it_was(installing_home: StackHome) -> None:
+    assert installing_home.stigmer("server", "install", "--yes").returncode == 0
+    files = [
+        *(unit_of(installing_home), stored_environment_file(installing_home.path)),
+        installing_home.path / "config.yaml",
+    ]
+    before = [file.read_bytes() for file in files]
+    refuse(installing_home, "enable")
+
+    said = {
+        "OPENAI_API_KEY": KEY,
+        "STIGMER_LLM_MODEL": "gpt-5",
+        "PATH": f"{installing_home.environment['PATH']}:/x",
+    }
+    done = installing_home.stigmer("server", "install", "--yes", variables=said)
+
+    assert done.returncode == 3
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_storing_is_asked_for_and_refused_without_a_terminal(installing_home: StackHome) -> None:

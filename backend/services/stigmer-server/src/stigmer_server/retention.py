@@ -126,8 +126,7 @@ class Keeper:
             if is_over is None:
                 is_over = await asyncio.to_thread(_is_older, root / session_id, before)
             if is_over:
-                await asyncio.to_thread(_remove_directory, root, session_id)
-                count += 1
+                count += await asyncio.to_thread(remove_directory, root, session_id)
             await asyncio.sleep(PAUSE_SECONDS)
         return count
 
@@ -241,16 +240,24 @@ def _is_older(directory: Path, before: datetime) -> bool:
     return False
 
 
-def _remove_directory(root: Path, session_id: str) -> None:
+def remove_directory(root: Path, session_id: str) -> bool:
     """Remove a session's own directory, and what is kept of the one that it was given. Follows no link.
 
-    It gets another name first: an execution that begins now gets a new one.
+    It gets another name first: an execution that begins now gets a new one. Whether that could be done; where
+    it could not, all stays for the next round.
     """
-    with suppress(OSError):
+    try:
         (root / session_id).rename(root / f"{_DOOMED}{session_id}")
+    except FileNotFoundError:  # another server was quicker
+        return False
+    except OSError as error:
+        logger.warning("could not remove a workspace: %s", error.strerror, extra={"session_id": session_id})
+        return False
+    with suppress(OSError):
         (root / _IDENTITIES / session_id).unlink(missing_ok=True)
     _remove_doomed(root)
     logger.info("removed a workspace", extra={"session_id": session_id})
+    return True
 
 
 def _remove_doomed(root: Path) -> None:

@@ -98,16 +98,19 @@ class WebhookSender:
         return WebhookTest(delivered=problem is None, problem=problem)
 
     async def _send(self, delivery: _Delivery) -> None:
-        due_at: datetime | None = None
+        is_tried_again = True
         try:
             problem = await self._attempt(delivery)
-            if problem is not None and delivery.attempts <= len(PAUSES_SECONDS):
-                pause = PAUSES_SECONDS[delivery.attempts - 1] * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
-                due_at = datetime.now(UTC) + timedelta(seconds=pause)
         except NotFound:
-            problem = "what it was about is gone"
+            problem, is_tried_again = "what it was about is gone", False
+        except Unavailable:
+            raise
+        except Exception:  # one message may not be tried for ever, whatever is wrong with it
+            logger.exception("could not send a message to the webhook %s", delivery.webhook)
+            problem = "the server could not send it; its log says why"
         if problem is not None:
             logger.warning("webhook %s did not take a message: %s", delivery.webhook, problem)
+        due_at = _next_attempt(delivery.attempts) if problem is not None and is_tried_again else None
         changes = {"due_at": due_at, "problem": problem}
         this = _deliveries.delivery_id == delivery.delivery_id
         await self._database.write(
@@ -160,6 +163,14 @@ class WebhookSender:
         await self._database.write(
             lambda connection: connection.execute(webhook_deliveries.delete().where(old))
         )
+
+
+def _next_attempt(attempts: int) -> datetime | None:
+    """When it is tried again after so many; None: it is given up."""
+    if attempts > len(PAUSES_SECONDS):
+        return None
+    pause = PAUSES_SECONDS[attempts - 1] * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+    return datetime.now(UTC) + timedelta(seconds=pause)
 
 
 def _claim(connection: Connection) -> Sequence[_Delivery]:

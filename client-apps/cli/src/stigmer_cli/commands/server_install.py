@@ -39,8 +39,7 @@ def install(yes: bool, only_print: bool) -> None:
     found = find_settings(configuration, os.environ)
     if found.settings or found.variables:
         _agree_to_store(found, yes)
-        boot_registration.store_settings(configuration, found)
-    boot_registration.install(manager, configuration, path)
+    boot_registration.install(manager, configuration, path, found)
     print_note(f"wrote {manager.file}; {manager.when_started()}")
 
 

@@ -5,10 +5,11 @@ bounds, and the server goes through the logs by its own rules.
 """
 
 import hashlib
+import os
 import re
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
@@ -142,7 +143,7 @@ def _write_archive(client: "ApiClient", path: Path, document: bytes, blobs: list
     new = path.with_name(f".{path.name}.part")
     try:
         try:
-            with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive:
+            with _open_new(new) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(DOCUMENT_NAME, document)
                 for sha256 in blobs:
                     try:
@@ -156,6 +157,12 @@ def _write_archive(client: "ApiClient", path: Path, document: bytes, blobs: list
             new.unlink(missing_ok=True)
     except OSError as error:
         raise StigmerError(f"could not write {str(path)!r}: {error.strerror}") from error
+
+
+def _open_new(path: Path) -> BinaryIO:
+    """A file that nobody else can read: it holds what was said."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w+b")
 
 
 # --- import -----------------------------------------------------------------------------------

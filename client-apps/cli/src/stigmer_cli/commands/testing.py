@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
 MAX_JOBS: Final = 32
 POLL_SECONDS: Final = 0.1
+END_SECONDS: Final = 60.0
+"""How long a cancelled execution is waited for: a runner that is no more ends none."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _run_once(
         try:
             execution = _start(given, model, client, configuration, workspace)
             execution_id = execution.execution_id
-            execution, events = _follow(client, execution_id, _timeout(given.test))
+            execution, events = wait_for_end(client, execution_id, _timeout(given.test))
             ended = _ended(client, execution, events, workspace)
             if execution.error is not None and execution.error.code is ErrorCode.MODEL_NOT_CONFIGURED:
                 return RunOutcome(execution_id, [], time.monotonic() - started, execution.error.message)
@@ -225,18 +227,26 @@ def _timeout(test: "AgentTest") -> float:
     return DEFAULT_TIMEOUT_SECONDS if test.timeout is None else test.timeout.total_seconds()
 
 
-def _follow(
+def wait_for_end(
     client: "ApiClient", execution_id: str, timeout_seconds: float
 ) -> "tuple[ExecutionResource, list[RecordedEvent]]":
-    """Wait for the end; cancelled where it takes too long, or waits for a person."""
+    """Wait for the end; cancelled where it takes too long, or waits for a person.
+
+    Raises:
+        StigmerError: it was cancelled, and has not ended since.
+    """
     deadline = time.monotonic() + timeout_seconds
-    is_cancelled = False
+    reason: str | None = None
     while not (execution := client.get_execution(execution_id)).phase.is_terminal:
-        waits = waits_for_person(execution.waiting_for)
-        if not is_cancelled and (time.monotonic() > deadline or waits):
+        waits, is_over = waits_for_person(execution.waiting_for), time.monotonic() > deadline
+        if reason is None and (waits or is_over):
             reason = "it waits, and a test has nobody to ask" if waits else "the test's time is over"
             client.cancel_execution(execution_id, reason)
-            is_cancelled = True
+            deadline = time.monotonic() + END_SECONDS
+        elif reason is not None and is_over:
+            stands = f": {execution.standing_reason}" if execution.standing_reason else ""
+            within = f"within {END_SECONDS:.0f} s of being cancelled"
+            raise StigmerError(f"{reason}, and the execution has not ended {within}{stands}")
         time.sleep(POLL_SECONDS)
     return execution, list(client.read_events(execution_id))
 
@@ -301,7 +311,7 @@ def _run_commands(
         model=f"replay:sha256:{client.upload_blob(content)}",
     )
     started = client.create_execution(request)
-    ended, events = _follow(client, started.execution_id, _timeout(test))
+    ended, events = wait_for_end(client, started.execution_id, _timeout(test))
     reason = ended.error.message if ended.error else f"the execution is {ended.phase}"
     results: dict[str, str | None] = dict.fromkeys(commands, f"it was not run: {reason}")
     for recorded in events:

@@ -4,14 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from stigmer_cli.config import Configuration, prepare_home, replace_file, set_value
 from stigmer_cli.config.stored_environment import read_stored_environment, stored_environment_file
-from stigmer_cli.errors import HomeUnusable, ServiceManagerFailed
+from stigmer_cli.errors import HomeUnusable, ServiceManagerFailed, StigmerError
 from stigmer_cli.stack.boot_service import (
     LABEL,
     UNIT,
@@ -124,7 +125,7 @@ def find_service_manager(environ: Mapping[str, str]) -> SystemdUser | Launchd:
     return SystemdUser(environ)
 
 
-def store_settings(configuration: Configuration, found: FoundSettings) -> None:
+def _store_settings(configuration: Configuration, found: FoundSettings) -> None:
     """Keeps what would not hold without this shell: settings in config.yaml, all else where only their owner
     can read it.
 
@@ -142,28 +143,44 @@ def store_settings(configuration: Configuration, found: FoundSettings) -> None:
         replace_file(path, json.dumps(merged, indent=2, sort_keys=True) + "\n")
 
 
-def install(manager: SystemdUser | Launchd, configuration: Configuration, path: str) -> None:
-    """Writes the file and has it read. Where it is refused, the file is taken away again.
+def install(
+    manager: SystemdUser | Launchd, configuration: Configuration, path: str, found: FoundSettings
+) -> None:
+    """Stores the settings, writes the file and has it read. Where that is refused, all is as it was before.
 
     Raises:
-        HomeUnusable: the file cannot be written.
+        ConfigurationError: settings cannot be stored.
+        HomeUnusable: a file cannot be written.
         ServiceManagerFailed: it is refused.
     """
     prepare_home(configuration)
+    stored = (configuration.config_file.resolve(), stored_environment_file(configuration.home))
+    with _as_before_when_refused(*stored, manager.file):
+        _store_settings(configuration, found)
+        _register(manager, configuration, path)
+
+
+@contextmanager
+def _as_before_when_refused(*files: Path) -> Generator[None]:
+    before = {file: file.read_text(encoding="utf-8") if file.is_file() else None for file in files}
+    try:
+        yield
+    except StigmerError:
+        for file, text in before.items():
+            if text is None:
+                file.unlink(missing_ok=True)
+            elif file.read_text(encoding="utf-8") != text:
+                replace_file(file, text)
+        raise
+
+
+def _register(manager: SystemdUser | Launchd, configuration: Configuration, path: str) -> None:
     try:
         manager.file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HomeUnusable(manager.file.parent, error.strerror or str(error)) from error
-    before = manager.file.read_text(encoding="utf-8") if manager.file.is_file() else None
     replace_file(manager.file, manager.render(configuration, path))
-    try:
-        manager.enable()
-    except ServiceManagerFailed:
-        if before is None:
-            manager.file.unlink(missing_ok=True)
-        else:
-            replace_file(manager.file, before)
-        raise
+    manager.enable()
 
 
 def uninstall(manager: SystemdUser | Launchd, configuration: Configuration) -> bool:

@@ -64,7 +64,9 @@ def render_unit(configuration: Configuration, path: str) -> str:
 
     `path`: the PATH that agents' commands find programs by, where the runner is a plain process.
     """
-    command = [_quoted(part, in_command=True) for part in _program()]
+    # The colon: no `$` in them means a variable. (A doubled one would be none in the program's own name.)
+    program, *arguments = _program()
+    command = [_quoted(f":{program}"), *map(_quoted, arguments)]
     start = " ".join([*command, "server", "start", "--timeout", str(ENGINE_SECONDS)])
     return f"""\
 # Written by `stigmer server install`; `stigmer server uninstall` removes it.
@@ -121,6 +123,6 @@ def _program() -> list[str]:
     return [sys.executable, "-P", "-m", "stigmer_cli"]
 
 
-def _quoted(text: str, *, in_command: bool = False) -> str:
+def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
-    return f'"{escaped.replace("$", "$$") if in_command else escaped}"'
+    return f'"{escaped}"'

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -51,6 +52,9 @@ class PackFolders:
         self._folders: dict[str, Path] = {}
         self._held: list[int] = []
         self._lock = asyncio.Lock()
+        self._holding = threading.Lock()
+        """A leg that is cancelled does not wait for the thread that opens a folder for it."""
+        self._is_closed = False
 
     async def folder(self, packs: Mapping[str, str]) -> Path:
         """The folder that holds packs, each beneath its name; the name `` is the folder itself.
@@ -73,19 +77,31 @@ class PackFolders:
         return self._folders[key]
 
     def close(self) -> None:
-        """Let go of all folders."""
-        while self._held:
-            os.close(self._held.pop())
+        """Let go of all folders, for good."""
+        with self._holding:
+            self._is_closed = True
+            while self._held:
+                os.close(self._held.pop())
         self._folders.clear()
 
     async def _open(self, key: str, packs: Mapping[str, str]) -> Path:
         place = self._root.resolve() / PACKS / key
-        held = await asyncio.to_thread(_hold, place)
-        if held is None:
+        if not await asyncio.to_thread(self._keep, lambda: _hold(place)):
             contents = {name: await self._load(digest) for name, digest in packs.items()}
-            held = await asyncio.to_thread(_unpack, place, packs, contents)
-        self._held.append(held)
+            await asyncio.to_thread(self._keep, lambda: _unpack(place, packs, contents))
         return place / _CONTENT
+
+    def _keep(self, hold: Callable[[], int | None]) -> bool:
+        """Call what holds a folder, and keep its descriptor until `close`; whether there is one."""
+        descriptor = hold()
+        if descriptor is None:
+            return False
+        with self._holding:
+            if self._is_closed:  # the leg has ended meanwhile
+                os.close(descriptor)
+            else:
+                self._held.append(descriptor)
+        return True
 
 
 @asynccontextmanager

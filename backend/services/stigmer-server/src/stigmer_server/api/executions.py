@@ -212,6 +212,8 @@ async def fork_execution(
     for model in (request.model, request.manifest and request.manifest.spec.model):
         check_model(model, credential)
     state = await services.executions.load(execution_id, credential.caller)
+    if request.model is None and request.agent is None and request.manifest is None:
+        check_model(state.model, credential)  # the fork has it, too
     answer = await services.forks.fork(state, request, credential.caller, idempotency_key)
     return created_response(answer, "/v1/executions", "execution_id")
 
