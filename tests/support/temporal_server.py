@@ -87,7 +87,8 @@ class TemporalServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"TEMPORAL_CLI_DISABLE_UPDATE_CHECK": "1"},
+            # USER: it will not start as a user that /etc/passwd does not know, unless it is told.
+            env={"USER": "tests"} | os.environ | {"TEMPORAL_CLI_DISABLE_UPDATE_CHECK": "1"},
         )
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._answers():

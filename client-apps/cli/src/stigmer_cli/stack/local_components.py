@@ -242,9 +242,11 @@ def _temporal_component(configuration: Configuration) -> Component:
     if configuration.temporal_address is not None:
         address = configuration.temporal_address
         return Component(TEMPORAL, address, None, component_probe(TEMPORAL, address, is_external=True))
+    # It will not start (1.32) as a user that /etc/passwd does not know, unless it is told what to call them.
+    environment = {"USER": "stigmer"} | _plain_environment(configuration.environment)
     process = ProcessLauncher(
         temporal_arguments(configuration, find_temporal()),
-        _plain_environment(configuration.environment),
+        environment,
         configuration.home,
         umask=0o077,  # its database holds what everybody's executions are called and where they stand
     )
