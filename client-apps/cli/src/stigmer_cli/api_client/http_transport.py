@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import ValidationError
-
 from stigmer_cli.config import Connection
 from stigmer_cli.errors import CallRefused, ServerUnreachable
-from stigmer_contract.api import PROBLEM_CONTENT_TYPE, Problem
 from stigmer_contract.http_statuses import RETRYABLE_STATUSES
 
 if TYPE_CHECKING:
@@ -181,6 +178,10 @@ class HttpStream:
 
 def read_problem(status: int, body: bytes) -> CallRefused:
     """The error that a problem document (RFC 9457) tells of."""
+    from pydantic import ValidationError  # the whole contract, only where something is wrong
+
+    from stigmer_contract.api import Problem
+
     try:
         problem = Problem.model_validate_json(body)
     except ValidationError:
@@ -190,6 +191,8 @@ def read_problem(status: int, body: bytes) -> CallRefused:
 
 def _read_foreign_problem(status: int, body: bytes) -> CallRefused:
     """An answer that is not this version's: a newer server's code, or something else at that port."""
+    from stigmer_contract.api import PROBLEM_CONTENT_TYPE
+
     detail, code = f"the server answered with HTTP status {status}", "unknown"
     hint: str | None = f"check that a stigmer-server answers there ({PROBLEM_CONTENT_TYPE} was expected)"
     try:

@@ -1,14 +1,19 @@
 """What commands about existing things share: a client of what runs already, and asking before a delete."""
 
+from __future__ import annotations
+
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from stigmer_cli.api_client import ApiClient
 from stigmer_cli.config import Configuration, Connection, load_configuration
 from stigmer_cli.errors import StackNotRunning, UsageError
 from stigmer_cli.output import is_terminal, print_note
 from stigmer_cli.program_version import is_newer, program_version
 from stigmer_cli.stack import RunnerWish, ensure_running, restart, running_version
+
+if TYPE_CHECKING:
+    from stigmer_cli.api_client import ApiClient
 
 
 def open_client() -> ApiClient:
@@ -17,10 +22,21 @@ def open_client() -> ApiClient:
     Raises:
         StackNotRunning: the local stack does not run, and no other server is configured.
     """
+    from stigmer_cli.api_client import ApiClient
+
+    return ApiClient(find_connection())
+
+
+def find_connection() -> Connection:
+    """The running server.
+
+    Raises:
+        StackNotRunning: the local stack does not run, and no other server is configured.
+    """
     configuration = load_configuration(os.environ)
     if configuration.server_endpoint is None and running_version(configuration) is None:
         raise StackNotRunning
-    return ApiClient(connect(configuration))
+    return connect(configuration)
 
 
 def connect(configuration: Configuration) -> Connection:

@@ -1,6 +1,7 @@
 """`stigmer executions`: what agents did, and what they are doing."""
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -46,19 +47,25 @@ def list_executions(
 
     An id is shown by its last characters, which every command takes for it.
     """
-    from stigmer_cli.commands.connecting import open_client
-    from stigmer_cli.commands.references import find_session_id
+    from stigmer_cli.api_client.http_transport import HttpTransport
+    from stigmer_cli.api_client.listed_executions import fetch_listed
+    from stigmer_cli.commands.connecting import find_connection, open_client
     from stigmer_cli.output import print_json
     from stigmer_cli.rendering.execution_table import print_executions
 
-    with open_client() as client:
-        if session_id is not None:
+    if session_id is not None:
+        from stigmer_cli.commands.references import find_session_id
+
+        with open_client() as client:
             session_id = find_session_id(client, session_id, last=False)
-        found = client.list_executions(limit, session_id=session_id, agent=agent, phase=phase)
     if as_json:
+        with open_client() as client:
+            found = client.list_executions(limit, session_id=session_id, agent=agent, phase=phase)
         print_json([execution.model_dump(mode="json") for execution in found])
-    else:
-        print_executions(found)
+        return
+    with closing(HttpTransport(find_connection())) as transport:
+        filters = {"session_id": session_id, "agent": agent, "phase": phase}
+        print_executions(fetch_listed(transport, limit, filters))
 
 
 @executions.command("get", epilog="Example: stigmer executions get exe_01k9…")

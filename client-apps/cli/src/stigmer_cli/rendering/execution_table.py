@@ -1,18 +1,85 @@
 """Executions as a table."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Protocol
 
 from stigmer_cli.rendering.quantities import format_age, format_cost, format_count, format_seconds
 from stigmer_cli.rendering.tables import print_table
-from stigmer_contract.api import ExecutionResource
-from stigmer_contract.waits import WaitKind, WaitReason
+from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.wait_kinds import WaitKind
+
+
+class ShownWait(Protocol):
+    """What is shown of a wait, by the names that `WaitReason` has for it."""
+
+    @property
+    def kind(self) -> WaitKind: ...
+    @property
+    def key(self) -> str | None: ...
+    @property
+    def until(self) -> datetime | None: ...
+    @property
+    def detail(self) -> str | None: ...
+
+
+class ShownUsage(Protocol):
+    """As `Usage`."""
+
+    @property
+    def requests(self) -> int: ...
+    @property
+    def total_tokens(self) -> int: ...
+    @property
+    def cost_usd(self) -> Decimal | None: ...
+
+
+class ShownError(Protocol):
+    """As `ExecutionError`."""
+
+    @property
+    def code(self) -> str: ...
+
+
+class ShownExecution(Protocol):
+    """As `ExecutionResource`, whose import takes longer than all that a list does."""
+
+    @property
+    def execution_id(self) -> str: ...
+    @property
+    def agent_name(self) -> str: ...
+    @property
+    def input_head(self) -> str | None: ...
+    @property
+    def phase(self) -> ExecutionPhase: ...
+    @property
+    def pending_reason(self) -> str | None: ...
+    @property
+    def standing_reason(self) -> str | None: ...
+    @property
+    def waiting_for(self) -> Sequence[ShownWait]: ...
+    @property
+    def cancel_requested(self) -> bool: ...
+    @property
+    def usage(self) -> ShownUsage: ...
+    @property
+    def error(self) -> ShownError | None: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def ended_at(self) -> datetime | None: ...
+    @property
+    def paused_at(self) -> datetime | None: ...
+
 
 SHOWN_ID_CHARACTERS = 6
 """Of an id's end: the beginnings of one day's ids are alike."""
 
 
-def print_executions(executions: Sequence[ExecutionResource]) -> None:
+def print_executions(executions: Sequence[ShownExecution]) -> None:
     """Writes the table to stdout."""
     now = datetime.now(UTC)
     print_table(
@@ -24,7 +91,7 @@ def print_executions(executions: Sequence[ExecutionResource]) -> None:
     )
 
 
-def describe_phase(execution: ExecutionResource) -> str:
+def describe_phase(execution: ShownExecution) -> str:
     """The phase, with what the person should know beside it."""
     if execution.paused_at is not None and not execution.phase.is_terminal:
         others = [reason for reason in execution.waiting_for if reason.kind is not WaitKind.PAUSE]
@@ -40,12 +107,12 @@ def describe_phase(execution: ExecutionResource) -> str:
     return execution.phase
 
 
-def describe_waits(reasons: Sequence[WaitReason]) -> str:
+def describe_waits(reasons: Sequence[ShownWait]) -> str:
     """What is waited for, such as `a message, or until 2026-11-26 14:00 UTC`."""
     return ", or ".join(_describe_wait(reason) for reason in reasons)
 
 
-def _describe_wait(reason: WaitReason) -> str:
+def _describe_wait(reason: ShownWait) -> str:
     until = "" if reason.until is None else f"until {reason.until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     what = "" if reason.kind is WaitKind.TIME else _WAITS[reason.kind]
     if reason.kind is WaitKind.MODEL:
@@ -65,7 +132,7 @@ _WAITS = {
 }
 
 
-def _row(execution: ExecutionResource, now: datetime) -> list[str]:
+def _row(execution: ShownExecution, now: datetime) -> list[str]:
     usage = execution.usage
     seconds = ((execution.ended_at or now) - execution.created_at).total_seconds()
     return [

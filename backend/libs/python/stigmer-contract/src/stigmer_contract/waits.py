@@ -7,31 +7,11 @@ execution. The log holds the answer: whoever is woken reads it there.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-
-class WaitKind(StrEnum):
-    """What is waited for."""
-
-    APPROVAL = "approval"
-    """A person decides whether a call may run."""
-    ANSWER = "answer"
-    """A person answers a question."""
-    CHILD = "child"
-    """Another execution ends."""
-    MESSAGE = "message"
-    """Somebody says something to the execution."""
-    TIME = "time"
-    """A moment comes."""
-    MODEL = "model"
-    """A model that is away is to be asked again."""
-    SUBMITTED = "submitted"
-    """A request that was handed in is to be collected."""
-    PAUSE = "pause"
-    """Somebody who paused the execution resumes it."""
+from stigmer_contract.wait_kinds import WaitKind as WaitKind
 
 
 class WaitReason(BaseModel):
