@@ -291,7 +291,7 @@ class Leg:
         grant = self._grant
         # What they started may still change files that this leg is about to look at.
         await self._parts.locks.wait_for_ends(grant.lost_runners)
-        variables = tool_variables(grant.spec, grant.secrets)
+        variables = tool_variables(grant.spec, grant.secrets, self._parts.settings.web_allow_hosts)
         await restore_fork(grant, self._parts.settings, self._client.load_blob)
         workspace = await asyncio.to_thread(self._open_workspace)
         allowed_hosts = self._parts.settings.mcp_allow_hosts

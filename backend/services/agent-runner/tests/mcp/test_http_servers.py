@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.mcp_servers import http
-from agent_runner.mcp_servers.addresses import why_refused
+from agent_runner.outward import why_refused
 from leg_server import SESSION, Answer, Server, leg_runner
 from mcp_http_server import McpHttpServer
 from mcp_legs import calls, results

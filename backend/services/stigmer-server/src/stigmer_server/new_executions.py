@@ -108,9 +108,9 @@ def _resolve_manifest(
     unsupported = unsupported_fields(manifest.spec)
     if unsupported:
         raise FeatureNotYet(unsupported)
-    for folder in manifest.spec.unpacked_skills:
+    for what in manifest.spec.unpacked:
         raise InvalidRequest(
-            f"the skill {folder!r} was not packed with the manifest",
+            f"{what} was not packed with the manifest",
             "apply the agent with `stigmer apply`, or run it with `stigmer run`",
         )
     names = manifest.spec.secret_names

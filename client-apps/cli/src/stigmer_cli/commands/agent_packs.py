@@ -20,6 +20,7 @@ from stigmer_contract.manifest import AgentManifest
 
 if TYPE_CHECKING:
     from stigmer_cli.api_client import ApiClient
+    from stigmer_contract.manifest_openapi import OpenApi
     from stigmer_contract.manifest_scripts import Script
     from stigmer_contract.manifest_skills import Skill
 
@@ -48,6 +49,12 @@ class _Problems:
         self.found.append(f"{source}: {field}: {message}\n  hint: {hint}")
 
 
+def names_files(manifest: AgentManifest) -> bool:
+    """Whether a manifest names files that are to be packed with it."""
+    spec = manifest.spec
+    return bool(spec.scripts or spec.skills or spec.openapi)
+
+
 def pack_agents(files: Sequence[ManifestFile]) -> list[PackedAgent]:
     """The manifests with their files packed.
 
@@ -65,7 +72,7 @@ def pack_agents(files: Sequence[ManifestFile]) -> list[PackedAgent]:
 
 def _pack(file: ManifestFile, problems: _Problems) -> PackedAgent:
     spec, packs = file.manifest.spec, list[bytes]()
-    if not (spec.scripts or spec.skills):
+    if not names_files(file.manifest):
         return PackedAgent(file.manifest, ())
     scripts = [
         _pack_script(script, f"spec.scripts[{place}]", file, packs, problems)
@@ -75,11 +82,15 @@ def _pack(file: ManifestFile, problems: _Problems) -> PackedAgent:
         _pack_skill(skill, f"spec.skills[{place}]", file, packs, problems)
         for place, skill in enumerate(spec.skills)
     ]
+    apis = [
+        _pack_api(api, f"spec.openapi[{place}]", file, packs, problems)
+        for place, api in enumerate(spec.openapi)
+    ]
     names = [skill.name for skill in skills if skill.name is not None]
     for name in sorted({name for name in names if names.count(name) > 1}):
         problems.add(file.source, "spec.skills", f"two skills are named {name!r}", "leave one of them out")
     # What was not set stays so: `unset` is part of what is sent and shown.
-    changed: dict[str, object] = {"scripts": scripts, "skills": skills}
+    changed: dict[str, object] = {"scripts": scripts, "skills": skills, "openapi": apis}
     return PackedAgent(
         with_spec(file.manifest, **{name: value for name, value in changed.items() if value}), packs
     )
@@ -125,6 +136,24 @@ def _pack_skill(
     packs.append(packed.pack)
     changes = {"name": packed.name, "description": packed.description, "pack": packed.reference}
     return skill.model_copy(update=changes)
+
+
+def _pack_api(
+    api: "OpenApi", field: str, file: ManifestFile, packs: list[bytes], problems: _Problems
+) -> "OpenApi":
+    if api.pack is not None:
+        return api
+    from stigmer_cli.commands.api_packs import pack_api
+
+    try:
+        packed = pack_api(api, file.folder)
+    except FilesRefused as error:
+        problems.add(file.source, field, str(error), "name an OpenAPI 3 document that can be read")
+        return api
+    for note in packed.notes:
+        print_note(f"note: {note}")
+    packs.append(packed.pack)
+    return api.model_copy(update={"server": packed.server, "pack": packed.reference})
 
 
 def _is_beside(folder: Path, argument: str) -> bool:

@@ -45,10 +45,10 @@ def read_inspected(given: str) -> InspectedAgent:
         return InspectedAgent(given, None)
     file: ManifestFile = read_agent(given)
     check_supported(file, "inspect")
-    if not (file.manifest.spec.scripts or file.manifest.spec.skills):
-        return InspectedAgent(None, file.manifest)
-    from stigmer_cli.commands.agent_packs import pack_agents
+    from stigmer_cli.commands.agent_packs import names_files, pack_agents
 
+    if not names_files(file.manifest):
+        return InspectedAgent(None, file.manifest)
     [packed] = pack_agents([file])
     return InspectedAgent(None, packed.manifest, tuple(packed.packs))
 

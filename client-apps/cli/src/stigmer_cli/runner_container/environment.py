@@ -32,6 +32,7 @@ _PASSED_ON = (
     "STIGMER_SANDBOX_PROXY",
     "STIGMER_SANDBOX_READ_PATHS",  # of the container's files
     "STIGMER_SANDBOX_WEB_PORTS",
+    "STIGMER_WEB_ALLOW_HOSTS",
 )
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 _NO_PROXY = ("NO_PROXY", "no_proxy")

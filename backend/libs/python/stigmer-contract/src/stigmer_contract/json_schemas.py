@@ -15,16 +15,19 @@ MAX_SCHEMA_DEPTH: Final = 32
 SchemaPath: TypeAlias = tuple[str | int, ...]
 
 _TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
-_SCHEMA: Final = frozenset(
+SCHEMA_KEYWORDS: Final = frozenset(
     {
         "additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then",
         "unevaluatedItems", "unevaluatedProperties",
     }
 )  # fmt: skip
-_SCHEMAS_BY_NAME: Final = frozenset(
+"""Keywords that hold a schema."""
+SCHEMAS_BY_NAME: Final = frozenset(
     {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}
 )
-_SCHEMA_LISTS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+"""Those that hold schemas by name."""
+SCHEMA_LISTS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+"""Those that hold a list of schemas."""
 _NUMBERS: Final = frozenset({"exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum", "multipleOf"})
 _COUNTS: Final = frozenset(
     {
@@ -113,14 +116,14 @@ def _check_form(value: JsonValue, whole: Mapping[str, JsonValue], path: str) -> 
             _check_reference(held, whole, place)
         elif keyword == "items" and isinstance(held, list):  # before 2020-12
             _check_list(held, whole, place)
-        elif keyword in _SCHEMA:
+        elif keyword in SCHEMA_KEYWORDS:
             _check_form(held, whole, place)
-        elif keyword in _SCHEMAS_BY_NAME:
+        elif keyword in SCHEMAS_BY_NAME:
             if not isinstance(held, dict):
                 raise _wrong(place, "must be a mapping of schemas by name")
             for name, child in held.items():
                 _check_form(child, whole, f"{place}.{name}")
-        elif keyword in _SCHEMA_LISTS:
+        elif keyword in SCHEMA_LISTS:
             _check_list(held, whole, place)
         else:
             _check_value(keyword, held, place)

@@ -17,6 +17,7 @@ from stigmer_contract.isolation_words import Network
 from stigmer_contract.manifest_approval import MAX_APPROVAL_RULES, ApprovalRule
 from stigmer_contract.manifest_client_tools import ClientTool
 from stigmer_contract.manifest_mcp import McpServer, unique_servers
+from stigmer_contract.manifest_openapi import MAX_DOCUMENTS, OpenApi
 from stigmer_contract.manifest_parts import (
     DNS_LABEL,
     Duration,
@@ -162,6 +163,8 @@ class AgentSpec(ManifestPart):
         default_factory=list[Script], max_length=64
     )
     """Tools of the agent's own: programs that read their arguments as JSON."""
+    openapi: list[OpenApi] = Field(default_factory=list[OpenApi], max_length=MAX_DOCUMENTS)
+    """HTTP APIs by their OpenAPI documents: each operation is a tool."""
     client_tools: list[ClientTool] = Field(default_factory=list[ClientTool], max_length=64)
     """Tools that whoever is connected carries out; the agent waits for their results."""
     sub_agents: Annotated[list[Annotated[str, Field(pattern=DNS_LABEL)]], AfterValidator(unique)] = Field(
@@ -199,6 +202,13 @@ class AgentSpec(ManifestPart):
         """Whether snapshots are taken of a session's workspace; None: its own directory."""
         return workspace is None if self.snapshots is None else self.snapshots
 
+    @field_validator("openapi")
+    @classmethod
+    def _apis_have_names_of_their_own(cls, apis: list[OpenApi], info: ValidationInfo) -> list[OpenApi]:
+        servers: list[McpServer] = info.data.get("mcp_servers", [])
+        check_unique([*(server.name for server in servers), *(api.name for api in apis)])
+        return apis
+
     @field_validator("client_tools")
     @classmethod
     def _tools_have_names_of_their_own(
@@ -214,7 +224,7 @@ class AgentSpec(ManifestPart):
         environments = [self.env, *(script.env for script in self.scripts)]
         values = [value for environment in environments for value in environment.values()]
         own = {value.secret for value in values if isinstance(value, SecretReference)}
-        return sorted(own.union(*(server.secret_names for server in self.mcp_servers)))
+        return sorted(own.union(*(each.secret_names for each in (*self.mcp_servers, *self.openapi))))
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -227,17 +237,22 @@ class AgentSpec(ManifestPart):
             f"spec.mcpServers[{at}].network": each.network if each.url is None else "all"
             for at, each in enumerate(self.mcp_servers)
         }
-        return {"spec.network": self.network, **scripts, **servers}
+        apis: dict[str, Network] = {
+            f"spec.openapi[{at}].server": each.network for at, each in enumerate(self.openapi)
+        }
+        return {"spec.network": self.network, **scripts, **servers, **apis}
 
     @property
-    def unpacked_skills(self) -> list[str]:
-        """The folders of skills whose files did not come with the manifest."""
-        return [skill.place for skill in self.skills if skill.pack is None]
+    def unpacked(self) -> list[str]:
+        """What was not packed with the manifest, in words: skills, and documents of APIs."""
+        skills = [f"the skill {skill.place!r}" for skill in self.skills if skill.pack is None]
+        apis = [f"the OpenAPI document {api.document!r}" for api in self.openapi if api.pack is None]
+        return [*skills, *apis]
 
     @property
     def packs(self) -> list[str]:
         """The SHA-256 of each pack of files that the agent's tools need."""
-        packs = [*(script.pack for script in self.scripts), *(skill.pack for skill in self.skills)]
+        packs = [each.pack for each in (*self.scripts, *self.skills, *self.openapi)]
         references = [pack for pack in packs if pack is not None]
         return list(dict.fromkeys(reference.removeprefix("sha256:") for reference in references))
 

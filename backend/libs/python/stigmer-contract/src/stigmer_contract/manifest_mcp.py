@@ -1,7 +1,7 @@
 """The manifest's `mcpServers`: servers of further tools, by the Model Context Protocol."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -58,6 +58,10 @@ def _check_header_value(value: str | SecretReference) -> str | SecretReference:
     return value
 
 
+ServerName: TypeAlias = Annotated[str, AfterValidator(_check_name)]
+"""Whose a tool is: of a server, or of an API."""
+HeaderName: TypeAlias = Annotated[str, AfterValidator(_check_header)]
+HeaderValue: TypeAlias = Annotated[str | SecretReference, AfterValidator(_check_header_value)]
 _Tools = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=MAX_TOOL_NAME_CHARACTERS)]], AfterValidator(unique)
 ]
@@ -66,7 +70,7 @@ _Tools = Annotated[
 class McpServer(ManifestPart):
     """A server of tools that speaks the Model Context Protocol. Exactly one of `command` and `url`."""
 
-    name: Annotated[str, AfterValidator(_check_name)] = Field(pattern=DNS_LABEL)
+    name: ServerName = Field(pattern=DNS_LABEL)
     """Name of the server, unique in the agent; the model knows its tools as `name__tool`."""
     command: list[Annotated[str, AfterValidator(_check_argument)]] | None = Field(default=None, min_length=1)
     """Program and arguments of a server that speaks over its standard input and output. It is started in the
@@ -76,10 +80,7 @@ class McpServer(ManifestPart):
     env: Environment = Field(default_factory=dict[str, str | SecretReference])
     """Environment of `command`: texts, and secrets as `{secret: NAME}`; no other server and no command sees
     them."""
-    headers: dict[
-        Annotated[str, AfterValidator(_check_header)],
-        Annotated[str | SecretReference, AfterValidator(_check_header_value)],
-    ] = Field(default_factory=dict[str, str | SecretReference])
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict[str, str | SecretReference])
     """HTTP headers for `url`: texts, and secrets as `{secret: NAME}`."""
     network: Network = "none"
     """What `command` may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or everything."""

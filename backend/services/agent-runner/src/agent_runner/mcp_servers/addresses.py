@@ -5,21 +5,14 @@ The manifest is another person's: it must not make the runner call what only thi
 """
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Collection
 from typing import Final
 
 from agent_runner.mcp_servers.faults import ServerUnavailable
-from stigmer_contract.ip_addresses import destination_of
+from agent_runner.outward.addresses import is_allowed, why_refused
 
 RESOLVE_SECONDS: Final = 30.0
-_METADATA: Final = frozenset(
-    ipaddress.ip_address(address)
-    # Amazon by IPv6, Alibaba, Azure; all others are link-local.
-    for address in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")
-)
-ANY: Final = "*"
 
 
 class AddressRefused(ServerUnavailable):
@@ -55,21 +48,9 @@ def check_host(host: str, port: int, allowed: Collection[str], addresses: Collec
     Raises:
         AddressRefused: it may not.
     """
-    if ANY in allowed or host in allowed or f"{host}:{port}" in allowed:
+    if is_allowed(host, port, allowed):
         return
     for address in addresses:
         why = why_refused(address)
         if why is not None:
             raise AddressRefused(host, why)
-
-
-def why_refused(address: str) -> str | None:
-    """What an address is that nobody but this machine is to call; None: it may be called."""
-    parsed = destination_of(ipaddress.ip_address(address.partition("%")[0]))
-    if parsed.is_loopback or parsed.is_unspecified:
-        return "this machine itself"
-    if parsed.is_link_local or parsed in _METADATA:
-        return "a link-local or metadata address"
-    if parsed.is_multicast or parsed == ipaddress.IPv4Address("255.255.255.255"):
-        return "a multicast address"
-    return None

@@ -257,6 +257,16 @@ class RunnerSettings:
             "",
         ),
     ]
+    web_allow_hosts: Annotated[
+        tuple[str, ...],
+        Variable(
+            "STIGMER_WEB_ALLOW_HOSTS",
+            "Hosts, or host:port, separated by commas, that tools of `openapi` and `web` may call though "
+            "their addresses are not public (private, loopback, link-local, metadata); `*`: all.",
+            parse_hosts,
+            "",
+        ),
+    ]
     sandbox_web_ports: Annotated[
         tuple[int, ...],
         Variable(

@@ -14,6 +14,7 @@ from agent_runner.toolsets.client_tools import CLIENT_TOOLSET, client_toolset
 from agent_runner.toolsets.command_variables import ToolVariables
 from agent_runner.toolsets.facts import ToolFacts
 from agent_runner.toolsets.files import READING_TOOLS, files_toolset
+from agent_runner.toolsets.openapi import openapi_toolset
 from agent_runner.toolsets.scripts import script_facts, scripts_toolset
 from agent_runner.toolsets.shell import shell_toolset
 from agent_runner.toolsets.skills import SKILL_TOOLS, SkillFolders, skills_toolset
@@ -94,6 +95,15 @@ CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
 def toolsets_of(spec: AgentSpec) -> list[str]:
     """The names of the toolsets of the catalogue that an agent has."""
     return [*spec.tools, *(["ask_user"] if spec.ask_user else [])]
+
+
+def api_toolsets(request: ToolsetRequest) -> list[AbstractToolset[None]]:
+    """The toolsets of an agent's APIs, one for each: rules and logs tell by its name whose a tool is."""
+    variables, seconds = request.variables, request.spec.limits.tool_timeout.total_seconds()
+    return [
+        openapi_toolset(api, request.packs, variables.headers.get(api.name, {}), seconds, variables.web_hosts)
+        for api in request.spec.openapi
+    ]
 
 
 @dataclass(frozen=True)

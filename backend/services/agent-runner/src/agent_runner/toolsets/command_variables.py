@@ -1,6 +1,6 @@
-"""What a manifest puts into the environment of commands and scripts, secrets among it."""
+"""What an agent's tools are given from outside: variables and headers, secrets among them, and hosts."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
@@ -19,10 +19,16 @@ class ToolVariables:
     """Those of `shell`, by name."""
     scripts: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     """Those of each script, by the script."""
+    headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
+    """HTTP headers of each API's requests, by the API."""
+    web_hosts: Collection[str] = ()
+    """Hosts that the operator lets be at private addresses; no secret."""
 
 
-def tool_variables(spec: AgentSpec, secrets: Mapping[str, SecretStr]) -> ToolVariables:
-    """What the manifest says, with the secrets.
+def tool_variables(
+    spec: AgentSpec, secrets: Mapping[str, SecretStr], web_hosts: Collection[str] = ()
+) -> ToolVariables:
+    """What the manifest says, with the secrets; `web_hosts` is what the operator says.
 
     Raises:
         ExecutionFailure: a secret is missing, or there are too many to be masked.
@@ -49,7 +55,10 @@ def tool_variables(spec: AgentSpec, secrets: Mapping[str, SecretStr]) -> ToolVar
         }
 
     return ToolVariables(
-        commands=resolved(spec.env), scripts={script.name: resolved(script.env) for script in spec.scripts}
+        commands=resolved(spec.env),
+        scripts={script.name: resolved(script.env) for script in spec.scripts},
+        headers={api.name: resolved(api.headers) for api in spec.openapi},
+        web_hosts=web_hosts,
     )
 
 

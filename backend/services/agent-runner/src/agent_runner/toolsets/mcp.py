@@ -2,23 +2,20 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from pydantic import JsonValue
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import BinaryContent
-from pydantic_ai.tools import Tool
 from pydantic_ai.toolsets import FunctionToolset
-from pydantic_core import SchemaValidator, core_schema
 
-from agent_runner.mcp_servers.argument_check import find_problems
 from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
 from agent_runner.mcp_servers.servers import McpServers
-from agent_runner.mcp_servers.shown_schemas import ShownSchema, shown_schema
 from agent_runner.mcp_servers.tool_list import SideEffects, side_effects_of
 from agent_runner.mcp_servers.tool_names import model_name
 from agent_runner.toolsets.call_in_hand import call_in_hand
 from agent_runner.toolsets.facts import DeclaredToolset, ToolFacts
+from agent_runner.toolsets.foreign_tools import foreign_tool
 from stigmer_contract.manifest_mcp import McpServer
 from stigmer_contract.tool_lists import ListedTool, ToolList
 
@@ -51,18 +48,16 @@ class McpToolset(FunctionToolset[None]):
         return self._facts.get(name, ToolFacts())
 
     def _add(self, tool: ListedTool) -> None:
-        effects, shown = side_effects_of(self._server, tool), shown_schema(tool.input_schema)
+        effects = side_effects_of(self._server, tool)
         name = model_name(self._server.name, tool.name)
 
-        async def call(**arguments: Any) -> str | list[str | BinaryContent]:
-            return await self._call(tool, effects, shown.arguments(arguments))
+        async def call(arguments: Mapping[str, JsonValue]) -> str | list[str | BinaryContent]:
+            return await self._call(tool, effects, arguments)
 
-        added = Tool[None].from_schema(call, name, tool.description or None, shown.schema)
-        added.function_schema.validator = _validator(tool, shown)
         self._facts[name] = ToolFacts(
             side_effects=not effects.reads_only, may_repeat=effects.may_repeat, own_name=tool.name
         )
-        self.add_tool(added)
+        self.add_tool(foreign_tool(name, tool.description, tool.input_schema, call))
 
     async def _call(
         self, tool: ListedTool, effects: SideEffects, arguments: Mapping[str, JsonValue]
@@ -98,15 +93,3 @@ class McpToolset(FunctionToolset[None]):
             parts.insert(0, note)
         texts = [part for part in parts if isinstance(part, str)]
         return parts if len(texts) < len(parts) else "\n".join(texts) or "(no output)"
-
-
-def _validator(tool: ListedTool, shown: ShownSchema) -> SchemaValidator:
-    """Checks arguments before anything is written down or started."""
-
-    def check(given: dict[str, Any]) -> dict[str, Any]:
-        problems = find_problems(tool.input_schema, shown.arguments(given))
-        if problems:
-            raise ValueError("; ".join(problems))
-        return given
-
-    return SchemaValidator(core_schema.no_info_after_validator_function(check, core_schema.dict_schema()))

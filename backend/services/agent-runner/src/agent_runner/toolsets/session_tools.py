@@ -11,7 +11,7 @@ from pydantic_ai.tools import AgentNativeTool, RunContext
 from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, ToolsetTool, WrapperToolset
 from pydantic_ai.workspaces import WorkspaceBackend
 
-from agent_runner.toolsets.catalogue import CATALOGUE, DESCRIBED, ToolsetRequest, toolsets_of
+from agent_runner.toolsets.catalogue import CATALOGUE, DESCRIBED, ToolsetRequest, api_toolsets, toolsets_of
 from agent_runner.toolsets.command_variables import ToolVariables
 from agent_runner.toolsets.facts import DeclaredToolset
 from agent_runner.toolsets.skills import SkillFolders
@@ -43,6 +43,7 @@ def session_tools(
         if described.is_wanted(spec):
             facts = functools.partial(described.facts_of, spec)
             toolsets.append(DeclaredToolset(described.make(request), facts))
+    toolsets += api_toolsets(request)
     return SessionTools(workspace=workspace, toolsets=[*toolsets, *further])
 
 

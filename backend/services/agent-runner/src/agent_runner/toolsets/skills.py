@@ -48,10 +48,10 @@ class SkillFolders:
         Raises:
             ExecutionFailure: the manifest came here without the files of a skill.
         """
-        for folder in spec.unpacked_skills:
+        for what in spec.unpacked:
             raise ExecutionFailure(
                 ErrorCode.INVALID_MANIFEST,
-                f"the skill {folder!r} was not packed with the manifest",
+                f"{what} was not packed with the manifest",
                 "apply the agent with `stigmer apply`, or run it with `stigmer run`",
             )
         self._packs = packs
