@@ -97,6 +97,10 @@ test: setup ## All tests but those of containers, against real Temporal, SQLite 
 long-conversation: setup ## 500 turns in a window of 32k tokens, with ten runners that are killed
 	STIGMER_TEST_TURNS=500 STIGMER_TEST_KILLS=10 $(RUN)/pytest -n 1 tests/e2e/test_long_conversations.py
 
+.PHONY: people-and-kills
+people-and-kills: setup ## ROUNDS=20: 20 executions wait for people while everything is killed, in each round
+	STIGMER_TEST_ROUNDS=$(or $(ROUNDS),20) $(RUN)/pytest -n 1 tests/e2e/test_people_and_kills.py
+
 .PHONY: workflow-histories
 workflow-histories: setup ## VERSION=1.2.3: record what this release's workflow leaves in Temporal, for replays
 	PYTHONPATH=tests/support $(RUN)/python backend/services/agent-runner/tests/record_workflow_histories.py \

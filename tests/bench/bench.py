@@ -26,6 +26,7 @@ from baselines import TOOL_CALLS, plain_activities_loop, run_bare
 from figures import Bound, ProcessorTime, Table, milliseconds, percentile
 from isolation import bench_isolation
 from model_path import bench_model_path
+from people import add_chat_start, bench_people, chat_start
 from pydantic import TypeAdapter
 from searches import bench_searches
 from temporalio.client import Client
@@ -336,10 +337,13 @@ def bench_command_line(table: Table, home: Path, cassette: Path) -> None:
 
     stopped: list[float] = []
     running: list[float] = []
+    chats: list[float] = []
     try:
         for _ in range(START_RUNS):
             stopped.append(to_first_event())
             running += [to_first_event() for _ in range(5)]
+            chat = [*STIGMER, "chat", str(manifest)]
+            chats += [chat_start(chat, environment, home) for _ in range(5)]
             subprocess.run([*STIGMER, "server", "stop"], env=environment, check=True, capture_output=True)
     finally:
         end_everything(stack_home)
@@ -355,6 +359,7 @@ def bench_command_line(table: Table, home: Path, cassette: Path) -> None:
         percentile(running, 0.95),
         Bound(0.5, "<= 500 ms at the 95th percentile"),
     )
+    add_chat_start(table, chats)
 
 
 def main() -> None:
@@ -362,7 +367,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="stigmer-bench-") as folder:
         home = Path(folder)
         cassette = ten_writes_cassette(home / "cassette.yaml")
-        for part in ("stack", "http", "memory", "first-token"):
+        for part in ("stack", "http", "memory", "first-token", "people"):
             (home / part).mkdir()
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n")
         table = Table()
@@ -374,6 +379,7 @@ def main() -> None:
         bench_isolation(table)
         bench_searches(table)
         bench_memory(table, home / "memory")
+        bench_people(table, home / "people")
         bench_first_token(table, home / "first-token")
         bench_recovery(table, home / "recovery")
         bench_command_line(table, home / "command-line", cassette)

@@ -186,6 +186,42 @@ async def test_what_is_there_gets_the_beginnings_of_its_inputs_from_the_logs(dat
         await database.close()
 
 
+async def test_inputs_that_are_there_get_their_kinds_from_the_logs(database_url: str) -> None:
+    kinds = {"inp_1": "question", "inp_2": "approval", "inp_3": "client_tool"}
+
+    def fill(connection: Connection) -> None:
+        _insert(connection, "exe_1", "waiting", place=1)
+        for sequence, (input_id, kind) in enumerate(kinds.items(), 1):
+            body = f'{{"type":"input.requested","kind":"{kind}","title":"a\\u0000b"}}'
+            connection.execute(
+                text(
+                    "INSERT INTO events (execution_id, sequence, recorded_at, type, body)"
+                    " VALUES ('exe_1', :sequence, :now, 'input.requested', :body)"
+                ).bindparams(bindparam("now", THEN, type_=UtcDateTime)),
+                {"sequence": sequence, "body": body},
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO inputs (input_id, execution_id, sequence) VALUES (:id, 'exe_1', :sequence)"
+                ),
+                {"id": input_id, "sequence": sequence},
+            )
+
+    def read(connection: Connection) -> dict[str, str | None]:
+        rows = connection.execute(select(tables.inputs.c.input_id, tables.inputs.c.kind))
+        return {row.input_id: row.kind for row in rows}
+
+    database = open_database(database_url)
+    try:
+        await database.migrate(lambda connection: _upgrade(connection, "0021"))
+        await database.write(fill)
+        await migrate(database)
+        assert await database.read(read) == kinds
+        assert await database.write(_differences) == []
+    finally:
+        await database.close()
+
+
 async def test_what_was_used_before_is_added_up_from_the_logs(database_url: str) -> None:
     answered = (
         '{"type":"model.responded","model":"m:1","response":"\\u0000",'

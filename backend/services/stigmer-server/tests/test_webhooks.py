@@ -181,6 +181,52 @@ def test_a_link_is_dead_with_its_input_s_expiry_and_with_its_webhook(
         assert resolutions(api, other_id) == []
 
 
+def test_webhooks_are_reminded_of_what_is_open_and_the_one_that_it_is_escalated_to_in_any_case(
+    api: ServerApi, server: ServerProcess
+) -> None:
+    with WebhookReceiver() as receiver, WebhookReceiver() as of_boss:
+        told = add(api, receiver.url, events=["input.reminded"])
+        quiet, boss = add(api, receiver.url, events=["input.resolved"]), add(api, of_boss.url, events=[])
+        past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+        execution_id, input_id = ask(api, remind_at=past, escalate={"webhook": boss["name"]})
+
+        for where, hook in ((receiver, told), (of_boss, boss)):
+            message = message_of(where.wait_for(1)[0], hook["secret"])
+            assert (message["type"], message["data"]["input_id"]) == ("input.reminded", input_id)
+            assert open_link(link_in(message, server)).status_code == 200
+
+        answered = open_link(link_in(message, server), outcome="denied", reason="No.")
+        assert answered.status_code == 200
+        # That it is resolved is the next thing that is said there: each was reminded once.
+        resolved = message_of(receiver.wait_for(2)[1], quiet["secret"])
+        assert (resolved["type"], resolved["data"]["input_id"]) == ("input.resolved", input_id)
+        assert [each["resolved_by"] for each in resolutions(api, execution_id)] == [
+            f"link to webhook {boss['name']}"
+        ]
+        assert len(of_boss.wait_for(1)) == 1
+        for hook in (told, quiet, boss):
+            api.http.delete(f"/v1/webhooks/{hook['name']}").raise_for_status()
+
+
+def test_nobody_is_reminded_of_what_was_answered_meanwhile(api: ServerApi) -> None:
+    # The first message is not taken; when it is tried again the input is resolved.
+    with WebhookReceiver(500) as receiver:
+        hook = add(api, receiver.url, events=["input.reminded"])
+        past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
+        _, input_id = ask(api, remind_at=past)
+        receiver.wait_for(1)
+        decided = api.http.post(f"/v1/inputs/{input_id}", json={"outcome": "approved"})
+        assert decided.is_success
+
+        def left() -> int:
+            listed = api.http.get("/v1/webhooks").json()["items"]
+            return next(each["waiting"] for each in listed if each["name"] == hook["name"])
+
+        wait_until(lambda: left() == 0, "the message is of no use any more")
+        assert len(receiver.wait_for(1)) == 1
+        api.http.delete(f"/v1/webhooks/{hook['name']}").raise_for_status()
+
+
 def test_a_message_that_is_not_taken_is_sent_again_with_the_same_id(api: ServerApi) -> None:
     with WebhookReceiver(500) as receiver:
         hook = add(api, receiver.url)

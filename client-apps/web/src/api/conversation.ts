@@ -98,7 +98,7 @@ export class Conversation {
         this.#note(key, `Asked: ${event.title}`, "quiet");
         break;
       case "input.resolved":
-        this.#note(key, `${capital(event.outcome)}${event.resolved_by ? ` by ${event.resolved_by}` : ""}`, "quiet");
+        this.#note(key, `${capital(event.outcome)}${byWhom(event.resolved_by)}`, "quiet");
         break;
       case "leg.started":
         if (event.attempt > 1) this.#note(key, `Goes on with attempt ${event.attempt}`, "quiet");
@@ -244,6 +244,11 @@ function textOf(value: unknown): string {
   if (typeof value === "string") return value;
   const text = (value as { text?: unknown } | null)?.text;
   return typeof text === "string" ? text : JSON.stringify(value, null, 2);
+}
+
+/** As in `stigmer_contract.deciders`: the administrator's own token is named after a variable. */
+function byWhom(name: string | null | undefined): string {
+  return name && name !== "STIGMER_TOKEN" ? ` by ${name}` : "";
 }
 
 function capital(text: string): string {

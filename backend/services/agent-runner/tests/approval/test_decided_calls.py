@@ -11,7 +11,16 @@ from agent_runner.legs import ActivityAttempt, LegRunner
 from leg_server import SESSION, Answer, Server, leg_runner
 from mcp_legs import calls, results
 from stigmer_contract.conversation import ToolOutcome
-from stigmer_contract.events import InlinePayload, InputRequested, InputResolved, ToolFinished, ToolStarted
+from stigmer_contract.error_codes import ErrorCode
+from stigmer_contract.events import (
+    ExecutionFailed,
+    ExecutionRetried,
+    InlinePayload,
+    InputRequested,
+    InputResolved,
+    ToolFinished,
+    ToolStarted,
+)
 from stigmer_contract.inputs import Approval, InputOutcome
 from stigmer_contract.temporal import LegOutcome
 from stigmer_isolation.launcher import CommandLauncher
@@ -76,6 +85,37 @@ async def test_arguments_that_a_person_gives_are_held_against_the_scripts_own_sc
 
     [result] = results(server)
     assert result.text.endswith('{"text": "short"}')
+
+
+@pytest.mark.parametrize("of", ["question", "client tool"])
+async def test_what_was_open_when_the_execution_failed_is_asked_again_after_a_retry(
+    make_runner: Make, of: str
+) -> None:
+    if of == "question":
+        server, answer = Server(askUser=True), calls(("ask_user", {"question": "Which?"}))
+    else:
+        schema: dict[str, Any] = {"type": "object", "properties": {}}
+        tool: dict[str, Any] = {"name": "pick", "description": "Picks.", "parameters": schema}
+        server, answer = Server(clientTools=[tool]), calls(("pick", {}))
+    assert (await make_runner(server, answer).run("exe_1", TRY)).outcome is LegOutcome.WAITING
+    for _ in range(2):
+        # What the server writes when it fails, and when somebody lets it go on.
+        server.write(InputResolved(input_id=asked(server)[-1].input_id, outcome=InputOutcome.CANCELLED))
+        server.write(ExecutionFailed(code=ErrorCode.RUNNER_LOST, message="It is gone."))
+        server.write(ExecutionRetried())
+        assert (await make_runner(server, answer).run("exe_1", TRY)).outcome is LegOutcome.WAITING
+
+    requests = asked(server)
+    assert [(each.call_id, each.nth, each.title) for each in requests] == [
+        (requests[0].call_id, nth, requests[0].title) for nth in (1, 2, 3)
+    ]
+    last = InlinePayload(value="the third")
+    outcome = InputOutcome.ANSWERED
+    server.write(InputResolved(input_id=requests[-1].input_id, outcome=outcome, answer=last))
+    await make_runner(server, answer).run("exe_1", TRY)
+    assert len(asked(server)) == 3
+    [result] = results(server)
+    assert (result.outcome, "the third" in result.text) == (ToolOutcome.SUCCEEDED, True)
 
 
 async def test_a_call_that_had_begun_is_never_said_not_to_have_run_whatever_rules_say_now(

@@ -42,6 +42,7 @@ ServerError
 from typing import Final
 
 from stigmer_contract.api import InputResolution
+from stigmer_contract.deciders import by_whom
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.phases import ExecutionPhase
 
@@ -277,7 +278,7 @@ class InputAlreadyResolved(Conflict):
     code = ErrorCode.INPUT_RESOLVED
 
     def __init__(self, input_id: str, resolution: InputResolution) -> None:
-        who = "" if resolution.resolved_by is None else f" by {resolution.resolved_by!r}"
+        who = by_whom(resolution.resolved_by)
         when = resolution.resolved_at.isoformat(timespec="seconds").replace("+00:00", "Z")
         super().__init__(f"input {input_id!r} is {resolution.outcome} already, since {when}{who}")
         self.input_id = input_id

@@ -45,6 +45,7 @@ class InputRows:
                     "sequence": sequence,
                     "expires_at": event.expires_at,
                     "remind_at": event.remind_at,
+                    "kind": event.kind.value,
                 }
             )
         elif isinstance(event, InputResolved):

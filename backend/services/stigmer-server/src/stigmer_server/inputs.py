@@ -101,16 +101,11 @@ class Inputs:
             query = query.where(inputs.c.input_id > decode_cursor(cursor))
         if execution_id is not None:
             query = query.where(inputs.c.execution_id == execution_id)
+        if kind is not None:
+            query = query.where(inputs.c.kind == kind.value)
 
         def work(connection: Connection) -> list[InputResource]:
-            found = list[InputResource]()
-            for row in connection.execute(query if kind is not None else query.limit(limit + 1)):
-                resource = _read(row).resource
-                if kind in (None, resource.kind):
-                    found.append(resource)
-                if len(found) > limit:
-                    break
-            return found
+            return [_read(row).resource for row in connection.execute(query.limit(limit + 1))]
 
         return page_of(await self._database.read(work), limit, lambda resource: resource.input_id)
 

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0021"
+SCHEMA_REVISION = "0022"
 """The newest migration; a test holds it to the files."""
 
 
@@ -208,11 +208,13 @@ inputs = Table(
     Column("resolved_sequence", Integer, comment="of the event that resolves it; NULL: it waits"),
     Column("reminded_at", UtcDateTime, comment="when people were reminded of it"),
     Column("escalated_to", String(63), comment="who else may decide since then"),
+    Column("kind", String(32), comment="InputKind"),
 )
 """Where in which log something is asked of a person, and whether it was resolved."""
 Index("ix_inputs_execution_id", inputs.c.execution_id)
 _IS_OPEN = text("resolved_sequence IS NULL")
 Index("ix_inputs_open", inputs.c.input_id, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+Index("ix_inputs_kind_input_id", inputs.c.kind, inputs.c.input_id)
 Index("ix_inputs_expires_at", inputs.c.expires_at, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
 
 webhooks = Table(

@@ -14,8 +14,9 @@ from stigmer_cli.rendering.snapshots import describe_snapshot
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
 from stigmer_cli.rendering.warned_files import describe_warning
 from stigmer_contract import events as contract
-from stigmer_contract.api import ADMINISTRATORS_TOKEN, ExecutionResource
+from stigmer_contract.api import ExecutionResource
 from stigmer_contract.conversation import ModelAnswer, ToolResult
+from stigmer_contract.deciders import by_whom
 from stigmer_contract.steps import number_steps
 
 LoadPayload = Callable[[contract.Payload], object]
@@ -115,9 +116,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             also = f"; {event.escalated_to} may decide, too" if event.escalated_to else ""
             return f"reminder: {event.input_id} still waits{also}"
         case contract.GrantRevoked():
-            return (
-                f"revoked{_by(event.revoked_by)}: calls like that of {event.input_id} are asked about again"
-            )
+            whose = f"calls like that of {event.input_id}"
+            return f"revoked{by_whom(event.revoked_by)}: {whose} are asked about again"
         case contract.MessageReceived():
             return f"message: {_text(load_payload(event.message))}"
         case contract.ExecutionRetried():
@@ -128,9 +128,9 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
         case contract.ToolsChanged():
             return f"warning: {describe_changed_tools(event)}"
         case contract.ExecutionPaused():
-            return f"paused{_by(event.paused_by)}{f': {event.reason}' if event.reason else ''}"
+            return f"paused{by_whom(event.paused_by)}{f': {event.reason}' if event.reason else ''}"
         case contract.ExecutionResumed():
-            return f"resumed{_by(event.resumed_by)}"
+            return f"resumed{by_whom(event.resumed_by)}"
         case contract.WorkspaceWarned():
             return f"warning: {describe_warning(event)}"
         case contract.ArtifactsCollected():
@@ -157,12 +157,7 @@ def describe_resolution(event: contract.InputResolved) -> str:
     """How an input was resolved, in one line."""
     changed = ", with changed arguments" if event.arguments is not None else ""
     reason = f": {event.reason}" if event.reason else ""
-    return f"{event.outcome}{_by(event.resolved_by)}{changed}{reason}"
-
-
-def _by(name: str | None) -> str:
-    """Who did it; of an installation that has one person nobody has to say that."""
-    return "" if name in (None, ADMINISTRATORS_TOKEN) else f" by {name}"
+    return f"{event.outcome}{by_whom(event.resolved_by)}{changed}{reason}"
 
 
 def _describe_origin(fork: contract.ForkOrigin | None) -> str:

@@ -71,9 +71,14 @@ class InputSteps:
     ) -> Told:
         call = running_call.get()
         assert call is not None, "inputs are steps of tool calls"
-        place = call.scope.next_key(INPUT, call_key(call.scope.turn, call.call_id))
         parts = self._journal.parts
-        requested = parts.recorded.inputs.get(place)
+        while True:
+            place = call.scope.next_key(INPUT, call_key(call.scope.turn, call.call_id))
+            requested = parts.recorded.inputs.get(place)
+            known = None if requested is None else parts.recorded.resolutions.get(requested.input_id)
+            if known is None or known.outcome is not InputOutcome.CANCELLED:
+                break
+            # The execution had ended while it was open, and goes on by a retry: nobody has answered yet.
         if requested is None:
             until = None if seconds is None else parts.waits.clock.now() + timedelta(seconds=seconds)
             requested = await self.request(

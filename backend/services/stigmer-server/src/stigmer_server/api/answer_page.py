@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import JsonValue, ValidationError
 
 from stigmer_contract.api import InputResource, ResolveInput
+from stigmer_contract.deciders import by_whom
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, Approval, InputKind, InputOutcome, Question
 from stigmer_server.answer_links import AnswerLink
 from stigmer_server.api.access import OPEN, GuardedRoute
@@ -151,7 +152,7 @@ def _button(outcome: InputOutcome, text: str) -> str:
 def _resolution(asked: InputResource) -> str:
     resolution = asked.resolution
     assert resolution is not None
-    who = "" if resolution.resolved_by is None else f" by {escape(resolution.resolved_by)}"
+    who = escape(by_whom(resolution.resolved_by))
     reason = "" if resolution.reason is None else f"<p>{escape(resolution.reason)}</p>"
     at = f"{resolution.resolved_at:%Y-%m-%d %H:%M:%S} UTC"
     return f"<p>It was {escape(resolution.outcome)}{who} at {at}.</p>{reason}"
