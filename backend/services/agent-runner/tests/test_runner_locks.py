@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -57,6 +58,29 @@ async def test_commands_that_outlive_their_runner_are_waited_for(tmp_path: Path)
         if runner.returncode is None:
             runner.kill()
             await runner.wait()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells that a process is stopped")
+async def test_commands_of_a_runner_that_is_stopped_are_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner_locks, "WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(runner_locks, "STOPPED_SECONDS", 0.1)
+    runner = await asyncio.create_subprocess_exec(sys.executable, "-c", RUNNER, str(tmp_path))
+    try:
+        async with asyncio.timeout(120):
+            while not (tmp_path / "started").exists():  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.02)
+        waiting = asyncio.create_task(RunnerLocks(tmp_path, "next").wait_for_ends(["dead"]))
+        done, _ = await asyncio.wait({waiting}, timeout=0.5)
+        assert not done  # it runs, and may end its command
+
+        os.kill(runner.pid, signal.SIGSTOP)
+        await asyncio.wait_for(waiting, 120)
+        assert "dead still live" in caplog.text
+    finally:
+        runner.kill()
+        await runner.wait()
 
 
 async def test_commands_that_never_end_are_waited_for_for_a_while(

@@ -2,7 +2,8 @@
 
 A runner locks a file of its own and hands the descriptor to the processes that watch over its commands; the
 kernel lets go of the lock when the last of them is gone. A runner that is frozen holds its lock itself, so
-the file also says whether there are commands. Runners of one SANDBOX_ROOT_DIR find each other.
+the file also says whether there are commands, and which process the runner is. Runners of one
+SANDBOX_ROOT_DIR find each other.
 """
 
 import asyncio
@@ -21,12 +22,15 @@ logger = logging.getLogger(__name__)
 
 WAIT_SECONDS: Final = 15.0
 """Longest wait for commands of a dead runner: what cannot be killed for so long will not end soon."""
+STOPPED_SECONDS: Final = 1.0
+"""Longest wait for commands of a runner that is stopped: it can end none, so what has not ended by now goes
+on until the runner does. Its leg's call is one of unknown outcome in any case."""
 KEPT_SECONDS: Final = 86_400.0
 """Of a lock file that nobody holds any more."""
 _LOOK_SECONDS: Final = 0.02
 _NO_COMMANDS: Final = b"\0"
 _COMMANDS: Final = b"\1"
-"""Behind the marker; files of runners that do not say it end there."""
+"""Behind the marker; files of runners that do not say it end there. Then comes which process it is."""
 
 
 class RunnerLocks:
@@ -52,7 +56,7 @@ class RunnerLocks:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             # Written, not only made long enough: where the disk is full by the time that the marker in it is
             # first set, that would end the process (SIGBUS).
-            os.pwrite(descriptor, bytes(MARKER_BYTES) + self._said, 0)
+            os.pwrite(descriptor, bytes(MARKER_BYTES) + self._said + _process_mark(os.getpid()), 0)
         except OSError:
             os.close(descriptor)
             raise
@@ -74,10 +78,11 @@ class RunnerLocks:
 
     async def wait_for_ends(self, runners: Iterable[str]) -> None:
         """Wait until no command of these runners lives on this machine, for `WAIT_SECONDS` at most."""
-        give_up_at = time.monotonic() + WAIT_SECONDS
+        began = time.monotonic()
         for runner in set(runners) - {self._runner}:
             while self._has_commands(runner):
-                if time.monotonic() > give_up_at:
+                waited = time.monotonic() - began
+                if waited > WAIT_SECONDS or (waited > STOPPED_SECONDS and self._is_stopped(runner)):
                     logger.warning("commands of the lost runner %s still live; going on beside them", runner)
                     return
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -95,6 +100,15 @@ class RunnerLocks:
             os.close(descriptor)
         return False
 
+    def _is_stopped(self, runner: str) -> bool:
+        """Whether its process is on this machine, and stands still (SIGSTOP, a debugger)."""
+        try:
+            said = self._path(runner).read_bytes()[MARKER_BYTES + 1 :]
+            pid, _, _ = said.partition(b" ")
+            return said == _process_mark(int(pid), states=b"Tt")
+        except (OSError, ValueError):
+            return False
+
     def _remove_old(self) -> None:
         oldest = time.time() - KEPT_SECONDS
         for path in self._directory.iterdir():
@@ -109,3 +123,14 @@ class RunnerLocks:
 
     def _path(self, runner: str) -> Path:
         return self._directory / runner_file_name(runner)
+
+
+def _process_mark(pid: int, states: bytes = b"") -> bytes:
+    """Id and start of a process, by which it is told from any other one; empty where it is not known, or is
+    in none of the states (proc_pid_stat(5))."""
+    try:
+        # Behind the name, which may hold anything: the state is the first field, the start the 20th.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return b""
+    return b"" if states and fields[0] not in states else b"%d %s" % (pid, fields[19])
