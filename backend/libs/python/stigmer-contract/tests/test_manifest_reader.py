@@ -151,7 +151,7 @@ agent.yaml:5:17: spec.instructions: must not be empty
   What the model is told before anything else
 agent.yaml:6:10: spec.model: 'gpt-5' is not a model; write provider:name, where provider is one of \
 openai, anthropic, ollama, openai-compatible, replay, or an endpoint of `llm.endpoints`
-agent.yaml:7:18: spec.tools[1]: must be one of shell, files, wait, not 'fiels'
+agent.yaml:7:18: spec.tools[1]: must be one of shell, files, wait, web, not 'fiels'
   did you mean `files`?
 agent.yaml:9:29: spec.approval[0].policy: must be one of ask, allow, deny, not 'asks'
   did you mean `ask`?

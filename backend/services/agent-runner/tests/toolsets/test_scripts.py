@@ -18,6 +18,7 @@ from agent_runner.toolsets.files import files_toolset
 from agent_runner.toolsets.shell import COMMAND_TOOL
 from agent_runner.toolsets.skills import SKILL_TOOLS
 from agent_runner.toolsets.wait import WAIT_TOOL
+from agent_runner.toolsets.web import WEB_TOOLS
 from agent_runner.workspace import PackFolders, SessionWorkspace
 from attack_list import ATTACKS, PRELUDE, STAYS_OPEN
 from bubblewrap import working_bubblewrap
@@ -267,7 +268,8 @@ def test_side_effects_are_what_the_manifest_says() -> None:
 
 
 def test_the_contract_knows_the_names_of_all_built_in_tools() -> None:
-    assert {*files_toolset().tools, *SKILL_TOOLS, ASK_TOOL, COMMAND_TOOL, WAIT_TOOL} == BUILT_IN_TOOLS
+    others = {ASK_TOOL, COMMAND_TOOL, WAIT_TOOL}
+    assert {*files_toolset().tools, *SKILL_TOOLS, *WEB_TOOLS, *others} == BUILT_IN_TOOLS
 
 
 # --- schemas ------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def _fetch(url: str) -> bytes:
     accepted = {"Accept": "application/json, application/yaml, text/*;q=0.9, */*;q=0.1"}
     try:
         request = urllib.request.Request(url, headers=accepted)  # noqa: S310 - http or https, by the caller
-        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:  # noqa: S310 - as above
             content: bytes = answer.read(MAX_DOCUMENT_BYTES + 1)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise FilesRefused(f"the document {url!r} cannot be fetched: {error}") from error

@@ -30,6 +30,7 @@ from stigmer_contract.manifest_parts import (
 )
 from stigmer_contract.manifest_scripts import Script
 from stigmer_contract.manifest_skills import Skill, WrittenSkill
+from stigmer_contract.manifest_web import Web
 from stigmer_contract.model_names import split_model
 from stigmer_contract.output_schemas import check_output_schema
 
@@ -139,11 +140,13 @@ class AgentSpec(ManifestPart):
     """`provider:name`; left out: the runner's `STIGMER_LLM_PROVIDER` and `STIGMER_LLM_MODEL`."""
     model_settings: ModelSettings = ModelSettings()
     """How the model is asked."""
-    tools: Annotated[list[Literal["shell", "files", "wait"]], AfterValidator(unique)] = Field(
-        default_factory=list[Literal["shell", "files", "wait"]]
+    tools: Annotated[list[Literal["shell", "files", "wait", "web"]], AfterValidator(unique)] = Field(
+        default_factory=list[Literal["shell", "files", "wait", "web"]]
     )
     """Built-in toolsets: `shell` and `files` work in the session's workspace; with `wait` the agent waits for
-    a message or a time, at no cost."""
+    a message or a time, at no cost; with `web` it reads pages of the web."""
+    web: Web | None = None
+    """What the toolset `web` may read, and where it searches."""
     ask_user: bool = Field(default=False, strict=True)
     """Whether the agent may ask people questions, with the tool `ask_user`; while nobody answers it waits, at
     no cost."""
@@ -198,6 +201,13 @@ class AgentSpec(ManifestPart):
             raise ValueError("is for the commands of `shell`; add shell to spec.tools")
         return env
 
+    @field_validator("web")
+    @classmethod
+    def _web_has_tools(cls, web: Web | None, info: ValidationInfo) -> Web | None:
+        if web is not None and "web" not in info.data.get("tools", ["web"]):
+            raise ValueError("is for the toolset `web`; add web to spec.tools")
+        return web
+
     def takes_snapshots(self, workspace: str | None) -> bool:
         """Whether snapshots are taken of a session's workspace; None: its own directory."""
         return workspace is None if self.snapshots is None else self.snapshots
@@ -224,7 +234,8 @@ class AgentSpec(ManifestPart):
         environments = [self.env, *(script.env for script in self.scripts)]
         values = [value for environment in environments for value in environment.values()]
         own = {value.secret for value in values if isinstance(value, SecretReference)}
-        return sorted(own.union(*(each.secret_names for each in (*self.mcp_servers, *self.openapi))))
+        outside = (*self.mcp_servers, *self.openapi, *([] if self.web is None else [self.web]))
+        return sorted(own.union(*(each.secret_names for each in outside)))
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -240,7 +251,9 @@ class AgentSpec(ManifestPart):
         apis: dict[str, Network] = {
             f"spec.openapi[{at}].server": each.network for at, each in enumerate(self.openapi)
         }
-        return {"spec.network": self.network, **scripts, **servers, **apis}
+        # It reads pages by HTTPS, whatever commands may reach.
+        web: dict[str, Network] = {"spec.tools": "web"} if "web" in self.tools else {}
+        return {"spec.network": self.network, **web, **scripts, **servers, **apis}
 
     @property
     def unpacked(self) -> list[str]:

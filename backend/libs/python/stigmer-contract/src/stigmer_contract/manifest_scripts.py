@@ -16,6 +16,7 @@ BUILT_IN_TOOLS: Final = frozenset(
         "ask_user",
         "create_directory",
         "edit_file",
+        "fetch_page",
         "file_info",
         "find_files",
         "list_directory",
@@ -24,6 +25,7 @@ BUILT_IN_TOOLS: Final = frozenset(
         "read_skill_file",
         "run_command",
         "search_files",
+        "search_web",
         "wait",
         "write_file",
     }

@@ -11,7 +11,7 @@ import socket
 import ssl
 import urllib.request
 import zlib
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -45,6 +45,8 @@ class Redirects(Enum):
     SAME_ORIGIN = auto()
     """Where scheme, host and port stay: whatever credentials the request has go nowhere else."""
     ANYWHERE = auto()
+    WEB = auto()
+    """Anywhere, by HTTPS to its own port: an address with `http://` is asked by HTTPS."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ async def send(
     max_bytes: int,
     seconds: float,
     redirects: Redirects,
+    admits: Callable[[str], bool] | None = None,
 ) -> Answer:
     """Send a request, and return its answer.
 
@@ -92,6 +95,7 @@ async def send(
         allowed: hosts, or `host:port`, that may be at any address; `*` is all.
         max_bytes: so much of the answer is read, after it was decompressed.
         seconds: how long all of it may take.
+        admits: whether a host may be asked at all, be it by a redirection; None: every one.
 
     Raises:
         NotSent: the address may not be called, or cannot be connected to.
@@ -102,6 +106,10 @@ async def send(
         async with asyncio.timeout(seconds):
             at = _parsed(url)
             for _ in range(MAX_REDIRECTS + 1):
+                if redirects is Redirects.WEB:
+                    at = _by_https(at, allowed)
+                if admits is not None and not admits(at.host):
+                    raise NotSent(f"the agent may not read pages of {at.host!r} (spec.web.hosts)")
                 async with _response(method, at, headers, content, allowed) as response:
                     is_sent = True
                     there = _redirected(method, at, response, redirects)
@@ -154,6 +162,19 @@ def _redirected(
     ):  # fmt: skip
         return None
     return there
+
+
+def _by_https(url: httpx2.URL, allowed: Collection[str]) -> httpx2.URL:
+    """The address by HTTPS, unless the operator lets the host be anywhere.
+
+    Raises:
+        NotSent: it names another port.
+    """
+    if is_allowed(url.host, _port(url), allowed):
+        return url
+    if url.port not in (None, 80 if url.scheme == "http" else 443):
+        raise NotSent(f"pages are read by HTTPS at port 443 alone, not at port {url.port}")
+    return url.copy_with(scheme="https", port=None)
 
 
 def _port(url: httpx2.URL) -> int:

@@ -19,6 +19,7 @@ from agent_runner.toolsets.scripts import script_facts, scripts_toolset
 from agent_runner.toolsets.shell import shell_toolset
 from agent_runner.toolsets.skills import SKILL_TOOLS, SkillFolders, skills_toolset
 from agent_runner.toolsets.wait import WAIT_TOOL, wait_toolset
+from agent_runner.toolsets.web import WEB_TOOLS, web_toolset
 from agent_runner.workspace import PackFolders, SessionWorkspace
 from stigmer_contract.manifest import AgentSpec
 
@@ -73,6 +74,17 @@ CATALOGUE: Final[Mapping[str, ToolsetEntry]] = {
         reading_tools=READING_TOOLS,
         takes_secrets=False,
         starts_processes=True,  # ripgrep
+    ),
+    "web": ToolsetEntry(
+        make=lambda request: web_toolset(
+            request.spec.web,
+            request.variables.headers.get("web", {}),
+            request.spec.limits.tool_timeout.total_seconds(),
+            request.variables.web_hosts,
+        ),
+        reading_tools=WEB_TOOLS,
+        takes_secrets=True,  # of searches
+        starts_processes=False,
     ),
     "ask_user": ToolsetEntry(
         make=lambda request: ask_user_toolset(),

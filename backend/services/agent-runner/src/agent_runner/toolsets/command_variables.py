@@ -20,7 +20,7 @@ class ToolVariables:
     scripts: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     """Those of each script, by the script."""
     headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
-    """HTTP headers of each API's requests, by the API."""
+    """HTTP headers of each API's requests, by the API; of searches by `web`, which is no API's name."""
     web_hosts: Collection[str] = ()
     """Hosts that the operator lets be at private addresses; no secret."""
 
@@ -54,10 +54,13 @@ def tool_variables(
             for name, value in environment.items()
         }
 
+    headers = {api.name: resolved(api.headers) for api in spec.openapi}
+    if spec.web is not None and spec.web.search is not None:
+        headers["web"] = resolved(spec.web.search.headers)
     return ToolVariables(
         commands=resolved(spec.env),
         scripts={script.name: resolved(script.env) for script in spec.scripts},
-        headers={api.name: resolved(api.headers) for api in spec.openapi},
+        headers=headers,
         web_hosts=web_hosts,
     )
 
