@@ -8,8 +8,9 @@ from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, Omit
 from openai.types.chat import ChatCompletionAssistantMessageParam, ChatCompletionMessageParam
+from openai.types.responses import ResponseInputItemParam
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -38,7 +39,7 @@ from agent_runner.models.asking import AsksDirectly, DirectModel, Endpoint
 from agent_runner.models.chat_reader import REASONING_DETAILS, ChatReader
 from agent_runner.models.direct_openai import DirectOpenAI
 from agent_runner.models.event_stream import JsonObject
-from agent_runner.models.per_message import PerMessage
+from agent_runner.models.per_message import PerMessage, stands_alone
 from agent_runner.models.responses_reader import ResponsesReader
 from agent_runner.models.written_request import WrittenRequest
 
@@ -171,6 +172,8 @@ class ResponsesModel(DirectModel, OpenAIResponsesModel):
     def __init__(self, name: str, endpoint: Endpoint, provider: Provider[AsyncOpenAI]) -> None:
         super().__init__(name, provider=provider)
         AsksDirectly.__init__(self, endpoint)
+        self._written = PerMessage[list[ResponseInputItemParam]]()
+        self._written_with: OpenAIResponsesModelSettings | None = None
 
     async def body_of(
         self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
@@ -202,6 +205,49 @@ class ResponsesModel(DirectModel, OpenAIResponsesModel):
             signature=passage.signature,
             provider_name=self.system,
             provider_details=passage.details,
+        )
+
+    async def _map_messages(
+        self,
+        messages: list[ModelMessage],
+        model_settings: OpenAIResponsesModelSettings,
+        model_request_parameters: ModelRequestParameters,
+        *,
+        standing_prompt_retained: bool = True,
+        previous_response_id: str | None = None,
+    ) -> tuple[str | Omit, list[ResponseInputItemParam]]:
+        async def written(some: list[ModelMessage]) -> tuple[str | Omit, list[ResponseInputItemParam]]:
+            return await super(ResponsesModel, self)._map_messages(
+                some,
+                model_settings,
+                model_request_parameters,
+                standing_prompt_retained=standing_prompt_retained,
+                previous_response_id=previous_response_id,
+            )
+
+        if self._written_with != model_settings:
+            self._written, self._written_with = PerMessage[list[ResponseInputItemParam]](), model_settings
+        self._written.begin()
+        if previous_response_id or model_request_parameters.native_tools or self._looks_around:
+            return await written(messages)
+        items: list[ResponseInputItemParam] = []
+        for message in messages:
+            known = self._written.find(message)
+            if known is None:
+                if not stands_alone(message):
+                    return await written(messages)
+                known = self._written.keep(message, (await written([message]))[1])
+            items += [each.copy() for each in known]
+        # Where the request itself names no instructions, pydantic-ai looks at the last two messages to it.
+        instructions, _ = await written(messages[-3:])
+        return instructions, items
+
+    @property
+    def _looks_around(self) -> bool:
+        """Whether how a message is written depends on its neighbours, as with some compatible servers."""
+        profile = self.profile
+        return not profile.get("openai_responses_supports_interleaved_function_calls", True) or profile.get(
+            "openai_responses_tool_call_ids_are_response_scoped", False
         )
 
 

@@ -24,6 +24,17 @@ _PLAIN: Final = (TextPart, ThinkingPart, ToolCallPart, ToolReturnPart, UserPromp
 """Parts that pydantic-ai prepares by themselves, or with the answer that they belong to."""
 
 
+def stands_alone(message: ModelMessage) -> bool:
+    """Whether it is written alike whatever is asked with it: of words, calls and their results alone.
+
+    Parts with files or marks for a provider's cache are changed by what comes behind them.
+    """
+    return all(
+        type(part) in _PLAIN and not (isinstance(part, UserPromptPart) and not isinstance(part.content, str))
+        for part in message.parts
+    )
+
+
 class PerMessage(Generic[T]):
     """By the message itself, not by what it says; a message whose parts were replaced is another one."""
 
