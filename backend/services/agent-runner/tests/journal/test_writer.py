@@ -41,6 +41,7 @@ class Server:
         self.calls: list[list[str]] = []
         self.texts: list[str] = []
         self.shown: list[str] = []
+        self.called = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self._refuses = refuses
@@ -57,6 +58,7 @@ class Server:
             raise self._error
         self.calls.append([json.loads(event)["type"] for event in events])
         self.texts += [event.decode() for event in events]
+        self.called.set()
         return AppendResult(last_sequence=10 + len(self.texts), cancel_requested=False)
 
     async def publish(self, events: Sequence[bytes]) -> None:
@@ -169,6 +171,27 @@ async def test_what_can_be_begun_again_waits_for_the_log_only_where_the_server_w
         assert server.calls == [["tool.finished"]]
         await writer.flush()
     assert server.calls == [["tool.finished"], ["tool.finished"]]
+
+
+async def test_what_a_request_builds_on_goes_with_an_answer_that_comes_at_once_and_else_by_itself() -> None:
+    server = Server()
+    async with writing(server, now=lambda: 100.0) as (writer, _):
+        writer.append(started("c0"))
+        await writer.flush()
+
+        writer.append(finished("c0"), more_follows=True)
+        await writer.secure()
+        writer.append(answered(turn=2), more_follows=True)
+        writer.append(started("c1"))
+        await writer.flush()
+        assert server.calls[1:] == [["tool.finished", "model.responded", "tool.started"]]
+
+        writer.append(finished("c1"), more_follows=True)
+        await writer.secure()
+        server.called.clear()
+        async with asyncio.timeout(60):
+            await server.called.wait()
+    assert server.calls[2:] == [["tool.finished"]]
 
 
 async def test_a_frozen_runner_begins_nothing_of_an_execution_that_is_anothers() -> None:

@@ -43,6 +43,9 @@ LINGER_SECONDS = 0.5
 """Longest wait of an event for the one that follows it. Mostly that takes a few milliseconds; the bound is
 for a runner with so much in hand that each leg gets its turn rarely. A call saved is 1.5 ms of CPU time of
 server and runner (2026-11)."""
+SECURED_SECONDS = 0.01
+"""How long what a request to the model builds on waits for its answer before it goes out. A runner that is
+killed then leaves the last call's end unwritten, as when it is killed a moment sooner: nothing runs twice."""
 SHOW_SECONDS = 0.01
 """How long a live event waits for company: pieces of an answer come faster than calls are made, and of an
 answer that is whole by then none has to be shown."""
@@ -91,6 +94,7 @@ class LogWriter:
         self._task: asyncio.Task[None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self._showing: asyncio.TimerHandle | None = None
+        self._securing: asyncio.TimerHandle | None = None
         self._now = now or _seconds_since_boot
         self._confirmed_at = self._now()
         self.last_sequence = last_sequence
@@ -153,11 +157,15 @@ class LogWriter:
         that what follows is never in it without this, and a refusal ends the leg. A runner that stood still
         for a while waits, for its execution may be another's by now.
 
+        An answer that comes within `SECURED_SECONDS` brings its call along: a model that is so quick costs
+        one append a turn instead of two.
+
         Raises:
             ServerRefused: the log no longer takes this attempt's events.
         """
         if self._now() - self._confirmed_at < CONFIRMED_SECONDS and self._failure is None:
-            self.send()
+            if not self._settled.is_set() and self._securing is None:
+                self._securing = asyncio.get_running_loop().call_later(SECURED_SECONDS, self._wake.set)
         else:
             await self.flush()
 
@@ -256,6 +264,9 @@ class LogWriter:
         if self._showing is not None:
             self._showing.cancel()
             self._showing = None
+        if self._securing is not None:
+            self._securing.cancel()
+            self._securing = None
 
     async def _send_next(self) -> None:
         """Send the longest run of events of one sort from the head of the queue."""
