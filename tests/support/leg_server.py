@@ -1,6 +1,7 @@
 """A server in memory that has one execution, and scripted models, for legs that run in the test's process."""
 
 import asyncio
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -78,6 +79,10 @@ class Server:
         self.history: list[Payload] = []
         self.blobs: dict[str, bytes] = {}
         """What was stored, by SHA-256."""
+        self.takes_blobs = True
+        """Whether appends may bring small ones along."""
+        self.stored_by_themselves = 0
+        """Blobs that a call of their own has brought."""
         self.attachments: list[Attachment] = []
         """Files that come with the input."""
         self.attempt = 0
@@ -133,6 +138,7 @@ class Server:
             environments=self.environments,
             events=self.log,
             lease=f"lease-{self.attempt}",
+            takes_blobs=self.takes_blobs,
         )
 
     async def request(
@@ -147,6 +153,7 @@ class Server:
         if path.startswith("/v1/blobs/"):
             sha256 = path.rpartition("/")[2]
             if method == "PUT":
+                self.stored_by_themselves += 1
                 self.blobs[sha256] = content or b""
             return self.blobs[sha256]
         if path.startswith("/v1/executions/exe_1/tool-pins"):
@@ -170,6 +177,9 @@ class Server:
             events = [EVENT_ADAPTER.validate_python(event) for event in body["events"]]
             if any(self._has_more_to_say(event) for event in events):
                 raise ServerRefused(409, ErrorCode.WOKEN, "a message came before")
+            self.blobs |= {
+                each["sha256"]: base64.b64decode(each["content"]) for each in body.get("blobs", ())
+            }
             for event in events:
                 self.write(event)
             self.written.notify_all()

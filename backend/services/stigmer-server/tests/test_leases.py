@@ -1,5 +1,6 @@
 """A runner's token reaches only the executions that it leases: not by guessing, nor with another's lease."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from server_process import RUNNER_TOKEN, ServerApi, ServerProcess, completed, responded
+from stigmer_contract.events import LOG_FORMAT
 
 DELTA = {"type": "model.delta", "turn": 1, "text": "x"}
 LEASE = "Stigmer-Lease"
@@ -168,3 +170,59 @@ def test_a_runner_reads_only_blobs_that_were_brought_to_its_session(
     }
 
     assert statuses == {own: 200, earlier: 200, strange: 403, "0" * 64: 403}
+
+
+def brought(content: bytes, sha256: str | None = None) -> dict[str, str]:
+    """A blob as an append brings it along."""
+    return {
+        "sha256": sha256 or hashlib.sha256(content).hexdigest(),
+        "content": base64.b64encode(content).decode(),
+    }
+
+
+def test_a_blob_that_an_append_brings_along_is_the_sessions_with_the_event_that_names_it(
+    api: ServerApi, runner: ServerApi
+) -> None:
+    def names(blob: dict[str, str]) -> dict[str, Any]:
+        return responded() | {"response": {"kind": "blob", "sha256": blob["sha256"], "size_bytes": 34}}
+
+    def append(events: list[dict[str, Any]], *blobs: dict[str, str], attempt: int = 1) -> tuple[int, str]:
+        request = {
+            "attempt": attempt,
+            "append_id": uuid4().hex,
+            "log_format": LOG_FORMAT,
+            "events": events,
+            "blobs": list(blobs),
+        }
+        answer = runner.http.post(f"/v1/executions/{execution_id}/events", json=request)
+        return answer.status_code, answer.json().get("code", "")
+
+    def read(blob: dict[str, str]) -> int:
+        return runner.http.get(f"/v1/blobs/{blob['sha256']}").status_code
+
+    execution_id = api.create_execution()["execution_id"]
+    grant = runner.start_leg(execution_id)
+    runner.http.headers[LEASE] = grant["lease"]
+    one, another = (brought(uuid4().bytes + b"\0\xff") for _ in range(2))
+    large, false = brought(bytes(64 * 1024 + 1) + uuid4().bytes), brought(b"this", "0" * 64)
+
+    assert grant["takes_blobs"]
+    assert append([names(one), names(another)], one, another) == (200, "")
+    assert append([names(large)], large) == (422, "invalid_request")
+    assert append([names(false)], false) == (422, "digest_mismatch")
+    # What is refused leaves its blobs to nobody.
+    refused = brought(uuid4().bytes)
+    assert (
+        append([{"type": "leg.started", "attempt": 9, "runner": "x", "runner_version": "0"}], refused)[0]
+        == 422
+    )
+    assert [read(each) for each in (one, another, large, false, refused)] == [200, 200, 403, 403, 403]
+    content = runner.http.get(f"/v1/blobs/{one['sha256']}").content
+    assert hashlib.sha256(content).hexdigest() == one["sha256"]
+    assert [event["event"]["type"] for event in api.read_log(execution_id)][2:] == ["model.responded"] * 2
+    # Another session's runner has nothing of it, and an attempt that is over brings nothing.
+    late = brought(uuid4().bytes)
+    runner.start_leg(execution_id)
+    assert append([names(late)], late) == (409, "attempt_superseded")
+    runner.http.headers[LEASE] = runner.start_leg(api.create_execution()["execution_id"])["lease"]
+    assert [read(each) for each in (one, late)] == [403, 403]

@@ -5,12 +5,13 @@ caller gives up (is cancelled): appends carry an id, which makes the repetition 
 """
 
 import asyncio
+import base64
 import hashlib
 import logging
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from agent_runner.errors import AttemptSuperseded, ServerRefused
 from stigmer_contract.api import (
     LEASE_HEADER,
+    MAX_BROUGHT_BYTES,
     AppendResult,
     HoldLeg,
     InstallationResource,
@@ -181,6 +183,9 @@ class LegClient:
         self._execution = f"/v1/executions/{self._execution_id}"
         self._attempt = grant.attempt
         self._lease = {LEASE_HEADER: grant.lease}
+        self._takes_blobs = grant.takes_blobs
+        self._brought: dict[str, bytes] = {}
+        """Blobs that the next append brings along, by SHA-256."""
 
     async def append(self, events: Sequence[bytes]) -> AppendResult:
         """Append events to the log, exactly once, however often it has to be tried. Each is JSON of its own.
@@ -189,16 +194,20 @@ class LegClient:
             AttemptSuperseded: another attempt holds the execution, or it has ended.
             ServerRefused: the log does not take them.
         """
-        body = b'{"attempt":%d,"append_id":"%s","log_format":%d,"events":[%s]}' % (
+        brought = dict(self._brought)
+        body = b'{"attempt":%d,"append_id":"%s","log_format":%d,%s"events":[%s]}' % (
             self._attempt,
             uuid4().hex.encode(),
             LOG_FORMAT,
+            _members_of(brought),
             b",".join(events),
         )
         headers = _JSON_BODY | self._lease
         answer = await self._server.request(
             "POST", f"{self._execution}/events", content=body, headers=headers
         )
+        for sha256 in brought:
+            del self._brought[sha256]
         return AppendResult.model_validate_json(answer)
 
     async def hold(self, task_token: str | None) -> LegHeld:
@@ -302,11 +311,36 @@ class LegClient:
         await self._server.request("PUT", f"/v1/blobs/{sha256}", content=content, headers=self._lease)
         return sha256
 
+    def bring_blob(self, content: bytes) -> str | None:
+        """Let the next append bring a blob along, so that the event that names it comes to the log with it.
+
+        May be called in any thread.
+
+        Returns:
+            Its SHA-256; None: it is too large for that, or the server too old, and it has to be stored.
+        """
+        if not self._takes_blobs or len(content) > MAX_BROUGHT_BYTES:
+            return None
+        sha256 = hashlib.sha256(content).hexdigest()
+        self._brought[sha256] = content
+        return sha256
+
     async def load_payload(self, payload: Payload) -> JsonValue:
         """The value that `store_payload` wrapped."""
         if isinstance(payload, InlinePayload):
             return payload.value
         return _JSON.validate_json(await self.load_blob(payload.sha256))
+
+
+def _members_of(brought: Mapping[str, bytes]) -> bytes:
+    """What an append says of blobs that it brings."""
+    if not brought:
+        return b""
+    blobs = (
+        b'{"sha256":"%s","content":"%s"}' % (sha256.encode(), base64.b64encode(content))
+        for sha256, content in brought.items()
+    )
+    return b'"blobs":[%s],' % b",".join(blobs)
 
 
 def _asked_delay(retry_after: str) -> float:

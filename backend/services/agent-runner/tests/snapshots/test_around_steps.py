@@ -33,6 +33,15 @@ class Blobs:
         self.gate.set()
         self.asked = asyncio.Event()
         self.refuses = False
+        self.takes_blobs = False
+        """Whether the log takes small ones along with its events."""
+
+    def bring_blob(self, content: bytes) -> str | None:
+        if not self.takes_blobs:
+            return None
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.kept[sha256] = content
+        return sha256
 
     async def store_blob(self, content: bytes) -> str:
         self.asked.set()
@@ -169,8 +178,12 @@ async def test_a_name_that_is_no_text_does_not_end_the_execution(tmp_path: Path)
     assert b"pipe-" in taken.model_dump_json().encode()
 
 
-async def test_a_leg_keeps_the_files_around_each_command_in_its_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("takes_blobs", [True, False])
+async def test_a_leg_keeps_the_files_around_each_command_in_its_log(
+    tmp_path: Path, takes_blobs: bool
+) -> None:
     server = Server(tools=["shell", "files"])
+    server.takes_blobs = takes_blobs
 
     def answer(messages: list[ModelMessage]) -> ModelResponse:
         turn = 1 + sum(isinstance(message, ModelResponse) for message in messages)
@@ -198,6 +211,7 @@ async def test_a_leg_keeps_the_files_around_each_command_in_its_log(tmp_path: Pa
         ("write-3", ["1.txt", "2.txt", "3.txt"]),
     ]
     assert (tmp_path / SESSION / "3.txt").exists()
+    assert server.stored_by_themselves == (0 if takes_blobs else 4)
     # Each stands behind the end of its call, and before the next that may change anything.
     order = [
         event

@@ -3,9 +3,11 @@
 To be told a blob's name is not enough: it is granted to whoever brought the bytes.
 """
 
+from collections.abc import Set
+
 from sqlalchemy import Connection, or_, select
 
-from stigmer_server.database import insert_where_absent
+from stigmer_server.database import insert_all_where_absent, insert_where_absent
 from stigmer_server.owners import Caller
 from stigmer_server.tables import blob_grants, executions
 
@@ -13,6 +15,12 @@ from stigmer_server.tables import blob_grants, executions
 def grant_to_session(connection: Connection, sha256: str, session_id: str) -> None:
     """Let whoever sees a session, and runners at work in it, read a blob."""
     insert_where_absent(connection, blob_grants, {"sha256": sha256, "holder": session_id})
+
+
+def grant_to_sessions(connection: Connection, brought: Set[tuple[str, str]]) -> None:
+    """As `grant_to_session`, for each SHA-256 and session."""
+    rows = [{"sha256": sha256, "holder": session_id} for sha256, session_id in sorted(brought)]
+    insert_all_where_absent(connection, blob_grants, rows)
 
 
 def grant_to_owner(connection: Connection, sha256: str, owner: str) -> None:

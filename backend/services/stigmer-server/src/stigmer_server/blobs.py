@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -74,6 +74,23 @@ class BlobStore:
             yield content
 
         return await self.store(hashlib.sha256(content).hexdigest(), chunks())
+
+    async def store_all(self, contents: Mapping[str, bytes]) -> None:
+        """Take in small blobs, each by its SHA-256.
+
+        Raises:
+            InvalidRequest, DigestMismatch, Unavailable: as `store`.
+        """
+        for sha256, content in contents.items():
+            if (found := hashlib.sha256(content).hexdigest()) != sha256:
+                raise DigestMismatch(sha256, found)
+        paths = {self._path(sha256): content for sha256, content in contents.items()}
+        try:
+            await asyncio.to_thread(_write_all, self._directory, paths)
+        except OSError as error:
+            self.write_problem = f"blobs cannot be written: {error.strerror}"
+            raise Unavailable(f"could not store blobs: {error.strerror}") from error
+        self.write_problem = None
 
     async def wrap_text(self, text: str, *, room: int = 0) -> Payload:
         """What a person wrote, as a log holds it: inline, or as a blob where it is large.
@@ -177,11 +194,28 @@ def _measure(directory: Path) -> int:
     return total
 
 
+def _write_all(directory: Path, contents: Mapping[Path, bytes]) -> None:
+    for path, content in contents.items():
+        descriptor, name = tempfile.mkstemp(dir=directory, prefix=".incoming-")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                _publish(file.fileno(), temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
 def _publish(descriptor: int, temporary: Path, path: Path) -> None:
     """Put a whole file under its name, so that it is there after a power cut too."""
     os.fsync(descriptor)
-    path.parent.mkdir(exist_ok=True)
-    temporary.replace(path)
+    try:
+        temporary.replace(path)
+    except FileNotFoundError:  # the first one of its folder
+        path.parent.mkdir(exist_ok=True)
+        temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

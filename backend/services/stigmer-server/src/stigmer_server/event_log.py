@@ -25,7 +25,8 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.inputs import InputOutcome
 from stigmer_contract.named_blobs import blobs_named_by
-from stigmer_server.database import Database, insert_where_absent
+from stigmer_server.blob_grants import grant_to_sessions
+from stigmer_server.database import Database, insert_all_where_absent
 from stigmer_server.errors import CallRefused, NotFound, Unavailable
 from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
 from stigmer_server.log_indexes import LogIndexes
@@ -87,6 +88,8 @@ class Change:
     new_events: Sequence[NewEvent] = ()
     attempt: int | None = None
     """Whose events they are; None: the server's own."""
+    brought: frozenset[str] = frozenset()
+    """The SHA-256 of each blob that came with the events: the session may read it from then on."""
 
 
 Decision = Callable[[ExecutionState], Change]
@@ -127,6 +130,8 @@ class _Group:
     rows: list[dict[str, object]] = field(default_factory=list[dict[str, object]])
     blobs: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """Execution id and SHA-256."""
+    grants: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    """SHA-256 and the id of the session that brought it."""
     changed: set[str] = field(default_factory=set[str])
     costs: DailyCosts = field(default_factory=lambda: DailyCosts(""))
     indexes: LogIndexes = field(default_factory=LogIndexes)
@@ -364,8 +369,8 @@ def _index_search(
 
 
 def _insert_references(connection: Connection, found: set[tuple[str, str]]) -> None:
-    for execution_id, sha256 in sorted(found):
-        insert_where_absent(connection, blob_references, {"execution_id": execution_id, "sha256": sha256})
+    rows = [{"execution_id": execution_id, "sha256": sha256} for execution_id, sha256 in sorted(found)]
+    insert_all_where_absent(connection, blob_references, rows)
 
 
 def _write_group(connection: Connection, group: list[_Append]) -> None:
@@ -379,6 +384,7 @@ def _write_group(connection: Connection, group: list[_Append]) -> None:
     if tables.rows:
         connection.execute(_insert_events, tables.rows)
         _insert_references(connection, tables.blobs)
+        grant_to_sessions(connection, tables.grants)
     if tables.changed:
         connection.execute(_update_state, [_update_row(tables.states[key]) for key in sorted(tables.changed)])
     tables.costs.write(connection)
@@ -429,6 +435,7 @@ def _decide(connection: Connection, append: _Append, group: _Group, now: datetim
     group.rows.extend(_event_row(append.execution_id, event, append.append_id) for event in stored)
     for new in change.new_events:
         group.blobs.update((append.execution_id, sha256) for sha256 in new.blobs)
+    group.grants.update((sha256, state.session_id) for sha256 in change.brought)
     if append.append_id is not None:
         group.seen[append.execution_id, append.append_id] = following.last_sequence
     return Appended(following, stored, following.last_sequence)

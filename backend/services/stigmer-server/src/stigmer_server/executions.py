@@ -282,17 +282,24 @@ class Executions:
             AttemptSuperseded: a newer attempt holds the execution.
             ExecutionEnded: the execution has ended.
             IllegalMove: an event cannot follow what is there.
+            DigestMismatch: a blob that came along is not what it is called.
+            Unavailable: the disk does not take it.
         """
         if not (request.append_id.isascii() and request.append_id.isprintable()):
             raise InvalidRequest(
                 f"append_id {request.append_id!r} has characters that are not printable ASCII"
             )
         new_events = [_check_event(event, request.attempt) for event in request.events]
+        if request.blobs:
+            await self._check_newest(execution_id, request.attempt)
+            await self._blobs.store_all({blob.sha256: blob.content for blob in request.blobs})
+        brought = frozenset(blob.sha256 for blob in request.blobs)
 
         def decide(state: ExecutionState) -> Change:
             _check_open(state)
             _check_attempt(state, request.attempt)
-            return Change(state, [_with_reason(event, state) for event in new_events], request.attempt)
+            events = [_with_reason(event, state) for event in new_events]
+            return Change(state, events, request.attempt, brought)
 
         appended = await self._log.append(execution_id, decide, request.append_id)
         return AppendResult(
@@ -310,12 +317,16 @@ class Executions:
             AttemptSuperseded: a newer attempt holds the execution.
             ExecutionEnded: the execution has ended.
         """
-        if self._broadcast.attempt_of(execution_id) != request.attempt:
+        await self._check_newest(execution_id, request.attempt)
+        self._broadcast.publish_live(execution_id, request.events)
+
+    async def _check_newest(self, execution_id: str, attempt: int) -> None:
+        """See that the attempt has the execution, as far as this server has heard."""
+        if self._broadcast.attempt_of(execution_id) != attempt:
             state = await self.load(execution_id)
             _check_open(state)
-            _check_attempt(state, request.attempt)
-            self._broadcast.follow_attempt(execution_id, request.attempt)
-        self._broadcast.publish_live(execution_id, request.events)
+            _check_attempt(state, attempt)
+            self._broadcast.follow_attempt(execution_id, attempt)
 
     async def move(self, execution_id: str, task_queue: str) -> ExecutionState:
         """Note that the execution's workflow is to run on another task queue.

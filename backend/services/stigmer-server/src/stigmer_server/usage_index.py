@@ -40,8 +40,7 @@ class UsageRows:
 
     def write(self, connection: Connection) -> None:
         """Write down what has been added."""
-        for key in sorted(self.rows):
-            insert_or_add(connection, usage_quarters, self.rows[key], _SUMMED)
+        insert_or_add(connection, usage_quarters, [self.rows[key] for key in sorted(self.rows)], _SUMMED)
 
     def _add(self, state: ExecutionState, model: str, usage: Usage, now: datetime) -> None:
         key = (state.execution_id, quarter_of(now), model[:MAX_MODEL_CHARACTERS])

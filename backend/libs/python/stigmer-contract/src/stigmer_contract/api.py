@@ -8,7 +8,16 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, SecretStr
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+)
 
 from stigmer_contract.artifacts import Artifact, LeftOutFile
 from stigmer_contract.attachments import MAX_ATTACHMENTS, AttachedFile, Attachment
@@ -42,6 +51,9 @@ CONSOLE_HEADER = "Stigmer-Console"
 """Carries `ConsoleSession.secret` on every call that the console's page makes."""
 MAX_INPUT_CHARACTERS = 1_000_000
 MAX_APPEND_EVENTS = 100
+MAX_BROUGHT_BLOBS = 100
+MAX_BROUGHT_BYTES = 64 * 1024
+"""Of each; what is larger has a call of its own."""
 MAX_PATH_CHARACTERS = 4096
 ADMINISTRATOR = "administrator"
 """Owner of what the server's own token makes, and of all that was there before there were owners."""
@@ -529,6 +541,8 @@ class LegGrant(_Resource):
     """Proves that this token was granted the leg; its other calls for it carry it in `LEASE_HEADER`."""
     lost_runners: list[str] = []
     """Runners of the legs right before this one that were lost: their commands have to end first."""
+    takes_blobs: bool = False
+    """Whether an append may bring small blobs along; servers before 0.2 know only `PUT /v1/blobs`."""
     pause_seconds: float = 0.0
     """To wait before the first step: legs before this one were lost without getting any further."""
 
@@ -643,6 +657,13 @@ class PlacementReported(_Resource):
     """Executions that ended with it."""
 
 
+class BroughtBlob(_Request):
+    """A small blob that comes with the events that name it, which saves a call and a durable write."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    content: Base64Bytes = Field(max_length=MAX_BROUGHT_BYTES * 4 // 3 + 4)  # as base64
+
+
 class AppendEvents(_Request):
     """`POST /v1/executions/{id}/events`: all or nothing, and once only."""
 
@@ -652,6 +673,8 @@ class AppendEvents(_Request):
     log_format: int = Field(default=1, ge=1)
     """The form of the events; a runner that names none is of version 0.1.0."""
     events: list[Event] = Field(min_length=1, max_length=MAX_APPEND_EVENTS)
+    blobs: list[BroughtBlob] = Field(default=[], max_length=MAX_BROUGHT_BLOBS)
+    """In the store before the events are in the log. For servers whose `LegGrant.takes_blobs` says so."""
 
 
 class AppendResult(_Resource):

@@ -38,6 +38,10 @@ MAX_NAMED: Final = 20
 class Blobs(Protocol):
     """Where the blobs of snapshots are."""
 
+    def bring_blob(self, content: bytes) -> str | None:
+        """Let a small blob go with the event that names it; its SHA-256. None: it has to be stored first."""
+        ...
+
     async def store_blob(self, content: bytes) -> str:
         """Keep a blob; its SHA-256."""
         ...
@@ -140,7 +144,7 @@ class StepSnapshots:
         work = taker.take(self._open)
         stored = list[BlobPayload]()
         while True:
-            content = await asyncio.to_thread(_advance, work)
+            content = await asyncio.to_thread(self._advance, work, stored)
             if isinstance(content, Taken):
                 return content, [each for each in stored if each.sha256 != content.listing]
             try:
@@ -150,6 +154,16 @@ class StepSnapshots:
                 raise OSError(errno.ETIMEDOUT, "the server did not take it in time") from error
             stored.append(BlobPayload(sha256=sha256, size_bytes=len(content)))
 
+    def _advance(self, work: Generator[bytes, None, Taken], stored: list[BlobPayload]) -> bytes | Taken:
+        """The next blob that has to be stored; those that go with the event are noted on the way."""
+        try:
+            while (sha256 := self._blobs.bring_blob(content := next(work))) is not None:
+                stored.append(BlobPayload(sha256=sha256, size_bytes=len(content)))
+        except StopIteration as end:
+            taken: Taken = end.value
+            return taken
+        return content
+
     async def _go_on_from(self, taker: SnapshotTaker, listing: str) -> None:
         try:
             taker.go_on_from(listing, await bring(load_chain(listing), self._blobs.load_blob))
@@ -157,14 +171,6 @@ class StepSnapshots:
             raise
         except (SnapshotDamaged, ServerRefused) as error:  # then the next one is a whole one
             logger.warning("the newest snapshot cannot be gone on from: %s", error)
-
-
-def _advance(work: Generator[bytes, None, Taken]) -> bytes | Taken:
-    try:
-        return next(work)
-    except StopIteration as end:
-        taken: Taken = end.value
-        return taken
 
 
 async def bring(work: Wants[_T], load: Callable[[str], Awaitable[bytes]]) -> _T:

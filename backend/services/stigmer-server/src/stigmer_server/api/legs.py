@@ -257,6 +257,7 @@ def _grant_json(grant: Grant, lease: str) -> str:
         "seconds_left": TypeAdapter(float | None).dump_json(grant.seconds_left).decode(),
         "lease": TypeAdapter(str).dump_json(lease).decode(),
         "lost_runners": _NAMES.dump_json([leg.runner for leg in grant.state.lost_legs]).decode(),
+        "takes_blobs": "true",
         "pause_seconds": str(pause_seconds(grant.state.lost_legs)),
     }
     members = ",".join(f'"{name}":{text}' for name, text in fields.items())

@@ -9,12 +9,20 @@ from sqlalchemy.exc import ArgumentError
 from stigmer_server.database.transactions import (
     Database,
     Work,
+    insert_all_where_absent,
     insert_or_add,
     insert_where_absent,
 )
 from stigmer_server.errors import DatabaseUnusable
 
-__all__ = ["Database", "Work", "insert_or_add", "insert_where_absent", "open_database"]
+__all__ = [
+    "Database",
+    "Work",
+    "insert_all_where_absent",
+    "insert_or_add",
+    "insert_where_absent",
+    "open_database",
+]
 
 
 def open_database(url_text: str) -> Database:

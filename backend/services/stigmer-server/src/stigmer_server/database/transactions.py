@@ -1,17 +1,22 @@
 """What the server knows of a database: functions that run in transactions, and errors of its own."""
 
 import contextlib
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import Connection, Table, case, func
+from sqlalchemy import Connection, Executable, Table, case, func
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from stigmer_server.database.condition import DatabaseCondition
 from stigmer_server.errors import InvalidRequest, Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+    from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 
 ResultT = TypeVar("ResultT")
 Work = Callable[[Connection], ResultT]
@@ -107,23 +112,32 @@ def insert_where_absent(connection: Connection, table: Table, values: Mapping[st
     Returns:
         Whether the row was inserted.
     """
-    # The dialect in use has been imported long ago; the other one would take 0.05 s.
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert
-    return connection.execute(insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+    return connection.execute(_insert_where_absent(connection.dialect.name, table), values).rowcount == 1
+
+
+def insert_all_where_absent(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows of which none with their key is there."""
+    if rows:
+        connection.execute(_insert_where_absent(connection.dialect.name, table), rows)
 
 
 def insert_or_add(
-    connection: Connection, table: Table, values: Mapping[str, Any], summed: Sequence[str]
+    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], summed: tuple[str, ...]
 ) -> None:
-    """Insert a row; where one with its key is there, add the `summed` columns to it, NULL being nothing."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert
-    statement = insert(table).values(**values)
+    """Insert rows; where one with its key is there, add the `summed` columns to it, NULL being nothing."""
+    if rows:
+        connection.execute(_insert_or_add(connection.dialect.name, table, summed), rows)
+
+
+# Built once: that takes SQLAlchemy several times as long as SQLite to run them.
+@functools.cache
+def _insert_where_absent(dialect: str, table: Table) -> Executable:
+    return _insert_of(dialect)(table).on_conflict_do_nothing()
+
+
+@functools.cache
+def _insert_or_add(dialect: str, table: Table, summed: tuple[str, ...]) -> Executable:
+    statement = _insert_of(dialect)(table)
     added = {
         name: case(
             (table.c[name].is_(None), statement.excluded[name]),
@@ -131,4 +145,15 @@ def insert_or_add(
         )
         for name in summed
     }
-    connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=added))
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=added)
+
+
+def _insert_of(dialect: str) -> "type[PostgresqlInsert | SqliteInsert]":
+    # The dialect in use has been imported long ago; the other one would take 0.05 s.
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import Insert
+
+        return Insert
+    from sqlalchemy.dialects.sqlite import Insert
+
+    return Insert
