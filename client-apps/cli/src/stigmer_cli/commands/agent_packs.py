@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stigmer_cli.commands.manifest_files import ManifestFile, with_spec
+from stigmer_cli.commands.manifest_files import ManifestFile, names_files, with_spec
 from stigmer_cli.commands.packed_files import FilesRefused, collect_files
 from stigmer_cli.commands.skill_packs import pack_git_skill, pack_skill
 from stigmer_cli.errors import ManifestInvalid
@@ -47,12 +47,6 @@ class _Problems:
 
     def add(self, source: str, field: str, message: str, hint: str) -> None:
         self.found.append(f"{source}: {field}: {message}\n  hint: {hint}")
-
-
-def names_files(manifest: AgentManifest) -> bool:
-    """Whether a manifest names files that are to be packed with it."""
-    spec = manifest.spec
-    return bool(spec.scripts or spec.skills or spec.openapi)
 
 
 def pack_agents(files: Sequence[ManifestFile]) -> list[PackedAgent]:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from stigmer_cli.api_client import ApiClient
-from stigmer_cli.commands.manifest_files import ManifestFile, check_supported, names_a_path, read_agent
+from stigmer_cli.commands.manifest_files import (
+    ManifestFile,
+    check_supported,
+    names_a_path,
+    names_files,
+    read_agent,
+)
 from stigmer_cli.errors import CallRefused, ExecutionFailed, StigmerError
 from stigmer_cli.output import print_note
 from stigmer_contract.api import CreateExecution, ExecutionResource
@@ -45,10 +51,10 @@ def read_inspected(given: str) -> InspectedAgent:
         return InspectedAgent(given, None)
     file: ManifestFile = read_agent(given)
     check_supported(file, "inspect")
-    from stigmer_cli.commands.agent_packs import names_files, pack_agents
-
     if not names_files(file.manifest):
         return InspectedAgent(None, file.manifest)
+    from stigmer_cli.commands.agent_packs import pack_agents
+
     [packed] = pack_agents([file])
     return InspectedAgent(None, packed.manifest, tuple(packed.packs))
 

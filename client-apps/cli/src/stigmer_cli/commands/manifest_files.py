@@ -213,6 +213,12 @@ def _print_problems(problems: Sequence[ManifestProblem]) -> None:
             print_note(f"  hint: {problem.hint}")
 
 
+def names_files(manifest: AgentManifest) -> bool:
+    """Whether a manifest names files that are to be packed with it."""
+    spec = manifest.spec
+    return bool(spec.scripts or spec.skills or spec.openapi)
+
+
 def with_spec(manifest: AgentManifest, **changes: object) -> AgentManifest:
     """The manifest with other values in its spec."""
     return manifest.model_copy(update={"spec": manifest.spec.model_copy(update=changes)})

@@ -280,10 +280,12 @@ def read_order(
 
 def pack_agent(file: "ManifestFile") -> "tuple[AgentManifest, Sequence[bytes]]":
     """The agent of a file as the server takes it, and the packs that it names."""
-    from stigmer_cli.commands.agent_packs import names_files, pack_agents
+    from stigmer_cli.commands.manifest_files import names_files
 
     if not names_files(file.manifest):
         return file.manifest, ()
+    from stigmer_cli.commands.agent_packs import pack_agents
+
     [packed] = pack_agents([file])
     return packed.manifest, packed.packs
 
