@@ -101,10 +101,10 @@ class Attendant:
         copying = threading.Thread(target=self._copy_output, args=(container,), daemon=True)
         copying.start()
         self._woken.wait()
-        if self._is_draining and not self._stop_requested and waiter.is_alive():
+        if self._is_draining and not self._stop_requested and not self._is_over():
             self._woken.clear()
             container.send_signal("SIGUSR1")  # it ends when it has finished what it is at
-            if not self._stop_requested and waiter.is_alive():
+            if not self._stop_requested and not self._is_over():  # told while the flag was taken down
                 self._woken.wait()
         if self._ended is None and isinstance(self._failure, EngineGone):
             raise self._failure
@@ -118,6 +118,10 @@ class Attendant:
             finally:
                 self._tell_end(self._how_it_ended())
         return self._judge()
+
+    def _is_over(self) -> bool:
+        """Whether it is known how it ended, or that this cannot be known."""
+        return self._ended is not None or self._failure is not None
 
     def _request_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stop_requested = True
