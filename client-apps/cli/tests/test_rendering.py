@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stigmer_cli.rendering.cells import cell_width, shorten, wrap
 from stigmer_cli.rendering.command_output import CommandOutput
 from stigmer_cli.rendering.compactions import describe_compaction
+from stigmer_cli.rendering.execution_table import describe_waits
 from stigmer_cli.rendering.execution_view import ExecutionView
 from stigmer_cli.rendering.inputs import describe_approval, describe_question
 from stigmer_cli.rendering.markdown_blocks import MarkdownBlocks
@@ -30,6 +31,7 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.inputs import Approval, Question
 from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.waits import WaitKind, WaitReason
 
 
 def test_the_status_line_says_what_happens_for_how_long_and_what_it_cost() -> None:
@@ -242,3 +244,11 @@ def test_of_an_answer_that_is_an_object_stdout_has_the_object_alone() -> None:
     view.show(recorded(2, ExecutionCompleted(output=InlinePayload(value={"a": ["ü"]}))))
 
     assert stdout.getvalue() == '{\n  "a": [\n    "ü"\n  ]\n}\n'
+
+
+def test_waits_of_one_kind_are_counted() -> None:
+    approvals = [WaitReason(kind=WaitKind.APPROVAL, key=f"inp_{number}") for number in range(2)]
+    answer = WaitReason(kind=WaitKind.ANSWER, key="inp_3")
+    assert describe_waits(approvals) == "2 approvals"
+    assert describe_waits([*approvals, answer]) == "2 approvals, or an answer"
+    assert describe_waits([answer]) == "an answer"

@@ -4,7 +4,6 @@ After a wanted change: delete `recorded_runs`, run this file, and look at every 
 """
 
 import os
-import re
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli_harness import Command, Leg, Server, Terminal
-from stigmer_cli.rendering.cells import cell_width
+from recorded_screens import Screens, shows_life
 from stigmer_contract import events
 from stigmer_contract.conversation import TextContent, ToolOutcome, ToolResult
 from stigmer_contract.error_codes import ErrorCode
@@ -39,24 +38,7 @@ make report
 ```
 """
 
-_IDS = re.compile(r"(?<=ses_|exe_)(?:\n?[0-9a-hjkmnp-tv-z]){26}")
-"""Where the terminal's edge is, too."""
-_SIGN_OF_LIFE = re.compile(r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] (\S+ \S+).*")
-_SECONDS = re.compile(r"(?<![\d$.])(\d+ min )?\d+(\.\d)? s\b")
-
 Play = Callable[[Terminal, Leg, Callable[[str], None]], None]
-
-
-def still(screen: str) -> str:
-    """A screen without what is another one each time: ids, how long it took, and of the sign of life all but
-    its beginning: the rest is a test of its own."""
-    screen = _IDS.sub(lambda match: re.sub(r"\S", "0", match[0]), screen)
-    return "\n".join(_SECONDS.sub("N s", _SIGN_OF_LIFE.sub(r"⠋ \1 …", line)) for line in screen.splitlines())
-
-
-def shows_life(screen: str) -> bool:
-    """Whether all of what stands below the rest is drawn: the sign of life is the last of it."""
-    return _SIGN_OF_LIFE.match(screen.splitlines()[-1]) is not None
 
 
 def _tool_finished(
@@ -218,21 +200,14 @@ def test_a_run_looks_as_it_was_reviewed(unhurried: Command, server: Server, play
     terminal = unhurried.start_in_terminal("run", ".", "Hello", columns=columns, lines=60)
     leg = server.take_execution()
     terminal.wait_for("asking the model")
-    seen = list[str]()
+    screens = Screens()
 
     def look(title: str) -> None:
         if title.startswith("while"):
             terminal.wait_until(shows_life, "the sign of life")
-        seen.append(f"--- {title} ---\n{still(terminal.screen)}\n")
+        screens.take(title, terminal.screen)
 
     play(terminal, leg, look)
     assert terminal.finish() == RUNS[play]
     look("at the end")
-
-    text = "\n".join(seen)
-    assert all(cell_width(line) <= columns for line in text.splitlines())
-    recorded = RECORDED / f"{play.__name__.replace('_', '-')}-{columns}.txt"
-    if not recorded.exists() and not os.environ.get("CI"):
-        recorded.parent.mkdir(exist_ok=True)
-        recorded.write_text(text, encoding="utf-8")
-    assert text == recorded.read_text(encoding="utf-8")
+    screens.compare(RECORDED / f"{play.__name__.replace('_', '-')}-{columns}.txt", columns)

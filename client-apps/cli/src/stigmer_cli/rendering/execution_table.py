@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -108,8 +109,12 @@ def describe_phase(execution: ShownExecution) -> str:
 
 
 def describe_waits(reasons: Sequence[ShownWait]) -> str:
-    """What is waited for, such as `a message, or until 2026-11-26 14:00 UTC`."""
-    return ", or ".join(_describe_wait(reason) for reason in reasons)
+    """What is waited for, such as `2 approvals`, or `a message, or until 2026-11-26 14:00 UTC`."""
+    alike = Counter(_describe_wait(reason) for reason in reasons)
+    return ", or ".join(
+        f"{count} {_SEVERAL[said]}" if count > 1 and said in _SEVERAL else said
+        for said, count in alike.items()
+    )
 
 
 def _describe_wait(reason: ShownWait) -> str:
@@ -130,6 +135,7 @@ _WAITS = {
     WaitKind.SUBMITTED: "a submitted request",
     WaitKind.PAUSE: "somebody to resume it",
 }
+_SEVERAL = {"an approval": "approvals", "an answer": "answers"}
 
 
 def _row(execution: ShownExecution, now: datetime) -> list[str]:
