@@ -103,6 +103,7 @@ def test_the_container_is_locked_down(home: Path) -> None:
         "NanoCpus": 1_500_000_000,
     }
     assert (body["Image"], body["User"], body["StopTimeout"]) == ("sha256:1", "1000:1001", 5)
+    assert body["Healthcheck"]["Test"] == ["NONE"]  # the supervisor asks it
 
 
 def test_what_holds_it_in_can_be_set(home: Path) -> None:

@@ -85,6 +85,7 @@ async def run_worker(
     # What was imported stays: looking through it at each collection took a tenth of the processor's time.
     gc.freeze()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    gc.enable()
     async with contextlib.AsyncExitStack() as resources:
         # First, while there is the least to inherit.
         # Containers on one host's network share the host's name and number their processes alike.

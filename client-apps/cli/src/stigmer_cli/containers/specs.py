@@ -62,10 +62,14 @@ class ContainerSpec:
     cpus: float | None = None
     stop_seconds: int = 10
     """From being asked to end until it is killed."""
+    health_check: Literal["image", "none"] = "image"
+    """Whether the engine asks, every few seconds and by a process of its own, what the image says."""
     selinux_label: Literal["none", "shared", "private"] = "none"
     """How mounts are labelled where SELinux is enforced (`z`, `Z`; docker-run(1))."""
 
 
+_NO_HEALTH_CHECK = {"Test": ["NONE"], "Interval": 30_000_000_000, "Timeout": 3_000_000_000, "Retries": 3}
+"""Podman reads the times, in ns, all the same, and refuses none of them (4.3, `makeHealthCheckFromCli`)."""
 _SELINUX_OPTIONS = {"shared": "z", "private": "Z"}
 
 
@@ -124,6 +128,8 @@ def render_creation(spec: ContainerSpec, *, has_limits: bool) -> dict[str, Any]:
             f"{published.port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(published.port)}]
             for published in spec.ports
         }
+    if spec.health_check == "none":
+        body["Healthcheck"] = _NO_HEALTH_CHECK
     if spec.command:
         body["Cmd"] = list(spec.command)
     if spec.entrypoint:
