@@ -170,6 +170,15 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
 }
 
 
+OWNERS_ALONE: Final = (
+    ("GET", "/v1/sessions/{session_id}/files"),
+    ("GET", "/v1/sessions/{session_id}/files/{path:path}"),
+    ("GET", "/v1/executions/{execution_id}/snapshot"),
+    ("POST", "/v1/executions/{execution_id}/fork"),
+)
+"""Routes to a session's files, as they are and as they were: with whom it is shared, they are not."""
+
+
 def routes_of_the_app() -> set[tuple[str, str]]:
     """Method and path of every route that the app serves."""
     server = StigmerServer(load_settings({"STIGMER_HOME": "/nonexistent", "STIGMER_TOKEN": "none"}))
@@ -375,6 +384,23 @@ def check_stranger(world: World, rule: Rule, method: str, template: str) -> None
         assert answer.status_code == 403
     else:
         assert answer.is_success
+
+
+@pytest.mark.parametrize(("method", "template"), OWNERS_ALONE)
+def test_with_whom_a_session_is_shared_its_files_are_not(world: World, method: str, template: str) -> None:
+    path, body = world.path(template), RULES[method, template].body
+    shared = {"shared_with": "everybody"}
+    moved = world.clients["admin"].http.put(f"/v1/sessions/{world.ids['session_id']}/owner", json=shared)
+    assert moved.is_success
+    stranger = world.clients["user"]
+    before = world.seen_by_owner()
+
+    assert stranger.http.get(f"/v1/executions/{world.ids['execution_id']}").is_success
+    refused = ask(stranger, world, method, path, body)
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert world.seen_by_owner() == before
+    for caller in (world.owner, world.clients["admin"]):
+        assert ask(caller, world, method, path, body).status_code != 403
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,39 @@ async def test_what_was_used_before_is_added_up_from_the_logs(database_url: str)
         costs = select(tables.executions.c.cost_nanos)
         assert await database.read(lambda connection: connection.execute(costs).scalar()) == 1_000_000_000
         assert await database.write(_differences) == []
+    finally:
+        await database.close()
+
+
+async def test_what_snapshots_consist_of_becomes_the_owners_alone(database_url: str) -> None:
+    other = "cd" * 32
+    listing = {"kind": "blob", "sha256": BLOB, "size_bytes": 9}
+    body = json.dumps({"type": "snapshot.taken", "listing": listing, "contents": []})
+
+    def fill(connection: Connection) -> None:
+        _insert(connection, "exe_1", "completed")
+        connection.execute(
+            text(
+                "INSERT INTO events (execution_id, sequence, recorded_at, type, body)"
+                " VALUES ('exe_1', 1, :now, 'snapshot.taken', :body)"
+            ).bindparams(bindparam("now", THEN, type_=UtcDateTime)),
+            {"body": body},
+        )
+        connection.execute(text("UPDATE sessions SET owner = 'alice', shared_with = 'everybody'"))
+        for sha256 in (BLOB, other):
+            grant = text("INSERT INTO blob_grants (sha256, holder) VALUES (:sha256, 'ses_1')")
+            connection.execute(grant, {"sha256": sha256})
+
+    database = open_database(database_url)
+    try:
+        await database.migrate(lambda connection: _upgrade(connection, "0021"))
+        await database.write(fill)
+        for _ in range(2):
+            await database.migrate(lambda connection: _upgrade(connection, "0022"))
+            for caller, may in ((Caller("alice"), True), (Caller("bob"), False)):
+                assert await database.read(partial(may_read, sha256=other, caller=caller))
+                assert await database.read(partial(may_read, sha256=BLOB, caller=caller)) == may
+            await database.migrate(lambda connection: command.downgrade(_configuration(connection), "0021"))
     finally:
         await database.close()
 

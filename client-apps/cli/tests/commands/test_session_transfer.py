@@ -64,6 +64,34 @@ def test_an_exported_session_is_imported_as_a_new_one_with_the_same_logs(
     server.take_execution(further.stdout.strip()).complete("Fine.")
 
 
+def test_what_files_were_is_not_exported(command: Command, server: Server) -> None:
+    execution_id = command.run("run", ".", "Remember 7.", "--detach").stdout.strip()
+    leg = server.take_execution(execution_id)
+    listing = b"what the files of this session are"
+    sha256 = server.client.upload_blob(listing)
+    taken = events.SnapshotTaken(
+        listing=events.BlobPayload(sha256=sha256, size_bytes=len(listing)),
+        entries=1,
+        size_bytes=1,
+        changed=1,
+        duration_seconds=0.1,
+    )
+    leg.append(taken)
+    leg.complete("I do.")
+    session_id = server.client.get_execution(execution_id).session_id
+    exported = command.run("sessions", "export", session_id, "-o", "without-files.stigmer")
+    assert exported.exit_code == 0, exported.stderr
+    with zipfile.ZipFile(exported.stdout.strip()) as archive:
+        assert archive.namelist() == ["session.json"]
+        assert sha256 not in archive.read("session.json").decode()
+    imported = command.run("sessions", "import", "without-files.stigmer").stdout.strip()
+    [new] = server.client.list_executions(1, session_id=imported)
+    told = [each["event"] for each in log_of(server, new.execution_id)]
+    assert [each.get("reason") for each in told if each["type"] == "snapshot.skipped"] == [
+        "an exported session has no files"
+    ]
+
+
 def test_what_has_not_ended_is_not_exported(command: Command) -> None:
     execution_id = command.run("run", ".", "Work.", "--detach").stdout.strip()
     refused = command.run("sessions", "export", "--last")

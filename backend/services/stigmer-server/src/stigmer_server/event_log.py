@@ -21,11 +21,12 @@ from stigmer_contract.events import (
     Event,
     InputRequested,
     InputResolved,
+    SnapshotTaken,
     TerminalEvent,
 )
 from stigmer_contract.inputs import InputOutcome
 from stigmer_contract.named_blobs import blobs_named_by
-from stigmer_server.blob_grants import grant_to_sessions
+from stigmer_server.blob_grants import grant_files_to_session, grant_to_sessions
 from stigmer_server.database import Database, insert_all_where_absent
 from stigmer_server.errors import CallRefused, NotFound, Unavailable
 from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
@@ -132,6 +133,8 @@ class _Group:
     """Execution id and SHA-256."""
     grants: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """SHA-256 and the id of the session that brought it."""
+    files: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    """SHA-256 of what new snapshots consist of, by the session."""
     changed: set[str] = field(default_factory=set[str])
     costs: DailyCosts = field(default_factory=lambda: DailyCosts(""))
     indexes: LogIndexes = field(default_factory=LogIndexes)
@@ -385,6 +388,8 @@ def _write_group(connection: Connection, group: list[_Append]) -> None:
         connection.execute(_insert_events, tables.rows)
         _insert_references(connection, tables.blobs)
         grant_to_sessions(connection, tables.grants)
+        for session_id, sha256s in sorted(tables.files.items()):
+            grant_files_to_session(connection, sha256s, session_id)
     if tables.changed:
         connection.execute(_update_state, [_update_row(tables.states[key]) for key in sorted(tables.changed)])
     tables.costs.write(connection)
@@ -435,6 +440,8 @@ def _decide(connection: Connection, append: _Append, group: _Group, now: datetim
     group.rows.extend(_event_row(append.execution_id, event, append.append_id) for event in stored)
     for new in change.new_events:
         group.blobs.update((append.execution_id, sha256) for sha256 in new.blobs)
+        if isinstance(new.event, SnapshotTaken):
+            group.files.setdefault(state.session_id, set()).update(new.blobs)
     group.grants.update((sha256, state.session_id) for sha256 in change.brought)
     if append.append_id is not None:
         group.seen[append.execution_id, append.append_id] = following.last_sequence

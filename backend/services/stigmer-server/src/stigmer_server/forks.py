@@ -30,7 +30,12 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.manifest import AgentManifest, Metadata
 from stigmer_contract.steps import Step, number_steps
-from stigmer_server.blob_grants import grant_to_session, session_holds
+from stigmer_server.blob_grants import (
+    grant_files_to_session,
+    grant_to_session,
+    is_of_files,
+    session_holds,
+)
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import InvalidRequest
@@ -298,4 +303,7 @@ def _share_blobs(connection: Connection, parent: ExecutionState, fork: Execution
         if session_holds(connection, sha256, parent.session_id):
             row = {"execution_id": fork.execution_id, "sha256": sha256}
             insert_where_absent(connection, blob_references, row)
-            grant_to_session(connection, sha256, fork.session_id)
+            if is_of_files(connection, sha256, parent.session_id):
+                grant_files_to_session(connection, [sha256], fork.session_id)
+            else:
+                grant_to_session(connection, sha256, fork.session_id)

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 from sqlalchemy import Connection, Row, select
 
 from stigmer_contract.phases import ExecutionPhase
-from stigmer_server.blob_grants import grant_to_session, session_holds
+from stigmer_server.blob_grants import grant_to_session, is_of_files, session_holds
 from stigmer_server.credentials import Credential
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.errors import AttemptSuperseded, ExecutionEnded, Forbidden, NotFound
@@ -107,7 +107,9 @@ class Leases:
 
         def work(connection: Connection) -> None:
             session_id, _ = _check_execution(connection, lease, lease.execution_id)
-            grant_to_session(connection, sha256, session_id)
+            # Brought again for another snapshot, it stays its owner's.
+            if not is_of_files(connection, sha256, session_id):
+                grant_to_session(connection, sha256, session_id)
 
         await self._database.write(work)
 

@@ -20,7 +20,7 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from stigmer_contract.identifiers import SESSION_PREFIX
-from stigmer_server.blob_grants import grant_holders, revoke_all
+from stigmer_server.blob_grants import is_held_by_session, revoke_all
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import NotFound, SessionBusy, Unavailable
@@ -213,7 +213,7 @@ def _is_needed(connection: Connection, sha256: str) -> bool:
     named = select(blob_references.c.sha256).where(blob_references.c.sha256 == sha256).limit(1)
     if connection.execute(named).first() is not None:
         return True
-    if any(holder.startswith(f"{SESSION_PREFIX}_") for holder in grant_holders(connection, sha256)):
+    if is_held_by_session(connection, sha256):
         return True
     # Packs of scripts, and cassettes.
     of_agents = select(agents.c.name).where(agents.c.manifest.contains(sha256)).limit(1)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, func, select
 
 from stigmer_contract.api import SessionResource
-from stigmer_contract.events import ExecutionStarted, InlinePayload
+from stigmer_contract.events import ExecutionStarted, InlinePayload, SnapshotTaken
 from stigmer_contract.exported_sessions import (
     MAX_DOCUMENT_BYTES,
     ExportedExecution,
@@ -22,7 +22,7 @@ from stigmer_contract.exported_sessions import (
 )
 from stigmer_contract.identifiers import EXECUTION_PREFIX, new_id
 from stigmer_contract.manifest_approval import strictest
-from stigmer_server.blob_grants import grant_to_session, may_read
+from stigmer_server.blob_grants import grant_files_to_session, grant_to_session, may_read
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import CallRefused, InvalidRequest, NotFound, PayloadTooLarge
@@ -152,3 +152,5 @@ class SessionImports:
             if not (may_read(connection, sha256, caller) and self._blobs.has(sha256)):
                 raise InvalidRequest(f"the blob {sha256} that its log names was not brought along")
             grant_to_session(connection, sha256, session_id)
+        files = {sha256 for new in new_events if isinstance(new.event, SnapshotTaken) for sha256 in new.blobs}
+        grant_files_to_session(connection, files, session_id)

@@ -50,10 +50,17 @@ def _compared(client: "ApiClient", execution_id: str, *, with_files: bool) -> "C
 
 
 def _files(client: "ApiClient", execution_id: str) -> "Chain | str":
+    from stigmer_cli.errors import CallRefused
+    from stigmer_contract.error_codes import ErrorCode
     from stigmer_contract.errors import SnapshotDamaged
     from stigmer_contract.snapshots import load_chain, provide
 
-    snapshot = client.get_snapshot(execution_id, None)
+    try:
+        snapshot = client.get_snapshot(execution_id, None)
+    except CallRefused as refused:  # it is shared, and its files are not
+        if refused.code != ErrorCode.FORBIDDEN:
+            raise
+        return refused.message
     if snapshot.listing is None:
         return snapshot.none_because or "not known"
     try:

@@ -96,6 +96,7 @@ def _read_session(client: "ApiClient", session_id: str) -> tuple[bytes, list[str
 
     from pydantic_core import to_json
 
+    from stigmer_contract.events import SnapshotSkipped, SnapshotTaken
     from stigmer_contract.exported_sessions import MAX_DOCUMENT_BYTES, MAX_EXECUTIONS
     from stigmer_contract.named_blobs import blobs_named_by
 
@@ -111,12 +112,17 @@ def _read_session(client: "ApiClient", session_id: str) -> tuple[bytes, list[str
     for each in reversed(found):
         events = list[dict[str, object]]()
         for recorded in client.read_events(each.execution_id):
-            blobs.update(dict.fromkeys(sorted(blobs_named_by(recorded.event))))
+            event = recorded.event
+            if isinstance(event, SnapshotTaken):  # files, which nobody has masked
+                event = SnapshotSkipped(
+                    turn=event.turn, call_id=event.call_id, reason="an exported session has no files"
+                )
+            blobs.update(dict.fromkeys(sorted(blobs_named_by(event))))
             events.append(
                 {
                     "recorded_at": recorded.recorded_at.isoformat(),
                     "attempt": recorded.attempt,
-                    "event": recorded.event.model_dump(mode="json", by_alias=True),
+                    "event": event.model_dump(mode="json", by_alias=True),
                 }
             )
         executions.append({"events": events})

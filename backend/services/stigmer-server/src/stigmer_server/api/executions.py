@@ -20,6 +20,7 @@ from stigmer_contract.api import (
 )
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.api.access import NEEDS_USER, CallerOf, CredentialOf, GuardedRoute, check_model
+from stigmer_server.api.own_sessions import own_session
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import (
     Cursor,
@@ -212,6 +213,7 @@ async def fork_execution(
     for model in (request.model, request.manifest and request.manifest.spec.model):
         check_model(model, credential)
     state = await services.executions.load(execution_id, credential.caller)
+    await own_session(services, state.session_id, credential.caller)
     if request.model is None and request.agent is None and request.manifest is None:
         check_model(state.model, credential)  # the fork has it, too
     answer = await services.forks.fork(state, request, credential.caller, idempotency_key)
@@ -227,6 +229,7 @@ async def get_snapshot(
 ) -> SnapshotResource:
     """The execution's files as they were at a step: after it, before the next could change any."""
     state = await services.executions.load(execution_id, caller)
+    await own_session(services, state.session_id, caller)
     return await services.forks.find_snapshot(state, at)
 
 

@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
-from stigmer_contract.api import MAX_PATH_CHARACTERS, FileListing, SessionResource
+from stigmer_contract.api import MAX_PATH_CHARACTERS, FileListing
 from stigmer_server.api.access import NEEDS_USER, CallerOf, GuardedRoute
 from stigmer_server.api.downloads import BINARY, URL_TOO_LONG, download_headers
+from stigmer_server.api.own_sessions import own_session
 from stigmer_server.api.problems import problem_responses
-from stigmer_server.api.services import Services, ServicesOf, SessionId
-from stigmer_server.errors import Conflict, Forbidden, NotFound
-from stigmer_server.owners import Caller
+from stigmer_server.api.services import ServicesOf, SessionId
+from stigmer_server.errors import Conflict, NotFound
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=GuardedRoute)
 
@@ -28,7 +28,7 @@ async def list_session_files(
     path: Annotated[str, Query(max_length=MAX_PATH_CHARACTERS, description="Left out: the root.")] = "",
 ) -> FileListing:
     """One directory of a session's workspace; 409 says why the server does not reach it."""
-    session = await _own_session(services, session_id, caller)
+    session = await own_session(services, session_id, caller)
     return await services.session_files.list(session, path)
 
 
@@ -47,14 +47,6 @@ async def get_session_file(
     services: ServicesOf,
 ) -> StreamingResponse:
     """The bytes of one file of a session's workspace as it is now, as an attachment."""
-    session = await _own_session(services, session_id, caller)
+    session = await own_session(services, session_id, caller)
     pieces = await services.session_files.open(session, path)
     return StreamingResponse(pieces, media_type="application/octet-stream", headers=download_headers(path))
-
-
-async def _own_session(services: Services, session_id: str, caller: Caller) -> SessionResource:
-    """The session; with whom its log is shared, its files are not."""
-    session = await services.sessions.get(session_id, caller)
-    if session.owner != caller.owner and not caller.sees_all:
-        raise Forbidden(f"only its owner reads the files of session {session_id!r}")
-    return session
