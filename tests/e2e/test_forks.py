@@ -14,7 +14,7 @@ from e2e_script import TOOL_CALLS
 from executions import Execution, agent_manifest, answered_turns, tool_results
 from model_server import ModelServer
 from running_stack import RunningStack
-from stigmer_contract.api import ExecutionResource
+from stigmer_contract.api import ExecutionResource, Page
 from stigmer_contract.events import (
     ExecutionStarted,
     InlinePayload,
@@ -285,3 +285,96 @@ def test_the_copied_turn_of_a_fork_is_paid_for_by_its_parent(
     assert [answer.usage.requests for answer in answers] == [0, 1, 1]
     assert len(tool_results(forked.events)) == 2
     assert isinstance(forked.resource.output, InlinePayload)
+
+
+def test_a_rewound_session_goes_on_from_its_step_with_the_files_of_then_and_asks_nothing_again(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer
+) -> None:
+    first = Execution.start(ten_tools_stack, agent_manifest(), "Work. [conversation rewound]")
+    first.wait_until_completed()
+    before = asked(ten_tools_model, "rewound")
+    (ten_tools_stack.workspace_root / first.session_id / "mine.txt").write_text(
+        "made since", encoding="utf-8"
+    )
+    printed = stigmer(ten_tools_stack, "executions", "rewind", first.execution_id, "--at", "8")
+    assert f"back at step 8 of {first.execution_id}" in printed
+    assert lines(ten_tools_stack, first) == ALL_LINES[:4]
+    assert not (ten_tools_stack.workspace_root / first.session_id / "mine.txt").exists()
+    assert asked(ten_tools_model, "rewound") == before
+
+    since = len(ten_tools_model.bodies)
+    following = Execution.start(
+        ten_tools_stack, agent_manifest(), "Thanks. [conversation after]", session_id=first.session_id
+    )
+    following.wait_until_completed()
+    said = json.dumps(ten_tools_model.bodies[since])
+    assert said.count("Work. [conversation rewound]") == 1
+    assert [turn for turn in range(1, LAST_TURN) if f"Working on {turn}." in said] == [1, 2, 3, 4]
+    assert "rewind to" not in said
+
+    # What came after the step is there still, and so is what was there before it was brought back.
+    old = fork(ten_tools_stack, first, 20)
+    old.wait_until_completed()
+    assert lines(ten_tools_stack, old) == ALL_LINES
+    [rewound] = [
+        each.execution_id
+        for each in Page[ExecutionResource]
+        .model_validate_json(
+            ten_tools_stack.client.get("/v1/executions", params={"session_id": first.session_id}).content
+        )
+        .items
+        if each.execution_id not in (first.execution_id, following.execution_id)
+    ]
+    names = [
+        [each["path"] for each in json.loads(stigmer(ten_tools_stack, *command, "--json"))]
+        for command in (
+            ("executions", "files", rewound, "--at", "0"),
+            ("executions", "files", rewound),
+        )
+    ]
+    assert ["mine.txt" in each for each in names] == [True, False]
+
+    # Once more, to before all of it: only the words that come next are said.
+    stigmer(ten_tools_stack, "executions", "rewind", first.execution_id, "--at", "0")
+    since = len(ten_tools_model.bodies)
+    anew = Execution.start(
+        ten_tools_stack, agent_manifest(), "Begin. [conversation begun]", session_id=first.session_id
+    )
+    anew.wait_until_completed()
+    said = json.dumps(ten_tools_model.bodies[since])
+    assert "Begin. [conversation begun]" in said
+    assert "Working on" not in said
+    assert "conversation rewound" not in said
+    assert lines(ten_tools_stack, anew) == ALL_LINES
+
+
+def test_a_directory_is_rewound_after_its_person_was_asked_and_undone_again(
+    ten_tools_stack: RunningStack, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    manifest = agent_manifest()
+    manifest["spec"]["snapshots"] = True
+    execution = Execution.start(ten_tools_stack, manifest, "Work. [conversation mine]", workspace=str(mine))
+    execution.wait_until_completed()
+    (mine / "node_modules").mkdir()
+    command = ("executions", "rewind", execution.execution_id, "--at", "4")
+    assert "pass --yes" in stigmer(ten_tools_stack, *command, fails_with=2)
+    stigmer(ten_tools_stack, *command, "--yes")
+    assert (mine / "done.txt").read_text(encoding="utf-8").split() == ALL_LINES[:2]
+    assert (mine / "node_modules").is_dir()
+    stigmer(ten_tools_stack, "undo", "--workspace", str(mine), "--yes")
+    assert (mine / "done.txt").read_text(encoding="utf-8").split() == ALL_LINES
+
+
+def test_a_session_that_is_at_work_or_has_no_such_step_is_not_rewound(
+    ten_tools_stack: RunningStack, parent: Execution
+) -> None:
+    path = f"/v1/executions/{parent.execution_id}/rewind"
+    refused = ten_tools_stack.client.post(path, json={"at": 99})
+    assert (refused.status_code, "1 to 21" in refused.json()["detail"]) == (422, True)
+    busy = Execution.start(ten_tools_stack, agent_manifest(), "Work. [conversation busy]")
+    refused = ten_tools_stack.client.post(f"/v1/executions/{busy.execution_id}/rewind", json={"at": 0})
+    assert refused.json()["code"] == "session_busy"
+    busy.cancel()
+    busy.wait_until_ended()

@@ -101,6 +101,10 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
         USERS, "theirs", is_done_by_owner=False
     ),
     ("POST", "/v1/executions/{execution_id}/fork"): Rule(USERS, "theirs", {"at": 0}),
+    # Another one of its session has not ended; that its owner may is tried in test_rewinds.
+    ("POST", "/v1/executions/{execution_id}/rewind"): Rule(
+        USERS, "theirs", {"at": 0}, is_done_by_owner=False
+    ),
     ("GET", "/v1/executions/{execution_id}/snapshot"): Rule(USERS, "theirs"),
     ("GET", "/v1/inputs"): Rule(DECIDERS, "list"),
     ("GET", "/v1/inputs/{input_id}"): Rule(DECIDERS, "theirs"),
@@ -175,6 +179,7 @@ OWNERS_ALONE: Final = (
     ("GET", "/v1/sessions/{session_id}/files/{path:path}"),
     ("GET", "/v1/executions/{execution_id}/snapshot"),
     ("POST", "/v1/executions/{execution_id}/fork"),
+    ("POST", "/v1/executions/{execution_id}/rewind"),
 )
 """Routes to a session's files, as they are and as they were: with whom it is shared, they are not."""
 

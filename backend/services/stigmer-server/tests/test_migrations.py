@@ -283,14 +283,14 @@ async def test_what_snapshots_consist_of_becomes_the_owners_alone(database_url: 
 
     database = open_database(database_url)
     try:
-        await database.migrate(lambda connection: _upgrade(connection, "0021"))
+        await database.migrate(lambda connection: _upgrade(connection, "0022"))
         await database.write(fill)
         for _ in range(2):
-            await database.migrate(lambda connection: _upgrade(connection, "0022"))
+            await database.migrate(lambda connection: _upgrade(connection, "0023"))
             for caller, may in ((Caller("alice"), True), (Caller("bob"), False)):
                 assert await database.read(partial(may_read, sha256=other, caller=caller))
                 assert await database.read(partial(may_read, sha256=BLOB, caller=caller)) == may
-            await database.migrate(lambda connection: command.downgrade(_configuration(connection), "0021"))
+            await database.migrate(lambda connection: command.downgrade(_configuration(connection), "0022"))
     finally:
         await database.close()
 

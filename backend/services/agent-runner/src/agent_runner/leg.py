@@ -39,7 +39,7 @@ from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.waits import WaitSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.leg_parts import LegParts, StopReason, cancel_and_wait, defect, sleep_for
-from agent_runner.leg_workspace import restore_fork, walk_rules
+from agent_runner.leg_workspace import restore_fork, rewind_workspace, walk_rules
 from agent_runner.masking import Masker
 from agent_runner.models import ShownAnswers, describe_unusable, has_price, model_settings
 from agent_runner.server_client import LegClient
@@ -203,7 +203,8 @@ class Leg:
         if self._workspace is None:
             return []
         told: list[Event] = [*await warn_of_changes(self._workspace.watch, self._execution_id)]
-        if collects and self._grant.inspection is None:
+        is_agents = self._grant.inspection is None and not (self._grant.fork and self._grant.fork.in_place)
+        if collects and is_agents:
             patterns = self._grant.spec.artifacts
             told += await collect_artifacts(self._workspace, patterns, self._client, masker)
         return told
@@ -298,6 +299,11 @@ class Leg:
         if grant.inspection is not None:
             return await inspect_tools(
                 journal, grant, workspace, self._client, variables, packs, allowed_hosts
+            )
+        if grant.fork is not None and grant.fork.in_place:
+            assert self._snapshots is not None
+            return await rewind_workspace(
+                grant, workspace.open_directory, self._snapshots, self._client.load_blob
             )
         surroundings = await open_surroundings(journal, grant, workspace, self._clock)
         built = await self._parts.models.build(

@@ -5,17 +5,20 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from pydantic_ai.workspaces import WorkspaceError
+
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused
 from agent_runner.settings import RunnerSettings
-from agent_runner.snapshots import WalkRules, bring
+from agent_runner.snapshots import StepSnapshots, WalkRules, bring
+from agent_runner.toolsets.shown_names import shown_name
 from stigmer_contract.api import LegGrant
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.errors import SnapshotDamaged
-from stigmer_contract.snapshots import load_chain, restore_tree
+from stigmer_contract.snapshots import Entry, FileEntry, load_chain, restore_in_place, restore_tree
 
 GENERATED: Final = frozenset(
     {
@@ -59,7 +62,7 @@ async def restore_fork(
         ExecutionFailure: they cannot be made.
     """
     fork, session_id = grant.fork, grant.execution.session_id
-    if fork is None or fork.snapshot is None:
+    if fork is None or fork.snapshot is None or fork.in_place:
         return
     place = settings.sandbox_root_dir / session_id
     if await asyncio.to_thread(place.exists):
@@ -79,6 +82,65 @@ async def restore_fork(
             ErrorCode.WORKSPACE_UNAVAILABLE,
             f"could not restore the files of step {fork.step} of {fork.execution_id}: {reason}",
         ) from error
+
+
+async def rewind_workspace(
+    grant: LegGrant,
+    open_workspace: Callable[[], int],
+    snapshots: StepSnapshots,
+    load_blob: Callable[[str], Awaitable[bytes]],
+) -> str:
+    """Bring the workspace back to where the execution says, having kept what is in it; gives what was done.
+
+    Each path is replaced as a whole. A leg that comes after a lost one does it again, and finds it done.
+
+    Raises:
+        ExecutionFailure: what is there cannot be kept, and nothing was changed; or it cannot be brought back.
+    """
+    fork = grant.fork
+    assert fork is not None
+    place = f"step {fork.step} of {fork.execution_id}" if fork.step else f"before {fork.execution_id}"
+    if fork.snapshot is None:
+        return f"The conversation is back at {place}. The files stay as they are: {fork.no_files_because}."
+    try:
+        chain = await bring(load_chain(fork.snapshot.sha256), load_blob)
+        before = await snapshots.entries_now()
+        if before is None:
+            raise ExecutionFailure(
+                ErrorCode.WORKSPACE_UNAVAILABLE,
+                "could not keep what the files are now, so that none was changed",
+                "`snapshot.skipped` in the log says why",
+            )
+        paths = _differing(before, chain.entries)
+        root = await asyncio.to_thread(open_workspace)
+        try:
+            await bring(restore_in_place(root, chain.entries, paths), load_blob)
+        finally:
+            os.close(root)
+    except AttemptSuperseded:
+        raise
+    except (OSError, SnapshotDamaged, ServerRefused, WorkspaceError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ExecutionFailure(
+            ErrorCode.WORKSPACE_UNAVAILABLE,
+            f"could not bring all files back to {place}: {reason}",
+            "the log has a snapshot of what they were before; `stigmer executions retry` goes on",
+        ) from error
+    left = _differing(await snapshots.entries_now() or {}, chain.entries)
+    done = f"The session is back at {place}: {len(paths)} paths were brought back."
+    return done if not left else f"{done} {len(left)} could not be, such as {shown_name(left[0])}."
+
+
+def _differing(one: Mapping[str, Entry], other: Mapping[str, Entry]) -> list[str]:
+    """The paths that are not the same in both, sorted; wherever the contents are kept."""
+    paths = {*one, *other}
+    return sorted(
+        path for path in paths if _without_pieces(one.get(path)) != _without_pieces(other.get(path))
+    )
+
+
+def _without_pieces(entry: Entry | None) -> Entry | None:
+    return entry._replace(pieces=()) if isinstance(entry, FileEntry) else entry
 
 
 async def _restore(aside: Path, listing: str, load_blob: Callable[[str], Awaitable[bytes]]) -> None:

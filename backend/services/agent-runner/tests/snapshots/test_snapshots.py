@@ -1,9 +1,12 @@
 """Snapshots of workspaces: what was taken comes back as it was, and costs what has changed."""
 
 import hashlib
+import itertools
 import os
 import random
+import shutil
 import socket
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +15,12 @@ import pytest
 
 from agent_runner.snapshots import SnapshotTaker, Taken, TooMuch, WalkRules, taking
 from random_trees import RandomTree, State, state_of
-from stigmer_contract.snapshots import FileEntry, load_chain, provide, restore_tree
+from stigmer_contract.snapshots import FileEntry, load_chain, provide, restore_in_place, restore_tree
 
 WORKSPACES = 20
 SNAPSHOTS = 25
 REWINDS = 50
+REWINDS_IN_PLACE = 20
 
 
 class Store:
@@ -45,6 +49,26 @@ class Store:
         self.taker = SnapshotTaker()
         self.taker.go_on_from(listing, provide(load_chain(listing), self.blobs.__getitem__))
 
+    def rewind(self, listing: str, stop_after: int | None = None) -> None:
+        """Bring the workspace back, as a leg does; with `stop_after`: to crash behind so many packs."""
+        self.take()
+        before = self.taker.entries
+        entries = provide(load_chain(listing), self.blobs.__getitem__).entries
+        paths = [path for path in {*before, *entries} if before.get(path) != entries.get(path)]
+        root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        work = restore_in_place(root, entries, paths)
+        try:
+            wanted = next(work)
+            for number in itertools.count():
+                if number == stop_after:
+                    work.close()
+                    return
+                wanted = work.send(self.blobs[wanted])
+        except StopIteration:
+            return
+        finally:
+            os.close(root)
+
     def restore(self, listing: str, into: Path) -> Path:
         into.mkdir()
         root = os.open(into, os.O_RDONLY | os.O_DIRECTORY)
@@ -69,6 +93,50 @@ def test_every_moment_of_a_workspace_comes_back_by_hash_mode_and_time(tmp_path: 
     for number in range(REWINDS):
         listing, state = chance.choice(moments)
         assert state_of(store.restore(listing, tmp_path / f"rewind-{number}")) == state
+
+
+@pytest.mark.parametrize("seed", range(1, WORKSPACES, 3))
+def test_a_workspace_is_brought_back_in_place_to_every_moment(tmp_path: Path, seed: int) -> None:
+    store, chance = Store(tmp_path / "workspace"), random.Random(seed)
+    tree = RandomTree(store.root, seed)
+    moments: list[tuple[str, State]] = []
+    for _ in range(SNAPSHOTS):
+        tree.change(chance.choice((0, 1, 3, 12)))
+        moments.append((store.take().listing, state_of(store.root)))
+    for _ in range(REWINDS_IN_PLACE):
+        listing, state = chance.choice(moments)
+        if chance.random() < 0.3:
+            tree.change(5)  # what was done since, and is in no snapshot yet
+        if chance.random() < 0.3:
+            store.rewind(listing, stop_after=chance.randrange(3))
+        store.rewind(listing)
+        assert state_of(store.root) == state
+
+
+def test_closed_folders_and_what_no_snapshot_knows_are_no_hindrance_in_place(tmp_path: Path) -> None:
+    store = Store(tmp_path / "workspace", WalkRules(left_out_names=frozenset({"node_modules"})))
+    closed = store.root / "closed"
+    (closed / "inner").mkdir(parents=True)
+    (closed / "inner" / "file").write_text("one", encoding="utf-8")
+    closed.chmod(0o500)
+    listing, state = store.take().listing, state_of(store.root)
+    closed.chmod(0o700)
+    (closed / "inner" / "file").write_text("two", encoding="utf-8")
+    (closed / "inner").chmod(0o100)
+    (closed / "new").write_text("new", encoding="utf-8")
+    closed.chmod(0o500)
+    added = store.root / "added" / "node_modules"
+    added.mkdir(parents=True)
+    (added / "index.js").touch()
+    (store.root / "added" / "link").symlink_to("/nonexistent/passwd")
+    store.rewind(listing)
+    assert (added / "index.js").exists()
+    shutil.rmtree(store.root / "added")
+    top = store.root.stat()
+    assert {path: what for path, what in state_of(store.root).items() if path} == {
+        path: what for path, what in state.items() if path
+    }
+    assert stat.S_IMODE(top.st_mode) == state[b""][1]
 
 
 def test_a_repository_comes_back_and_git_sees_nothing_changed(tmp_path: Path) -> None:

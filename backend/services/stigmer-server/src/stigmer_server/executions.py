@@ -420,11 +420,6 @@ def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
     if history.after:
         # No agent may have been given them yet, whatever it has been asked since.
         stored = read_messages(connection, state.execution_id, history.after) + stored
-    previous = (
-        select(executions.c.execution_id)
-        .where(executions.c.session_id == state.session_id, executions.c.place < state.place)
-        .order_by(executions.c.place)
-    )
     workspace = find_session(connection, state.session_id).workspace
     takes_snapshots = first.spec.takes_snapshots(workspace)
     return Grant(
@@ -433,7 +428,7 @@ def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
         workspace=workspace,
         snapshot=newest_listing(connection, state) if takes_snapshots else None,
         history=history,
-        previous_execution_ids=list(connection.execute(previous).scalars()),
+        previous_execution_ids=history.previous,
         stored=stored,
         seconds_left=_seconds_left(state, stored[-1].recorded_at),
     )

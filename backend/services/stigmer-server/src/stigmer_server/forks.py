@@ -13,7 +13,13 @@ from typing import Final, NoReturn
 from pydantic import JsonValue, TypeAdapter
 from sqlalchemy import Connection, select
 
-from stigmer_contract.api import CreateExecution, ExecutionResource, ForkExecution, SnapshotResource
+from stigmer_contract.api import (
+    CreateExecution,
+    ExecutionResource,
+    ForkExecution,
+    RewindExecution,
+    SnapshotResource,
+)
 from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.events import (
     Event,
@@ -107,7 +113,7 @@ class Forks:
         parent = await self._read(state)
         if request.prompt is not None and request.at:
             raise InvalidRequest("prompt is for a fork at 0; message says something at a later step")
-        cut = await self._cut(parent, request)
+        cut = await self._cut(parent, request.at, goes_on=request.message is None)
         payload = parent.first.input
         if request.prompt is not None:
             payload = await self._blobs.wrap_text(request.prompt, room=_ROOM)
@@ -148,6 +154,48 @@ class Forks:
             self._executions.announce(begun, first, *further)
         return answer
 
+    async def rewind(
+        self, state: ExecutionState, request: RewindExecution, caller: Caller, idempotency_key: str | None
+    ) -> Answer:
+        """Begin an execution that brings the session of this one back to a step of it, and asks no model.
+
+        Raises:
+            InvalidRequest: there is no such step.
+            SessionBusy: an execution of the session has not ended.
+            NotFound, Forbidden: as `Executions.create`.
+            IdempotencyKeyReused: the key came with another request.
+        """
+        parent = await self._read(state)
+        cut = await self._cut(parent, request.at, goes_on=False)
+        wanted = _wanted(parent, ForkExecution(at=request.at)).model_copy(
+            update={
+                "session_id": state.session_id,
+                "input": f"rewind to step {request.at} of {state.execution_id}",
+            }
+        )
+        created: list[tuple[ExecutionState, StoredEvent, Sequence[StoredEvent]]] = []
+
+        def work(connection: Connection) -> Answer:
+            def act() -> ExecutionResource:
+                files = files_at(connection, parent.state, parent.events, cut.files_until)
+                origin = _origin(parent, cut, files).model_copy(update={"in_place": True})
+                said = InlinePayload(value=wanted.input)
+                begun, first = insert_execution(
+                    connection, wanted, caller, said, self._installation, fork=origin
+                )
+                further = [NewEvent.of(event, is_servers=True) for event in cut.copied]
+                begun, stored = insert_further_events(connection, begun, further)
+                created.append((begun, first, stored))
+                return begun.to_resource()
+
+            scope = f"rewinds of {state.execution_id}"
+            return act_once(connection, caller.owner, scope, idempotency_key, request, act)[0]
+
+        answer = await self._database.write(work)
+        for begun, first, further in created:
+            self._executions.announce(begun, first, *further)
+        return answer
+
     async def find_snapshot(self, state: ExecutionState, at: int | None) -> SnapshotResource:
         """The files as they were at a step; None: at the newest.
 
@@ -156,9 +204,12 @@ class Forks:
         """
         parent = await self._read(state)
         steps = number_steps(parent.events)
+        newest = steps[-1].number if steps else 0
+        until = next((each.sequence for each in steps if each.number == (newest if at is None else at)), None)
         if at is None:
-            at = steps[-1].number if steps else 0
-        until = next((each.sequence for each in steps if each.number == at), None)
+            at = newest
+            if parent.first.fork is not None and parent.first.fork.in_place:
+                until = state.last_sequence
         if until is None and at:
             _refuse_step(at, steps, "`stigmer executions get` shows them with their numbers")
 
@@ -176,16 +227,20 @@ class Forks:
         assert isinstance(first, ExecutionStarted)
         return _Parent(state, first, recorded)
 
-    async def _cut(self, parent: _Parent, request: ForkExecution) -> _Cut:
+    async def _cut(self, parent: _Parent, at: int, *, goes_on: bool) -> _Cut:
+        """`goes_on`: whether something has to come after the step by itself."""
         steps = number_steps(parent.events)
         origin = parent.first.fork
-        if request.at == 0:
-            if origin is not None and origin.step:
-                _refuse_step(request.at, steps, "it is a fork itself; fork its parent for an earlier step")
+        if at == 0:
+            if origin is not None and (origin.step or origin.in_place):
+                what = "rewind" if origin.in_place else "fork"
+                _refuse_step(
+                    at, steps, f"it is a {what} itself; name {origin.execution_id} for an earlier step"
+                )
             return _Cut(0, 0, 0, 0, ())
-        step = next((each for each in steps if each.number == request.at), None)
+        step = next((each for each in steps if each.number == at), None)
         if step is None:
-            _refuse_step(request.at, steps, "`stigmer executions get` shows them with their numbers")
+            _refuse_step(at, steps, "`stigmer executions get` shows them with their numbers")
         answered = next(
             each
             for each in parent.events
@@ -198,7 +253,7 @@ class Forks:
             for each in parent.events
             if each.sequence <= step.sequence and _belongs_to(each.event, step, parent.events)
         ]
-        if request.message is None and await self._is_final(answered):
+        if goes_on and await self._is_final(answered):
             raise InvalidRequest(
                 f"nothing comes after step {step.number}: it is the final answer",
                 "say something there with a message, or name an earlier step",
@@ -221,7 +276,7 @@ class Forks:
 
 def _refuse_step(at: int, steps: Sequence[Step], hint: str) -> NoReturn:
     if not steps:
-        raise InvalidRequest(f"there is no step {at} yet", hint)
+        raise InvalidRequest(f"there is no step {at}: it has none", hint)
     raise InvalidRequest(
         f"there is no step {at}: the steps are {steps[0].number} to {steps[-1].number}", hint
     )

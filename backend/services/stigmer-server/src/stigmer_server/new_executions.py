@@ -209,7 +209,8 @@ def insert_execution(
         input=payload,
         attachments=list(attachments),
         approve=_least_policy(request, caller),
-        compact=session.compaction_asked_at is not None,
+        # A rewind asks no model.
+        compact=session.compaction_asked_at is not None and fork is None,
         inspection=request.inspection,
         fork=fork,
     )

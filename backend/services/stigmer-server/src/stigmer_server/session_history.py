@@ -20,6 +20,7 @@ from stigmer_contract.events import (
     HistoryStored,
     Payload,
 )
+from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.tables import ENVIRONMENT_TYPE, HISTORY_TYPE, events, executions
 
@@ -32,6 +33,7 @@ TELLING_TYPES: Final = (
     "message.received",
 )
 """Events that tell of messages."""
+_IN_PLACE: Final = '"in_place":true'
 MAX_ENVIRONMENTS: Final = 20
 """A session needs one for each kind of agent that works in it; what is not among the oldest is told anew."""
 
@@ -51,17 +53,18 @@ class SessionHistory:
     environments: Sequence[EnvironmentDescribed]
     """What the session's agents were told of where they work, oldest first."""
     ancestors: Sequence[EarlierLog] = ()
-    """Executions of other sessions that this one was forked from, whole, oldest first."""
+    """Executions that this session was forked from, or brought back to, whole, oldest first."""
+    previous: Sequence[str] = ()
+    """Earlier executions of the session since then, oldest first."""
 
 
 def find_history(connection: Connection, state: ExecutionState) -> SessionHistory:
     """The history of an execution and those before it in its session, as the log stood at `state`."""
-    own = _find_pieces(connection, state)
+    origin, begins_at = _find_base(connection, state)
+    own = _find_pieces(connection, state, begins_at)
     newest = own.pieces[0] if own.is_own else None
-    before = _NOTHING
-    if not own.is_whole and (origin := find_origin(connection, state.session_id)) is not None:
-        before = _find_before(connection, origin)
-    earlier = [] if own.is_own else _find_earlier(connection, state, own.place, own.sequence)
+    before = _NOTHING if own.is_whole or origin is None else _find_before(connection, origin)
+    earlier = [] if own.is_own else _find_earlier(connection, state, own.place or begins_at, own.sequence)
     return SessionHistory(
         pieces=[*before.pieces, *(piece.messages for piece in reversed(own.pieces))],
         # What pieces of the session hold begins with all that there was before.
@@ -70,6 +73,7 @@ def find_history(connection: Connection, state: ExecutionState) -> SessionHistor
         after=own.sequence if own.is_own else 0,
         environments=_find_environments(connection, state),
         ancestors=before.ancestors,
+        previous=list(connection.execute(_earlier_ids(state, begins_at)).scalars()),
     )
 
 
@@ -86,6 +90,36 @@ def find_origin(connection: Connection, session_id: str) -> ForkOrigin | None:
     first = EVENT_ADAPTER.validate_json(body)
     assert isinstance(first, ExecutionStarted)
     return first.fork
+
+
+def _find_base(connection: Connection, state: ExecutionState) -> tuple[ForkOrigin | None, int]:
+    """What the session's conversation begins with before this execution, and the first place that adds to it.
+
+    That is where it was brought back to last, else what it was forked from. A rewind that did not come to its
+    end counts only for itself.
+    """
+    if state.place > 1:
+        counts = (executions.c.phase == ExecutionPhase.COMPLETED.value) | (
+            executions.c.execution_id == state.execution_id
+        )
+        query = (
+            select(executions.c.place, events.c.body)
+            .join(events, events.c.execution_id == executions.c.execution_id)
+            .where(
+                executions.c.session_id == state.session_id,
+                executions.c.place <= state.place,
+                events.c.sequence == 1,
+                events.c.body.contains(_IN_PLACE, autoescape=True),
+                counts,
+            )
+            .order_by(executions.c.place.desc())
+        )
+        for row in connection.execute(query):
+            first = EVENT_ADAPTER.validate_json(row.body)
+            assert isinstance(first, ExecutionStarted)
+            if first.fork is not None and first.fork.in_place:  # and nobody has only written of it
+                return first.fork, row.place
+    return find_origin(connection, state.session_id), 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +143,7 @@ class _Pieces:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """What forks share with their parents."""
+    """What there was before: forks share it with their parents."""
 
     pieces: Sequence[Payload] = ()
     earlier: Sequence[EarlierLog] = ()
@@ -128,17 +162,16 @@ def _find_before(connection: Connection, origin: ForkOrigin) -> _Before:
         gone = [EarlierLog(execution_id=origin.execution_id, after=0, until=origin.sequence)]
         return _Before((), gone, gone)
     parent = replace(ExecutionState.from_row(row), last_sequence=origin.sequence)
-    own = _find_pieces(connection, parent)
-    before = _NOTHING
-    further = find_origin(connection, parent.session_id)
-    if further is not None:
-        before = _find_before(connection, further)
-    earlier = _find_earlier(connection, parent, own.place, own.sequence)
+    further, begins_at = _find_base(connection, parent)
+    own = _find_pieces(connection, parent, begins_at)
+    before = _NOTHING if further is None else _find_before(connection, further)
+    earlier = _find_earlier(connection, parent, own.place or begins_at, own.sequence)
     if origin.sequence:
         after = own.sequence if own.is_own else 0
         earlier += [EarlierLog(execution_id=parent.execution_id, after=after, until=origin.sequence)]
     whole = [
-        EarlierLog(execution_id=each, after=0) for each in connection.execute(_earlier_ids(parent)).scalars()
+        EarlierLog(execution_id=each, after=0)
+        for each in connection.execute(_earlier_ids(parent, begins_at)).scalars()
     ] + [EarlierLog(execution_id=parent.execution_id, after=0, until=origin.sequence)]
     return _Before(
         pieces=[*([] if own.is_whole else before.pieces), *(each.messages for each in reversed(own.pieces))],
@@ -147,20 +180,27 @@ def _find_before(connection: Connection, origin: ForkOrigin) -> _Before:
     )
 
 
-def _earlier_ids(state: ExecutionState) -> Select[Any]:
+def _earlier_ids(state: ExecutionState, begins_at: int) -> Select[Any]:
     return (
         select(executions.c.execution_id)
-        .where(executions.c.session_id == state.session_id, executions.c.place < state.place)
+        .where(
+            executions.c.session_id == state.session_id,
+            executions.c.place >= begins_at,
+            executions.c.place < state.place,
+        )
         .order_by(executions.c.place)
     )
 
 
-def _find_pieces(connection: Connection, state: ExecutionState) -> _Pieces:
-    """The pieces that the session's log holds up to `state`, from the newest that replaces all before."""
+def _find_pieces(connection: Connection, state: ExecutionState, begins_at: int) -> _Pieces:
+    """The pieces that the session's log holds from a place up to `state`, from the newest that replaces all
+    before."""
     pieces: list[HistoryStored] = []
     place, sequence, is_own = 0, 0, False
     newer = (0, 0)
     for row in connection.execute(_events_of(state, HISTORY_TYPE)):
+        if row.place < begins_at:
+            break
         stored = EVENT_ADAPTER.validate_json(row.body)
         assert isinstance(stored, HistoryStored)
         if stored.more_follows and newer != (row.place, row.sequence + 1):

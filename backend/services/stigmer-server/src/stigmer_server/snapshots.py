@@ -8,6 +8,8 @@ from sqlalchemy import Connection, select
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     BlobPayload,
+    ExecutionStarted,
+    ForkOrigin,
     RecordedEvent,
     SnapshotSkipped,
     SnapshotTaken,
@@ -65,6 +67,9 @@ def files_at(
     That is the first snapshot behind the last step with side effects up to there, and before the next such
     step began: those between change nothing. `log` is the execution's, whole.
     """
+    first = log[0].event
+    if isinstance(first, ExecutionStarted) and first.fork is not None and first.fork.in_place:
+        return _files_of_rewind(first.fork, log, until)
     changes = [each for each in log if isinstance(each.event, ToolStarted) and each.event.side_effects]
     before = [each.sequence for each in changes if each.sequence < until]
     after = [each.sequence for each in changes if each.sequence >= until]
@@ -86,6 +91,16 @@ def files_at(
     if listing is None:
         return FilesAt(None, "no snapshots were taken up to there")
     return FilesAt(listing, None)
+
+
+def _files_of_rewind(origin: ForkOrigin, log: Sequence[RecordedEvent], until: int) -> FilesAt:
+    """It has no steps of its own: before it, the files were what it has kept first."""
+    if until:
+        return FilesAt(origin.snapshot, origin.no_files_because)
+    kept = next((each.event for each in log if isinstance(each.event, SnapshotTaken)), None)
+    if kept is None:
+        return FilesAt(None, "it has changed no files")
+    return FilesAt(kept.listing, None)
 
 
 def _is_after(taken: SnapshotTaken, log: Sequence[RecordedEvent], began: int) -> bool:

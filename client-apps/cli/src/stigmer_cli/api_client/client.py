@@ -33,6 +33,7 @@ from stigmer_contract.api import (
     PauseExecution,
     ResolveInput,
     RetryExecution,
+    RewindExecution,
     SecretResource,
     SecretsKeyRotation,
     SendMessage,
@@ -251,6 +252,16 @@ class ApiClient:
             "POST",
             f"{_execution_path(execution_id)}/fork",
             body=request.model_dump_json(by_alias=True, exclude_unset=True).encode(),
+            headers=_JSON | {IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)},
+        )
+        return ExecutionResource.model_validate_json(response.body)
+
+    def rewind_execution(self, execution_id: str, at: int) -> ExecutionResource:
+        """Begins to bring the session back; sent again after a broken connection it does so once only."""
+        response = self.transport.request(
+            "POST",
+            f"{_execution_path(execution_id)}/rewind",
+            body=RewindExecution(at=at).model_dump_json().encode(),
             headers=_JSON | {IDEMPOTENCY_KEY_HEADER: secrets.token_hex(16)},
         )
         return ExecutionResource.model_validate_json(response.body)

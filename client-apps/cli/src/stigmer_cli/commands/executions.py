@@ -12,6 +12,7 @@ from stigmer_cli.commands.deciding import answer, approve, deny
 from stigmer_cli.commands.diffing import diff
 from stigmer_cli.commands.forking import fork
 from stigmer_cli.commands.grants import grants, revoke
+from stigmer_cli.commands.rewinding import rewind
 from stigmer_cli.commands.snapshots import list_files, restore
 from stigmer_contract.phases import ExecutionPhase
 
@@ -270,5 +271,5 @@ def _check_limits(limits: "dict[str, object]") -> None:
         raise click.BadParameter(reason, param_hint=f"--{option}") from error
 
 
-for command in (answer, approve, deny, diff, download, fork, grants, list_files, restore, revoke):
+for command in (answer, approve, deny, diff, download, fork, grants, list_files, restore, revoke, rewind):
     executions.add_command(command)

@@ -79,7 +79,7 @@ def fork(
             if because := _no_files_because(client, each):
                 print_note(f"note: {each.execution_id} begins with an empty workspace: {because}")
                 break
-        outside = _done_outside(client, execution_id, at)
+        outside = done_outside(client, execution_id, until=at)
         if outside:
             print_note(f"note: what these steps did outside of the workspace stays done: {outside}")
         if detach:
@@ -89,7 +89,7 @@ def fork(
                 else:
                     print_line(each.execution_id)
         elif count == 1:
-            _watch(client, forks[0], as_json=as_json, plain=plain)
+            follow(client, forks[0], as_json=as_json, plain=plain)
         else:
             _compare(client, forks, as_json=as_json)
 
@@ -130,8 +130,8 @@ def _no_files_because(client: "ApiClient", fork: "ExecutionResource") -> str | N
     return first.fork and first.fork.no_files_because
 
 
-def _done_outside(client: "ApiClient", execution_id: str, at: int) -> str:
-    """The tools of steps up to there that may have changed something elsewhere, for a person."""
+def done_outside(client: "ApiClient", execution_id: str, *, after: int = 0, until: int | None = None) -> str:
+    """The tools of steps between these that may have changed something elsewhere, for a person."""
     from collections import Counter
 
     from stigmer_cli.output import sanitize
@@ -139,20 +139,23 @@ def _done_outside(client: "ApiClient", execution_id: str, at: int) -> str:
     from stigmer_contract.steps import number_steps
 
     events = list(client.read_events(execution_id))
-    until = max((step.sequence for step in number_steps(events) if step.number <= at), default=0)
+    steps = number_steps(events)
+    begin = max((step.sequence for step in steps if step.number <= after), default=0)
+    end = max((step.sequence for step in steps if until is None or step.number <= until), default=0)
     first = events[0].event
     has_network = isinstance(first, ExecutionStarted) and first.spec.network != "none"
     done = Counter[str]()
     for recorded in events:
         event = recorded.event
-        if recorded.sequence > until or not isinstance(event, ToolStarted) or not event.side_effects:
+        if not begin < recorded.sequence <= end or not isinstance(event, ToolStarted):
             continue
-        if event.toolset != "files" and (event.toolset != "shell" or has_network):
+        if event.side_effects and event.toolset != "files" and (event.toolset != "shell" or has_network):
             done[event.tool] += 1
     return ", ".join(f"{sanitize(tool)} × {count}" for tool, count in done.most_common())
 
 
-def _watch(client: "ApiClient", fork: "ExecutionResource", *, as_json: bool, plain: bool) -> None:
+def follow(client: "ApiClient", fork: "ExecutionResource", *, as_json: bool, plain: bool) -> None:
+    """Show how an execution goes, to its end."""
     from stigmer_cli.commands.following import Following
     from stigmer_cli.rendering.execution_view import ExecutionView
     from stigmer_cli.rendering.json_view import JsonView

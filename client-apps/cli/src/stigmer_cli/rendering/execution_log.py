@@ -163,6 +163,9 @@ def describe_resolution(event: contract.InputResolved) -> str:
 def _describe_origin(fork: contract.ForkOrigin | None) -> str:
     if fork is None:
         return ""
+    if fork.in_place:
+        files = f"; the files stay as they are: {fork.no_files_because}" if fork.no_files_because else ""
+        return f"\nback to step {fork.step} of {fork.execution_id}{files}"
     files = f"; without files: {fork.no_files_because}" if fork.no_files_because else ""
     return f"\nforked from {fork.execution_id} at step {fork.step}{files}"
 

@@ -305,6 +305,14 @@ class ForkExecution(_Request):
     """`provider:name`; None: the same, or that of the other agent."""
 
 
+class RewindExecution(_Request):
+    """`POST /v1/executions/{id}/rewind`: an execution of the same session that brings it back to a step of
+    this one, files included, and asks no model. What came after stays in the logs, and can be forked."""
+
+    at: int = Field(ge=0)
+    """The newest step that stays; 0: none of this execution's."""
+
+
 class SnapshotResource(_Resource):
     """What is known of an execution's files as they were at a step; exactly one of both is set."""
 

@@ -122,7 +122,10 @@ class ForkOrigin(_Frozen):
     snapshot: BlobPayload | None = None
     """The files that it begins with, as they were at that step; None: none."""
     no_files_because: str | None = None
-    """Why it begins with no files."""
+    """Why it begins with no files, or, in place, with those that are there."""
+    in_place: bool = False
+    """Whether it only brings its own session back to that step: what the session's executions did since is no
+    part of what comes after."""
 
 
 class ExecutionStarted(_Frozen):

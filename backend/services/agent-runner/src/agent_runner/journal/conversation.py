@@ -68,8 +68,8 @@ async def messages_of(events: Sequence[RecordedEvent], load: LoadPayload) -> lis
     for recorded in events:
         event = recorded.event
         if isinstance(event, ExecutionStarted):
-            if event.fork is not None and event.fork.step:
-                continue  # it stands in what comes before
+            if event.fork is not None and (event.fork.step or event.fork.in_place):
+                continue  # it stands in what comes before, or was said to nobody
             prompt: JsonValue = {
                 "part_kind": "user-prompt",
                 "content": str(await load(event.input)) + _attached(event.attachments),

@@ -23,7 +23,7 @@ from agent_runner.snapshots.tree_walk import TooMuch
 from agent_runner.toolsets.shown_names import shown_name
 from stigmer_contract.errors import SnapshotDamaged
 from stigmer_contract.events import BlobPayload, Event, SnapshotSkipped, SnapshotTaken
-from stigmer_contract.snapshots import Wants, load_chain
+from stigmer_contract.snapshots import Entry, Wants, load_chain
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,8 @@ class StepSnapshots:
         self._newest: BlobPayload | None = None
         self._task: asyncio.Task[None] | None = None
         self._has_begun = False
+        self._is_kept = False
+        """Whether the newest attempt has come to a snapshot."""
         self._call: tuple[int, str] | None = None
         """Turn and id of the call that may have changed something since the last snapshot."""
 
@@ -100,6 +102,16 @@ class StepSnapshots:
         self.after_change()
         await self._wait()
 
+    async def entries_now(self) -> dict[str, Entry] | None:
+        """What the files are now, which is kept as a snapshot; None: none was taken, and the log says why."""
+        if self._taker is None:
+            return None
+        await self._wait()
+        self._is_kept = False
+        self._begin(self._taker, None)
+        await self._wait()
+        return self._taker.entries if self._is_kept else None
+
     def _begin(self, taker: SnapshotTaker, call: tuple[int, str] | None) -> None:
         self._task = asyncio.create_task(self._take(taker, call), name="snapshot")
 
@@ -121,6 +133,7 @@ class StepSnapshots:
             logger.warning("no snapshot was taken: %s", reason)
             self._write(SnapshotSkipped(turn=turn, call_id=call_id, reason=reason))
             return
+        self._is_kept = True
         self._write(
             SnapshotTaken(
                 turn=turn,

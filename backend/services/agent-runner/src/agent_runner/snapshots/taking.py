@@ -85,6 +85,11 @@ class SnapshotTaker:
         self._chain_length = chain.length
         self._whole_bytes, self._further_bytes = chain.whole_bytes, chain.further_bytes
 
+    @property
+    def entries(self) -> dict[str, Entry]:
+        """What is at each path, as of the newest snapshot."""
+        return {path: known.entry for path, known in self._known.items()}
+
     def take(self, open_root: Callable[[], int]) -> Generator[bytes, None, Taken]:
         """Look at the workspace; yields the blobs to be stored, the listing last.
 

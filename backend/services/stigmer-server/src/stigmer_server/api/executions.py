@@ -15,6 +15,7 @@ from stigmer_contract.api import (
     Page,
     PauseExecution,
     RetryExecution,
+    RewindExecution,
     SendMessage,
     SnapshotResource,
 )
@@ -217,6 +218,31 @@ async def fork_execution(
     if request.model is None and request.agent is None and request.manifest is None:
         check_model(state.model, credential)  # the fork has it, too
     answer = await services.forks.fork(state, request, credential.caller, idempotency_key)
+    return created_response(answer, "/v1/executions", "execution_id")
+
+
+@router.post(
+    "/{execution_id}/rewind",
+    status_code=201,
+    response_model=ExecutionResource,
+    responses=problem_responses(NotFound, Conflict, IdempotencyKeyReused),
+    openapi_extra=NEEDS_USER,
+)
+async def rewind_execution(
+    execution_id: ExecutionId,
+    request: RewindExecution,
+    caller: CallerOf,
+    services: ServicesOf,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Begin an execution that brings the session back to a step of this one, with the files of then in place.
+
+    It asks no model, and the session takes no other execution until it has ended. What comes next in the
+    session goes on from that step; executions in between stay as they are, and can be forked.
+    """
+    state = await services.executions.load(execution_id, caller)
+    await own_session(services, state.session_id, caller)
+    answer = await services.forks.rewind(state, request, caller, idempotency_key)
     return created_response(answer, "/v1/executions", "execution_id")
 
 

@@ -6,6 +6,7 @@ a tree again; who takes snapshots, and where blobs are kept, is others' business
 """
 
 from stigmer_contract.snapshots.chain import MAX_CHAIN, Chain, load_chain
+from stigmer_contract.snapshots.in_place import restore_in_place
 from stigmer_contract.snapshots.listing import (
     OWN_PACK,
     DirectoryEntry,
@@ -40,6 +41,7 @@ __all__ = [
     "read_file",
     "read_listing",
     "read_piece",
+    "restore_in_place",
     "restore_tree",
     "write_listing",
     "write_piece",

@@ -29,11 +29,11 @@ def restore_tree(entries: Mapping[str, Entry], root: int) -> Wants[None]:
     )
     for path in directories:
         os.mkdir(path, 0o700, dir_fd=root)
-    packs = _Packs()
+    packs = Packs()
     files = [(path, entry) for path, entry in entries.items() if isinstance(entry, FileEntry)]
     # Neighbours in a pack one after the other.
     for path, entry in sorted(files, key=lambda each: (each[1].pieces[:1], each[0])):
-        yield from _write_file(root, path, entry, packs)
+        yield from write_file(root, path, entry, packs)
     for path, entry in entries.items():
         if isinstance(entry, LinkEntry):
             os.symlink(entry.target, path, dir_fd=root)
@@ -53,7 +53,7 @@ def read_file(entry: FileEntry) -> Wants[bytes]:
     Raises:
         SnapshotDamaged: blobs are not what the snapshot says.
     """
-    packs = _Packs()
+    packs = Packs()
     content = bytearray()
     for piece in entry.pieces:
         content += yield from packs.piece(piece)
@@ -62,14 +62,15 @@ def read_file(entry: FileEntry) -> Wants[bytes]:
     return bytes(content)
 
 
-class _Packs:
-    """The pack that is in use."""
+class Packs:
+    """The pack that is in use, while files are written one after the other."""
 
     def __init__(self) -> None:
         self._sha256 = ""
         self._content = b""
 
     def read(self, sha256: str) -> Wants[bytes]:
+        """A pack."""
         if self._sha256 != sha256:
             content = yield sha256
             if hashlib.sha256(content).hexdigest() != sha256:
@@ -78,6 +79,7 @@ class _Packs:
         return self._content
 
     def piece(self, piece: Piece) -> Wants[bytes]:
+        """What a piece holds."""
         pack = yield from self.read(piece.pack)
         stored = pack[piece.offset : piece.offset + piece.stored_bytes]
         if len(stored) != piece.stored_bytes:
@@ -85,7 +87,13 @@ class _Packs:
         return read_piece(stored, is_compressed=piece.is_compressed)
 
 
-def _write_file(root: int, path: str, entry: FileEntry, packs: _Packs) -> Wants[None]:
+def write_file(root: int, path: str, entry: FileEntry, packs: Packs) -> Wants[None]:
+    """Make one new file beneath an open directory.
+
+    Raises:
+        SnapshotDamaged: blobs are not what the snapshot says.
+        OSError: the disk refuses; what was made stays.
+    """
     descriptor = os.open(path, _NEW_FILE, 0o600, dir_fd=root)
     try:
         digest = hashlib.sha256()
