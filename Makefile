@@ -76,10 +76,11 @@ $(WEB_INSTALLED): $(WEB)/package-lock.json $(WEB)/.npmrc .node/.installed-$(NODE
 	@touch $@
 
 .PHONY: web-check
-web-check: setup $(WEB_INSTALLED) ## Types and accessibility of the console, against the server's own description
+web-check: setup $(WEB_INSTALLED) ## Types, accessibility and formats of the console, against the server's own description
 	@$(RUN)/python $(WEB)/describe_api.py $(WEB)/openapi.json
 	@$(NPM) run --silent types >/dev/null
 	@$(NPM) run --silent check
+	@$(NPM) run --silent test >/dev/null || $(NPM) run --silent test
 
 .PHONY: web
 web: web-check ## Build the console into stigmer-server, with a Node.js that is set up on the way

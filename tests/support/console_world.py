@@ -39,6 +39,8 @@ class World:
     failed: str
     works: str
     session: str
+    forked: str
+    """Goes another way behind the fourth step of the one that worked."""
 
 
 def _picture() -> str:
@@ -215,4 +217,8 @@ def make_world(api: ServerApi) -> World:
     )
     works, attempt, _ = begin("fix-tests", "Find out why the nightly build is slow")
     append(works, attempt, answered(1, said("I measure it first.")))
-    return World(worked, waits, wrong, works, execution["session_id"])
+    fork = api.http.post(f"/v1/executions/{worked}/fork", json={"at": 4, "message": "Try it with Decimal"})
+    forked: str = fork.raise_for_status().json()["execution_id"]
+    attempt = api.start_leg(forked)["attempt"]
+    append(forked, attempt, answered(2, said("I use Decimal instead.")), completed("Decimal it is."))
+    return World(worked, waits, wrong, works, execution["session_id"], forked)

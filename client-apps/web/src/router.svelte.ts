@@ -54,6 +54,11 @@ export function executionAddress(id: string): string {
   return `${BASE}executions/${encodeURIComponent(id)}`;
 }
 
+/** Where one goes back to a step of it. */
+export function forkAddress(id: string, step: number): string {
+  return `${executionAddress(id)}?show=fork&at=${step}`;
+}
+
 export function sessionAddress(id: string): string {
   return `${BASE}sessions/${encodeURIComponent(id)}`;
 }

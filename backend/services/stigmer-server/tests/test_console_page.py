@@ -204,6 +204,73 @@ def test_a_pasted_token_signs_in_and_a_bad_link_signs_nobody_out(tab: Tab) -> No
     assert TOKEN not in tab.run("JSON.stringify(localStorage) + JSON.stringify(sessionStorage)")
 
 
+def test_who_decides_first_decides_and_the_other_is_told(
+    page_server: ServerProcess, admin: ServerApi, tab: Tab
+) -> None:
+    execution_id, attempt = begin(admin, input="Ask twice")
+    asked = [approval(call) for call in ("first", "second")]
+    assert admin.append(execution_id, asked, attempt=attempt).is_success
+    elsewhere, both = (each["input_id"] for each in asked)
+    tab.go(f"{page_server.url}/console/inbox")
+    tab.wait_for("document.querySelectorAll('.decision button.main').length === 2")
+    in_terminal = admin.http.post(f"/v1/inputs/{elsewhere}", json={"outcome": "denied"}).raise_for_status()
+    who = in_terminal.json()["resolution"]["resolved_by"]
+    tab.wait_for(f"document.querySelector('.decision [role=status]')?.textContent === 'denied by {who}'")
+    # Now both at once: the page is on its way when the terminal answers.
+    tab.run("document.querySelector('.decision button.main').click()")
+    terminal = admin.http.post(f"/v1/inputs/{both}", json={"outcome": "denied"})
+    tab.wait_for("document.querySelectorAll('.decision [role=status]').length === 2")
+    told: str = tab.run("[...document.querySelectorAll('.decision [role=status]')].at(-1).textContent")
+    outcome = admin.http.get(f"/v1/inputs/{both}").json()["resolution"]["outcome"]
+
+    if terminal.is_success:
+        assert outcome == "denied"
+        assert told.startswith("Somebody was first: ") or told == f"denied by {who}"
+    else:
+        assert (terminal.status_code, terminal.json()["code"]) == (409, "input_resolved")
+        assert (outcome, told) == ("approved", "approved")
+    resolved = [each["event"] for each in admin.read_log(execution_id)]
+    assert [each["type"] for each in resolved].count("input.resolved") == 2
+
+
+def test_a_token_that_is_revoked_ends_what_its_page_shows(
+    page_server: ServerProcess, admin: ServerApi, tab: Tab
+) -> None:
+    made = admin.http.post("/v1/tokens", json={"name": "leaves", "scope": "user"}).raise_for_status().json()
+    with page_server.client(made["token"]) as person:
+        execution_id: str = person.create_execution(input="Mine")["execution_id"]
+        attempt = admin.start_leg(execution_id)["attempt"]
+        secret = person.http.post("/v1/console/links").json()["secret"]
+    tab.go(f"{page_server.url}/console/executions/{execution_id}#sign-in={secret}")
+    tab.wait_for("document.querySelector('.account .who')?.textContent === 'leaves'")
+    tab.wait_for("document.querySelector('.stream.live')")
+    admin.http.delete("/v1/tokens/leaves").raise_for_status()
+    assert admin.append(execution_id, [responded(1, "Not for you.")], attempt=attempt).is_success
+    tab.wait_for("document.querySelector('#token')")
+
+    assert "You are signed out" in tab.text()
+    assert "Not for you." not in tab.text()
+    assert tab.run("localStorage.length") == 0
+    assert tab.complaints() == []
+
+
+def approval(call_id: str) -> dict[str, Any]:
+    """An event that asks for a person's word on a call."""
+    arguments = {"command": f"echo {call_id}"}
+    content = {"toolset": "shell", "tool": "run_command", "arguments": arguments, "rule": "shell: echo*"}
+    return {
+        "type": "input.requested",
+        "input_id": new_id(INPUT_PREFIX),
+        "kind": "approval",
+        "turn": 1,
+        "call_id": call_id,
+        "toolset": "shell",
+        "tool": "run_command",
+        "title": f"run_command echo {call_id}",
+        "content": {"kind": "inline", "value": content},
+    }
+
+
 def test_nothing_that_an_agent_or_a_tool_writes_runs(
     page_server: ServerProcess, admin: ServerApi, tab: Tab
 ) -> None:
@@ -232,7 +299,7 @@ def test_nothing_that_an_agent_or_a_tool_writes_runs(
     tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     tab.wait_for(f"document.querySelectorAll('.call pre').length === {2 * len(ATTACKS)}")
     links = (
-        "[...document.querySelectorAll('.conversation a')]"
+        "[...document.querySelectorAll('.conversation a:not(.back)')]"
         ".map((link) => [link.protocol, link.origin, link.rel])"
     )
     named = "script, img, svg, iframe, object, embed, style, link, base, meta, video, form, input, math"

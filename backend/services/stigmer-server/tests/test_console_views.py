@@ -24,6 +24,12 @@ VIEWS: Final = {
     ),
     "executions/{worked}?show=timeline": "document.querySelectorAll('.step').length >= 9",
     "executions/{worked}?show=events": "document.querySelectorAll('.event').length >= 15",
+    "executions/{worked}?show=files": "document.querySelectorAll('main h2').length === 2",
+    "executions/{worked}?show=fork&at=4": "document.querySelector('.fork .chosen .call')",
+    "executions/{forked}?show=compare": (
+        "document.querySelectorAll('.sides .conversation .item').length >= 3 && "
+        "document.querySelector('main').textContent.includes('The first 4 steps are the same')"
+    ),
     "executions/{waits}": "document.querySelectorAll('.decision').length === 2",
     "sessions": "document.querySelectorAll('.row').length >= 7",
     "sessions/{session}": "document.querySelector('.conversation table')",
@@ -80,7 +86,7 @@ def tab(page_server: ServerProcess, admin: ServerApi, browser: Browser) -> Tab:
 def test_a_view_shows_what_there_is_and_anybody_can_use_it(
     page_server: ServerProcess, tab: Tab, world: World, view: str
 ) -> None:
-    address = view.format(worked=world.worked, waits=world.waits, session=world.session)
+    address = view.format_map(vars(world))
     tab.go(f"{page_server.url}/console/{address}")
     tab.wait_for(VIEWS[view])
     assert not tab.run("document.querySelector('.problem')?.textContent ?? ''")
@@ -139,6 +145,54 @@ def test_a_conversation_is_begun_and_gone_on_with(
     assert [event["event"]["type"] for event in log].count("message.received") == 1
 
 
+def test_somebody_pauses_an_execution_and_forks_it_where_they_choose(
+    page_server: ServerProcess, admin: ServerApi, tab: Tab, world: World
+) -> None:
+    execution_id: str = admin.create_execution(input="Count the doors")["execution_id"]
+    attempt = admin.start_leg(execution_id)["attempt"]
+    answer = said("There are three.")
+    assert admin.append(execution_id, [answered(1, answer)], attempt=attempt).is_success
+    tab.go(f"{page_server.url}/console/executions/{execution_id}")
+    for button, then in (("Pause", "Resume"), ("Resume", "Pause")):
+        tab.wait_for(button_named(button))
+        tab.run(f"{button_named(button)}.click()")
+        tab.wait_for(button_named(then))
+    tab.wait_for("document.querySelector('.conversation').textContent.includes('Paused by ')")
+    assert admin.get_execution(execution_id)["paused_at"] is None
+    tab.run("document.querySelector('.answered .back').click()")
+    tab.wait_for("document.querySelector('.fork .chosen')?.textContent.includes('There are three.')")
+    fill_in(tab, ".fork textarea", "And the windows?")
+    tab.run("document.querySelector('form.fork').requestSubmit()")
+    tab.wait_for(f"location.pathname !== '/console/executions/{execution_id}'")
+    tab.wait_for(f"document.querySelector('.conversation')?.textContent.includes('step 1 of {execution_id}')")
+    forked = tab.run("location.pathname.split('/').at(-1)")
+    first, *_, message = admin.read_log(forked)
+
+    assert first["event"]["fork"]["execution_id"] == execution_id
+    assert message["event"]["message"]["value"] == "And the windows?"
+
+
+def test_a_file_goes_along_with_what_is_said_first(
+    page_server: ServerProcess, admin: ServerApi, tab: Tab, world: World
+) -> None:
+    tab.go(f"{page_server.url}/console/sessions/new?agent=fix-tests&again")
+    tab.wait_for("document.querySelector('.composer select')?.value === 'fix-tests'")
+    tab.run(
+        "{const chosen = new DataTransfer(); chosen.items.add(new File(['three'], 'doors.txt'));"
+        "const field = document.querySelector('.composer input[type=file]'); field.files = chosen.files;"
+        "field.dispatchEvent(new Event('change', {bubbles: true}))}"
+    )
+    tab.wait_for("document.querySelector('.composer .attached')?.textContent.includes('doors.txt')")
+    say(tab, "Read it")
+    tab.wait_for("document.querySelector('.said .attached')?.textContent.includes('doors.txt')")
+    session_id = tab.run("location.pathname.split('/').at(-1)")
+    [execution] = admin.http.get("/v1/executions", params={"session_id": session_id}).json()["items"]
+    [attached] = admin.read_log(execution["execution_id"])[0]["event"]["attachments"]
+
+    assert (attached["name"], attached["size_bytes"]) == ("doors.txt", 5)
+    assert admin.http.get(f"/v1/blobs/{attached['sha256']}").content == b"three"
+
+
 def test_eight_tabs_share_one_stream_and_go_on_when_the_one_that_holds_it_is_closed(
     page_server: ServerProcess, admin: ServerApi, browser: Browser, tab: Tab, world: World
 ) -> None:
@@ -168,11 +222,22 @@ def test_eight_tabs_share_one_stream_and_go_on_when_the_one_that_holds_it_is_clo
 
 def say(tab: Tab, text: str) -> None:
     """Type something into the composer, and send it."""
+    fill_in(tab, ".composer textarea", text)
+    tab.run("document.querySelector('.composer form').requestSubmit()")
+
+
+def fill_in(tab: Tab, field: str, text: str) -> None:
+    """Type something into a field."""
     tab.run(
-        "{const field = document.querySelector('.composer textarea'); "
-        f"field.value = {json.dumps(text)}; field.dispatchEvent(new Event('input', {{bubbles: true}})); "
-        "field.form.requestSubmit()}"
+        f"{{const field = document.querySelector({json.dumps(field)}); "
+        f"field.value = {json.dumps(text)}; field.dispatchEvent(new Event('input', {{bubbles: true}}))}}"
     )
+
+
+def button_named(text: str) -> str:
+    """The expression for a button with that text."""
+    named = f"(each) => each.textContent.trim() === {json.dumps(text)}"
+    return f"[...document.querySelectorAll('main button')].find({named})"
 
 
 def test_a_search_finds_what_was_said(page_server: ServerProcess, tab: Tab, world: World) -> None:

@@ -41,6 +41,9 @@ export interface ExecutionFilter {
 }
 
 const PAGE_SIZE = 50;
+const LOG_PAGE_SIZE = 500;
+/** So long a download may take to begin. */
+const KEPT_MS = 60_000;
 
 /** An address with what is asked, but for what is empty. */
 function asking(path: string, query: Record<string, string | number | readonly string[] | undefined>): string {
@@ -80,6 +83,19 @@ export async function cancelExecution(id: string): Promise<Execution> {
   return (await session.call("POST", `${executionPath(id)}/cancel`, {})) as Execution;
 }
 
+/** What it has in hand ends first. */
+export async function pauseExecution(id: string): Promise<Execution> {
+  return (await session.call("POST", `${executionPath(id)}/pause`, {})) as Execution;
+}
+
+export function resumeExecution(id: string): Promise<Execution> {
+  return create(`${executionPath(id)}/resume`, {});
+}
+
+export function forkExecution(id: string, request: Schemas["ForkExecution"]): Promise<Execution> {
+  return create(`${executionPath(id)}/fork`, request);
+}
+
 export function retryExecution(id: string): Promise<Execution> {
   return create(`${executionPath(id)}/retry`, {});
 }
@@ -92,6 +108,20 @@ export function sendMessage(id: string, text: string): Promise<Schemas["MessageR
   return create(`${executionPath(id)}/messages`, { text } satisfies Schemas["SendMessage"]);
 }
 
+/** A log's pages from its beginning, ascending. The next one is on its way while one is taken in. */
+export async function* readLog(id: string): AsyncGenerator<Recorded[]> {
+  const read = (after: string): Promise<Page<Recorded>> =>
+    get(asking(`${executionPath(id)}/events`, { after, limit: LOG_PAGE_SIZE }));
+  let next: Promise<Page<Recorded>> | undefined = read("0");
+  while (next !== undefined) {
+    const page: Page<Recorded> = await next;
+    next = page.next_cursor ? read(page.next_cursor) : undefined;
+    // Whoever stops reading hears nothing of what went wrong with a page that they do not want.
+    next?.catch(() => undefined);
+    yield page.items;
+  }
+}
+
 export function executionPath(id: string): string {
   return `/v1/executions/${encodeURIComponent(id)}`;
 }
@@ -100,6 +130,10 @@ export function executionPath(id: string): string {
 
 export function listInputs(executionId?: string): Promise<Page<Input>> {
   return get(asking("/v1/inputs", { limit: PAGE_SIZE, execution_id: executionId }));
+}
+
+export function getInput(id: string): Promise<Input> {
+  return get(`/v1/inputs/${encodeURIComponent(id)}`);
 }
 
 /** What an input asks: a `Question`, an `Approval`, … A token that may only decide reads no blobs. */
@@ -117,6 +151,50 @@ export async function resolveInput(id: string, answer: Answer): Promise<Input> {
 export async function loadPayload(payload: Payload): Promise<unknown> {
   if (payload.kind !== "blob") return payload.value;
   return session.call("GET", `/v1/blobs/${encodeURIComponent(payload.sha256)}`);
+}
+
+// --- files ------------------------------------------------------------------------------------
+
+export function listArtifacts(id: string): Promise<Schemas["ArtifactList"]> {
+  return get(`${executionPath(id)}/artifacts`);
+}
+
+export function artifactPath(id: string, path: string): string {
+  return `${executionPath(id)}/artifacts/${encodePath(path)}`;
+}
+
+export function listFiles(sessionId: string, path: string): Promise<Schemas["FileListing"]> {
+  return get(asking(`/v1/sessions/${encodeURIComponent(sessionId)}/files`, { path }));
+}
+
+export function filePath(sessionId: string, path: string): string {
+  return `/v1/sessions/${encodeURIComponent(sessionId)}/files/${encodePath(path)}`;
+}
+
+export function blobPath(sha256: string): string {
+  return `/v1/blobs/${encodeURIComponent(sha256)}`;
+}
+
+/** Keep a file at the server, where an execution can be given it. */
+export async function storeFile(file: File): Promise<Schemas["AttachedFile"]> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+  const sha256 = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  await session.send("PUT", blobPath(sha256), file);
+  return { name: file.name, sha256 };
+}
+
+/** Let the browser keep a file: it is neither shown nor run. */
+export async function download(path: string, name: string): Promise<void> {
+  const address = URL.createObjectURL(await session.read(path));
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), KEPT_MS);
+}
+
+function encodePath(path: string): string {
+  return path.split("/").map(encodeURIComponent).join("/");
 }
 
 // --- sessions and agents ----------------------------------------------------------------------

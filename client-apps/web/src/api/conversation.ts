@@ -14,6 +14,7 @@ export interface Said {
   key: string;
   text: string;
   time: string;
+  attachments: readonly Schemas["Attachment"][];
 }
 export interface Answered {
   kind: "answered";
@@ -21,6 +22,10 @@ export interface Answered {
   text: string;
   thinking: string;
   isLive: boolean;
+  /** As people count steps; undefined while it is live, and of agents below. */
+  step: number | undefined;
+  /** Of an answer that is kept elsewhere. */
+  digest: string | undefined;
   model: string | undefined;
   usage: Schemas["Usage"] | undefined;
   seconds: number | undefined;
@@ -31,6 +36,7 @@ export interface Called {
   tool: string;
   arguments: Payload;
   outcome: Schemas["ToolOutcome"] | undefined;
+  step: number | undefined;
   result: Payload | undefined;
   /** Of a command that runs. */
   output: string;
@@ -45,11 +51,12 @@ export interface Noted {
 export type Item = Said | Answered | Called | Noted;
 
 const MOST_OUTPUT_CHARACTERS = 50_000;
-const FINAL = new Set(["execution.completed", "execution.failed", "execution.cancelled"]);
+export const FINAL: ReadonlySet<string> = new Set(["execution.completed", "execution.failed", "execution.cancelled"]);
 
 export class Conversation {
   #items: Item[] = [];
   #places = new Map<string, number>();
+  #steps = 0;
 
   constructor(private readonly onChange: () => void) {}
 
@@ -68,7 +75,9 @@ export class Conversation {
     const key = `event-${recorded.sequence}`;
     switch (event.type) {
       case "execution.started":
-        this.#say(key, event.input as Payload, recorded.recorded_at);
+        this.#steps = event.fork?.steps_before ?? 0;
+        this.#say(key, event.input as Payload, recorded.recorded_at, event.attachments);
+        if (event.fork) this.#note(`${key}-fork`, forkWords(event.fork), "quiet");
         break;
       case "message.received":
         this.#say(key, event.message as Payload, recorded.recorded_at);
@@ -82,10 +91,11 @@ export class Conversation {
       case "tool.started":
         this.#put({
           kind: "called",
-          key: callKey(event.turn, event.call_id),
+          key: callKey(event),
           tool: event.tool,
           arguments: event.arguments as Payload,
           outcome: undefined,
+          step: undefined,
           result: undefined,
           output: "",
           seconds: undefined,
@@ -99,6 +109,23 @@ export class Conversation {
         break;
       case "input.resolved":
         this.#note(key, `${capital(event.outcome)}${byWhom(event.resolved_by)}`, "quiet");
+        break;
+      case "input.reminded":
+        this.#note(key, `People were reminded${event.escalated_to ? `, and ${event.escalated_to} may decide, too` : ""}`, "quiet");
+        break;
+      case "grant.revoked":
+        this.#note(key, `What was granted is asked about again${event.revoked_by ? `: by ${event.revoked_by}` : ""}`, "quiet");
+        break;
+      case "execution.paused": {
+        const why = event.reason ? `: ${event.reason}` : "";
+        this.#note(key, `Paused${event.paused_by ? ` by ${event.paused_by}` : ""}${why}`, "quiet");
+        break;
+      }
+      case "execution.resumed":
+        this.#note(key, `Goes on${event.resumed_by ? `: ${event.resumed_by} let it` : ""}`, "quiet");
+        break;
+      case "workspace.warned":
+        this.#note(key, `It changed what other programs run later: ${(event.files ?? []).join(", ")}`, "bad");
         break;
       case "leg.started":
         if (event.attempt > 1) this.#note(key, `Goes on with attempt ${event.attempt}`, "quiet");
@@ -131,10 +158,11 @@ export class Conversation {
       }
       return;
     }
-    const before = this.#find(answerKey(event.turn));
+    const place = answerKey(event);
+    const before = this.#find(place);
     if (before?.kind === "answered" && !before.isLive) return;
     const live: Answered =
-      before?.kind === "answered" ? { ...before } : { ...emptyAnswer(answerKey(event.turn)), isLive: true };
+      before?.kind === "answered" ? { ...before } : { ...emptyAnswer(place), isLive: true };
     if (event.type === "model.partial") live.text = event.text;
     else if (event.type === "model.retry") return this.#note(`retry-${event.turn}`, `Asks the model again: ${event.reason}`, "quiet");
     else if (event.kind === "thinking") live.thinking += event.text;
@@ -143,7 +171,8 @@ export class Conversation {
   }
 
   #answer(event: Schemas["ModelResponded"]): void {
-    const key = answerKey(event.turn);
+    const key = answerKey(event);
+    const step = this.#count(event);
     const put = (value: unknown): void => {
       const parts = ((value as Schemas["ModelAnswer"] | undefined)?.parts ?? []) as { kind?: string; text?: string | null }[];
       const of = (kind: string): string =>
@@ -154,6 +183,8 @@ export class Conversation {
         text: of("text"),
         thinking: of("thinking"),
         isLive: false,
+        step,
+        digest: event.response.kind === "blob" ? event.response.sha256 : undefined,
         model: event.model,
         usage: event.usage,
         seconds: event.duration_seconds,
@@ -163,7 +194,7 @@ export class Conversation {
   }
 
   #finish(event: Schemas["ToolFinished"]): void {
-    const key = callKey(event.turn, event.call_id);
+    const key = callKey(event);
     const before = this.#find(key);
     const started: Called =
       before?.kind === "called"
@@ -174,6 +205,7 @@ export class Conversation {
             tool: event.tool,
             arguments: { kind: "inline", value: null },
             outcome: undefined,
+            step: undefined,
             result: undefined,
             output: "",
             seconds: undefined,
@@ -181,15 +213,16 @@ export class Conversation {
     this.#put({
       ...started,
       outcome: event.outcome,
+      step: this.#count(event),
       result: event.result as Payload,
       output: "",
       seconds: event.duration_seconds,
     });
   }
 
-  #say(key: string, payload: Payload, time: string): void {
+  #say(key: string, payload: Payload, time: string, attachments: readonly Schemas["Attachment"][] = []): void {
     this.#withValue(payload, (value) => {
-      this.#put({ kind: "said", key, text: textOf(value), time });
+      this.#put({ kind: "said", key, text: textOf(value), time, attachments });
     });
   }
 
@@ -202,6 +235,13 @@ export class Conversation {
 
   #note(key: string, text: string, tone: Noted["tone"]): void {
     this.#put({ kind: "noted", key, text, tone });
+  }
+
+  /** The number of the step that this event ends, as `stigmer_contract.steps` has it. */
+  #count(event: { agent_path?: string }): number | undefined {
+    if (event.agent_path) return undefined;
+    this.#steps += 1;
+    return this.#steps;
   }
 
   /** What nobody will finish any more. */
@@ -227,16 +267,22 @@ export class Conversation {
 }
 
 function emptyAnswer(key: string): Answered {
-  const unknown = { model: undefined, usage: undefined, seconds: undefined };
+  const unknown = { step: undefined, digest: undefined, model: undefined, usage: undefined, seconds: undefined };
   return { kind: "answered", key, text: "", thinking: "", isLive: false, ...unknown };
 }
 
-function answerKey(turn: number): string {
-  return `turn-${turn}`;
+/** Agents below count turns of their own. */
+function answerKey(event: { turn: number; agent_path?: string }): string {
+  return `turn-${event.turn}${event.agent_path ? `@${event.agent_path}` : ""}`;
 }
 
-function callKey(turn: number, callId: string): string {
-  return `call-${turn}/${callId}`;
+function callKey(event: { turn: number; call_id: string; agent_path?: string }): string {
+  return `call-${event.turn}${event.agent_path ? `@${event.agent_path}` : ""}/${event.call_id}`;
+}
+
+function forkWords(fork: Schemas["ForkOrigin"]): string {
+  const files = fork.no_files_because ? `; it begins with no files: ${fork.no_files_because}` : "";
+  return `Forked behind step ${fork.step} of ${fork.execution_id}${files}`;
 }
 
 function textOf(value: unknown): string {

@@ -1,7 +1,8 @@
-// One execution as views show it: followed while somebody looks, and drawn again at most once a frame.
+// One execution as views show it: followed while somebody looks, and drawn again at most once a frame. What has
+// happened before comes in pages, which a browser takes apart at one go; what happens then, as it happens.
 
-import { type Execution, getExecution, type Input, listInputs, type Recorded, UNENDED } from "./client";
-import { Conversation, type Item } from "./conversation";
+import { type Execution, getExecution, type Input, listInputs, readLog, type Recorded, UNENDED } from "./client";
+import { Conversation, FINAL, type Item } from "./conversation";
 import { describe } from "./session.svelte";
 import { hub, type StreamState } from "./stream";
 import { Timeline } from "./timeline";
@@ -50,27 +51,50 @@ export class Followed {
     };
     const conversation = new Conversation(draw);
     const refresh = (): void => void this.refresh(stop.signal);
+    const take = (recorded: Recorded): void => {
+      conversation.take({ id: recorded.sequence, type: "", data: recorded });
+      this.#log.push(recorded);
+      this.timeline.take(recorded);
+      draw();
+    };
     refresh();
-    hub.follow(
-      this.id,
-      stop.signal,
-      (event) => {
-        conversation.take(event);
-        if (event.id === undefined) return;
-        const recorded = event.data as Recorded;
-        this.#log.push(recorded);
-        this.timeline.take(recorded);
-        draw();
-        clearTimeout(timer);
-        timer = window.setTimeout(refresh, REFRESH_DELAY_MS);
-      },
-      (state) => (this.stream = state),
-    );
+    void this.#readBefore(stop.signal, take).then(() => {
+      if (stop.signal.aborted) return;
+      const last = this.#log.at(-1);
+      if (FINAL.has(String((last?.event as { type?: string } | undefined)?.type))) {
+        this.stream = "ended";
+        return;
+      }
+      hub.follow(
+        this.id,
+        last?.sequence ?? 0,
+        stop.signal,
+        (event) => {
+          if (event.id === undefined) return conversation.take(event);
+          take(event.data as Recorded);
+          clearTimeout(timer);
+          timer = window.setTimeout(refresh, REFRESH_DELAY_MS);
+        },
+        (state) => (this.stream = state),
+      );
+    });
     return () => {
       stop.abort();
       clearTimeout(frame);
       clearTimeout(timer);
     };
+  }
+
+  /** What cannot be read now, the stream brings. */
+  async #readBefore(stop: AbortSignal, take: (recorded: Recorded) => void): Promise<void> {
+    try {
+      for await (const page of readLog(this.id)) {
+        if (stop.aborted) return;
+        page.forEach(take);
+      }
+    } catch {
+      // The stream tells how it stands: it goes on asking.
+    }
   }
 
   async refresh(stop?: AbortSignal): Promise<void> {

@@ -104,6 +104,18 @@ class Session {
     return readAnswer(await this.fetch(path, options));
   }
 
+  /** The bytes at a path. */
+  async read(path: string): Promise<Blob> {
+    const answer = await this.fetch(path);
+    if (!answer.ok) await readAnswer(answer);
+    return answer.blob();
+  }
+
+  /** Send bytes. */
+  async send(method: string, path: string, body: Blob): Promise<unknown> {
+    return readAnswer(await this.fetch(path, { method, body, headers: { "Content-Type": "application/octet-stream" } }));
+  }
+
   /** Another tab has signed in or out, or a link was opened in this one. */
   listen(): void {
     addEventListener("storage", (event) => {

@@ -60,15 +60,16 @@ class Hub {
     setInterval(() => this.#sayWants(), REPEAT_MS);
   }
 
-  /** Follow an execution until it ends or the signal says stop. */
+  /** Follow an execution behind an event of it until it ends or the signal says stop. */
   follow(
     executionId: string,
+    after: number,
     signal: AbortSignal,
     onEvent: Follower["onEvent"],
     onState: Follower["onState"],
   ): void {
     if (!AN_ID.test(executionId)) return onState("refused");
-    const follower: Follower = { executionId, last: 0, onEvent, onState };
+    const follower: Follower = { executionId, last: after, onEvent, onState };
     this.#followers.add(follower);
     signal.addEventListener("abort", () => this.#followers.delete(follower));
     onState("connecting");

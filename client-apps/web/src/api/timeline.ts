@@ -24,7 +24,10 @@ export interface Turn {
 type Event = { type?: string } & Record<string, unknown>;
 
 export class Timeline {
-  readonly spans: Span[] = [];
+  /** Each by when they began. */
+  readonly lanes: Readonly<Record<SpanKind, Span[]>> = { leg: [], model: [], tool: [], wait: [] };
+  /** Turns of the model and calls of tools, by when they began. */
+  readonly steps: Span[] = [];
   readonly turns: Turn[] = [];
   /** Where legs were lost, in milliseconds since 1970. */
   readonly deaths: number[] = [];
@@ -32,6 +35,7 @@ export class Timeline {
   end: number | undefined;
   isOver = false;
   #open = new Map<string, Span>();
+  #count = 0;
 
   take(recorded: Recorded): void {
     const event = recorded.event as Event;
@@ -110,9 +114,9 @@ export class Timeline {
 
   #begin(key: string, kind: SpanKind, label: string, from: number): void {
     if (this.#open.has(key)) return;
-    const span: Span = { key: `${key}-${this.spans.length}`, kind, label, from, to: undefined, isBad: false };
+    const span: Span = { key: `${key}-${this.#count}`, kind, label, from, to: undefined, isBad: false };
     this.#open.set(key, span);
-    this.spans.push(span);
+    this.#add(span);
   }
 
   #finish(key: string, to: number, isBad = false): boolean {
@@ -125,8 +129,17 @@ export class Timeline {
   }
 
   #add(span: Span): void {
-    this.spans.push(span);
+    this.#count += 1;
+    insert(this.lanes[span.kind], span);
+    if (span.kind === "model" || span.kind === "tool") insert(this.steps, span);
   }
+}
+
+/** Where it belongs by its beginning: at the end, or close to it. */
+function insert(spans: Span[], span: Span): void {
+  let place = spans.length;
+  while (place > 0 && (spans[place - 1]?.from ?? 0) > span.from) place -= 1;
+  spans.splice(place, 0, span);
 }
 
 function callKey(event: Event): string {
@@ -140,8 +153,7 @@ function callKey(event: Event): string {
 export function makeScale(timeline: Timeline, now: number): (time: number) => number {
   const begin = timeline.begin ?? now;
   const end = Math.max(timeline.isOver ? (timeline.end ?? now) : now, begin + 1);
-  const idle = timeline.spans
-    .filter((span) => span.kind === "wait")
+  const idle = timeline.lanes.wait
     .map((span) => [Math.max(span.from, begin), Math.min(span.to ?? end, end)] as const)
     .filter(([from, to]) => to > from)
     .sort((one, other) => one[0] - other[0]);
@@ -174,4 +186,74 @@ export function makeScale(timeline: Timeline, now: number): (time: number) => nu
     const share = t1 > t0 ? Math.min(Math.max((time - t0) / (t1 - t0), 0), 1) : 0;
     return (d0 + share * (d1 - d0)) / whole;
   };
+}
+
+/** One rectangle of a lane: a span, or several that nobody could tell apart. */
+export interface Mark {
+  key: string;
+  x: number;
+  width: number;
+  isBad: boolean;
+  /** The first of them. */
+  span: Span;
+  count: number;
+}
+
+/** So many widths of a lane are told apart: a log of 10,000 events is not 10,000 rectangles. */
+const CELLS = 400;
+
+/** The spans of a lane as few rectangles: of those that begin at one place and are of one tone, one. */
+export function marksOf(
+  spans: readonly Span[],
+  place: (span: Span) => { x: number; width: number },
+  width: number,
+): Mark[] {
+  const marks: Mark[] = [];
+  const newest = new Map<boolean, { cell: number; mark: Mark }>();
+  for (const span of spans) {
+    const at = place(span);
+    const cell = Math.floor((at.x / width) * CELLS);
+    const before = newest.get(span.isBad);
+    if (before?.cell === cell) {
+      before.mark.width = Math.max(before.mark.width, at.x + at.width - before.mark.x);
+      before.mark.count += 1;
+    } else {
+      const mark: Mark = { key: span.key, ...at, isBad: span.isBad, span, count: 1 };
+      marks.push(mark);
+      newest.set(span.isBad, { cell, mark });
+    }
+  }
+  return marks;
+}
+
+/** Several turns that stand for one bar. */
+export interface TurnGroup {
+  label: string;
+  cost: number;
+  cached: number;
+  fresh: number;
+  output: number;
+}
+
+const MOST_BARS = 200;
+
+/** The turns, of many as many together as it takes to have few bars. */
+export function groupTurns(turns: readonly Turn[]): TurnGroup[] {
+  const size = Math.max(1, Math.ceil(turns.length / MOST_BARS));
+  const groups: TurnGroup[] = [];
+  for (let first = 0; first < turns.length; first += size) {
+    const group: TurnGroup = { label: "", cost: 0, cached: 0, fresh: 0, output: 0 };
+    const within = turns.slice(first, first + size);
+    for (const { usage } of within) {
+      const cached = usage.cache_read_tokens ?? 0;
+      group.cost += Number(usage.cost_usd ?? 0);
+      group.cached += cached;
+      group.fresh += Math.max((usage.input_tokens ?? 0) - cached, 0);
+      group.output += usage.output_tokens ?? 0;
+    }
+    const last = within.at(-1)?.turn;
+    group.label = within.length === 1 ? `turn ${last}` : `turns ${within[0]?.turn} to ${last}`;
+    groups.push(group);
+  }
+  return groups;
 }

@@ -53,8 +53,9 @@ export function formatCost(cost: string | number | null | undefined): string {
 }
 
 export function formatSeconds(seconds: number): string {
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
-  // Rounded before it is divided: else 119.7 s would be 1 min 60 s.
+  // Rounded once, before it is taken apart: else there would be minutes of 60 seconds.
+  const tenths = Math.round(seconds * 10);
+  if (tenths < 100) return `${(tenths / 10).toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
@@ -87,8 +88,17 @@ export function formatClock(time: string | number): string {
 /** Of a large count what matters. */
 export function formatTokens(count: number): string {
   if (count < 10_000) return formatCount(count);
-  if (count < 1_000_000) return `${(count / 1000).toFixed(count < 100_000 ? 1 : 0)} k`;
+  if (count < 999_500) return `${(count / 1000).toFixed(count < 99_950 ? 1 : 0)} k`;
   return `${(count / 1_000_000).toFixed(2)} M`;
+}
+
+/** In units of 1024, as file managers have them. */
+export function formatBytes(size: number): string {
+  if (size < 1024) return `${size} B`;
+  // What would be rounded up to 1024 of one unit is 1 of the next.
+  const power = size / 1024 < 1023.5 ? 1 : size / 1024 ** 2 < 1023.5 ? 2 : 3;
+  const amount = size / 1024 ** power;
+  return `${amount.toFixed(amount < 9.95 ? 1 : 0)} ${["B", "KB", "MB", "GB"][power]}`;
 }
 
 /** The last characters of an id, by which every command takes it too. */

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import Select, select
+from sqlalchemy import Connection, Select, select
 
 from stigmer_contract.identifiers import EXECUTION_PREFIX, first_id
 from stigmer_contract.phases import ExecutionPhase
@@ -37,7 +37,7 @@ class ExecutionFilter:
 
 
 def list_query(
-    caller: Caller, wanted: ExecutionFilter, limit: int, cursor: str | None, dialect: str
+    connection: Connection, caller: Caller, wanted: ExecutionFilter, limit: int, cursor: str | None
 ) -> Select[Any]:
     """One more than `limit` of what the caller sees of that, newest first.
 
@@ -45,7 +45,11 @@ def list_query(
         InvalidRequest: the cursor is not one that this server gave out.
     """
     columns = executions.c
-    query = select(executions).where(caller.may_see_session(columns.session_id))
+    # Ids first: where many sessions lead to them, the database sorts them alone, and not what they stand for.
+    may_see = caller.may_see_session
+    if caller.sees_many_sessions(connection):
+        may_see = caller.may_see_one_session
+    query = select(columns.execution_id).where(may_see(columns.session_id))
     query = query.order_by(columns.execution_id.desc()).limit(limit + 1)
     if cursor is not None:
         query = query.where(columns.execution_id < decode_cursor(cursor))
@@ -70,5 +74,9 @@ def list_query(
     if wanted.min_cost_usd is not None:
         query = query.where(columns.cost_nanos >= nanos_of(wanted.min_cost_usd))
     if wanted.text is not None:
-        query = query.where(search_condition(dialect, wanted.text))
-    return query
+        query = query.where(search_condition(connection.dialect.name, wanted.text))
+    return (
+        select(executions)
+        .where(columns.execution_id.in_(query.scalar_subquery()))
+        .order_by(columns.execution_id.desc())
+    )

@@ -201,7 +201,7 @@ class Executions:
         """
 
         def work(connection: Connection) -> Sequence[ExecutionState]:
-            query = list_query(caller, wanted, limit, cursor, connection.dialect.name)
+            query = list_query(connection, caller, wanted, limit, cursor)
             return [ExecutionState.from_row(row) for row in connection.execute(query)]
 
         states = await self._database.read(work)

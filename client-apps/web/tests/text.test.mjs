@@ -1,0 +1,44 @@
+// Run by Node.js itself, which takes the types away.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { formatBytes, formatSeconds, formatTokens } from "../src/parts/text.ts";
+
+/** Numbers of every size, the same each time (an LCG of Numerical Recipes), and those beside the borders. */
+function* numbers(borders) {
+  for (const border of borders) for (const off of [-1, -0.51, -0.5, -0.05, -0.04, 0, 0.04, 0.5, 1]) yield Math.max(border + off, 0);
+  let state = 1;
+  for (let count = 0; count < 20_000; count++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    yield 10 ** ((state / 2 ** 32) * 9 - 2);
+  }
+}
+
+test("a time is told in units of which each is less than one of the next", () => {
+  for (const seconds of numbers([10, 60, 120, 3600, 7200, 86_400])) {
+    const told = formatSeconds(seconds);
+    const found = /^(?:(\d\.\d|\d\d) s|(\d+) min (\d+) s|(\d+) h (\d+) min)$/.exec(told);
+    assert.ok(found, `${seconds}: ${told}`);
+    const [, alone, minutes, rest, hours, minutesOfHour] = found.map(Number);
+    if (!Number.isNaN(alone)) assert.ok(alone < 60, told);
+    if (!Number.isNaN(minutes)) assert.ok(minutes >= 1 && minutes < 60 && rest < 60, told);
+    if (!Number.isNaN(hours)) assert.ok(hours >= 1 && minutesOfHour < 60, told);
+    const meant = (alone || 0) + 60 * (minutes || 0) + (rest || 0) + 3600 * (hours || 0) + 60 * (minutesOfHour || 0);
+    assert.ok(Math.abs(meant - seconds) <= (hours ? 60 : minutes || alone >= 10 ? 0.5 : 0.0501), `${seconds}: ${told}`);
+  }
+  assert.equal(formatSeconds(119.7), "2 min 0 s");
+  assert.equal(formatSeconds(3599.6), "1 h 0 min");
+});
+
+test("no count of tokens is a thousand of a unit", () => {
+  for (const count of numbers([10_000, 99_950, 999_500, 1_000_000])) {
+    const told = formatTokens(Math.round(count));
+    if (told.endsWith(" k")) assert.ok(Number(told.slice(0, -2)) < 1000, told);
+  }
+});
+
+test("no size is 1024 of a unit", () => {
+  for (const size of numbers([1024, 1024 ** 2, 1024 ** 3])) {
+    const told = formatBytes(Math.round(size));
+    if (!told.endsWith("GB")) assert.ok(Number(told.split(" ")[0]) < 1024, told);
+  }
+});
