@@ -220,7 +220,9 @@ def test_who_decides_first_decides_and_the_other_is_told(
     tab.run("document.querySelector('.decision button.main').click()")
     terminal = admin.http.post(f"/v1/inputs/{both}", json={"outcome": "denied"})
     tab.wait_for("document.querySelectorAll('.decision [role=status]').length === 2")
-    told: str = tab.run("[...document.querySelectorAll('.decision [role=status]')].at(-1).textContent")
+    # Ids of one moment are in no order: the card is known by its title.
+    card = ".decision[aria-label='run_command echo second'] [role=status]"
+    told: str = tab.run(f"document.querySelector({json.dumps(card)}).textContent")
     outcome = admin.http.get(f"/v1/inputs/{both}").json()["resolution"]["outcome"]
 
     if terminal.is_success:
