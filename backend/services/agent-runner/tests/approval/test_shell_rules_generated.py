@@ -113,6 +113,21 @@ def test_whatever_is_done_to_a_command_it_is_asked_about(dressed: tuple[str, str
     assert not is_all("ls*", line)
 
 
+@pytest.mark.parametrize(
+    "around", ["{}", "ls && {}", "ls | {}", "! {}", "ls; {}", "ls || true && {}", "if {}; then ls; fi"]
+)
+@pytest.mark.parametrize("redirect", ["2>&1", ">x 2>&1", "<x", "<<< x"])
+def test_the_words_behind_a_redirect_are_its_commands(around: str, redirect: str) -> None:
+    for line in (f"git {redirect} push", f"eval {redirect} g${{_none}}it $'\\160ush'"):
+        assert find_reason("git push*", around.format(line)) is not None, line
+    assert find_reason("git push*", around.format(f"echo {redirect} done")) is None
+
+
+@pytest.mark.parametrize("line", ["(ls) 2>&1 x", "export 2>&1 x=1", "[[ a ]] 2>&1 git"])
+def test_words_behind_the_redirect_of_what_is_no_command_are_asked_about(line: str) -> None:
+    assert find_reason("git push*", line) is not None
+
+
 @given(st.text(max_size=200))
 @settings(max_examples=300, deadline=None, suppress_health_check=_ON_A_BUSY_MACHINE)
 def test_any_text_is_decided_about(text: str) -> None:

@@ -26,6 +26,7 @@ _PIECE_BYTES: Final = 4096
 _LANGUAGE: Final = Language(tree_sitter_bash.language())
 _SIMPLE: Final = frozenset({"program", "list", "pipeline", "command", "command_name", "comment"})
 """Of nothing else may a line consist that an `allow` rule lets through; and `redirected_statement`."""
+_JOINING: Final = frozenset({"list", "pipeline", "negated_command", "redirected_statement"})
 _RESERVED: Final = frozenset(
     {"{", "}", "[[", "]]", "then", "do", "done", "fi", "if", "else", "elif", "esac", "case", "for", "while"}
     | {"until", "select", "in", "function"}
@@ -166,16 +167,26 @@ def _read_redirects(
 ) -> None:
     """Note what a statement reads, whether it could touch a file, and arguments that stand behind it."""
     body = node.child_by_field_name("body")
+    command = None if body is None else _last_command(body)
     for redirect in node.children_by_field_name("redirect"):
         # tree-sitter-bash takes the words behind a redirect's target for more of them.
-        if body is not None:
-            further = redirect.children_by_field_name("destination")[1:]
-            further += redirect.children_by_field_name("argument")  # of a here-document
-            behind.setdefault(body.id, []).extend(further)
-        if redirect.type == "heredoc_redirect" and body is not None:
-            here.setdefault(body.id, []).append(_text(redirect))
+        further = redirect.children_by_field_name("destination")[1:]
+        further += redirect.children_by_field_name("argument")  # of a here-document
+        if command is not None:
+            behind.setdefault(command.id, []).extend(further)
+        elif further and body is not None:
+            line.not_understood = line.not_understood or "words stand behind a redirect that may have none"
+        if redirect.type == "heredoc_redirect" and command is not None:
+            here.setdefault(command.id, []).append(_text(redirect))
         if not _is_harmless(redirect):
             line.is_simple = False
+
+
+def _last_command(body: Node) -> Node | None:
+    """Whose a redirect is that the grammar gives to all of `a && b`: the last one's; None: a compound's."""
+    while body.type in _JOINING:
+        body = body.named_children[-1]
+    return body if body.type == "command" else None
 
 
 def _is_harmless(redirect: Node) -> bool:
