@@ -17,6 +17,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
+from agent_runner.mcp_servers.endings import advice_on, telling_line
 from agent_runner.mcp_servers.faults import ServerUnavailable
 from agent_runner.mcp_servers.wire import Lines, LineTooLong, message_in
 from agent_runner.workspace import SessionWorkspace
@@ -29,6 +30,9 @@ CLOSE_SECONDS: Final = 2.0
 """What a server gets to end by itself once its input is closed ..."""
 TERMINATE_SECONDS: Final = 2.0
 """... and once it is asked to, before it is killed."""
+
+OFFLINE: Final[Mapping[str, str]] = {"npm_config_offline": "true", "UV_OFFLINE": "1"}
+"""What tells npm and uv that there is no network: they would try for more than a minute."""
 
 _Read = MemoryObjectReceiveStream[SessionMessage | Exception]
 _Write = MemoryObjectSendStream[SessionMessage]
@@ -45,9 +49,9 @@ class ServerProcess:
         self.ended = asyncio.Event()
 
     def why(self) -> str:
-        """How it ended, in one line, with the last that it wrote to stderr."""
-        last = [line.strip() for line in self._streams.stderr.splitlines() if line.strip()][-1:]
-        said = f": {last[0][:300]}" if last else ""
+        """How it ended, in one line, with what tells most of what it wrote to stderr."""
+        line = telling_line(self._streams.stderr)
+        said = "" if line is None else f": {line}"
         return f"{self.ending or 'it closed its output'}{said}"
 
 
@@ -83,6 +87,8 @@ async def _run(
     process: ServerProcess,
 ) -> None:
     command = server.command or []
+    if server.network == "none":
+        environment = {**OFFLINE, **environment}
     try:
         result = await workspace.run_attached(command, environment, server.network, streams)
     except Exception as error:
@@ -155,4 +161,5 @@ async def _end(running: "asyncio.Task[None]", streams: AttachedStreams) -> None:
 
 def not_started(server: McpServer, process: ServerProcess) -> ServerUnavailable:
     """What is raised where a server's process ended before it was ready."""
-    return ServerUnavailable(f"could not start MCP server {server.name!r}: {process.why()}")
+    advice = advice_on(server.command or [], server.network)
+    return ServerUnavailable(f"could not start MCP server {server.name!r}: {process.why()}{advice}")
