@@ -32,6 +32,7 @@ from stigmer_contract.events import (
     Event,
     GrantRevoked,
     InlinePayload,
+    InputResolved,
     LiveEvent,
     Payload,
     RecordedEvent,
@@ -86,6 +87,9 @@ class MemoryLog:
         pass
 
     async def news(self) -> list[RecordedEvent]:
+        return []
+
+    async def resolutions(self) -> list[InputResolved]:
         return []
 
     async def revocations(self) -> list[GrantRevoked]:

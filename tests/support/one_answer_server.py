@@ -33,6 +33,7 @@ from stigmer_contract.events import (
     Event,
     GrantRevoked,
     InlinePayload,
+    InputResolved,
     LiveEvent,
     ModelDelta,
     Payload,
@@ -146,6 +147,9 @@ class _ListLog:
 
     async def flush(self) -> None:
         pass
+
+    async def resolutions(self) -> list[InputResolved]:
+        return []
 
     async def revocations(self) -> list[GrantRevoked]:
         return []

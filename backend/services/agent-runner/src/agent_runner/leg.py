@@ -29,6 +29,7 @@ from agent_runner.journal.gate import StepGate
 from agent_runner.journal.history import load_history, without_pieces
 from agent_runner.journal.inputs import InputSteps
 from agent_runner.journal.messages import MessageSteps
+from agent_runner.journal.middle_of_calls import MiddleOfCalls
 from agent_runner.journal.open_waits import OpenWaits, ServerClock
 from agent_runner.journal.recorded import RecordedSteps
 from agent_runner.journal.steps import JournalParts, StepJournal
@@ -44,7 +45,7 @@ from agent_runner.masking import Masker
 from agent_runner.models import ShownAnswers, describe_unusable, has_price, model_settings
 from agent_runner.server_client import LegClient
 from agent_runner.snapshots import SnapshotTaker, StepSnapshots
-from agent_runner.toolsets import asker, waiter
+from agent_runner.toolsets import asker, middle_of_call, waiter
 from agent_runner.toolsets.command_variables import excess_of, tool_variables
 from agent_runner.tracing import mark_leg_end
 from agent_runner.workspace import PackFolders, SessionWorkspace, open_packs, open_workspace
@@ -337,6 +338,7 @@ class Leg:
             )
             waiter.set(WaitSteps(journal))
             asker.set(inputs)
+            middle_of_call.set(MiddleOfCalls(journal, inputs, built.model, settings))
             goes_on = grant.resumption is not None or (grant.fork is not None and grant.fork.step > 0)
             prompt = None if goes_on else await self._prompt(built.reference, workspace)
             history = journal.history.messages

@@ -1,13 +1,15 @@
 """The manifest's `mcpServers`: servers of further tools, by the Model Context Protocol."""
 
 import re
-from typing import Annotated, Final, TypeAlias
+from datetime import timedelta
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from stigmer_contract.isolation_words import Network
 from stigmer_contract.manifest_parts import (
     DNS_LABEL,
+    Duration,
     Environment,
     ManifestPart,
     SecretReference,
@@ -17,6 +19,7 @@ from stigmer_contract.manifest_parts import (
 
 MAX_SERVERS: Final = 32
 MAX_TOOL_NAME_CHARACTERS: Final = 256
+MAX_ASK_WAIT: Final = timedelta(hours=1)
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.6.2
 
 
@@ -98,6 +101,12 @@ class McpServer(ManifestPart):
     """Whether tools that the server describes otherwise than when they were pinned are refused until somebody
     accepts them with `stigmer apply`; left out: where the server is given secrets."""
 
+    sampling: Literal["deny", "allow"] = "deny"
+    """Whether the server may ask the agent's model; what that costs counts in `limits`."""
+    ask_wait: Duration = timedelta(minutes=5)
+    """How long a call is held open while a person has not answered what the server asks, at most 1h. Then it
+    is cancelled; the question stays open. Servers of the newer protocol (2026-07-28) hold nothing open."""
+
     @property
     def secret_names(self) -> set[str]:
         """The secrets that the server is given."""
@@ -136,6 +145,13 @@ class McpServer(ManifestPart):
         if network != "none" and info.data.get("command", ["?"]) is None:
             raise ValueError("is for `command`; a server at a url is reached by the runner itself")
         return network
+
+    @field_validator("ask_wait")
+    @classmethod
+    def _waits_bounded(cls, ask_wait: timedelta) -> timedelta:
+        if ask_wait > MAX_ASK_WAIT:
+            raise ValueError("must be at most 1h")
+        return ask_wait
 
     @field_validator("exclude")
     @classmethod

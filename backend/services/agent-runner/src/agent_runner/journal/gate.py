@@ -72,6 +72,11 @@ class StepGate:
         """Whether there are steps that wait and no others."""
         return self._waiting > 0 and not self._in_hand
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no further step begins."""
+        return not self._open.is_set()
+
     def close(self) -> None:
         """Let no further step begin."""
         self._open.clear()

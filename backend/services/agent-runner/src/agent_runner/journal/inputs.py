@@ -59,6 +59,44 @@ class InputSteps:
         title = f"{tool} {json.dumps(content.arguments, ensure_ascii=False)}"
         return await self._put(InputKind.CLIENT_TOOL, CLIENT_TOOLSET, tool, title, content, None, seconds)
 
+    async def put_question(
+        self, toolset: str, tool: str, question: Question, schema: dict[str, JsonValue]
+    ) -> tuple[StepKey, InputRequested]:
+        """Ask a person what the tool call at work came to need, unless it has asked just that before."""
+        call = running_call.get()
+        assert call is not None, "inputs are steps of tool calls"
+        of_call = call_key(call.scope.turn, call.call_id)
+        parts = self._journal.parts
+        value = await self._journal.clean(question.model_dump(mode="json", exclude_none=True))
+        while (known := parts.recorded.inputs.get(place := call.scope.next_key(INPUT, of_call))) is not None:
+            if known.answer_schema == schema and await parts.bodies.load_value(known.content) == value:
+                return place, known
+        title = question.text.partition("\n\n")[2] or question.text
+        event = await self.request(
+            place,
+            call.scope,
+            call.call_id,
+            kind=InputKind.QUESTION,
+            toolset=toolset,
+            tool=tool,
+            title=title,
+            content=question,
+            answer_schema=schema,
+        )
+        return place, event
+
+    async def told(self, place: StepKey, requested: InputRequested) -> Told:
+        """How the input was resolved, and with what; while it is open the leg may end."""
+        resolved = await self.resolution(place, requested)
+        answer = resolved.answer
+        value = None if answer is None else await self._journal.parts.bodies.load_value(answer)
+        return Told(resolved.outcome, value, resolved.reason)
+
+    async def until_resolved(self, agent_path: str, call: str) -> list[tuple[InputRequested, Told]]:
+        """What was asked in the middle of a call, and how that was resolved; meanwhile the leg may end."""
+        asked = self._journal.parts.recorded.inputs_of(agent_path, call)
+        return [(requested, await self.told(place, requested)) for place, requested in asked]
+
     async def _put(
         self,
         kind: InputKind,
@@ -93,10 +131,9 @@ class InputSteps:
                 answer_schema=schema,
                 expires_at=until,
             )
-        resolved = await self.resolution(place, requested)
-        call.outcomes.extend(_outcome_of(resolved))
-        answer = None if resolved.answer is None else await parts.bodies.load_value(resolved.answer)
-        return Told(resolved.outcome, answer, resolved.reason)
+        told = await self.told(place, requested)
+        call.outcomes.extend(_outcome_of(told))
+        return told
 
     async def request(
         self,
@@ -150,7 +187,7 @@ class InputSteps:
         return resolved
 
 
-def _outcome_of(resolved: InputResolved) -> list[ToolOutcome]:
+def _outcome_of(resolved: Told) -> list[ToolOutcome]:
     outcome = _TOOL_OUTCOMES.get(resolved.outcome)
     return [] if outcome is None else [outcome]
 

@@ -64,6 +64,8 @@ SUBMITTED: Final = "submitted"
 WAIT: Final = "wait"
 NOTE: Final = "note"
 COMPACT: Final = "compact"
+PUT_DOWN: Final = "tool.put_down"
+SAMPLED: Final = "tool.sampled"
 SERVER_PREFIX: Final = "mcp/"
 """Begins the key of a list of tools that an MCP server, named behind it, gave."""
 
@@ -124,6 +126,20 @@ KINDS: Final[Mapping[str, StepKind]] = {
             StepFinished,
             CutOff.REPEATED,
             "a summary that nobody has is of no use to anybody",
+        ),
+        StepKind(
+            PUT_DOWN,
+            "turn/call id; by turns what its server asks before it goes on, and that it goes on",
+            StepFinished,
+            CutOff.REPEATED,
+            "a call that its server has put down does nothing",
+        ),
+        StepKind(
+            SAMPLED,
+            "turn/call id/digest of what is asked",
+            StepFinished,
+            CutOff.REPEATED,
+            "an answer that nobody has is of no use to anybody",
         ),
         StepKind(INPUT, "turn/call id", InputResolved, CutOff.REPEATED, "to wait changes nothing"),
         StepKind(

@@ -9,6 +9,7 @@ from agent_runner.journal.kinds import (
     INPUT,
     MESSAGE,
     MODEL,
+    PUT_DOWN,
     SERVER_PREFIX,
     TOOLS_LISTED,
     WAIT,
@@ -193,6 +194,21 @@ class RecordedSteps:
                 self._results_by_digest[_Repeated(*key[:3], event.digest)] = event.result
             if event.usage is not None:
                 self.usage += event.usage
+
+    def put_down(self, agent_path: str, call: str) -> StepFinished | None:
+        """What the server of a call asks that has put it down, and that was not taken up again since."""
+        steps = [
+            step
+            for key, step in self.results.items()
+            if key[:3] == (agent_path, PUT_DOWN, call) and isinstance(step, StepFinished)
+        ]
+        # What was asked is an odd one; an even one says that the call goes on.
+        return max(steps, key=lambda step: step.nth) if len(steps) % 2 else None
+
+    def inputs_of(self, agent_path: str, call: str) -> list[tuple[StepKey, InputRequested]]:
+        """What was asked of people in the middle of a call, in its order."""
+        found = [(key, asked) for key, asked in self.inputs.items() if key[:3] == (agent_path, INPUT, call)]
+        return sorted(found, key=lambda each: each[0].nth)
 
     def result_of(self, step: StepFinished) -> Payload | None:
         """The step's result, wherever it stands."""

@@ -11,7 +11,17 @@ from pydantic import JsonValue
 from agent_runner.journal.bodies import AskedCall, calls_in, is_cut_off
 from agent_runner.journal.context_size import ContextSize
 from agent_runner.journal.fingerprints import RequestChain
-from agent_runner.journal.kinds import COMPACT, INPUT, MESSAGE, MODEL, TOOL, StepKey, call_key
+from agent_runner.journal.kinds import (
+    COMPACT,
+    INPUT,
+    MESSAGE,
+    MODEL,
+    PUT_DOWN,
+    SAMPLED,
+    TOOL,
+    StepKey,
+    call_key,
+)
 from agent_runner.masking import Masker
 from stigmer_contract.api import Resumption
 from stigmer_contract.conversation import ToolOutcome
@@ -55,7 +65,7 @@ class AgentScope:
 
     def counters(self) -> dict[str, int]:
         """What is counted over turns, for a leg that goes on behind this one."""
-        own = (MODEL, TOOL, INPUT, COMPACT, MESSAGE)  # the turn stands in their keys
+        own = (MODEL, TOOL, INPUT, COMPACT, MESSAGE, PUT_DOWN, SAMPLED)  # the turn stands in their keys
         known = {_RATIO: self.size.tokens_per_kilobyte}
         if self.learned_window is not None:
             known[_WINDOW] = self.learned_window

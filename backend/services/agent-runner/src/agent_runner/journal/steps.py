@@ -42,6 +42,7 @@ from stigmer_contract.events import (
     GrantRevoked,
     HistoryRepaired,
     HistoryStored,
+    InputResolved,
     LiveEvent,
     ModelDelta,
     RecordedEvent,
@@ -75,6 +76,10 @@ class Log(Protocol):
 
     async def news(self) -> Sequence[RecordedEvent]:
         """Messages that have come since, as far as the server told with its last answer."""
+        ...
+
+    async def resolutions(self) -> Sequence[InputResolved]:
+        """What people answered since the leg began, or this was asked last; the server is asked for it."""
         ...
 
     async def revocations(self) -> Sequence[GrantRevoked]:

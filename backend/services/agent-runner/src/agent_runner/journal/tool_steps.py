@@ -6,6 +6,7 @@ alone, after what the answer asks for before it and before what comes after it.
 
 import asyncio
 import functools
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from typing import Any, Final, Literal
 from pydantic import JsonValue, TypeAdapter
 
 from agent_runner.errors import RunnerError, stack_of
+from agent_runner.journal.inputs import InputSteps
 from agent_runner.journal.kinds import TOOL, StepKey, call_key
 from agent_runner.journal.results import (
     AFTER_UNKNOWN,
@@ -32,6 +34,7 @@ from agent_runner.toolsets import COMMAND_TOOL, CallInHand, ToolFacts, call_in_h
 from agent_runner.tracing import mark_replayed, mark_tool_outcome
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import ToolFinished, ToolOutput, ToolStarted
+from stigmer_contract.inputs import InputOutcome
 from stigmer_contract.manifest_parts import format_duration
 from stigmer_contract.pydantic_ai_format import outcome_of_pydantic_ai
 from stigmer_isolation.running_command import command_output_listener
@@ -83,12 +86,35 @@ class ToolSteps:
             mark_replayed()
             return await journal.parts.bodies.load_result(known.result)
         has_begun = key in journal.parts.recorded.started
-        if call.facts.side_effects and has_begun and not call.facts.runs_agents:
+        if call.facts.side_effects and has_begun and not self._may_go_on(key, call):
             scope.is_uncertain = True
-            return await self._record(scope, key, call, told(OUTCOME_UNKNOWN), ToolOutcome.UNKNOWN)
+            message = OUTCOME_UNKNOWN + await self._what_people_said(key)
+            return await self._record(scope, key, call, told(message), ToolOutcome.UNKNOWN)
         if call.facts.side_effects and scope.is_uncertain and not has_begun:
             return await self._record(scope, key, call, told(AFTER_UNKNOWN), ToolOutcome.CANCELLED)
         return await self._carry_out(scope, key, call, run)
+
+    def _may_go_on(self, key: StepKey, call: ToolCall) -> bool:
+        """Whether a call that another leg began is no danger: it runs agents, may be made twice, or waits
+        for what its server is told."""
+        is_put_down = self._journal.parts.recorded.put_down(key.agent_path, key.key) is not None
+        return call.facts.runs_agents or call.facts.may_repeat or is_put_down
+
+    async def _what_people_said(self, key: StepKey) -> str:
+        """What people were asked in the middle of a call that was cut off, once all of it is answered."""
+        inner = running_call.get() is not None
+        async with self._journal.parts.gate.step(inner=inner):
+            said = await InputSteps(self._journal).until_resolved(key.agent_path, key.key)
+        lines = [
+            f"\nIn the middle of it a person was asked: {asked.title}\n"
+            + (
+                f"The person answered: {json.dumps(told.answer, ensure_ascii=False)}"
+                if told.outcome is InputOutcome.ANSWERED
+                else "The person did not answer that."
+            )
+            for asked, told in said
+        ]
+        return "".join(lines)
 
     async def refuse(
         self, scope: AgentScope, call: ToolCall, outcome: ToolOutcome, message: str
@@ -163,6 +189,7 @@ class ToolSteps:
         scope = asyncio.timeout(None if call.facts.takes_its_time else timeout.total_seconds())
         try:
             async with scope:
+                in_hand.clock = scope
                 return await run()
         except TimeoutError as error:
             if not scope.expired():

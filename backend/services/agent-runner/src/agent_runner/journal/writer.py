@@ -23,6 +23,7 @@ from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import (
     Event,
     GrantRevoked,
+    InputResolved,
     LiveEvent,
     MessageReceived,
     ModelDelta,
@@ -103,6 +104,7 @@ class LogWriter:
         self._known_message: int = last_message
         self._known_until: int = last_sequence
         self._revocations_until: int = last_sequence
+        self._resolutions_until: int = last_sequence
 
     async def __aenter__(self) -> "LogWriter":
         self._task = asyncio.create_task(self._send_forever(), name="log-writer")
@@ -234,6 +236,13 @@ class LogWriter:
         self._known_message = messages[-1].sequence
         self._told_of_message = max(self._told_of_message, self._known_message)
         return messages
+
+    async def resolutions(self) -> list[InputResolved]:
+        """What people answered since the leg began, or this was asked last; the server is asked for it."""
+        events = await self._client.list_events(after=self._resolutions_until)
+        if events:
+            self._resolutions_until = events[-1].sequence
+        return [each.event for each in events if isinstance(each.event, InputResolved)]
 
     async def revocations(self) -> list[GrantRevoked]:
         """What was revoked since the leg began, or this was asked last; the server is asked for it."""

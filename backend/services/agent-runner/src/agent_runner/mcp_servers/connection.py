@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
@@ -13,9 +13,11 @@ from typing import Any, Final, cast
 import mcp_types as types
 from mcp.client import ClientRequestContext, ClientSession, IncomingMessage
 from mcp.shared.exceptions import MCPError
-from pydantic import FileUrl, JsonValue, ValidationError
+from pydantic import BaseModel, FileUrl, JsonValue, TypeAdapter, ValidationError
 
+from agent_runner.mcp_servers.calls import Asked, until_done
 from agent_runner.mcp_servers.faults import (
+    AnswerRefused,
     AuthorisationNeeded,
     CallLost,
     CallRefused,
@@ -23,6 +25,15 @@ from agent_runner.mcp_servers.faults import (
     SessionGone,
 )
 from agent_runner.mcp_servers.http import Exchange, exchange, open_http
+from agent_runner.mcp_servers.questions import (
+    CALL_ANEW,
+    ELICIT,
+    INPUT_REQUIRED,
+    SAMPLE,
+    CallHost,
+    ServerRequest,
+    TakenUp,
+)
 from agent_runner.mcp_servers.stdio import ServerProcess, not_started, open_process
 from agent_runner.mcp_servers.tool_list import read_tools
 from agent_runner.workspace import SessionWorkspace
@@ -37,6 +48,7 @@ LIST_SECONDS: Final = 120.0
 """Longest wait until it has said what it offers, all pages together."""
 SETTLE_SECONDS: Final = 2.0
 MAX_PAGES: Final = 100
+MAX_PROGRESS_CHARACTERS: Final = 500
 _LOST: Final = (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
 
 Progress = Callable[[str], None]
@@ -49,13 +61,22 @@ class _Session(ClientSession):
         """Nothing."""
 
 
+_Roots = Callable[[], Awaitable[types.ListRootsResult]]
+_ANSWER: Final[TypeAdapter[types.InputResponse]] = TypeAdapter(types.InputResponse)
+
+
 class Connection:
     """Begun by `open_connection`; belongs to one leg."""
 
-    def __init__(self, server: McpServer, session: ClientSession, process: ServerProcess | None) -> None:
+    def __init__(
+        self, server: McpServer, session: ClientSession, process: ServerProcess | None, roots: _Roots
+    ) -> None:
         self._server = server
         self._session = session
+        self._roots = roots
         self._process = process
+        self.calls = list[Asked]()
+        """Those under way, the newest last."""
         self.is_lost = False
         """Whether it can be used no more."""
         self.is_list_due = True
@@ -100,26 +121,63 @@ class Connection:
         return found
 
     async def call(
-        self, tool: str, arguments: Mapping[str, JsonValue], timeout_seconds: float, told: Progress
+        self,
+        tool: str,
+        arguments: Mapping[str, JsonValue],
+        timeout_seconds: float,
+        told: Progress,
+        host: CallHost,
+        taken_up: TakenUp | None = None,
     ) -> dict[str, JsonValue]:
-        """What the call led to, in the protocol's words.
+        """What the call led to, in the protocol's words. The time limit holds while nobody is asked.
 
         Raises:
             CallRefused: the server does not do it.
             CallLost: nobody knows what became of it.
+            StillOpen: a person has not answered what the server asks; the call was cancelled.
         """
+        asked = Asked()
+        self.calls.append(asked)
+        try:
+            async with self._faults(tool):
+                calling = asyncio.create_task(self._send(tool, arguments, told, taken_up))
+                try:
+                    return await until_done(calling, asked, host, timeout_seconds)
+                finally:
+                    calling.cancel()
+                    await asyncio.wait({calling})
+        finally:
+            self.calls.remove(asked)
+            asked.drop()
 
+    async def _send(
+        self, tool: str, arguments: Mapping[str, JsonValue], told: Progress, taken_up: TakenUp | None
+    ) -> dict[str, JsonValue]:
         async def show(progress: float, total: float | None, message: str | None) -> None:
             of = "" if total is None else f"/{total:g}"
-            told(f"{message or 'progress'} ({progress:g}{of})\n")
+            told(f"{(message or 'progress')[:MAX_PROGRESS_CHARACTERS]} ({progress:g}{of})\n")
 
-        async with self._faults(tool):
+        answers = None if taken_up is None else await self._answers(taken_up)
+        try:
             result = await self._session.call_tool(
-                tool, dict(arguments), timeout_seconds, show, allow_input_required=True
+                tool,
+                dict(arguments),
+                progress_callback=show,
+                input_responses=answers,
+                request_state=None if taken_up is None else taken_up.state,
+                allow_input_required=True,
             )
-        if isinstance(result, types.InputRequiredResult):
-            raise CallRefused("the server asks a person something, and nobody can be asked here")
+        except MCPError as error:
+            if error.error.code != types.URL_ELICITATION_REQUIRED:
+                raise
+            return _pages_in(error)
         return cast("dict[str, JsonValue]", result.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    async def _answers(self, taken_up: TakenUp) -> "types.InputResponses":
+        answers: types.InputResponses = {}
+        for name, each in taken_up.answers.items():
+            answers[name] = await self._roots() if "roots" in _fields(each) else _ANSWER.validate_python(each)
+        return answers
 
     @asynccontextmanager
     async def _faults(self, what: str) -> AsyncGenerator[None]:
@@ -162,11 +220,37 @@ async def open_connection(
     """
     directory = await workspace.working_dir()
 
-    async def roots(context: ClientRequestContext) -> types.ListRootsResult:
+    async def roots(context: ClientRequestContext | None = None) -> types.ListRootsResult:
         workspace = types.Root(uri=FileUrl(Path(directory).as_uri()), name="workspace")
         return types.ListRootsResult(roots=[workspace])
 
     made: Connection | None = None
+
+    async def asked(request: ServerRequest) -> dict[str, JsonValue] | types.ErrorData:
+        # Which of several calls under way it asks for, a server does not say.
+        if made is None or not made.calls:
+            return types.ErrorData(code=types.INVALID_REQUEST, message="no call is under way")
+        try:
+            return await made.calls[-1].put(request)
+        except AnswerRefused as error:
+            return types.ErrorData(code=types.INVALID_REQUEST, message=str(error))
+
+    async def elicit(
+        context: ClientRequestContext, params: types.ElicitRequestParams
+    ) -> types.ElicitResult | types.ErrorData:
+        answer = await asked(ServerRequest(ELICIT, _dumped(params)))
+        return answer if isinstance(answer, types.ErrorData) else types.ElicitResult.model_validate(answer)
+
+    async def sample(
+        context: ClientRequestContext, params: types.CreateMessageRequestParams
+    ) -> types.CreateMessageResult | types.ErrorData:
+        answer = await asked(ServerRequest(SAMPLE, _dumped(params)))
+        if isinstance(answer, types.ErrorData):
+            return answer
+        return types.CreateMessageResult.model_validate(answer)
+
+    async def log(params: types.LoggingMessageNotificationParams) -> None:
+        logger.debug("MCP server %s logs at %s: %.500s", server.name, params.level, params.data)
 
     async def hear(message: IncomingMessage) -> None:
         if made is not None and isinstance(message, types.ToolListChangedNotification):
@@ -175,7 +259,14 @@ async def open_connection(
     async with _open_streams(server, values, workspace, allowed) as (read, write, process):
         info = types.Implementation(name="stigmer", version=version("stigmer-agent-runner"))
         async with _Session(
-            read, write, list_roots_callback=roots, client_info=info, message_handler=hear
+            read,
+            write,
+            sampling_callback=sample if server.sampling == "allow" else None,
+            elicitation_callback=elicit,
+            list_roots_callback=roots,
+            logging_callback=log,
+            client_info=info,
+            message_handler=hear,
         ) as session:
             began = Exchange()
             exchange.set(began)
@@ -200,8 +291,28 @@ async def open_connection(
                 raise ServerUnavailable(
                     f"could not start MCP server {server.name!r}: it does not speak the protocol"
                 ) from error
-            made = Connection(server, session, process)
+            made = Connection(server, session, process, roots)
             yield made
+
+
+def _dumped(params: BaseModel) -> dict[str, Any]:
+    return params.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _fields(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _pages_in(error: MCPError) -> dict[str, JsonValue]:
+    """What a server wants a person to see to before it does anything (2025-11-25), in the newer form."""
+    listed = _fields(error.error.data).get("elicitations")
+    pages = cast("list[JsonValue]", listed) if isinstance(listed, list) else []
+    requests: dict[str, JsonValue] = {
+        str(n): {"method": ELICIT, "params": page} for n, page in enumerate(pages) if isinstance(page, dict)
+    }
+    if not requests:
+        raise CallRefused(error.error.message[:2000]) from error
+    return {"resultType": INPUT_REQUIRED, "inputRequests": requests, CALL_ANEW: True}
 
 
 @asynccontextmanager

@@ -14,9 +14,12 @@ MAX_CHARACTERS: Final = 300
 _FETCHERS: Final = frozenset({"npx", "npm", "pnpm", "pnpx", "yarn", "bunx", "uvx", "uv", "pipx"})
 """Programs that fetch what is not installed."""
 _TELLS_NOTHING: Final = re.compile(
-    r"Node\.js v[\d.]+|npm (?:error|ERR!)(?: A complete log of this run.*| +/.*|)|[\W_]+|requireStack: .*", re.I
+    r"Node\.js v[\d.]+|npm (?:error|ERR!)(?: A complete log of this run.*| +/.*|)|[\W_]+|requireStack: .*",
+    re.I,
 )
-_IS_ERROR: Final = re.compile(r"(?:\b|[a-z])(?:error|exception|errno|denied|failed|not found|refused)\b", re.I)
+_IS_ERROR: Final = re.compile(
+    r"(?:\b|[a-z])(?:error|exception|errno|denied|failed|not found|refused)\b", re.I
+)
 
 
 def telling_line(stderr: str) -> str | None:
@@ -35,7 +38,7 @@ def advice_on(command: Sequence[str], network: Network) -> str:
     program = PurePosixPath(command[0]).name if command else ""
     if program in _FETCHERS and network == "none":
         return (
-            f" ({program} fetches what is not installed, and the server has `network: none`: install it in the "
-            "workspace, or set `network: all`)"
+            f" ({program} fetches what is not installed, and the server has `network: none`: install it in "
+            "the workspace, or set `network: all`)"
         )
     return ""

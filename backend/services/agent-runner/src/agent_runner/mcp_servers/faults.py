@@ -19,3 +19,7 @@ class CallRefused(Exception):
 
 class CallLost(Exception):
     """The call was sent, and no answer came: nobody knows what became of it."""
+
+
+class AnswerRefused(Exception):
+    """What a server asked is not answered; it is told why."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pydantic import JsonValue, SecretStr
 
 from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable, SessionGone
+from agent_runner.mcp_servers.questions import NOBODY, CallHost, TakenUp
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest_mcp import McpServer
 from stigmer_contract.tool_lists import ToolList
@@ -70,10 +71,23 @@ class McpServers:
         *,
         may_repeat: bool,
         progress: Callable[[str], None],
+        host: CallHost = NOBODY,
+        taken_up: TakenUp | None = None,
     ) -> tuple[dict[str, JsonValue], str | None]:
-        """What the call led to, and what is to be said of the server besides.
+        """What the call led to, and what is to be said of the server besides. A server that speaks the newer
+        protocol may put the call down: then it is no result, but `resultType` is `input_required`.
+
+        Args:
+            server: its name.
+            tool: the server's own name for it.
+            arguments: as its schema has them.
+            may_repeat: whether it may be made twice.
+            progress: shows what the server says of its progress.
+            host: answers what the server asks meanwhile.
+            taken_up: what the server is told where it had put the call down.
 
         Raises:
+            StillOpen: the server asks a person, who has not answered yet; the call was cancelled.
             ServerUnavailable: it cannot be had; nothing was asked of it.
             CallRefused: it does not do it.
             CallLost: nobody knows what became of the call.
@@ -90,7 +104,9 @@ class McpServers:
             if tool in held.refused:
                 raise CallRefused(CHANGED.format(tool=tool, server=server))
             try:
-                result = await connection.call(tool, arguments, self._timeout_seconds, progress)
+                result = await connection.call(
+                    tool, arguments, self._timeout_seconds, progress, host, taken_up
+                )
             except SessionGone as gone:
                 if attempt == TRIES:
                     raise ServerUnavailable(str(gone)) from gone

@@ -5,6 +5,7 @@ from agent_runner.toolsets.call_in_hand import CallInHand, call_in_hand
 from agent_runner.toolsets.catalogue import CATALOGUE, DESCRIBED, ToolsetEntry, ToolsetRequest
 from agent_runner.toolsets.command_output import cut_middle
 from agent_runner.toolsets.facts import DeclaredToolset, OrderedToolset, ToolFacts, facts_of
+from agent_runner.toolsets.middle_of_call import MiddleOfCall, middle_of_call
 from agent_runner.toolsets.session_tools import SessionTools, session_tools
 from agent_runner.toolsets.shell import COMMAND_TOOL
 from agent_runner.toolsets.skills import skills_catalogue
@@ -17,6 +18,7 @@ __all__ = [
     "Asker",
     "CallInHand",
     "DeclaredToolset",
+    "MiddleOfCall",
     "OrderedToolset",
     "SessionTools",
     "Told",
@@ -29,6 +31,7 @@ __all__ = [
     "call_in_hand",
     "cut_middle",
     "facts_of",
+    "middle_of_call",
     "session_tools",
     "skills_catalogue",
     "waiter",

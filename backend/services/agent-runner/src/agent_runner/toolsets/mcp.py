@@ -9,13 +9,16 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import BinaryContent
 from pydantic_ai.toolsets import FunctionToolset
 
-from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable
+from agent_runner.mcp_servers.faults import AnswerRefused, CallLost, CallRefused, ServerUnavailable
+from agent_runner.mcp_servers.questions import CALL_ANEW, INPUT_REQUIRED, MAX_ROUNDS, StillOpen, TakenUp
 from agent_runner.mcp_servers.servers import McpServers
 from agent_runner.mcp_servers.tool_list import SideEffects, side_effects_of
 from agent_runner.mcp_servers.tool_names import model_name
 from agent_runner.toolsets.call_in_hand import call_in_hand
 from agent_runner.toolsets.facts import DeclaredToolset, ToolFacts
 from agent_runner.toolsets.foreign_tools import foreign_tool
+from agent_runner.toolsets.middle_of_call import middle_of_call
+from agent_runner.toolsets.server_requests import ServerRequests
 from stigmer_contract.manifest_mcp import McpServer
 from stigmer_contract.tool_lists import ListedTool, ToolList
 
@@ -64,19 +67,13 @@ class McpToolset(FunctionToolset[None]):
     ) -> str | list[str | BinaryContent]:
         in_hand = call_in_hand.get()
         try:
-            result, note = await self._servers.call(
-                self._server.name,
-                tool.name,
-                arguments,
-                may_repeat=effects.may_repeat,
-                progress=(lambda _: None) if in_hand is None else in_hand.show,
-            )
+            result, note = await self._result(tool, effects, arguments)
         except asyncio.CancelledError:
             # Stopped from outside, by `limits.toolTimeout` for one: it may have been sent.
             if in_hand is not None:
                 in_hand.is_outcome_unknown = not effects.reads_only
             raise
-        except (ServerUnavailable, CallRefused) as error:
+        except (ServerUnavailable, CallRefused, AnswerRefused) as error:
             raise ToolFailed(str(error) or "the server refused, and said nothing") from error
         except CallLost as error:
             if effects.reads_only:
@@ -93,3 +90,50 @@ class McpToolset(FunctionToolset[None]):
             parts.insert(0, note)
         texts = [part for part in parts if isinstance(part, str)]
         return parts if len(texts) < len(parts) else "\n".join(texts) or "(no output)"
+
+    async def _result(
+        self, tool: ListedTool, effects: SideEffects, arguments: Mapping[str, JsonValue]
+    ) -> tuple[dict[str, JsonValue], str | None]:
+        """The call's result, and what is to be said of the server; what it asks meanwhile is answered."""
+        in_hand, middle = call_in_hand.get(), middle_of_call.get()
+        requests = ServerRequests(self._server, tool.name, model_name(self._server.name, tool.name), middle)
+        asked = None if middle is None else await middle.what_was_put_down()
+        if middle is not None and asked is None:
+            # An earlier leg may have asked, and cancelled the call: no server is started before the answer.
+            await middle.until_answered()
+        for _ in range(MAX_ROUNDS):
+            taken_up = None if asked is None else await self._taken_up(requests, asked)
+            if taken_up is not None and middle is not None:
+                await middle.take_up()
+            try:
+                result, note = await self._servers.call(
+                    self._server.name,
+                    tool.name,
+                    arguments,
+                    may_repeat=effects.may_repeat,
+                    progress=(lambda _: None) if in_hand is None else in_hand.show,
+                    host=requests,
+                    taken_up=None if taken_up is None or _fields(asked).get(CALL_ANEW) else taken_up,
+                )
+            except StillOpen:
+                assert middle is not None
+                await middle.until_answered()
+                if not effects.may_repeat:
+                    raise CallLost("it was cancelled when a person did not answer in time") from None
+                continue
+            if result.get("resultType") != INPUT_REQUIRED:
+                return result, note
+            asked = result
+            if middle is not None:
+                await middle.put_down(asked)
+        raise CallRefused(f"the server asked more than {MAX_ROUNDS} times, and gave no result")
+
+    async def _taken_up(self, requests: ServerRequests, asked: JsonValue) -> TakenUp:
+        fields = _fields(asked)
+        state = fields.get("requestState")
+        answers = await requests.answer_all(_fields(fields.get("inputRequests")))
+        return TakenUp(answers, state if isinstance(state, str) else None)
+
+
+def _fields(value: JsonValue) -> Mapping[str, JsonValue]:
+    return value if isinstance(value, dict) else {}
