@@ -59,7 +59,7 @@ def describe_ending(event: ToolFinished, result: object) -> ToolEnding:
                 return ToolEnding("✗", False, code)
             return ToolEnding("✓", True, "")
         case ToolOutcome.UNKNOWN:
-            return ToolEnding("?", False, "outcome unknown: its runner ended while it ran")
+            return ToolEnding("?", False, "outcome unknown: it was cut off while it ran")
         case ToolOutcome.INVALID if problems := told.problems or _problems_in(told.text):
             first = problems[0]
             place = f"{first.path}: " if first.path else ""
