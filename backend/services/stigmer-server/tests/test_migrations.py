@@ -123,6 +123,16 @@ def _insert(connection: Connection, execution_id: str, phase: str, **more: int) 
     connection.execute(execution.bindparams(now), columns)
 
 
+def _insert_event(connection: Connection, execution_id: str, sequence: int, body: str) -> None:
+    connection.execute(
+        text(
+            "INSERT INTO events (execution_id, sequence, recorded_at, type, body)"
+            " VALUES (:execution_id, :sequence, :now, :type, :body)"
+        ).bindparams(bindparam("now", THEN, type_=UtcDateTime)),
+        {"execution_id": execution_id, "sequence": sequence, "type": json.loads(body)["type"], "body": body},
+    )
+
+
 async def test_what_is_there_when_owners_come_is_the_administrators_and_shared_with_the_tokens_of_then(
     database_url: str,
 ) -> None:
@@ -164,13 +174,7 @@ async def test_what_is_there_gets_the_beginnings_of_its_inputs_from_the_logs(dat
     def fill(connection: Connection) -> None:
         for place, (execution_id, body) in enumerate(bodies.items(), 1):
             _insert(connection, execution_id, "completed", place=place)
-            connection.execute(
-                text(
-                    "INSERT INTO events (execution_id, sequence, recorded_at, type, body)"
-                    " VALUES (:execution_id, 1, :now, 'execution.started', :body)"
-                ).bindparams(bindparam("now", THEN, type_=UtcDateTime)),
-                {"execution_id": execution_id, "body": body},
-            )
+            _insert_event(connection, execution_id, 1, body)
 
     def read(connection: Connection) -> dict[str, str | None]:
         rows = connection.execute(select(tables.executions.c.execution_id, tables.executions.c.input_head))
@@ -194,13 +198,7 @@ async def test_inputs_that_are_there_get_their_kinds_from_the_logs(database_url:
         _insert(connection, "exe_1", "waiting", place=1)
         for sequence, (input_id, kind) in enumerate(kinds.items(), 1):
             body = f'{{"type":"input.requested","kind":"{kind}","title":"a\\u0000b"}}'
-            connection.execute(
-                text(
-                    "INSERT INTO events (execution_id, sequence, recorded_at, type, body)"
-                    " VALUES ('exe_1', :sequence, :now, 'input.requested', :body)"
-                ).bindparams(bindparam("now", THEN, type_=UtcDateTime)),
-                {"sequence": sequence, "body": body},
-            )
+            _insert_event(connection, "exe_1", sequence, body)
             connection.execute(
                 text(
                     "INSERT INTO inputs (input_id, execution_id, sequence) VALUES (:id, 'exe_1', :sequence)"
@@ -235,13 +233,7 @@ async def test_what_was_used_before_is_added_up_from_the_logs(database_url: str)
         _insert(connection, "exe_1", "completed", place=1)
         connection.execute(text("""UPDATE executions SET usage = '{"cost_usd":"1.0"}'"""))
         for sequence, body in enumerate(bodies, 1):
-            connection.execute(
-                text(
-                    "INSERT INTO events (execution_id, sequence, recorded_at, type, body)"
-                    " VALUES ('exe_1', :sequence, :now, :type, :body)"
-                ).bindparams(bindparam("now", THEN, type_=UtcDateTime)),
-                {"sequence": sequence, "body": body, "type": json.loads(body)["type"]},
-            )
+            _insert_event(connection, "exe_1", sequence, body)
 
     def read(connection: Connection) -> list[tuple[Any, ...]]:
         used = tables.usage_quarters.c
@@ -269,13 +261,7 @@ async def test_what_snapshots_consist_of_becomes_the_owners_alone(database_url: 
 
     def fill(connection: Connection) -> None:
         _insert(connection, "exe_1", "completed")
-        connection.execute(
-            text(
-                "INSERT INTO events (execution_id, sequence, recorded_at, type, body)"
-                " VALUES ('exe_1', 1, :now, 'snapshot.taken', :body)"
-            ).bindparams(bindparam("now", THEN, type_=UtcDateTime)),
-            {"body": body},
-        )
+        _insert_event(connection, "exe_1", 1, body)
         connection.execute(text("UPDATE sessions SET owner = 'alice', shared_with = 'everybody'"))
         for sha256 in (BLOB, other):
             grant = text("INSERT INTO blob_grants (sha256, holder) VALUES (:sha256, 'ses_1')")

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from stigmer_contract.process_stat import stat_fields
 from stigmer_contract.runner_names import MARKER_BYTES, RUNNER_FILES, runner_file_name
 
 logger = logging.getLogger(__name__)
@@ -129,8 +130,7 @@ def _process_mark(pid: int, states: bytes = b"") -> bytes:
     """Id and start of a process, by which it is told from any other one; empty where it is not known, or is
     in none of the states (proc_pid_stat(5))."""
     try:
-        # Behind the name, which may hold anything: the state is the first field, the start the 20th.
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        fields = stat_fields(pid)
     except OSError:
         return b""
     return b"" if states and fields[0] not in states else b"%d %s" % (pid, fields[19])

@@ -21,6 +21,7 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from agent_runner.errors import AttemptSuperseded, ServerRefused
 from stigmer_contract.api import (
     LEASE_HEADER,
+    MAX_BROUGHT_BLOBS,
     MAX_BROUGHT_BYTES,
     AppendResult,
     HoldLeg,
@@ -317,9 +318,11 @@ class LegClient:
         May be called in any thread.
 
         Returns:
-            Its SHA-256; None: it is too large for that, or the server too old, and it has to be stored.
+            Its SHA-256; None: it is too large for that, or too many are on their way, or the server is too
+            old: it has to be stored.
         """
-        if not self._takes_blobs or len(content) > MAX_BROUGHT_BYTES:
+        is_full = len(self._brought) >= MAX_BROUGHT_BLOBS
+        if is_full or not self._takes_blobs or len(content) > MAX_BROUGHT_BYTES:
             return None
         sha256 = hashlib.sha256(content).hexdigest()
         self._brought[sha256] = content

@@ -104,6 +104,22 @@ async def test_why_a_server_cannot_be_had_is_one_line(make_runner: Make, web: Mc
         assert failed.message.startswith(message)
 
 
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1.", "0x7f.1", "127.1", "2130706433", "[::1]", "a.localhost", "localhost."]
+)
+async def test_this_machine_is_not_reached_through_a_proxy_however_it_is_written(
+    make_runner: Make, web: McpHttpServer, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", web.url.removesuffix("/mcp"))
+    server = Server(mcpServers=[{"name": "shop", "url": f"http://{host}:8080/mcp"}])
+    await make_runner(server, calls()).run("exe_1", TRY)
+    failed = server.events[-1]
+    assert isinstance(failed, ExecutionFailed)
+    assert "is this machine itself" in failed.message
+
+
 async def test_a_compressed_answer_is_refused_for_it_may_become_any_number_of_bytes(
     make_runner: Make, web: McpHttpServer
 ) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import JsonValue, SecretStr
 from agent_runner.legs import ActivityAttempt
 from agent_runner.mcp_servers.tool_names import model_name
 from agent_runner.toolsets.openapi_requests import ArgumentsUnfit, write_request
-from leg_server import SESSION, Server, leg_runner
+from leg_server import Server, leg_runner
 from mcp_legs import calls, results
 from recording_server import Given, RecordingServer
 from stigmer_contract.conversation import ToolOutcome
@@ -61,19 +61,6 @@ DOCUMENT: dict[str, JsonValue] = {
     },
     "components": {"schemas": {"Order": ORDER}},
 }  # fmt: skip
-
-
-@pytest.fixture
-async def launcher(tmp_path: Path) -> AsyncGenerator[CommandLauncher]:
-    (tmp_path / SESSION).mkdir(mode=0o700)
-    async with CommandLauncher() as launcher:
-        yield launcher
-
-
-@pytest.fixture
-def web() -> Iterator[RecordingServer]:
-    with RecordingServer() as server:
-        yield server
 
 
 def server_for(web: RecordingServer, **fields: Any) -> Server:

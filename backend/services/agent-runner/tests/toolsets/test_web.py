@@ -1,6 +1,5 @@
 """Pages of the web as tools give them, and the search: what is read, what is shown, what is refused."""
 
-from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydantic import SecretStr
 
 from agent_runner.legs import ActivityAttempt
 from agent_runner.toolsets.markdown_pages import MAX_PAGE_CHARACTERS, declared_charset, read_page
-from leg_server import SESSION, Server, leg_runner
+from leg_server import Server, leg_runner
 from mcp_legs import calls, results
 from recording_server import Given, RecordingServer
 from stigmer_contract.conversation import ToolOutcome, ToolResult
@@ -59,19 +58,6 @@ def f():
 > q
 
 5 < 6 < 7[image: a tree]js"""
-
-
-@pytest.fixture
-async def launcher(tmp_path: Path) -> AsyncGenerator[CommandLauncher]:
-    (tmp_path / SESSION).mkdir(mode=0o700)
-    async with CommandLauncher() as launcher:
-        yield launcher
-
-
-@pytest.fixture
-def web() -> Iterator[RecordingServer]:
-    with RecordingServer() as server:
-        yield server
 
 
 async def run(

@@ -6,11 +6,11 @@ nothing is asked, run or paid for again.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import BaseModel, JsonValue, TypeAdapter
 from sqlalchemy import Connection, select
 
 from stigmer_contract.api import (
@@ -58,6 +58,7 @@ from stigmer_server.tables import blob_references, executions
 
 _JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
 _ROOM: Final = 16
+_Begun: TypeAlias = tuple[ExecutionState, StoredEvent, Sequence[StoredEvent]]
 
 
 @dataclass(frozen=True)
@@ -123,36 +124,27 @@ class Forks:
             said.append(MessageReceived(message=message))
         wanted = _wanted(parent, request)
         check_request(wanted)
-        created: list[tuple[ExecutionState, StoredEvent, Sequence[StoredEvent]]] = []
 
-        def work(connection: Connection) -> Answer:
-            def act() -> ExecutionResource:
-                files = files_at(connection, parent.state, parent.events, cut.files_until)
-                begun, first = insert_execution(
-                    connection,
-                    wanted,
-                    caller,
-                    payload,
-                    self._installation,
-                    # Behind a later step the model was shown them already, and they are among the files.
-                    () if cut.step else parent.first.attachments,
-                    _origin(parent, cut, files),
-                )
-                _share_blobs(connection, parent.state, begun)
-                further = [NewEvent.of(event, is_servers=True) for event in (*cut.copied, *said)]
-                for sha256 in {each for new in further for each in new.blobs}:
-                    grant_to_session(connection, sha256, begun.session_id)
-                begun, stored = insert_further_events(connection, begun, further)
-                created.append((begun, first, stored))
-                return begun.to_resource()
+        def act(connection: Connection) -> _Begun:
+            files = files_at(connection, parent.state, parent.events, cut.files_until)
+            begun, first = insert_execution(
+                connection,
+                wanted,
+                caller,
+                payload,
+                self._installation,
+                # Behind a later step the model was shown them already, and they are among the files.
+                () if cut.step else parent.first.attachments,
+                _origin(parent, cut, files),
+            )
+            _share_blobs(connection, parent.state, begun)
+            further = [NewEvent.of(event, is_servers=True) for event in (*cut.copied, *said)]
+            for sha256 in {each for new in further for each in new.blobs}:
+                grant_to_session(connection, sha256, begun.session_id)
+            begun, stored = insert_further_events(connection, begun, further)
+            return begun, first, stored
 
-            scope = f"forks of {state.execution_id}"
-            return act_once(connection, caller.owner, scope, idempotency_key, request, act)[0]
-
-        answer = await self._database.write(work)
-        for begun, first, further in created:
-            self._executions.announce(begun, first, *further)
-        return answer
+        return await self._begin(act, f"forks of {state.execution_id}", request, caller, idempotency_key)
 
     async def rewind(
         self, state: ExecutionState, request: RewindExecution, caller: Caller, idempotency_key: str | None
@@ -173,23 +165,35 @@ class Forks:
                 "input": f"rewind to step {request.at} of {state.execution_id}",
             }
         )
-        created: list[tuple[ExecutionState, StoredEvent, Sequence[StoredEvent]]] = []
+
+        def act(connection: Connection) -> _Begun:
+            files = files_at(connection, parent.state, parent.events, cut.files_until)
+            origin = _origin(parent, cut, files).model_copy(update={"in_place": True})
+            said = InlinePayload(value=wanted.input)
+            begun, first = insert_execution(connection, wanted, caller, said, self._installation, fork=origin)
+            further = [NewEvent.of(event, is_servers=True) for event in cut.copied]
+            begun, stored = insert_further_events(connection, begun, further)
+            return begun, first, stored
+
+        return await self._begin(act, f"rewinds of {state.execution_id}", request, caller, idempotency_key)
+
+    async def _begin(
+        self,
+        act: Callable[[Connection], _Begun],
+        scope: str,
+        request: BaseModel,
+        caller: Caller,
+        idempotency_key: str | None,
+    ) -> Answer:
+        """Begin an execution once for each key, and announce it."""
+        created: list[_Begun] = []
 
         def work(connection: Connection) -> Answer:
-            def act() -> ExecutionResource:
-                files = files_at(connection, parent.state, parent.events, cut.files_until)
-                origin = _origin(parent, cut, files).model_copy(update={"in_place": True})
-                said = InlinePayload(value=wanted.input)
-                begun, first = insert_execution(
-                    connection, wanted, caller, said, self._installation, fork=origin
-                )
-                further = [NewEvent.of(event, is_servers=True) for event in cut.copied]
-                begun, stored = insert_further_events(connection, begun, further)
-                created.append((begun, first, stored))
-                return begun.to_resource()
+            def begin() -> ExecutionResource:
+                created.append(act(connection))
+                return created[-1][0].to_resource()
 
-            scope = f"rewinds of {state.execution_id}"
-            return act_once(connection, caller.owner, scope, idempotency_key, request, act)[0]
+            return act_once(connection, caller.owner, scope, idempotency_key, request, begin)[0]
 
         answer = await self._database.write(work)
         for begun, first, further in created:

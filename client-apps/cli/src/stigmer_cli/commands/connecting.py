@@ -63,7 +63,12 @@ def _offer_restart(configuration: Configuration) -> None:
 
 
 def confirm_deletion(what: str, confirmed: bool) -> None:
-    """Asks the person, unless `--yes` said so.
+    """Asks the person whether to delete it, as `confirm`."""
+    confirm(f"delete {what}", confirmed)
+
+
+def confirm(act: str, confirmed: bool) -> None:
+    """Asks the person whether to do it, unless `--yes` said so.
 
     Raises:
         UsageError: nobody is there to be asked.
@@ -74,5 +79,5 @@ def confirm_deletion(what: str, confirmed: bool) -> None:
     if confirmed:
         return
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        raise UsageError(f"could not ask whether to delete {what}: there is no terminal", "pass --yes")
-    click.confirm(f"Delete {what}?", abort=True, err=True)
+        raise UsageError(f"could not ask whether to {act}: there is no terminal", "pass --yes")
+    click.confirm(f"{act[0].upper()}{act[1:]}?", abort=True, err=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from stigmer_cli.api_client import ApiClient
     from stigmer_contract.api import ExecutionResource, ForkExecution
+    from stigmer_contract.events import RecordedEvent
 
 MAX_FORKS = 50
 
@@ -79,7 +80,7 @@ def fork(
             if because := _no_files_because(client, each):
                 print_note(f"note: {each.execution_id} begins with an empty workspace: {because}")
                 break
-        outside = done_outside(client, execution_id, until=at)
+        outside = done_outside(list(client.read_events(execution_id)), until=at)
         if outside:
             print_note(f"note: what these steps did outside of the workspace stays done: {outside}")
         if detach:
@@ -130,7 +131,7 @@ def _no_files_because(client: "ApiClient", fork: "ExecutionResource") -> str | N
     return first.fork and first.fork.no_files_because
 
 
-def done_outside(client: "ApiClient", execution_id: str, *, after: int = 0, until: int | None = None) -> str:
+def done_outside(events: "Sequence[RecordedEvent]", *, after: int = 0, until: int | None = None) -> str:
     """The tools of steps between these that may have changed something elsewhere, for a person."""
     from collections import Counter
 
@@ -138,7 +139,6 @@ def done_outside(client: "ApiClient", execution_id: str, *, after: int = 0, unti
     from stigmer_contract.events import ExecutionStarted, ToolStarted
     from stigmer_contract.steps import number_steps
 
-    events = list(client.read_events(execution_id))
     steps = number_steps(events)
     begin = max((step.sequence for step in steps if step.number <= after), default=0)
     end = max((step.sequence for step in steps if until is None or step.number <= until), default=0)

@@ -1,15 +1,15 @@
 """`stigmer executions rewind`: brings a session back to a step, conversation and files, in place."""
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from stigmer_cli.commands.completions import complete_executions
-from stigmer_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from stigmer_cli.api_client import ApiClient
+    from collections.abc import Sequence
+
+    from stigmer_contract.events import RecordedEvent
 
 
 @click.command("rewind", epilog="Example: stigmer executions rewind 4k2x9q --at 17 --message 'Use euros.'")
@@ -32,7 +32,7 @@ def rewind(
     `stigmer executions fork` goes on there. What later steps did outside of the workspace stays done. Folders
     that snapshots leave out are not touched.
     """
-    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.connecting import confirm, open_client
     from stigmer_cli.commands.forking import done_outside, follow
     from stigmer_cli.commands.references import find_execution_id
     from stigmer_cli.commands.run import read_prompt
@@ -44,34 +44,24 @@ def rewind(
         execution_id = find_execution_id(client, given, last=last)
         execution = client.get_execution(execution_id)
         workspace = client.get_session(execution.session_id).workspace
-        if workspace is not None and not yes:
-            _ask(workspace)
+        if workspace is not None:
+            confirm(f"bring back the files in {workspace!r}", yes)
         rewound = client.rewind_execution(execution_id, at)
-        if outside := done_outside(client, execution_id, after=at):
+        events = list(client.read_events(execution_id))
+        if outside := done_outside(events, after=at):
             print_note(f"note: what later steps did outside of the workspace stays done: {outside}")
-        _tell_what_stays(client, execution_id, at)
+        _tell_what_stays(events, execution_id, at)
         follow(client, rewound, as_json=as_json, plain=plain)
         if message is not None:
             sent = client.send_message(rewound.execution_id, message)
             follow(client, client.get_execution(sent.execution_id), as_json=as_json, plain=plain)
 
 
-def _ask(workspace: str) -> None:
-    from stigmer_cli.output import is_terminal
-
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        raise UsageError(
-            f"could not ask whether to bring back the files in {workspace!r}: there is no terminal",
-            "pass --yes",
-        )
-    click.confirm(f"Bring back the files in {workspace!r}?", abort=True, err=True)
-
-
-def _tell_what_stays(client: "ApiClient", execution_id: str, at: int) -> None:
+def _tell_what_stays(events: "Sequence[RecordedEvent]", execution_id: str, at: int) -> None:
     from stigmer_cli.output import print_note
     from stigmer_contract.steps import number_steps
 
-    numbers = [step.number for step in number_steps(client.read_events(execution_id))]
+    numbers = [step.number for step in number_steps(events)]
     if numbers and numbers[-1] > at:
         print_note(
             f"steps {max(at + 1, numbers[0])} to {numbers[-1]} stay in the log of {execution_id}; "

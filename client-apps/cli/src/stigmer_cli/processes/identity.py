@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from stigmer_contract.process_stat import stat_fields
+
 _POLL_SECONDS = 0.05
 
 
@@ -72,10 +74,9 @@ def uptime_seconds(identity: ProcessIdentity) -> float | None:
 def _identify_by_proc(pid: int) -> ProcessIdentity | None:
     # The boot and the start in clock ticks since it: unlike a time of day, a stepped clock leaves them alone.
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        fields = stat_fields(pid)
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat.rpartition(b")")[2].split()  # proc_pid_stat(5); the name before `)` may hold anything
     state, start_ticks = fields[0], fields[19]
     return None if state in (b"Z", b"X") else ProcessIdentity(pid, f"{_boot_id()}:{start_ticks.decode()}")
 

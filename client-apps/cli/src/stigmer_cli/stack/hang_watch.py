@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from pathlib import Path
+
+from stigmer_contract.process_stat import stat_fields
 
 PROBE_SECONDS = 2.0
 """Longest wait for one answer."""
@@ -77,7 +78,6 @@ def is_stopped(pid: int) -> bool:
         except psutil.Error:
             return False
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return stat_fields(pid)[0] in (b"T", b"t")
     except OSError:
         return False
-    return stat.rpartition(b")")[2].split()[0] in (b"T", b"t")  # proc_pid_stat(5)

@@ -26,6 +26,7 @@ from stigmer_contract.manifest_parts import (
     Patience,
     SecretReference,
     check_unique,
+    secrets_among,
     unique,
 )
 from stigmer_contract.manifest_scripts import Script
@@ -233,9 +234,8 @@ class AgentSpec(ManifestPart):
         """The secrets that the agent's tools are given, in order of the names."""
         environments = [self.env, *(script.env for script in self.scripts)]
         values = [value for environment in environments for value in environment.values()]
-        own = {value.secret for value in values if isinstance(value, SecretReference)}
         outside = (*self.mcp_servers, *self.openapi, *([] if self.web is None else [self.web]))
-        return sorted(own.union(*(each.secret_names for each in outside)))
+        return sorted(secrets_among(values).union(*(each.secret_names for each in outside)))
 
     @property
     def networks(self) -> dict[str, Network]:

@@ -14,6 +14,7 @@ from stigmer_contract.manifest_parts import (
     ManifestPart,
     SecretReference,
     check_unique,
+    secrets_among,
     unique,
 )
 
@@ -110,8 +111,7 @@ class McpServer(ManifestPart):
     @property
     def secret_names(self) -> set[str]:
         """The secrets that the server is given."""
-        values = (*self.env.values(), *self.headers.values())
-        return {value.secret for value in values if isinstance(value, SecretReference)}
+        return secrets_among((*self.env.values(), *self.headers.values()))
 
     @property
     def is_pinned(self) -> bool:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from stigmer_contract.isolation_words import Network
 from stigmer_contract.manifest_mcp import HeaderName, HeaderValue, ServerName
-from stigmer_contract.manifest_parts import DNS_LABEL, ManifestPart, SecretReference, unique
+from stigmer_contract.manifest_parts import DNS_LABEL, ManifestPart, SecretReference, secrets_among, unique
 from stigmer_contract.manifest_scripts import PACK_PATTERN, PackReference
 
 MAX_DOCUMENTS: Final = 32
@@ -69,7 +69,7 @@ class OpenApi(ManifestPart):
     @property
     def secret_names(self) -> set[str]:
         """The secrets that its requests carry."""
-        return {value.secret for value in self.headers.values() if isinstance(value, SecretReference)}
+        return secrets_among(self.headers.values())
 
     @property
     def network(self) -> Network:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
@@ -175,6 +175,11 @@ class SecretReference(ManifestPart):
 
     secret: Annotated[str, AfterValidator(_check_secret_name)] = Field(examples=["GITHUB_TOKEN"])
     """Name of the secret: letters, digits, `_`, `.` and `-`."""
+
+
+def secrets_among(values: Iterable[str | SecretReference]) -> set[str]:
+    """The names of those that are secrets."""
+    return {value.secret for value in values if isinstance(value, SecretReference)}
 
 
 Environment: TypeAlias = dict[

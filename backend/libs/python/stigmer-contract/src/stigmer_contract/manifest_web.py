@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from stigmer_contract.manifest_mcp import HeaderName, HeaderValue
 from stigmer_contract.manifest_openapi import check_server
-from stigmer_contract.manifest_parts import ManifestPart, SecretReference, unique
+from stigmer_contract.manifest_parts import ManifestPart, SecretReference, secrets_among, unique
 
 _HOST: Final = re.compile(r"(\*|[a-z0-9*]([a-z0-9*.-]{0,251}[a-z0-9*])?)")
 
@@ -44,8 +44,7 @@ class Web(ManifestPart):
     @property
     def secret_names(self) -> set[str]:
         """The secrets that searches carry."""
-        values = [] if self.search is None else list(self.search.headers.values())
-        return {value.secret for value in values if isinstance(value, SecretReference)}
+        return set() if self.search is None else secrets_among(self.search.headers.values())
 
     def admits(self, host: str) -> bool:
         """Whether pages of a host may be read."""

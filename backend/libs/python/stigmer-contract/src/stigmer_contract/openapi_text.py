@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 import yaml
 from pydantic import JsonValue
 
+from stigmer_contract.json_levels import levels_of
+
 MAX_DOCUMENT_BYTES: Final = 16 << 20
 MAX_DOCUMENT_DEPTH: Final = 100
 MAX_DOCUMENT_VALUES: Final = 1_000_000
@@ -70,20 +72,13 @@ _TOO_MANY: Final = f"it has more than {MAX_DOCUMENT_VALUES} values"
 
 
 def _check_bounds(value: JsonValue) -> None:
-    level, depth, count = [value], 0, 0
-    while level:
-        depth, count = depth + 1, count + len(level)
+    count = 0
+    for depth, level in enumerate(levels_of(value), 1):
+        count += len(level)
         if depth > MAX_DOCUMENT_DEPTH:
             raise DocumentUnreadable(_TOO_DEEP)
         if count > MAX_DOCUMENT_VALUES:
             raise DocumentUnreadable(_TOO_MANY)
-        inner = list[JsonValue]()
-        for each in level:
-            if isinstance(each, dict):
-                inner += each.values()
-            elif isinstance(each, list):
-                inner += each
-        level = inner
 
 
 class _Open(NamedTuple):

@@ -5,12 +5,12 @@ The manifest is another person's: it must not make the runner call what only thi
 """
 
 import asyncio
-import socket
 from collections.abc import Collection
 from typing import Final
 
 from agent_runner.mcp_servers.faults import ServerUnavailable
 from agent_runner.outward.addresses import is_allowed, why_refused
+from agent_runner.outward.connecting import look_up
 
 RESOLVE_SECONDS: Final = 30.0
 
@@ -32,10 +32,8 @@ async def find_addresses(host: str, port: int, allowed: Collection[str]) -> list
         AddressRefused: one of its addresses is this machine's own, or its cloud's.
         OSError: there is no such host.
     """
-    loop = asyncio.get_running_loop()
     async with asyncio.timeout(RESOLVE_SECONDS):
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+        addresses = await look_up(host, port)
     if not addresses:
         raise OSError(f"{host!r} has no address")
     check_host(host, port, allowed, addresses)

@@ -7,7 +7,6 @@ called, how large an answer may be, and whether a request that failed had been s
 import contextlib
 import logging
 import ssl
-import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -24,6 +23,7 @@ from mcp_types import JSONRPCResponse
 from agent_runner.mcp_servers.addresses import check_host, find_addresses
 from agent_runner.mcp_servers.faults import ServerUnavailable
 from agent_runner.mcp_servers.wire import mended
+from agent_runner.outward.connecting import addresses_without_lookup, at_address, port_of, proxy_for
 
 logger = logging.getLogger(__name__)
 
@@ -132,30 +132,17 @@ class _Watched(httpx2.AsyncBaseTransport):
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
         """Send the request to the first of the checked addresses that can be connected to."""
-        host, port = request.url.host, request.url.port or (443 if request.url.scheme == "https" else 80)
-        proxy = _proxy_for(request.url)
+        host, port = request.url.host, port_of(request.url)
+        proxy = proxy_for(request.url)
         transport = self._transport(proxy)
         if proxy is not None:
-            # The proxy looks the name up; what is no name is looked at here.
-            literal = [host] if host.replace(".", "").isdecimal() or ":" in host else []
-            check_host(host, port, self._allowed, ["127.0.0.1"] if host == "localhost" else literal)
+            check_host(host, port, self._allowed, addresses_without_lookup(host))
             return await transport.handle_async_request(request)
         *others, last = await find_addresses(host, port, self._allowed)
         for address in others:
             with contextlib.suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
-                return await transport.handle_async_request(_at(address, request))
-        return await transport.handle_async_request(_at(last, request))
-
-
-def _at(address: str, request: httpx2.Request) -> httpx2.Request:
-    """The request to an address. The name stays what TLS and the server are told."""
-    return httpx2.Request(
-        request.method,
-        request.url.copy_with(host=address),
-        headers=request.headers,
-        stream=request.stream,
-        extensions={**request.extensions, "sni_hostname": request.url.host},
-    )
+                return await transport.handle_async_request(at_address(address, request))
+        return await transport.handle_async_request(at_address(last, request))
 
 
 @asynccontextmanager
@@ -187,10 +174,3 @@ async def open_http(
         finally:
             tasks.cancel_scope.cancel()
             from_server.close()
-
-
-def _proxy_for(url: httpx2.URL) -> str | None:
-    """What the environment says (`HTTPS_PROXY`, `NO_PROXY`, …)."""
-    if urllib.request.proxy_bypass(url.host):
-        return None
-    return urllib.request.getproxies().get(url.scheme)

@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from pydantic import JsonValue
 
+from stigmer_contract.json_levels import levels_of
 from stigmer_contract.manifest_mcp import McpServer
 from stigmer_contract.tool_lists import MAX_LIST_BYTES, MAX_TOOLS, ListedTool, ToolList
 
@@ -66,17 +67,11 @@ def _problem_of(schema: JsonValue) -> str | None:
 
 def depth_of(value: JsonValue, limit: int = MAX_SCHEMA_DEPTH + 1) -> int:
     """How many levels of lists and objects there are, as far as the limit."""
-    level, depth = [value], 0
-    while level and depth < limit:
-        inner = list[JsonValue]()
-        for each in level:
-            if isinstance(each, dict):
-                inner += each.values()
-            elif isinstance(each, list):
-                inner += each
-        if not any(isinstance(each, (dict, list)) for each in level):
+    depth = 0
+    for level in levels_of(value):
+        if depth >= limit or not any(isinstance(each, (dict, list)) for each in level):
             break
-        level, depth = inner, depth + 1
+        depth += 1
     return depth
 
 

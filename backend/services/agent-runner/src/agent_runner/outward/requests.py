@@ -7,9 +7,7 @@ requests: no connection, no cookie.
 import asyncio
 import contextlib
 import functools
-import socket
 import ssl
-import urllib.request
 import zlib
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,13 @@ from typing import Final
 import httpx2
 
 from agent_runner.outward.addresses import is_allowed, literal_address, why_not_public
+from agent_runner.outward.connecting import (
+    addresses_without_lookup,
+    at_address,
+    look_up,
+    port_of,
+    proxy_for,
+)
 
 CONNECT_SECONDS: Final = 30.0
 READ_SECONDS: Final = 600.0
@@ -157,8 +162,8 @@ def _redirected(
         there = _parsed(str(at.join(location)))
     except (httpx2.InvalidURL, ValueError, NotSent):
         return None
-    if redirects is Redirects.SAME_ORIGIN and (there.scheme, there.host, _port(there)) != (
-        at.scheme, at.host, _port(at),
+    if redirects is Redirects.SAME_ORIGIN and (there.scheme, there.host, port_of(there)) != (
+        at.scheme, at.host, port_of(at),
     ):  # fmt: skip
         return None
     return there
@@ -170,22 +175,18 @@ def _by_https(url: httpx2.URL, allowed: Collection[str]) -> httpx2.URL:
     Raises:
         NotSent: it names another port.
     """
-    if is_allowed(url.host, _port(url), allowed):
+    if is_allowed(url.host, port_of(url), allowed):
         return url
     if url.port not in (None, 80 if url.scheme == "http" else 443):
         raise NotSent(f"pages are read by HTTPS at port 443 alone, not at port {url.port}")
     return url.copy_with(scheme="https", port=None)
 
 
-def _port(url: httpx2.URL) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
-
-
 @contextlib.asynccontextmanager
 async def _response(
     method: str, url: httpx2.URL, headers: Mapping[str, str], content: bytes, allowed: Collection[str]
 ) -> AsyncGenerator[httpx2.Response]:
-    proxy = _proxy_for(url)
+    proxy = proxy_for(url)
     addresses = await _addresses(url, allowed, is_proxied=proxy is not None)
     transport = httpx2.AsyncHTTPTransport(verify=_tls(), proxy=proxy)
     wanted = {name: value for name, value in headers.items() if name.lower() != "accept-encoding"}
@@ -215,7 +216,8 @@ async def _first(
     tried: Exception | None = None
     for address in addresses or [None]:
         try:
-            return await transport.handle_async_request(_at(address, request))
+            there = request if address is None else at_address(address, request)
+            return await transport.handle_async_request(there)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError) as error:
             tried = error
         except httpx2.TransportError as error:
@@ -227,39 +229,22 @@ async def _first(
     raise NotSent(f"{request.url.host!r} cannot be connected to: {why}") from tried
 
 
-def _at(address: str | None, request: httpx2.Request) -> httpx2.Request:
-    """The request to an address. The name stays what TLS and the server are told."""
-    if address is None:
-        return request
-    return httpx2.Request(
-        request.method,
-        request.url.copy_with(host=address),
-        headers=request.headers,
-        stream=request.stream,
-        extensions={**request.extensions, "sni_hostname": request.url.host},
-    )
-
-
 async def _addresses(url: httpx2.URL, allowed: Collection[str], *, is_proxied: bool) -> list[str]:
     """The addresses to connect to, all of which may be called; none where a proxy looks the name up.
 
     Raises:
         NotSent: one may not be called, or there is none.
     """
-    host, port = url.host, _port(url)
-    literal = literal_address(host)
+    host, port = url.host, port_of(url)
     if is_proxied:
-        # What is no name is looked at here.
-        local = "127.0.0.1" if host.rstrip(".").endswith("localhost") else None
-        found = [each for each in (literal, local) if each is not None]
-    elif literal is not None:
+        found = addresses_without_lookup(host)
+    elif (literal := literal_address(host)) is not None:
         found = [literal]
     else:
         try:
-            answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await look_up(host, port)
         except (OSError, UnicodeError) as error:
             raise NotSent(f"there is no host {host!r}: {error}") from error
-        found = list(dict.fromkeys(str(each[4][0]) for each in answers))
         if not found:
             raise NotSent(f"the host {host!r} has no address")
     if not is_allowed(host, port, allowed):
@@ -268,13 +253,6 @@ async def _addresses(url: httpx2.URL, allowed: Collection[str], *, is_proxied: b
             if why is not None:
                 raise NotSent(f"{host!r} is {why}, {_NOT_ALLOWED}")
     return [] if is_proxied else found
-
-
-def _proxy_for(url: httpx2.URL) -> str | None:
-    """What the environment says (`HTTPS_PROXY`, `NO_PROXY`, …)."""
-    if urllib.request.proxy_bypass(url.host):
-        return None
-    return urllib.request.getproxies().get(url.scheme)
 
 
 @functools.cache
