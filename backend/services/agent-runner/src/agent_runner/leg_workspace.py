@@ -99,7 +99,7 @@ async def rewind_workspace(
     """
     fork = grant.fork
     assert fork is not None
-    place = f"step {fork.step} of {fork.execution_id}" if fork.step else f"before {fork.execution_id}"
+    place = f"{f'step {fork.step}' if fork.step else 'the beginning'} of {fork.execution_id}"
     if fork.snapshot is None:
         return f"The conversation is back at {place}. The files stay as they are: {fork.no_files_because}."
     try:
