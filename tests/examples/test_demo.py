@@ -50,7 +50,7 @@ def test_an_interrupted_demo_leaves_nothing_and_the_next_one_survives_its_runner
 
     output, _ = start_demo(tmp_path).communicate(timeout=TIMEOUT_SECONDS)
 
-    assert "$ kill -9" in output
+    assert "$ kill -9" in output, output
     assert "attempt 1: turns 1 to 6\n" in output
     assert "attempt 2: turns 7 to 12\n" in output
     assert "12 turns with one model answer each, 12 tool calls, none twice" in output
