@@ -11,7 +11,8 @@ NODE_VERSION := 24.19.0
 # An own uv in the checkout where there is none on PATH.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := .venv/bin
-PYTEST_WORKERS ?= 2
+# For two cores: many tests wait, for a kill to be noticed or a time-out to pass.
+PYTEST_WORKERS ?= 3
 MIGRATIONS := backend/services/stigmer-server/src/stigmer_server/migrations/versions
 WEB := client-apps/web
 WEB_INSTALLED := $(WEB)/node_modules/.installed
