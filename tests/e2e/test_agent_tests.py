@@ -117,6 +117,50 @@ def test_tests_pass_and_fail_by_what_they_expect(ten_tools_stack: RunningStack, 
     assert [child.tag for child in case] == ["failure"]
 
 
+def test_a_judge_is_asked_once_and_what_it_said_is_kept_in_the_cassette(
+    ten_tools_stack: RunningStack, tmp_path: Path
+) -> None:
+    said = tmp_path / "judge.yaml"
+    rubric = {"rubric": "It is in capitals.", "files": ["made.txt"], "model": "replay:judge.yaml"}
+    write_test(tmp_path, "judged", judge=rubric)
+    said.write_text('version: 1\nturns: [{text: "PASS\\nIt is."}]\n', encoding="utf-8")
+    stigmer(ten_tools_stack, "test", str(tmp_path), "--update")
+    [kept] = yaml.safe_load((tmp_path / "played.yaml").read_text(encoding="utf-8"))["judgements"]
+    assert (kept["passes"], kept["reason"], kept["model"]) == (True, "It is.", "replay:judge.yaml")
+
+    # Where it has been asked the same before, it is not asked again; of another rubric it is.
+    said.write_text('version: 1\nturns: [{text: "FAIL\\nIt is small."}]\n', encoding="utf-8")
+    stigmer(ten_tools_stack, "test", str(tmp_path))
+    write_test_of_judge = rubric | {"rubric": "It is in small letters."}
+    (tmp_path / "judged.test.yaml").unlink()
+    played = (tmp_path / "played.yaml").read_text(encoding="utf-8")
+    write_test(tmp_path, "judged", judge=write_test_of_judge)
+    (tmp_path / "played.yaml").write_text(played, encoding="utf-8")
+    failed = stigmer(ten_tools_stack, "test", str(tmp_path), code=1, GITHUB_STEP_SUMMARY=str(tmp_path / "s"))
+    assert "the judge says it does not hold: It is small." in failed.stderr
+    assert f"::error file={tmp_path / 'judged.test.yaml'},title=judged::" in failed.stderr
+
+
+def test_a_baseline_lets_only_what_has_become_worse_fail(
+    ten_tools_stack: RunningStack, tmp_path: Path
+) -> None:
+    write_test(tmp_path, "weak", answer={"equals": "It is there."})
+    baseline = tmp_path / "baseline.json"
+    arguments = ("test", str(tmp_path), "--baseline", str(baseline))
+    assert "write it with --update" in stigmer(ten_tools_stack, *arguments, code=2).stderr
+    stigmer(ten_tools_stack, *arguments, "--update")
+    known = json.loads(baseline.read_text(encoding="utf-8"))
+    assert known["tests"]["weak.test.yaml"]["good"] is False
+    done = stigmer(ten_tools_stack, *arguments)
+    assert "1 test: 0 passed, 1 failed as before" in done.stderr
+
+    known["tests"]["weak.test.yaml"] |= {"good": True, "passed": 1}
+    baseline.write_text(json.dumps(known), encoding="utf-8")
+    assert "it passed in the baseline" in stigmer(ten_tools_stack, *arguments, code=1).stderr
+    baseline.write_text('{"version": 2}', encoding="utf-8")
+    assert "it is no baseline: version" in stigmer(ten_tools_stack, *arguments, code=2).stderr
+
+
 def test_a_test_is_made_of_an_execution_and_passes(ten_tools_stack: RunningStack, tmp_path: Path) -> None:
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "there.txt").write_text("there before\n", encoding="utf-8")

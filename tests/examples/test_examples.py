@@ -1,6 +1,7 @@
 """The examples do what they promise: each manifest loads, each cassette plays, and the outcome is right."""
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from running_stack import RunningStack
+from running_stack import RunningStack, plain_environment
 from stigmer_contract.manifest import unsupported_fields
 from stigmer_contract.manifest_reader import read_manifests
 
@@ -157,6 +158,33 @@ def test_release_notes_follow_the_skill(stack: RunningStack, tmp_path: Path) -> 
     notes = (workspace / "NOTES.md").read_text(encoding="utf-8")
     assert notes.count("\n- ") == 2 and "utilize" not in notes
     assert not (workspace / "skills").exists()
+
+
+def test_each_example_has_a_test_that_passes_on_a_stack_of_its_own(tmp_path: Path) -> None:
+    environment = plain_environment() | {
+        "STIGMER_HOME": str(tmp_path / "home"),
+        "STIGMER_ENGINE": "none",
+        "TMPDIR": str(tmp_path),
+        "NO_COLOR": "1",
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-m", "stigmer_cli", "test", str(EXAMPLES), "--json"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=2 * TIMEOUT_SECONDS,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert [result["name"] for result in results] == NAMES
+    assert all(result["passed"] for result in results)
+    assert "no stack runs: the tests get one of their own" in done.stderr
+    left = [*tmp_path.glob("stigmer-private-*"), *tmp_path.glob("stigmer-test-*")]
+    assert left == [], "the stack is gone, and so are the workspaces"
 
 
 def suite_result(folder: Path) -> int:

@@ -3,8 +3,8 @@
 import pytest
 
 from cli_harness import Server
-from stigmer_cli.commands import testing
-from stigmer_cli.commands.testing import wait_for_end, waits_for_person
+from stigmer_cli.commands import test_runs
+from stigmer_cli.commands.test_runs import wait_for_end, waits_for_person
 from stigmer_cli.errors import StigmerError
 from stigmer_contract.api import CreateExecution
 from stigmer_contract.events import ExecutionCancelled
@@ -21,7 +21,7 @@ def test_only_a_decision_and_an_answer_are_a_persons(kind: WaitKind) -> None:
 def test_an_execution_that_nobody_ends_is_not_waited_for_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(testing, "END_SECONDS", 1.0)
+    monkeypatch.setattr(test_runs, "END_SECONDS", 1.0)
     manifest = AgentManifest.model_validate(
         {
             "apiVersion": "agentic.stigmer.ai/v1",

@@ -47,6 +47,16 @@ class Ended:
     commands: dict[str, str | None] = field(default_factory=dict[str, str | None])
     """By command: None where it ended with 0, else what it gave."""
 
+    def text_of(self, path: str) -> str | None:
+        """What is in a file of the workspace, for a judge; None where there is none that can be read."""
+        file = self.files / path
+        try:
+            if not _is_within(file, self.files) or file.stat().st_size > MAX_FILE_BYTES:
+                return None
+            return file.read_bytes().decode("utf-8", "backslashreplace")
+        except OSError:
+            return None
+
 
 def failures(test: AgentTest, ended: Ended) -> list[str]:
     """What does not hold, each in a line or a few; empty: the test has passed."""

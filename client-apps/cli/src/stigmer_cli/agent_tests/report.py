@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -22,9 +23,11 @@ class RunOutcome:
     failures: list[str]
     seconds: float
     skipped_because: str | None
+    tokens: int | None = None
+    cost_usd: Decimal | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """How a test went."""
 
@@ -32,6 +35,14 @@ class Outcome:
     path: Path
     runs: list[RunOutcome]
     pass_rate: float
+    keeps_executions: bool = True
+    """Whether they can be looked at afterwards."""
+    became_worse: str | None = None
+    """Than in the baseline: how."""
+    failed_before: bool = False
+    """It fails, and did so in the baseline, too."""
+    remark: str | None = None
+    """What else is worth a look beside the baseline."""
 
     @property
     def passed(self) -> int:
@@ -47,6 +58,8 @@ class Outcome:
         """Whether it is no reason to fail."""
         if self.skipped_because is not None:
             return not strict
+        if self.became_worse is not None or self.failed_before:
+            return self.became_worse is None
         return self.passed >= self.pass_rate * len(self.runs)
 
     @property
@@ -55,16 +68,31 @@ class Outcome:
         return sum(run.seconds for run in self.runs)
 
     @property
+    def tokens(self) -> int | None:
+        """Of a run, in the mean; None where that is not known."""
+        known = [run.tokens for run in self.runs if run.tokens is not None]
+        return round(sum(known) / len(known)) if known else None
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """The same in US dollars."""
+        known = [run.cost_usd for run in self.runs if run.cost_usd is not None]
+        return sum(known, Decimal(0)) / len(known) if known else None
+
+    @property
     def why(self) -> str:
         """What did not hold in the first run that failed."""
         run = next((run for run in self.runs if run.failures), None)
         if run is None:
-            return self.skipped_because or ""
-        lines = [line for failure in run.failures for line in failure.splitlines()]
+            return self.skipped_because or self.became_worse or ""
+        lines = [self.became_worse] if self.became_worse is not None else []
+        lines += [line for failure in run.failures for line in failure.splitlines()]
         shown = lines[: MAX_SHOWN_LINES - 1]
         if len(lines) > len(shown):
             shown[-1] = f"… and {len(lines) - len(shown) + 1} lines more"
         look = f"look: stigmer executions get {run.execution_id}" if run.execution_id else ""
+        if not self.keeps_executions:
+            look = "to look at executions afterwards, run `stigmer server start` first"
         return "\n".join([*shown, look] if look else shown)
 
 
@@ -79,30 +107,32 @@ def interval(passed: int, runs: int) -> tuple[float, float]:
 
 def print_outcome(outcome: Outcome, *, strict: bool) -> None:
     """One test in a line, and why where it failed."""
-    mark = "-" if outcome.skipped_because is not None else "✓" if outcome.is_good(strict=strict) else "✗"
+    is_good = outcome.is_good(strict=strict) and not outcome.failed_before
+    mark = "-" if outcome.skipped_because is not None else "✓" if is_good else "✗"
     rate = ""
     if len(outcome.runs) > 1:
         low, high = interval(outcome.passed, len(outcome.runs))
         rate = f", {outcome.passed} of {len(outcome.runs)} runs ({100 * low:.0f}–{100 * high:.0f} %)"
     skipped = f", skipped: {outcome.skipped_because}" if outcome.skipped_because else ""
-    print_note(sanitize(f"{mark} {outcome.name} ({format_seconds(outcome.seconds)}{rate}{skipped})"))
+    before = ", as in the baseline" if outcome.failed_before else ""
+    remark = f", {outcome.remark}" if outcome.remark else ""
+    took = format_seconds(outcome.seconds)
+    print_note(sanitize(f"{mark} {outcome.name} ({took}{rate}{skipped}{before}{remark})"))
     if not outcome.is_good(strict=strict):
         for line in outcome.why.splitlines():
             print_note(f"    {sanitize(line)}")
 
 
-def print_summary(outcomes: Sequence[Outcome], *, strict: bool) -> None:
-    """All of them in a line."""
-    print_note(_summary(outcomes, strict=strict))
-
-
 def _summary(outcomes: Sequence[Outcome], *, strict: bool) -> str:
     skipped = sum(each.skipped_because is not None for each in outcomes)
     failed = sum(not each.is_good(strict=strict) for each in outcomes)
-    passed = len(outcomes) - failed - (0 if strict else skipped)
+    known = sum(each.failed_before for each in outcomes)
+    passed = len(outcomes) - failed - known - (0 if strict else skipped)
     parts = [f"{passed} passed"]
     if failed:
         parts.append(f"{failed} failed")
+    if known:
+        parts.append(f"{known} failed as before")
     if skipped:
         parts.append(f"{skipped} skipped")
     return f"{plural(len(outcomes), 'test')}: {', '.join(parts)}"
@@ -114,13 +144,17 @@ def results_json(outcomes: Sequence[Outcome]) -> list[dict[str, JsonValue]]:
         {
             "name": each.name,
             "file": str(each.path),
-            "passed": each.skipped_because is None and each.is_good(strict=False),
+            "passed": each.skipped_because is None and each.is_good(strict=False) and not each.failed_before,
+            "failed_before": each.failed_before,
+            "became_worse": each.became_worse,
             "skipped_because": each.skipped_because,
             "runs": [
                 {
                     "execution_id": run.execution_id,
                     "failures": list[JsonValue](run.failures),
                     "seconds": round(run.seconds, 3),
+                    "tokens": run.tokens,
+                    "cost_usd": None if run.cost_usd is None else str(run.cost_usd),
                 }
                 for run in each.runs
             ],
@@ -129,15 +163,46 @@ def results_json(outcomes: Sequence[Outcome]) -> list[dict[str, JsonValue]]:
     ]
 
 
-def write_step_summary(file: str | None, outcomes: Sequence[Outcome]) -> None:
-    """A table for the page of a workflow's run on GitHub, where there is one."""
-    if not file:
-        return
+def write_reports(
+    outcomes: Sequence[Outcome], junit: str | None, step_summary: str | None, *, strict: bool
+) -> None:
+    """Write the results where they are wanted, and all of them in a line for a person."""
+    from stigmer_cli.agent_tests.junit import junit_xml
+
+    if junit is not None:
+        Path(junit).write_text(junit_xml(outcomes, strict=strict), encoding="utf-8")
+    print_note(_summary(outcomes, strict=strict))
+    if step_summary:
+        _write_step_summary(step_summary, outcomes, strict=strict)
+        _print_annotations(outcomes, strict=strict)
+
+
+def _write_step_summary(file: str, outcomes: Sequence[Outcome], *, strict: bool) -> None:
+    """A table for the page of a workflow's run on GitHub."""
     rows = ["| test | result | time |", "|---|---|---|"]
     for each in outcomes:
-        good = each.is_good(strict=False)
-        result = "skipped" if each.skipped_because else "passed" if good else "**failed**"
+        result = "**failed**" if not each.is_good(strict=strict) else "passed"
+        if each.skipped_because and not strict:
+            result = "skipped"
+        elif each.failed_before:
+            result = "failed as before"
         name = each.name.replace("|", "\\|")
         rows.append(f"| {name} | {result} | {format_seconds(each.seconds)} |")
     with Path(file).open("a", encoding="utf-8") as summary:
-        summary.write("\n".join([f"### {_summary(outcomes, strict=False)}", "", *rows, ""]))
+        summary.write("\n".join([f"### {_summary(outcomes, strict=strict)}", "", *rows, ""]))
+
+
+def _print_annotations(outcomes: Sequence[Outcome], *, strict: bool) -> None:
+    """A mark at the file of each test that failed (docs.github.com, "Workflow commands")."""
+    for each in outcomes:
+        if not each.is_good(strict=strict):
+            file, title = _escaped_property(str(each.path)), _escaped_property(each.name)
+            print_note(sanitize(f"::error file={file},title={title}::{_escaped(each.why)}"))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escaped_property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")

@@ -88,6 +88,17 @@ class LimitsExpected(ManifestPart):
     duration: Duration | None = None
 
 
+class JudgeExpected(ManifestPart):
+    """What a model has to find of the outcome. It is asked where all else holds."""
+
+    rubric: str = Field(min_length=1)
+    """What has to hold, in words."""
+    model: str | None = None
+    """`provider:name` or `replay:FILE`, relative to this file; left out: the configured one."""
+    files: list[WorkspacePath] = Field(default=[])
+    """Files of the workspace that it is shown beside the answer."""
+
+
 class Expected(ManifestPart):
     """What has to hold when the execution has ended. It must have completed, unless `phase` says other."""
 
@@ -99,6 +110,7 @@ class Expected(ManifestPart):
     without a network."""
     path: PathExpected = PathExpected()
     limits: LimitsExpected = LimitsExpected()
+    judge: JudgeExpected | None = None
 
 
 class AgentTest(ManifestPart):

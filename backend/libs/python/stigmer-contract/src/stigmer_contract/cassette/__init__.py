@@ -15,6 +15,7 @@ from stigmer_contract.cassette.format import (
     CassetteUsage,
     Expectation,
     ExpectedResult,
+    Judgement,
     Turn,
 )
 from stigmer_contract.cassette.recording import cassette_from_events
@@ -26,6 +27,7 @@ __all__ = [
     "CassetteUsage",
     "Expectation",
     "ExpectedResult",
+    "Judgement",
     "Turn",
     "cassette_from_events",
     "dump_cassette",

@@ -114,6 +114,19 @@ class Turn(ManifestPart):
         return self
 
 
+class Judgement(ManifestPart):
+    """What a judge said of a test's outcome, so that it need not be asked again."""
+
+    asked: str = Field(pattern="^[0-9a-f]{64}$")
+    """SHA-256 of all that it was told."""
+    model: str | None = None
+    """As the test names it; left out: the configured one."""
+    passes: bool
+    """Whether the rubric holds."""
+    reason: str
+    """Why."""
+
+
 class Cassette(ManifestPart):
     """Recorded answers of a model, in order."""
 
@@ -125,3 +138,5 @@ class Cassette(ManifestPart):
     """`provider:name` of the model that was recorded; for people only."""
     turns: list[Turn] = Field(min_length=1)
     """The answers."""
+    judgements: list[Judgement] = Field(default=[])
+    """Of `stigmer test`; the model does not play them."""
