@@ -15,6 +15,7 @@ from agent_runner.journal.durability import JournalDurability
 from agent_runner.models import MAX_CORRECTIONS, CutAnswers, StructuredAnswers
 from agent_runner.toolsets import session_tools, skills_catalogue
 from agent_runner.toolsets.command_variables import ToolVariables
+from agent_runner.toolsets.tool_search import ToolSearching
 from agent_runner.workspace import PackFolders, SessionWorkspace
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.manifest import AgentSpec, unsupported_fields
@@ -38,12 +39,14 @@ def build_agent(
     surroundings: str | None,
     further: Sequence[AbstractCapability[Any]] = (),
     toolsets: Sequence[AbstractToolset[None]] = (),
+    searching: ToolSearching | None = None,
 ) -> Agent[None, Any]:
     """The agent that works through `durability`'s journal in `workspace`.
 
     `settings` are how its model is asked. `variables` go into the environment of what it starts; `packs` has
     the files of its tools. `surroundings` says where it works, as a part of its own behind its instructions.
-    `further` capabilities watch it. `toolsets` are those that the catalogue does not have.
+    `further` capabilities watch it. `toolsets` are those that the catalogue does not have, and `searching`
+    finds what is not shown at first.
 
     Raises:
         ExecutionFailure: the spec asks for something that does not exist yet.
@@ -73,7 +76,7 @@ def build_agent(
             "output": MAX_ANSWER_CORRECTIONS if form is None else MAX_CORRECTIONS,
         },
         capabilities=[
-            session_tools(spec, workspace, variables, packs, toolsets),
+            session_tools(spec, workspace, variables, packs, toolsets, searching),
             durability,
             *([form] if form else []),
             *further,

@@ -1,6 +1,5 @@
 """The work of an execution that asks no model: looks at the tools of its agent, or calls one for a person."""
 
-import json
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -13,7 +12,6 @@ from pydantic_ai.usage import RunUsage
 
 from agent_runner.approval import ApprovalCall, rules_for
 from agent_runner.errors import ExecutionFailure
-from agent_runner.journal.context_size import DEFAULT_TOKENS_PER_KILOBYTE
 from agent_runner.journal.kinds import TOOL, StepKey, call_key
 from agent_runner.journal.results import dump_error, dump_return
 from agent_runner.journal.steps import StepJournal
@@ -23,6 +21,7 @@ from agent_runner.mcp_servers.tool_names import model_name
 from agent_runner.server_client import LegClient
 from agent_runner.toolsets import CATALOGUE, facts_of, session_tools
 from agent_runner.toolsets.command_variables import ToolVariables
+from agent_runner.toolsets.tool_sizes import tokens_of_tool
 from agent_runner.workspace import PackFolders, SessionWorkspace
 from stigmer_contract.api import LegGrant
 from stigmer_contract.conversation import ToolOutcome, ToolResult
@@ -82,15 +81,13 @@ def _described(spec: AgentSpec, toolset: str, tool: ToolDefinition) -> ShownTool
     name = facts.own_name or tool.name
     is_built_in = toolset in CATALOGUE
     call = ApprovalCall(toolset, name, {}, destructive=facts.side_effects, built_in=is_built_in)
-    schema = tool.parameters_json_schema
-    shown = json.dumps({"name": tool.name, "description": tool.description, "parameters": schema})
     return ShownTool(
         toolset=toolset,
         tool=name,
         shown_as=tool.name,
         description=tool.description or "",
-        parameters=schema,
-        tokens=len(shown.encode()) * DEFAULT_TOKENS_PER_KILOBYTE // 1024,
+        parameters=tool.parameters_json_schema,
+        tokens=tokens_of_tool(tool),
         side_effects=facts.side_effects,
         may_repeat=facts.may_repeat or not facts.side_effects,
         approval=rules_for(spec.approval, call),

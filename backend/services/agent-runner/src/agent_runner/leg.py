@@ -36,6 +36,7 @@ from agent_runner.journal.steps import JournalParts, StepJournal
 from agent_runner.journal.surrogates import mend, mend_json
 from agent_runner.journal.surroundings import open_surroundings
 from agent_runner.journal.tool_lists import open_mcp_toolsets
+from agent_runner.journal.tool_search import tool_searching
 from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.waits import WaitSteps
 from agent_runner.journal.writer import LogWriter
@@ -335,16 +336,16 @@ class Leg:
                 surroundings=surroundings.text,
                 further=self._parts.tracing.capabilities,
                 toolsets=toolsets,
+                searching=tool_searching(journal, grant, built, self._parts.models.windows),
             )
             waiter.set(WaitSteps(journal))
             asker.set(inputs)
             middle_of_call.set(MiddleOfCalls(journal, inputs, built.model, settings))
             goes_on = grant.resumption is not None or (grant.fork is not None and grant.fork.step > 0)
             prompt = None if goes_on else await self._prompt(built.reference, workspace)
-            history = journal.history.messages
-            no_limit = UsageLimits(request_limit=None)
+            limits, history = UsageLimits(request_limit=None), journal.history.messages
             try:
-                result = await agent.run(prompt, message_history=history, usage_limits=no_limit)
+                result = await agent.run(prompt, message_history=history, usage_limits=limits)
             except AgentRunError as error:
                 reason = describe_unusable(error, has_schema=grant.spec.output is not None)
                 failure = ExecutionFailure(ErrorCode.AGENT_MISBEHAVED, reason)

@@ -26,7 +26,7 @@ from command_attacks import scene
 from stigmer_contract.errors import PackError
 from stigmer_contract.json_schemas import check_arguments_schema
 from stigmer_contract.manifest import AgentSpec
-from stigmer_contract.manifest_scripts import BUILT_IN_TOOLS
+from stigmer_contract.manifest_scripts import BUILT_IN_TOOLS, SEARCH_TOOL
 from stigmer_contract.packs import PackedFile, read_pack, write_pack
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.zygote.landlock import SCOPE_ABI, abi_version
@@ -268,7 +268,7 @@ def test_side_effects_are_what_the_manifest_says() -> None:
 
 
 def test_the_contract_knows_the_names_of_all_built_in_tools() -> None:
-    others = {ASK_TOOL, COMMAND_TOOL, WAIT_TOOL}
+    others = {ASK_TOOL, COMMAND_TOOL, SEARCH_TOOL, WAIT_TOOL}
     assert {*files_toolset().tools, *SKILL_TOOLS, *WEB_TOOLS, *others} == BUILT_IN_TOOLS
 
 

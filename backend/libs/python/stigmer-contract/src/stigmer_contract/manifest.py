@@ -106,6 +106,9 @@ class Context(ManifestPart):
     of the window or so."""
     tools: Literal["clear", "keep"] = "clear"
     """Whether old results of tools are cleared first, or go into the summary at once (`keep`)."""
+    tool_search_at: float = Field(default=0.1, ge=0, le=1)
+    """Share of the window beyond which tools of MCP servers and APIs are not all shown: the agent finds the
+    others by words. 1: all are always shown; 0: none is, until it is searched for."""
     environment: bool = Field(default=True, strict=True)
     """Where it works (shell, network, programs, time zone), the date, and what is left of its limits."""
     agents_file: bool = Field(default=True, strict=True)

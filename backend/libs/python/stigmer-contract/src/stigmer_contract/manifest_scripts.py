@@ -11,6 +11,8 @@ from stigmer_contract.manifest_parts import Environment, ManifestPart, SecretRef
 
 TOOL_NAME: Final = r"^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$"
 """What every provider takes as a tool's name."""
+SEARCH_TOOL: Final = "search_tools"
+"""Finds tools that an agent is not shown at first."""
 BUILT_IN_TOOLS: Final = frozenset(
     {
         "ask_user",
@@ -25,6 +27,7 @@ BUILT_IN_TOOLS: Final = frozenset(
         "read_skill_file",
         "run_command",
         "search_files",
+        SEARCH_TOOL,
         "search_web",
         "wait",
         "write_file",

@@ -18,11 +18,11 @@ from pydantic_ai.messages import (
     ToolCallPart,
 )
 from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.tools import ToolDefinition
 
 from agent_runner.models import ESTIMATED
+from agent_runner.toolsets.tool_sizes import TOKENS_PER_KILOBYTE
 
-DEFAULT_TOKENS_PER_KILOBYTE: Final = 280
-"""Of English text and JSON some 250; where nothing is known, a little more is assumed."""
 _LEAST_PER_KILOBYTE: Final = 120
 _MOST_PER_KILOBYTE: Final = 1024
 _PART_BYTES: Final = 40
@@ -36,7 +36,7 @@ class ContextSize:
 
     def __init__(self, tokens_per_kilobyte: int | None = None) -> None:
         """The ratio is that of an earlier leg; None: it is yet to be found out."""
-        self.tokens_per_kilobyte = tokens_per_kilobyte or DEFAULT_TOKENS_PER_KILOBYTE
+        self.tokens_per_kilobyte = tokens_per_kilobyte or TOKENS_PER_KILOBYTE
         self._is_known = tokens_per_kilobyte is not None
         self._measured: list[ModelMessage] = []
         self._bytes = 0
@@ -99,7 +99,7 @@ class ContextSize:
 
     def _fixed_bytes(self, last: ModelMessage, parameters: ModelRequestParameters | None) -> int:
         instructions = last.instructions if isinstance(last, ModelRequest) else None
-        tools = [] if parameters is None else [*parameters.function_tools, *parameters.output_tools]
+        tools = [] if parameters is None else [*shown_tools(parameters), *parameters.output_tools]
         count, known, size = self._fixed
         if count != len(tools) or known != instructions:
             size = len((instructions or "").encode(errors="replace")) + sum(
@@ -108,6 +108,15 @@ class ContextSize:
             )
             self._fixed = (len(tools), instructions, size)
         return size
+
+
+def shown_tools(parameters: ModelRequestParameters) -> list[ToolDefinition]:
+    """The tools without those that are yet to be searched for, whose schemas no model reads."""
+    return [
+        tool
+        for tool in parameters.function_tools
+        if not tool.defer_loading or tool.name in parameters.revealed_tool_names
+    ]
 
 
 def bytes_of(message: ModelMessage) -> int:

@@ -68,6 +68,8 @@ PUT_DOWN: Final = "tool.put_down"
 SAMPLED: Final = "tool.sampled"
 SERVER_PREFIX: Final = "mcp/"
 """Begins the key of a list of tools that an MCP server, named behind it, gave."""
+TOOL_SEARCH: Final = "tool_search/chosen"
+"""The key of which tools are found by search; no toolset has such an id."""
 
 KINDS: Final[Mapping[str, StepKind]] = {
     kind.name: kind
@@ -88,7 +90,7 @@ KINDS: Final[Mapping[str, StepKind]] = {
         ),
         StepKind(
             TOOLS_LISTED,
-            "toolset id, or `mcp/` and a server's name",
+            "toolset id, or `mcp/` and a server's name, or what says which tools are found by search",
             StepFinished,
             CutOff.REPEATED,
             "to list changes nothing",

@@ -11,6 +11,7 @@ from agent_runner.journal.kinds import (
     MODEL,
     PUT_DOWN,
     SERVER_PREFIX,
+    TOOL_SEARCH,
     TOOLS_LISTED,
     WAIT,
     StepKey,
@@ -142,14 +143,15 @@ class RecordedSteps:
         self.take(events)
 
     @property
-    def lists_of_servers(self) -> list[StepFinished]:
-        """What MCP servers offer, to be written down again behind a stored piece of history: a leg that goes
-        on from there does not see what comes before it, and is to know the same tools."""
+    def lists_of_tools(self) -> list[StepFinished]:
+        """What MCP servers offer, and which tools are found by search, to be written down again behind a
+        stored piece of history: a leg that goes on from there does not see what comes before it, and is to
+        know the same tools."""
         return [
             step
             for key, step in self.results.items()
             if key.kind == TOOLS_LISTED
-            and key.key.startswith(SERVER_PREFIX)
+            and (key.key.startswith(SERVER_PREFIX) or key.key == TOOL_SEARCH)
             and isinstance(step, StepFinished)
         ]
 

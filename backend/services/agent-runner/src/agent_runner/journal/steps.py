@@ -145,7 +145,7 @@ class StepJournal:
             self.parts.bodies, messages, scope.turn, usage, counters, is_replaced=is_due
         )
         if parts:
-            self.write(*parts, *self.parts.recorded.lists_of_servers, more_follows=True)
+            self.write(*parts, *self.parts.recorded.lists_of_tools, more_follows=True)
             self.parts.recorded.forget_repeated()
 
     async def whole_history(self, messages: Sequence[ModelMessage]) -> list[HistoryStored]:

@@ -13,6 +13,7 @@ from agent_runner.models.model_pool import BuiltModel, ModelPool
 from agent_runner.models.notes import file_note, read_cut, read_message, read_note, standing_note, told_in
 from agent_runner.models.preloading import preload_providers
 from agent_runner.models.prices import has_price, price_of
+from agent_runner.models.replay import ReplayModel
 from agent_runner.models.request_settings import model_settings
 from agent_runner.models.shown_answers import ShownAnswers
 from agent_runner.models.structured_answers import MAX_CORRECTIONS, StructuredAnswers
@@ -28,6 +29,7 @@ __all__ = [
     "CutAnswers",
     "ModelFault",
     "ModelPool",
+    "ReplayModel",
     "Retry",
     "ShownAnswers",
     "StructuredAnswers",

@@ -50,6 +50,11 @@ class ReplayModel(Model, Answers):
     def system(self) -> str:
         return PROVIDER_NAME
 
+    @property
+    def called_tools(self) -> frozenset[str]:
+        """The tools that the recording calls anywhere."""
+        return frozenset(call.tool for turn in self._cassette.turns for call in turn.tool_calls)
+
     async def request(
         self,
         messages: list[ModelMessage],
