@@ -187,8 +187,11 @@ def test_set_and_show_agree(tmp_path: Path) -> None:
     stack_home = make_stack_home(tmp_path / "home", own_temporal=False)
     completed = stack_home.stigmer("config", "set", "llm.model", "gpt-5")
     assert (completed.returncode, completed.stdout) == (0, "")
+    assert stack_home.stigmer("config", "set", "retention.workspaces", "36h").returncode == 0
     shown = json.loads(stack_home.stigmer("config", "show", "--json").stdout)
     assert shown["settings"]["llm.model"]["value"] == "gpt-5"
+    assert shown["settings"]["retention.workspaces"]["value"] == "1d12h"
+    assert shown["settings"]["runner.idleAfter"]["value"] == "10m"
 
 
 def test_endpoints_are_a_mapping_of_the_file_with_their_keys_in_variables(tmp_path: Path) -> None:

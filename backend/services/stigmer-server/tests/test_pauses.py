@@ -51,7 +51,7 @@ def test_the_runner_is_told_of_a_pause_and_the_execution_waits_until_it_is_resum
     assert paused.json()["paused_at"] is not None
     assert api.read_log(running)[-1]["event"] == {
         "type": "execution.paused",
-        "paused_by": "STIGMER_TOKEN",
+        "paused_by": "administrator",
         "reason": "lunch",
     }
 

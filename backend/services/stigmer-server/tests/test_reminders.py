@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -102,15 +103,55 @@ def test_a_kind_that_was_approved_is_listed_and_revoked_once(api: ServerApi) -> 
     path = f"/v1/executions/{execution_id}/grants"
     [granted] = api.http.get(path).json()["items"]
     assert (granted["input_id"], granted["rule"]["when"]) == (input_id, "git push *")
-    assert (granted["granted_by"], granted["revoked_at"]) == ("STIGMER_TOKEN", None)
+    assert (granted["granted_by"], granted["revoked_at"]) == ("administrator", None)
 
     revoked = [api.http.delete(f"{path}/{input_id}") for _ in range(2)]
 
     assert [each.status_code for each in revoked] == [200, 200]
     assert revoked[0].json() == revoked[1].json() == api.http.get(path).json()["items"][0]
-    assert revoked[0].json()["revoked_by"] == "STIGMER_TOKEN"
+    assert revoked[0].json()["revoked_by"] == "administrator"
     [event] = events_of(api, execution_id, "grant.revoked")
     assert (event["input_id"], event["origin"]) == (input_id, "127.0.0.1")
+
+
+def test_approving_a_kind_approves_what_waits_of_it_already(api: ServerApi) -> None:
+    def of_kind(rule: str | None, **fields: Any) -> dict[str, Any]:
+        call: dict[str, Any] = {"toolset": "shell", "tool": "run_command", "arguments": {}}
+        content = {"kind": "inline", "value": call | {"kind_rule": rule}}
+        return asked("approval", content=content, **fields)
+
+    long_ago = "2026-01-01T00:00:00Z"
+    first, same, other, none, expired = (
+        of_kind(RULE),
+        of_kind(RULE),
+        of_kind(RULE.replace("push", "pull")),
+        of_kind(None),
+        of_kind(RULE, expires_at=long_ago),
+    )
+    execution_id = start_asking(api, first, same, other, none, expired)
+    key = uuid4().hex
+
+    granted = decide(api, first["input_id"], key, outcome="approved", grants_kind=True)
+    again = decide(api, first["input_id"], key, outcome="approved", grants_kind=True)
+    late = decide(api, same["input_id"], outcome="denied")
+
+    assert (granted.status_code, again.status_code, late.status_code) == (200, 200, 409)
+    by_id = {event["input_id"]: event for event in events_of(api, execution_id, "input.resolved")}
+    assert by_id.keys() - {expired["input_id"]} == {first["input_id"], same["input_id"]}
+    assert by_id[same["input_id"]] == {
+        "type": "input.resolved",
+        "input_id": same["input_id"],
+        "outcome": "approved",
+        "resolved_by": "administrator",
+        "origin": "127.0.0.1",
+        "reason": None,
+        "answer": None,
+        "arguments": None,
+        "grants": None,
+        "granted_with": first["input_id"],
+    }
+    # Nobody approves what has expired; that is written down by whoever looks for it.
+    assert by_id.get(expired["input_id"], {"outcome": "expired"})["outcome"] == "expired"
 
 
 def test_what_was_never_granted_or_has_ended_is_said(api: ServerApi) -> None:

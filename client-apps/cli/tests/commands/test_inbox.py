@@ -128,9 +128,12 @@ def test_a_call_is_approved_or_denied_once(command: Command, server: Server) -> 
     assert "Asked because: shell: git push*" in shown
     assert denied.exit_code == 0
     assert late.exit_code == 1
-    assert late.stderr.startswith("error: there is no approval of")
+    by_execution = command.run("executions", "approve", leg.execution_id)
     resolution = resolved(server, input_id).resolution
     assert resolution is not None
+    since = f"{resolution.resolved_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert late.stderr.startswith(f"error: 'run_command git push' is denied already, since {since}\n")
+    assert by_execution.stderr == late.stderr
     assert (resolution.outcome, resolution.reason) == ("denied", "Not today.")
 
 

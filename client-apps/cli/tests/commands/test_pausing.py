@@ -25,7 +25,7 @@ def test_an_execution_is_paused_and_resumed(command: Command, server: Server) ->
     shown = command.run("executions", "get", leg.execution_id).stdout
     assert "phase      paused\n" in shown
     assert "paused: lunch\n" in shown
-    assert "by STIGMER_TOKEN" not in shown
+    assert "by administrator" not in shown
     assert command.run("executions", "resume", leg.execution_id).exit_code == 0
     assert server.client.get_execution(leg.execution_id).phase is ExecutionPhase.IN_PROGRESS
     again = command.run("executions", "resume", leg.execution_id)

@@ -47,6 +47,12 @@ def test_starting_says_what_happens_and_what_to_do_next(stack_home: StackHome) -
     ]
 
 
+def test_a_quiet_start_says_only_what_a_person_should_know(stack_home: StackHome) -> None:
+    first, second = (stack_home.stigmer("server", "start", "--quiet") for _ in range(2))
+    assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
+    assert first.stderr == "note: commands of agents run directly on this machine, not in a container\n"
+
+
 def test_starts_at_the_same_time_make_one_stack(stack_home: StackHome) -> None:
     arguments = [sys.executable, "-m", "stigmer_cli", "server", "start"]
     starts = [

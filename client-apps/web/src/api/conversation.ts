@@ -292,9 +292,10 @@ function textOf(value: unknown): string {
   return typeof text === "string" ? text : JSON.stringify(value, null, 2);
 }
 
-/** As in `stigmer_contract.deciders`: the administrator's own token is named after a variable. */
+/** As in `stigmer_contract.deciders`: nobody needs to be told of the administrator's own token, nor of its
+ * name in logs of earlier versions. */
 function byWhom(name: string | null | undefined): string {
-  return name && name !== "STIGMER_TOKEN" ? ` by ${name}` : "";
+  return name && name !== "administrator" && name !== "STIGMER_TOKEN" ? ` by ${name}` : "";
 }
 
 function capital(text: string): string {

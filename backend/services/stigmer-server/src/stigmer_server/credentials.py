@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from stigmer_contract.api import ADMINISTRATOR, ADMINISTRATORS_TOKEN, NO_POLICY, TokenPolicy, TokenScope
+from stigmer_contract.api import ADMINISTRATOR, NO_POLICY, TokenPolicy, TokenScope
 from stigmer_server.owners import Caller
 
 RUNNER_TOKEN_NAME: Final = "STIGMER_RUNNER_TOKEN"  # noqa: S105 - a variable's name
@@ -59,7 +59,7 @@ class Credentials:
 
     def __init__(self, admin_token: str, runner_token: str | None) -> None:
         """Those of the environment hold for as long as the process lives."""
-        administrator = Credential("admin", ADMINISTRATORS_TOKEN, TokenScope.ADMIN, ADMINISTRATOR)
+        administrator = Credential("admin", ADMINISTRATOR, TokenScope.ADMIN, ADMINISTRATOR)
         self._fixed = {digest_of(admin_token): administrator}
         if runner_token is not None:
             runner = Credential("runner", RUNNER_TOKEN_NAME, TokenScope.RUNNER, RUNNER_TOKEN_NAME)

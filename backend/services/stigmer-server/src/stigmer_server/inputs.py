@@ -7,15 +7,16 @@ the question. Here is who may answer, whether an answer fits, and the clock of e
 import asyncio
 import json
 import logging
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from pydantic import JsonValue, TypeAdapter
-from sqlalchemy import Connection, Row, Select, or_, select
+from sqlalchemy import Connection
 
 from stigmer_contract.answer_schemas import find_problem
-from stigmer_contract.api import InputResolution, InputResource, Page, ResolveInput
+from stigmer_contract.api import InputResource, Page, ResolveInput
 from stigmer_contract.events import (
     EVENT_ADAPTER,
     INLINE_PAYLOAD_MAX_BYTES,
@@ -23,11 +24,16 @@ from stigmer_contract.events import (
     Event,
     InlinePayload,
     InputReminded,
-    InputRequested,
     InputResolved,
     Payload,
 )
-from stigmer_contract.inputs import OUTCOMES_OF_PEOPLE, Approval, InputKind, InputOutcome
+from stigmer_contract.inputs import (
+    MAX_OPEN_INPUTS,
+    OUTCOMES_OF_PEOPLE,
+    Approval,
+    InputKind,
+    InputOutcome,
+)
 from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import (
@@ -40,10 +46,11 @@ from stigmer_server.errors import (
 )
 from stigmer_server.event_log import Change, EventLog, NewEvent
 from stigmer_server.execution_state import ExecutionState
+from stigmer_server.found_inputs import FoundInput, inputs_of, read_input
 from stigmer_server.idempotency import append_id
 from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
-from stigmer_server.tables import events, executions, inputs
+from stigmer_server.tables import inputs
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +58,6 @@ EXPIRY_INTERVAL_SECONDS: Final = 0.5
 """How often is looked for what has expired; an answer that comes after its time is refused in any case."""
 EXPIRED_AT_ONCE: Final = 100
 _JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
-
-_asking = events.alias("asking")
-_resolving = events.alias("resolving")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +69,6 @@ class Answerer:
     """Of the token."""
     origin: str | None
     """A network address."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """An input with what its log says of it."""
-
-    resource: InputResource
-    request: InputRequested
 
 
 class Inputs:
@@ -95,7 +91,7 @@ class Inputs:
     ) -> Page[InputResource]:
         """What the caller sees that waits (or, without `is_open`, was resolved), oldest first."""
         is_resolved = inputs.c.resolved_sequence.is_not(None)
-        query = _query(caller).where(~is_resolved if is_open else is_resolved)
+        query = inputs_of(caller).where(~is_resolved if is_open else is_resolved)
         query = query.order_by(inputs.c.input_id)
         if cursor is not None:
             query = query.where(inputs.c.input_id > decode_cursor(cursor))
@@ -105,7 +101,7 @@ class Inputs:
             query = query.where(inputs.c.kind == kind.value)
 
         def work(connection: Connection) -> list[InputResource]:
-            return [_read(row).resource for row in connection.execute(query.limit(limit + 1))]
+            return [read_input(row).resource for row in connection.execute(query.limit(limit + 1))]
 
         return page_of(await self._database.read(work), limit, lambda resource: resource.input_id)
 
@@ -147,9 +143,11 @@ class Inputs:
                 f"input {input_id!r} is {found.resource.owner!r}'s to decide",
                 f"use a token of {found.resource.owner!r}",
             )
-        answered = NewEvent.of(await self._resolution(found, request, who))
+        resolution = await self._resolution(found, request, who)
         known_by = append_id(f"input {input_id}", who.caller.owner, idempotency_key)
-        resolved = await self._append(found, answered, known_by)
+        resolved = await self._append(
+            found, NewEvent.of(resolution), known_by, await self._of_that_kind(found, resolution)
+        )
         after = (await self._find(input_id, who.caller)).resource
         if not resolved:
             assert after.resolution is not None
@@ -170,31 +168,31 @@ class Inputs:
 
     async def expire(self) -> None:
         """Resolve what has expired by now."""
-        query = _query(None).where(
+        query = inputs_of(None).where(
             inputs.c.resolved_sequence.is_(None), inputs.c.expires_at <= datetime.now(UTC)
         )
 
-        def work(connection: Connection) -> list[_Found]:
-            return [_read(row) for row in connection.execute(query.limit(EXPIRED_AT_ONCE))]
+        def work(connection: Connection) -> list[FoundInput]:
+            return [read_input(row) for row in connection.execute(query.limit(EXPIRED_AT_ONCE))]
 
         for found in await self._database.read(work):
             await self._append(found, None, None)
 
     async def remind(self) -> None:
         """Remind people of what is open at the time that was set for that, and tell who else may decide."""
-        query = _query(None).where(
+        query = inputs_of(None).where(
             inputs.c.resolved_sequence.is_(None),
             inputs.c.reminded_at.is_(None),
             inputs.c.remind_at <= datetime.now(UTC),
         )
 
-        def work(connection: Connection) -> list[_Found]:
-            return [_read(row) for row in connection.execute(query.limit(EXPIRED_AT_ONCE))]
+        def work(connection: Connection) -> list[FoundInput]:
+            return [read_input(row) for row in connection.execute(query.limit(EXPIRED_AT_ONCE))]
 
         for found in await self._database.read(work):
             await self._remind(found)
 
-    async def _remind(self, found: _Found) -> None:
+    async def _remind(self, found: FoundInput) -> None:
         input_id, escalate = found.request.input_id, found.request.escalate
         reminded = InputReminded(
             input_id=input_id,
@@ -208,8 +206,38 @@ class Inputs:
 
         await self._log.append(found.resource.execution_id, decide)
 
-    async def _append(self, found: _Found, answer: NewEvent | None, known_by: str | None) -> bool:
+    async def _of_that_kind(self, found: FoundInput, resolution: InputResolved) -> Sequence[FoundInput]:
+        """What else of the execution waits for an approval, and is of the kind that is approved once for all.
+
+        Each question holds the rule for its kind; one with the same rule is one that the rule lets run.
+        """
+        if resolution.grants is None:
+            return []
+        query = inputs_of(None).where(
+            inputs.c.execution_id == found.resource.execution_id,
+            inputs.c.kind == InputKind.APPROVAL.value,
+            inputs.c.resolved_sequence.is_(None),
+            inputs.c.input_id != resolution.input_id,
+        )
+
+        def work(connection: Connection) -> list[FoundInput]:
+            return [read_input(row) for row in connection.execute(query.order_by(inputs.c.input_id))]
+
+        waiting = await self._database.read(work)
+        contents = [Approval.model_validate(await self._load(each.request.content)) for each in waiting]
+        pairs = zip(waiting, contents, strict=True)
+        return [each for each, content in pairs if content.kind_rule == resolution.grants]
+
+    async def _append(
+        self,
+        found: FoundInput,
+        answer: NewEvent | None,
+        known_by: str | None,
+        also: Sequence[FoundInput] = (),
+    ) -> bool:
         """Write the answer down where the input is open and has not expired, else, maybe, that it has.
+
+        `also`: the others that it answers, each where that is open and has not expired.
 
         Returns:
             Whether the answer is the input's.
@@ -228,21 +256,28 @@ class Inputs:
             if answer is None:
                 return Change(state)
             decided[:] = [True]
-            return Change(state, [answer])
+            waiting = {each.input_id for each in state.open_inputs}
+            return Change(state, [answer, *_granted_with(answer, also, waiting)])
 
         appended = await self._log.append(found.resource.execution_id, decide, known_by)
         if decided or answer is None:
             return decided == [True]
         return await self._is_known(found, appended.last_sequence, answer.event)
 
-    async def _is_known(self, found: _Found, sequence: int, answer: Event) -> bool:
-        """Whether the event there, which came with the same key, says the same; from wherever it came."""
-        [stored] = await self._log.read(found.resource.execution_id, sequence - 1, 1)
-        known = EVENT_ADAPTER.validate_json(stored.body)
+    async def _is_known(self, found: FoundInput, sequence: int, answer: Event) -> bool:
+        """Whether an event of those up to there, which came with the same key, says the same; from wherever
+        it came. Behind it come only those of inputs that it answered, too."""
+        after = max(0, sequence - MAX_OPEN_INPUTS)
         anybody = {"resolved_by": None, "origin": None}
-        return known.model_copy(update=anybody) == answer.model_copy(update=anybody)
+        wanted = answer.model_copy(update=anybody)
+        for stored in await self._log.read(found.resource.execution_id, after, MAX_OPEN_INPUTS):
+            if stored.type == wanted.type and stored.sequence <= sequence:
+                known = EVENT_ADAPTER.validate_json(stored.body)
+                if known.model_copy(update=anybody) == wanted:
+                    return True
+        return False
 
-    async def _resolution(self, found: _Found, request: ResolveInput, who: Answerer) -> InputResolved:
+    async def _resolution(self, found: FoundInput, request: ResolveInput, who: Answerer) -> InputResolved:
         kind = found.request.kind
         if request.outcome not in OUTCOMES_OF_PEOPLE[kind]:
             possible = " or ".join(sorted(OUTCOMES_OF_PEOPLE[kind]))
@@ -282,14 +317,14 @@ class Inputs:
             grants=grants,
         )
 
-    async def _find(self, input_id: str, caller: Caller | None) -> _Found:
-        query = _query(caller).where(inputs.c.input_id == input_id)
+    async def _find(self, input_id: str, caller: Caller | None) -> FoundInput:
+        query = inputs_of(caller).where(inputs.c.input_id == input_id)
 
-        def work(connection: Connection) -> _Found:
+        def work(connection: Connection) -> FoundInput:
             row = connection.execute(query).one_or_none()
             if row is None:
                 raise NotFound("input", input_id)
-            return _read(row)
+            return read_input(row)
 
         return await self._database.read(work)
 
@@ -298,6 +333,27 @@ class Inputs:
             content = await asyncio.to_thread(self._blobs.find(payload.sha256).read_bytes)
             return _JSON.validate_json(content)
         return payload.value
+
+
+def _granted_with(answer: NewEvent, also: Sequence[FoundInput], waiting: Set[str]) -> list[NewEvent]:
+    """That the others are approved, too; what has expired meanwhile is left to whoever looks for that."""
+    decided = answer.event
+    assert isinstance(decided, InputResolved)
+    now = datetime.now(UTC)
+    return [
+        NewEvent.of(
+            InputResolved(
+                input_id=each.request.input_id,
+                outcome=decided.outcome,
+                resolved_by=decided.resolved_by,
+                origin=decided.origin,
+                granted_with=decided.input_id,
+            )
+        )
+        for each in also
+        if each.request.input_id in waiting
+        and (each.request.expires_at is None or now < each.request.expires_at)
+    ]
 
 
 def _inline(what: str, value: JsonValue) -> InlinePayload:
@@ -309,73 +365,3 @@ def _inline(what: str, value: JsonValue) -> InlinePayload:
     if len(text) > INLINE_PAYLOAD_MAX_BYTES:
         raise PayloadTooLarge(what, INLINE_PAYLOAD_MAX_BYTES)
     return InlinePayload(value=value)
-
-
-def _query(caller: Caller | None) -> Select[*tuple[Any, ...]]:
-    """The inputs that the caller sees, each with its events; without a caller: all."""
-    query = (
-        select(
-            inputs.c.execution_id,
-            executions.c.session_id,
-            executions.c.owner,
-            executions.c.agent_name,
-            inputs.c.reminded_at,
-            inputs.c.escalated_to,
-            _asking.c.recorded_at.label("requested_at"),
-            _asking.c.body.label("asking"),
-            _resolving.c.recorded_at.label("resolved_at"),
-            _resolving.c.body.label("resolving"),
-        )
-        .join(executions, executions.c.execution_id == inputs.c.execution_id)
-        .join(
-            _asking,
-            (_asking.c.execution_id == inputs.c.execution_id) & (_asking.c.sequence == inputs.c.sequence),
-        )
-        .outerjoin(
-            _resolving,
-            (_resolving.c.execution_id == inputs.c.execution_id)
-            & (_resolving.c.sequence == inputs.c.resolved_sequence),
-        )
-    )
-    if caller is None:
-        return query
-    is_escalated = inputs.c.escalated_to == caller.owner
-    return query.where(or_(caller.may_see_session(executions.c.session_id), is_escalated))
-
-
-def _read(row: Row[Any]) -> _Found:
-    request = EVENT_ADAPTER.validate_json(row.asking)
-    assert isinstance(request, InputRequested)
-    resolution = None
-    if row.resolving is not None:
-        resolved = EVENT_ADAPTER.validate_json(row.resolving)
-        assert isinstance(resolved, InputResolved)
-        resolution = InputResolution(
-            outcome=resolved.outcome,
-            resolved_at=row.resolved_at,
-            resolved_by=resolved.resolved_by,
-            origin=resolved.origin,
-            reason=resolved.reason,
-        )
-    resource = InputResource(
-        input_id=request.input_id,
-        execution_id=row.execution_id,
-        session_id=row.session_id,
-        owner=row.owner,
-        agent_name=row.agent_name,
-        kind=request.kind,
-        toolset=request.toolset,
-        tool=request.tool,
-        call_id=request.call_id,
-        title=request.title,
-        content=request.content,
-        answer_schema=request.answer_schema,
-        requested_at=row.requested_at,
-        expires_at=request.expires_at,
-        remind_at=request.remind_at,
-        on_expiry=request.on_expiry,
-        reminded_at=row.reminded_at,
-        escalated_to=row.escalated_to,
-        resolution=resolution,
-    )
-    return _Found(resource, request)

@@ -51,9 +51,11 @@ class Tokens:
 
         Raises:
             InvalidRequest: it would stand for the administrator, and is none.
-            Conflict: a token of this name is not revoked.
+            Conflict: a token of this name is not revoked, or it is that of the server's own.
         """
         owner = request.owner or request.name
+        if request.name == ADMINISTRATOR:  # logs name who decided
+            raise Conflict(f"{ADMINISTRATOR!r} is the name of the server's own token", "take another name")
         if owner == ADMINISTRATOR and request.scope is TokenScope.USER:
             raise InvalidRequest(
                 f"a token that stands for {ADMINISTRATOR!r} has the scope admin", "name another owner"

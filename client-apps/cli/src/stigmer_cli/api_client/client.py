@@ -306,9 +306,12 @@ class ApiClient:
 
     # --- inputs -------------------------------------------------------------------------------
 
-    def list_inputs(self, limit: int, *, execution_id: str | None = None) -> list[InputResource]:
-        """What waits for a person, at most `limit`, oldest first; its contents may stand in blobs."""
-        return self._list("/v1/inputs", Page[InputResource], limit, {"execution_id": execution_id})
+    def list_inputs(
+        self, limit: int, *, execution_id: str | None = None, state: Literal["open", "resolved"] = "open"
+    ) -> list[InputResource]:
+        """What waits for a person, or did, at most `limit`, oldest first; its contents may stand in blobs."""
+        wanted = {"execution_id": execution_id, "state": state}
+        return self._list("/v1/inputs", Page[InputResource], limit, wanted)
 
     def get_input(self, input_id: str) -> InputResource:
         """One input, with its content."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Final, Literal, cast
 
 from pydantic import JsonValue, ValidationError
@@ -12,6 +13,7 @@ from stigmer_cli.errors import StigmerError, UsageError
 from stigmer_cli.rendering.inputs import describe_client_call
 from stigmer_contract.answer_schemas import Schema, find_problem
 from stigmer_contract.api import InputResource, ResolveInput
+from stigmer_contract.deciders import by_whom
 from stigmer_contract.identifiers import INPUT_PREFIX
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, ClientToolCall, InputKind, InputOutcome, Question
 
@@ -29,16 +31,17 @@ def find_input(client: ApiClient, given: str, kinds: Sequence[InputKind], what: 
     """
     part = given.lower()
     waiting = [each for each in client.list_inputs(SEARCHED) if each.kind in kinds]
-    fitting = [
-        each
-        for each in waiting
-        if part
-        and (each.input_id.startswith((part, f"{INPUT_PREFIX}_{part}")) or each.input_id.endswith(part))
-    ]
+    fitting = [each for each in waiting if _is_meant(each, part)]
+    execution_id = None
     if not fitting and not part.startswith(f"{INPUT_PREFIX}_"):
-        execution_id = find_execution_id(client, given, last=False)
+        try:
+            execution_id = find_execution_id(client, given, last=False)
+        except StigmerError:
+            _say_who_was_first(_resolved(client, kinds, part))
+            raise
         fitting = [each for each in waiting if each.execution_id == execution_id]
     if not fitting:
+        _say_who_was_first(_resolved(client, kinds, part, execution_id))
         raise StigmerError(
             f"there is no {what} of {given!r} that waits", "run `stigmer inbox` to see what does"
         )
@@ -46,6 +49,35 @@ def find_input(client: ApiClient, given: str, kinds: Sequence[InputKind], what: 
         listed = "; ".join(f"{short_id(each.input_id)}: {each.title}" for each in fitting[:_LISTED])
         raise UsageError(f"{len(fitting)} wait at {given!r}: {listed}", "give the id of one of them")
     return client.get_input(fitting[0].input_id)
+
+
+def _is_meant(resource: InputResource, part: str) -> bool:
+    starts = (part, f"{INPUT_PREFIX}_{part}")
+    return bool(part) and (resource.input_id.startswith(starts) or resource.input_id.endswith(part))
+
+
+def _resolved(
+    client: ApiClient, kinds: Sequence[InputKind], part: str, execution_id: str | None = None
+) -> list[InputResource]:
+    """What was meant, or all of that execution, and waits no more."""
+    found = client.list_inputs(SEARCHED, execution_id=execution_id, state="resolved")
+    return [each for each in found if each.kind in kinds and (execution_id or _is_meant(each, part))]
+
+
+def _say_who_was_first(resolved: Sequence[InputResource]) -> None:
+    """Where there is one, say of the newest how it was resolved.
+
+    Raises:
+        StigmerError: there is one.
+    """
+    for each in reversed(resolved):
+        if (resolution := each.resolution) is not None:
+            since = f"{resolution.resolved_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+            who = by_whom(resolution.resolved_by)
+            raise StigmerError(
+                f"{each.title!r} is {resolution.outcome} already, since {since}{who}",
+                f"`stigmer executions follow {each.execution_id}` shows how the execution went on",
+            )
 
 
 def question_of(resource: InputResource) -> Question:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -122,6 +123,10 @@ def _shown(value: object) -> str | int | float | None:
         return str(value)
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, timedelta):
+        from stigmer_cli.config.values import written_duration
+
+        return written_duration(value)
     if isinstance(value, tuple):
         return ",".join(cast("tuple[str, ...]", value)) or "none"
     return value if isinstance(value, str | int | float) else None

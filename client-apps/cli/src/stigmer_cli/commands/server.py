@@ -176,13 +176,17 @@ def _tell_started(
     from stigmer_cli.output import print_note
 
     if is_started and is_ready:
-        print_note("the stack is ready; run `stigmer run AGENT PROMPT`, or end it with `stigmer server stop`")
+        said = "the stack is ready; run `stigmer run AGENT PROMPT`, or end it with `stigmer server stop`"
     elif is_started:
-        print_note("the stack is starting; see `stigmer server status`")
-    elif not _refresh(configuration, wish):
+        said = "the stack is starting; see `stigmer server status`"
+    elif _refresh(configuration, wish):
+        said = "the runner is ready again"
+    else:
         if is_ready:
             _raise_if_unready(configuration)
-        print_note("the stack is already running; see `stigmer server status`")
+        said = "the stack is already running; see `stigmer server status`"
+    if not wish.is_quiet:
+        print_note(said)
 
 
 def _raise_if_unready(configuration: Configuration) -> None:
@@ -204,10 +208,7 @@ def _refresh(configuration: Configuration, wish: RunnerWish) -> bool:
         return False
     from stigmer_cli.stack.runner_replacement import refresh_runner
 
-    replaced = refresh_runner(configuration, wish, print_note)
-    if replaced:
-        print_note("the runner is ready again")
-    return replaced
+    return refresh_runner(configuration, wish, print_note)
 
 
 def _describe(current: StackStatus) -> str:

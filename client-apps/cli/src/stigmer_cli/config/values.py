@@ -83,6 +83,16 @@ def duration(value: str) -> timedelta:
     return timedelta(seconds=sum(int(count) * _DURATION_UNITS[unit] for count, unit in parts))
 
 
+def written_duration(value: timedelta) -> str:
+    """As `duration` reads it, such as `90d` or `1h30m`. Whole seconds."""
+    rest, parts = int(value.total_seconds()), list[str]()
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(rest, _DURATION_UNITS[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
 def secret(value: str) -> Secret:
     """Any text, kept out of sight."""
     return Secret(value)

@@ -8,7 +8,7 @@ from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.artifacts import describe_artifacts, describe_missing
 from stigmer_cli.rendering.changed_tools import describe_changed_tools
 from stigmer_cli.rendering.compactions import describe_compaction
-from stigmer_cli.rendering.execution_table import describe_phase, describe_waits
+from stigmer_cli.rendering.execution_table import SHOWN_ID_CHARACTERS, describe_phase, describe_waits
 from stigmer_cli.rendering.quantities import format_bytes, format_seconds, format_usage, plural
 from stigmer_cli.rendering.snapshots import describe_snapshot
 from stigmer_cli.rendering.tool_calls import describe_call, describe_ending
@@ -147,8 +147,10 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
             return f"failed ({event.code}): {event.message}{hint}"
         case contract.ExecutionCancelled():
             return f"cancelled{f': {event.reason}' if event.reason else ''}"
-        case contract.HistoryStored() | contract.UnknownEvent():
-            return event.type
+        case contract.HistoryStored():
+            return f"conversation kept up to turn {event.turn}"
+        case contract.UnknownEvent():
+            return f"an event of another version: {event.type}"
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -156,6 +158,8 @@ def describe_event(event: contract.AnyEvent, load_payload: LoadPayload) -> str:
 def describe_resolution(event: contract.InputResolved) -> str:
     """How an input was resolved, in one line."""
     changed = ", with changed arguments" if event.arguments is not None else ""
+    if event.granted_with is not None:
+        changed = f", as all of its kind ({event.granted_with[-SHOWN_ID_CHARACTERS:]})"
     reason = f": {event.reason}" if event.reason else ""
     return f"{event.outcome}{by_whom(event.resolved_by)}{changed}{reason}"
 

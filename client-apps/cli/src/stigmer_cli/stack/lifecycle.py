@@ -137,7 +137,8 @@ def start(
     if wait:
         try:
             needed = COMPONENT_NAMES if started else needed_where_it_runs
-            wait_until_ready(files, report, announce=started, timeout_seconds=wait_seconds, needed=needed)
+            tells = started and not wish.is_quiet
+            wait_until_ready(files, report, announce=tells, timeout_seconds=wait_seconds, needed=needed)
         except (ComponentFailed, NotReadyInTime):
             if started:  # half a stack would be in the way of the next start
                 stop(configuration)
@@ -296,7 +297,8 @@ def _start_supervisor(
     _check_ports(configuration)
     back_up(configuration, report)
     note_version(configuration)
-    report("starting the local stack")
+    if not wish.is_quiet:
+        report("starting the local stack")
     for made_earlier in configuration.data_directory.glob("temporal.db*"):
         made_earlier.chmod(0o600)
     apply_plan(configuration, planned, report)

@@ -57,8 +57,6 @@ MAX_BROUGHT_BYTES = 64 * 1024
 MAX_PATH_CHARACTERS = 4096
 ADMINISTRATOR = "administrator"
 """Owner of what the server's own token makes, and of all that was there before there were owners."""
-ADMINISTRATORS_TOKEN = "STIGMER_TOKEN"  # noqa: S105 - a variable's name
-"""Name of the server's own token, where the log says who did something."""
 
 ItemT = TypeVar("ItemT")
 

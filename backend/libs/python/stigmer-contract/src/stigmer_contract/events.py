@@ -467,6 +467,8 @@ class InputResolved(_Frozen):
     """A JSON object: with these the call is approved, in the place of the model's; None: with the model's."""
     grants: str | None = None
     """The rule by which calls of that kind are approved from here on, in this execution."""
+    granted_with: str | None = None
+    """Id of the approval with which the person approved all calls of this kind; None: this one by itself."""
 
 
 class InputReminded(_Frozen):
