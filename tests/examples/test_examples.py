@@ -56,7 +56,7 @@ def test_the_manifest_of_an_example_can_be_run(name: str) -> None:
 def test_the_examples_are_known_and_the_overview_names_them() -> None:
     overview = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
-    assert NAMES == ["csv-report", "fix-tests", "order-desk", "release-notes", "todo-plan"]
+    assert NAMES == ["csv-report", "fix-tests", "order-desk", "release-notes", "stock-room", "todo-plan"]
     assert all(f"]({name})" in overview for name in NAMES)
 
 
@@ -147,6 +147,16 @@ def test_order_desk_answers_from_books_that_the_agent_cannot_see(stack: RunningS
     reply = (workspace / "reply.md").read_text(encoding="utf-8")
     assert "SO-1002" in reply and "20 November" in reply and "SO-1999" not in reply
     assert sorted(path.name for path in workspace.iterdir()) == ["letter.txt", "reply.md"]
+
+
+def test_stock_room_reserves_what_its_mcp_server_has(stack: RunningStack, tmp_path: Path) -> None:
+    workspace = copy_of_input("stock-room", tmp_path)
+
+    finished = run_example(stack, "stock-room", workspace)
+
+    assert finished.returncode == 0, finished.stderr
+    reserved = (workspace / "picking-list.md").read_text(encoding="utf-8")
+    assert "| Whisk | 3 | A7 |" in reserved and "Missing: 2 Whisk" in reserved
 
 
 def test_release_notes_follow_the_skill(stack: RunningStack, tmp_path: Path) -> None:

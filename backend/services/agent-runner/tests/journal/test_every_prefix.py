@@ -50,7 +50,12 @@ from stigmer_contract.manifest_reader import read_manifests
 from stigmer_isolation.launcher import CommandLauncher
 
 EXAMPLES = Path(__file__).parents[5] / "examples"
-NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/cassette.yaml"))
+NAMES = sorted(
+    path.parent.name
+    for path in EXAMPLES.glob("*/agent.yaml")
+    # What is done again of those, `mcp` tries.
+    if "mcpServers:" not in path.read_text(encoding="utf-8")
+)
 
 Models = Callable[[str], Model]
 """The model of an agent, by its path."""
