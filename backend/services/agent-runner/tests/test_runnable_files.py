@@ -104,6 +104,20 @@ ATTACKS = {
     ],
     "echo x > .mcp.json; mkdir -p v/lib; echo import x > v/lib/x.pth": [".mcp.json", "v/lib/x.pth"],
     "echo x > .bashrc; echo x > .zshenv; echo x > .profile": [".bashrc", ".profile", ".zshenv"],
+    "mkdir .hg .opencode; for f in .hg/hgrc .opencode/o.json .pdbrc .npmrc .yarnrc.yml .pnpmfile.cjs "
+    ".devcontainer.json .Rprofile .dir-locals.el lefthook.yml a.code-workspace; do echo x > $f; done": [
+        ".Rprofile",
+        ".devcontainer.json",
+        ".dir-locals.el",
+        ".hg/hgrc",
+        ".npmrc",
+        ".opencode/o.json",
+        ".pdbrc",
+        ".pnpmfile.cjs",
+        ".yarnrc.yml",
+        "a.code-workspace",
+        "lefthook.yml",
+    ],
     "mkdir real; ln -s real .vscode": [".vscode"],
     "mkdir d; echo 'gitdir: /somewhere/else' > d/.git": ["d/.git"],
     "mkdir -p d y/objects y/refs y/hooks x; echo 'gitdir: ../x' > d/.git; echo ../y > x/commondir; "

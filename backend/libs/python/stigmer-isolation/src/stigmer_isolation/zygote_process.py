@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -23,6 +24,8 @@ STOP_SECONDS: Final = 15.0
 ANNOUNCEMENT_SECONDS: Final = 5.0
 """Longest wait for bubblewrap to tell which process it started."""
 
+MAX_OPEN_FILES: Final = 65_536
+
 _SCRIPT = Path(__file__).with_name("zygote") / "main.py"
 
 
@@ -37,6 +40,7 @@ class ZygoteProcess:
         Raises:
             OSError: no process or descriptor is to be had.
         """
+        _allow_more_open_files()
         self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
         self._swept = bytearray()
@@ -109,12 +113,10 @@ class ZygoteProcess:
         line, give_up_at = b"%d\n" % end.supervisor, time.monotonic() + timeout_seconds
         with self._lock:
             while line not in self._swept:
-                readable, _, _ = select.select(
-                    [self._control], [], [], max(0.0, give_up_at - time.monotonic())
-                )
-                chunk = self._control.recv(4096) if readable else b""
+                is_readable = _is_readable(self._control.fileno(), max(0.0, give_up_at - time.monotonic()))
+                chunk = self._control.recv(4096) if is_readable else b""
                 if not chunk:  # too late, or the zygote died, and with it all that was in there with it
-                    return bool(readable) and self.is_in_bubblewrap
+                    return is_readable and self.is_in_bubblewrap
                 self._swept += chunk
             self._swept = self._swept.replace(line, b"")
         return True
@@ -148,10 +150,25 @@ class ZygoteProcess:
                 self._announcement = None
 
 
+def _allow_more_open_files() -> None:
+    """Have a higher limit than commands: else their descriptors on their way keep those for a zygote back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if sys.platform == "linux" and soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _is_readable(descriptor: int, timeout_seconds: float) -> bool:
+    """Wait until something can be read there. By poll: select takes no descriptor beyond 1023."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(timeout_seconds * 1000))
+
+
 def _read_announcement(descriptor: int) -> int | None:
     """The pid that bubblewrap announces, as this process sees it."""
     said, give_up_at = b"", time.monotonic() + ANNOUNCEMENT_SECONDS
-    while select.select([descriptor], [], [], max(0.0, give_up_at - time.monotonic()))[0]:
+    while _is_readable(descriptor, max(0.0, give_up_at - time.monotonic())):
         chunk = os.read(descriptor, 4096)
         if not chunk:
             break

@@ -139,6 +139,17 @@ ATTACKS: Mapping[str, str] = {
         attempt("move away", lambda: os.rename(f"{OTHER}/movable", "moved"))
         attempt("move in", lambda: (open("mine", "w").close(), os.rename("mine", f"{OTHER}/mine")))
         attempt("hard link", lambda: os.link(f"{OTHER}/secret.txt", "hard"))
+        def handle():  # which tells that it is there, and no more
+            return os.open(f"{OTHER}/secret.txt", os.O_PATH)
+        attempt("read by a handle", lambda: read(f"/proc/self/fd/{handle()}"))
+        attempt("append by a handle", lambda: write(f"/proc/self/fd/{handle()}"))
+        linkat = 265 if x86 else 37
+        attempt("hard link by a handle", lambda: call(linkat, handle(), b"", -100, b"hard2", 0x1000))
+        attempt("exchange", lambda: (open("my", "w"), checked(libc.renameat2, -100, b"my", -100,
+                f"{OTHER}/secret.txt".encode(), 2)))
+        attempt("make a link", lambda: os.symlink("x", f"{OTHER}/link"))
+        attempt("make a pipe", lambda: os.mkfifo(f"{OTHER}/pipe"))
+        attempt("remove", lambda: os.rmdir(OTHER))
         attempt("new session", lambda: os.mkdir(f"{ROOT}/new-session"))
         """,
     "14 a link to another session": """
@@ -158,6 +169,43 @@ ATTACKS: Mapping[str, str] = {
             open(name, "w").close()
             attempt(f"lease for {name}", lambda: fcntl.fcntl(os.open(name, mode), 1024, kind))
         attempt("notify", lambda: fcntl.fcntl(os.open(".", os.O_RDONLY), 1026, 2))
+        for hint in (1036, 1038):
+            attempt(f"hint {hint}", lambda: fcntl.fcntl(os.open("/usr/bin/env", os.O_RDONLY), hint, bytes(8)))
+        """,
+    "7 what machines tell and let be set in /proc, /sys and /dev": """
+        for path in (
+            "/proc/self/mountinfo", "/proc/self/environ", "/proc/net/tcp", "/proc/net/unix", "/proc/locks",
+            "/proc/kallsyms", "/proc/modules", "/proc/cmdline", "/proc/kcore", "/proc/diskstats",
+            "/sys/kernel/notes", "/sys/class/dmi/id/product_uuid", "/etc/gshadow", "/dev/kmsg",
+            "/dev/mem", "/dev/vda", "/dev/sda", "/dev/loop-control", "/dev/kvm", "/dev/fuse", "/dev/net/tun",
+            "/dev/ptmx", "/dev/vsock", "/dev/userfaultfd", "/dev/cpu_dma_latency", "/run/docker.sock",
+            "/var/run/docker.sock", "/var/lib/dpkg/status",
+        ):
+            attempt(f"open {path}", lambda: os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK)))
+        for path in (
+            "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger",
+            "/proc/self/oom_score_adj", "/proc/self/uid_map", "/proc/self/mem", "/proc/self/clear_refs",
+            "/proc/self/timerslack_ns", "/proc/self/loginuid", "/proc/self/attr/exec", "/sys/power/state",
+            "/sys/fs/cgroup/cgroup.procs", "/dev/urandom", "/dev/random",
+        ):
+            attempt(f"open {path} to write", lambda: os.close(os.open(path, os.O_WRONLY)))
+        for path in ("/", "/proc", "/sys", "/dev", "/dev/shm", "/tmp", "/run", "/home", ".."):
+            attempt(f"list {path}", lambda: os.listdir(path))
+        """,
+    "12 its supervisor": """
+        parent, high, one = os.getppid(), 1 << 32, ctypes.c_ulong
+        attempt("prlimit of it", lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE))
+        attempt("affinity of it", lambda: os.sched_setaffinity(parent, os.sched_getaffinity(parent)))
+        attempt("scheduler of it", lambda: os.sched_setscheduler(parent, os.SCHED_IDLE, os.sched_param(0)))
+        attempt("renice it", lambda: os.setpriority(os.PRIO_PROCESS, parent, 19))
+        attempt("renice its group", lambda: os.setpriority(os.PRIO_PGRP, os.getpgid(parent), 19))
+        # A user that there is not: where it is let through, nobody is reniced.
+        attempt("renice a user", lambda: os.setpriority(os.PRIO_USER, 54321, 19))
+        # The kernel reads 32 bits of these, a filter sees 64.
+        renice = 141 if x86 else 140
+        attempt("renice it, by more bits", lambda: call(renice, one(high), one(high | parent), 19))
+        for what in ("environ", "mem", "maps", "exe", "status", "cmdline", "fdinfo/0", "stack", "syscall"):
+            attempt(f"{what} of it", lambda: read(f"/proc/{parent}/{what}"))
         """,
     "16 metadata of known paths": """
         attempt("chmod", lambda: os.chmod(f"{OTHER}/secret.txt", 0o640))
@@ -214,6 +262,33 @@ ATTACKS: Mapping[str, str] = {
             attempt(f"pass a descriptor, {kind}",
                     lambda: of_a_pair(lambda one: socket.send_fds(one, [b"x"], [0], 0, name)))
         attempt("be sent to", lambda: of_a_pair(lambda one: one.bind("datagrams")))
+        """,
+    "25 sockets by more bits than the kernel reads": """
+        high, one = 1 << 32, ctypes.c_ulong
+        def made(*arguments):
+            os.close(call(41 if x86 else 198, *map(one, arguments)))
+        kinds = {"family": (high | 2, 1, 0), "type": (2, high | 1, 0), "protocol": (2, 1, high),
+                 "MPTCP": (2, 1, high | 262), "local": (high | 1, 1, 0)}
+        for name, arguments in kinds.items():
+            attempt(f"socket, {name}", lambda: made(*arguments))
+        ends = (ctypes.c_int * 2)()
+        for name, kind in {"datagrams": high | 2, "raw": 3, "packets": 5, "flags": 2 | 0o2004000}.items():
+            attempt(f"pair, {name}", lambda: call(53 if x86 else 199, one(1), one(kind), one(0), ends))
+        """,
+    "25 a pair's socket, used for others": """
+        ours, theirs = socket.socketpair()
+        abstract = E["ABSTRACT"].replace("@", chr(0))
+        def ways(when):
+            for name, address in {"abstract": abstract, "by name": f"{OUTSIDE}/socket"}.items():
+                attempt(f"connect it, {name}, {when}", lambda: ours.connect(address))
+                attempt(f"send by it, {name}, {when}", lambda: ours.sendto(b"x", address))
+            attempt(f"bind it, {when}", lambda: ours.bind(abstract + "p"))
+            attempt(f"listen on it, {when}", lambda: ours.listen())
+        ways("connected")
+        theirs.close()
+        ways("left alone")
+        for number in (0, 1, 2):  # its input and output: through a socket it could pass descriptors
+            attempt(f"{number} as a socket", lambda: socket.socket(fileno=os.dup(number)).getsockname())
         """,
     "26 rarely needed system calls": """
         table = {"io_uring_setup": (425, 425, 1, ctypes.create_string_buffer(120)),

@@ -23,27 +23,20 @@ MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
 MAX_CONTENT_BYTES: Final = 256 * 1024
 """Of a larger file its time of change stands for the content."""
 
-_FILES: Final = frozenset(
-    {
-        *(
-            ".bash_login",
-            ".bash_logout",
-            ".bash_profile",
-            ".bashrc",
-            ".cshrc",
-            ".envrc",
-            ".exrc",
-            ".gitconfig",
-        ),
-        *(".gvimrc", ".kshrc", ".login", ".mcp.json", ".nvim.lua", ".nvimrc", ".pre-commit-config.yaml"),
-        *(".profile", ".tcshrc", ".vimrc", ".xprofile", ".zlogin", ".zlogout", ".zprofile", ".zshenv"),
-        *(".zshrc", "sitecustomize.py", "usercustomize.py"),
-    }
-)
-_SUFFIX: Final = ".pth"
-_DIRECTORIES: Final = frozenset(
-    {".claude", ".codex", ".cursor", ".devcontainer", ".gemini", ".husky", ".idea", ".vscode", ".zed"}
-)
+_FILES: Final = frozenset((
+    ".Rprofile", ".bash_aliases", ".bash_login", ".bash_logout", ".bash_profile", ".bashrc",
+    ".bazelrc", ".cshrc", ".devcontainer.json", ".dir-locals.el", ".envrc", ".exrc", ".gdbinit",
+    ".gitconfig", ".gvimrc", ".irbrc", ".kshrc", ".lefthook.yml", ".lldbinit", ".login", ".mcp.json",
+    ".mise.toml", ".npmrc", ".nvim.lua", ".nvimrc", ".pdbrc", ".pnpmfile.cjs",
+    ".pre-commit-config.yaml", ".profile", ".pryrc", ".tcshrc", ".vimrc", ".xprofile", ".yarnrc",
+    ".yarnrc.yml", ".zlogin", ".zlogout", ".zprofile", ".zshenv", ".zshrc", "hgrc", "lefthook.yml",
+    "mise.toml", "sitecustomize.py", "usercustomize.py"
+))  # fmt: skip
+_SUFFIXES: Final = (".pth", ".code-workspace")
+_DIRECTORIES: Final = frozenset((
+    ".claude", ".codex", ".continue", ".cursor", ".devcontainer", ".gemini", ".husky", ".idea",
+    ".kiro", ".opencode", ".vscode", ".windsurf", ".zed"
+))  # fmt: skip
 """All that is in them."""
 _GIT: Final = ".git"
 _GIT_PARTS: Final = (frozenset({"objects", "refs"}), frozenset({"HEAD", "commondir"}))
@@ -112,7 +105,7 @@ class _Looking:
             elif (
                 takes_all
                 or name in _FILES
-                or name.endswith(_SUFFIX)
+                or name.endswith(_SUFFIXES)
                 or name == _GIT
                 or (name in _DIRECTORIES and entry.is_symlink())
             ):

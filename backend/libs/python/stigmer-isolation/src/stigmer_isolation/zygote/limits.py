@@ -7,11 +7,20 @@ container's own limits bound that, and the disk is watched by the launcher.
 import contextlib
 import os
 import resource
+import sys
 from typing import Final
 
 NICENESS: Final = 10
 """Commands give way to who starts them."""
 OPEN_FILES: Final = 4096
+KEPT_OPEN_FILES: Final = 1024
+"""So many fewer than who starts them may have, where that has few itself: the kernel counts a user's
+descriptors that are on their way through sockets, and lets nobody send one who may open fewer files than that
+(unix(7), ETOOMANYREFS). One message carries 253."""
+MIN_OPEN_FILES: Final = 1024
+"""Programs expect as many as usual."""
+QUEUED_SIGNALS: Final = 4096
+"""These, timers among them, are counted by user, too: others may have more (getrlimit(2))."""
 COMMAND_OOM_SCORE: Final = 1000
 """When memory runs out, commands are killed first ..."""
 SUPERVISOR_OOM_SCORE: Final = 900
@@ -27,7 +36,12 @@ def limit_process(*, processes: int | None, memory_bytes: int | None, file_bytes
         file_bytes: size of each file, in memory too.
     """
     _lower(resource.RLIMIT_CORE, 0)
-    _lower(resource.RLIMIT_NOFILE, OPEN_FILES)
+    _, open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if open_files == resource.RLIM_INFINITY:
+        open_files = OPEN_FILES + KEPT_OPEN_FILES
+    _lower(resource.RLIMIT_NOFILE, min(OPEN_FILES, max(MIN_OPEN_FILES, open_files - KEPT_OPEN_FILES)))
+    if sys.platform == "linux":
+        _lower(resource.RLIMIT_SIGPENDING, QUEUED_SIGNALS)
     for kind, limit in (
         (resource.RLIMIT_NPROC, processes),
         # RLIMIT_AS would count what runtimes such as node reserve by the terabyte and never use.

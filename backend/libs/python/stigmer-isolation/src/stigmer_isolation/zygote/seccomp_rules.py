@@ -52,8 +52,9 @@ _IOCTLS: Final = (
     0x8901,  # FIOSETOWN and SIOCSPGRP: choose who gets a signal
     0x8902,
 )
-_HOLDING_UP: Final = (1024, 1026)
-"""F_SETLEASE lets who opens the file wait until the holder gives way; F_NOTIFY watches a directory."""
+_BY_READING: Final = (1024, 1026, 1036, 1038)
+"""What a descriptor for reading is enough for: F_SETLEASE lets who opens the file wait until the holder gives
+way, F_NOTIFY watches a directory, F_SET_RW_HINT and F_SET_FILE_RW_HINT say how long the file's data lives."""
 _OWNING_SIGNALS: Final = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
 _O_MAKING: Final = 0o100 | 0o20000000
@@ -103,7 +104,7 @@ def filter_for(
     checks.update(_aimed_at_others())
     checks["clone"] = [refuse_if_any_bit(0, _NEW_NAMESPACES, errno.EPERM)]
     checks.update(_sockets(network))
-    checks["fcntl"] = [refuse_if_equal(1, command, errno.EINVAL) for command in _HOLDING_UP]
+    checks["fcntl"] = [refuse_if_equal(1, command, errno.EINVAL) for command in _BY_READING]
     checks["ioctl"] = [refuse_if_equal(1, request, errno.EPERM) for request in _IOCTLS]
     if landlock_abi < SCOPE_ABI:
         checks.update(_signals(supervisor, protected))
