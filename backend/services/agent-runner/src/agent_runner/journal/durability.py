@@ -191,11 +191,13 @@ class JournalDurability(BaseDurabilityCapability[None]):
         scope = self._steps.scopes.of(ctx.run_id, self.name)
         if scope.path:
             return request_context
+        if scope.before.take_from(ctx.messages):
+            request_context.messages = list(ctx.messages)
         turn = scope.turns_before + ctx.run_step
         if self._messages is not None:
             _add(ctx, request_context, await self._messages.due(turn))
         if self._notes is not None:
-            note = await self._notes.due(turn, request_context.messages)
+            note = await self._notes.due(turn, [*scope.before.messages, *request_context.messages])
             _add(ctx, request_context, [] if note is None else [note])
         return request_context
 

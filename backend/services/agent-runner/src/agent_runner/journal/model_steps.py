@@ -54,8 +54,10 @@ class OpenRequest:
         """The request."""
         return Request(self.messages, self.settings, self.parameters)
 
-    def replace_messages(self, messages: Sequence[ModelMessage]) -> None:
+    def replace_messages(self, scope: AgentScope, messages: Sequence[ModelMessage]) -> None:
         """Let the request and its run go on with these."""
+        scope.before.forget()
+        scope.is_compacted = True
         self.messages[:] = messages
         self.run_messages[:] = messages
 
@@ -86,6 +88,7 @@ class ModelSteps:
             ExecutionFailure: a limit is reached, the model cannot be had, or the log holds the answer to
                 something else.
         """
+        scope.before.put_before(request.messages)
         try:
             await self._unexecuted.note(scope, request.messages)
             self._mark_refusals(scope, request.messages)
@@ -93,8 +96,7 @@ class ModelSteps:
             if first is not None and self._compactions is not None:
                 shorter = await self._compactions.before_turn(scope, first, request.as_it_is)
                 if shorter is not None:
-                    request.replace_messages(shorter)
-                    scope.is_compacted = True
+                    request.replace_messages(scope, shorter)
             recorded = self._journal.parts.recorded
             # Nor behind failures of it, which a leg that begins there would not see.
             is_known = first in recorded.results or first in recorded.failed_requests
@@ -105,6 +107,7 @@ class ModelSteps:
         except ExecutionFailure as failure:
             self._journal.failure = failure
             raise
+        scope.before.note(request.messages, request.run_messages)
         scope.take_answer(answer)
         return answer
 
@@ -140,8 +143,7 @@ class ModelSteps:
                 if shorter is None:
                     fault = refusal.fault
                     raise ExecutionFailure(fault.code, fault.message, fault.hint) from refusal
-                request.replace_messages(shorter)
-                scope.is_compacted = True
+                request.replace_messages(scope, shorter)
 
     def _show_failure(self, scope: AgentScope, reason: str, seconds: float) -> None:
         """What was shown of a broken answer no longer holds. Of agents below the execution's nothing was."""

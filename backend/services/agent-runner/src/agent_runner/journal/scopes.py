@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
+from agent_runner.journal.asked_before import AskedBefore
 from agent_runner.journal.bodies import AskedCall, calls_in, is_cut_off
 from agent_runner.journal.context_size import ContextSize
 from agent_runner.journal.fingerprints import RequestChain
@@ -52,6 +53,8 @@ class AgentScope:
     """Of those the ones that came to be executed, or whose execution was looked up."""
     changed: set[str] = field(default_factory=set[str])
     """In what recorded requests differed from how this version asks, messages apart."""
+    before: AskedBefore = field(default_factory=AskedBefore)
+    """What it was asked, where its run no longer holds it."""
     size: ContextSize = field(default_factory=ContextSize)
     """How large its requests are."""
     learned_window: int | None = None

@@ -149,11 +149,13 @@ class StepJournal:
             self.parts.recorded.forget_repeated()
 
     async def whole_history(self, messages: Sequence[ModelMessage]) -> list[HistoryStored]:
-        """All that the session's next execution is to begin with; to be written with the end of this one, for
-        no leg can go on from there."""
+        """All that the session's next execution is to begin with, `messages` at the end of it; to be written
+        with the end of this one, for no leg can go on from there."""
         scope = self.scopes.of_execution
         turn, usage = 0 if scope is None else scope.turn, self.parts.recorded.usage
-        return await self.history.store(self.parts.bodies, repair_messages(messages), turn, usage, {})
+        before = [] if scope is None else scope.before.messages
+        whole = repair_messages([*before, *messages])
+        return await self.history.store(self.parts.bodies, whole, turn, usage, {})
 
     def write(self, *events: Event, more_follows: bool = False) -> None:
         """Append events; from then on they can be looked up.
