@@ -4,7 +4,7 @@ import base64
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from server_process import ServerApi, completed, failed, manifest
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
@@ -27,6 +27,35 @@ TEXT = """The total ignored how many of each were bought. I changed `prices.py`:
 | `test_empty` | passed | passed |
 """
 COLOURS = "\x1b[32m2 passed\x1b[0m in 0.03s\n\x1b[1;31mno failures\x1b[0m\n"
+
+VIEWS: Final = {
+    "": "document.querySelectorAll('.glance .value').length === 4 && document.querySelector('.row')",
+    "inbox": "document.querySelectorAll('.decision').length >= 2",
+    "executions": "document.querySelectorAll('.virtual .row').length >= 7",
+    "executions/{worked}": (
+        "document.querySelector('.conversation table') && document.querySelector('.composer')"
+    ),
+    "executions/{worked}?show=timeline": "document.querySelectorAll('.step').length >= 9",
+    "executions/{worked}?show=events": "document.querySelectorAll('.event').length >= 15",
+    "executions/{worked}?show=files": "document.querySelectorAll('main h2').length === 2",
+    "executions/{worked}?show=fork&at=4": "document.querySelector('.fork .chosen .call')",
+    "executions/{forked}?show=compare": (
+        "document.querySelectorAll('.sides .conversation .item').length >= 3 && "
+        "document.querySelector('main').textContent.includes('The first 4 steps are the same')"
+    ),
+    "executions/{waits}": "document.querySelectorAll('.decision').length === 2",
+    "sessions": "document.querySelectorAll('.row').length >= 7",
+    "sessions/{session}": "document.querySelector('.conversation table')",
+    "sessions/new": "document.querySelector('.composer select')?.options.length === 3",
+    "agents": "document.querySelectorAll('.row').length === 3",
+    "agents/fix-tests?owner=administrator": (
+        "document.querySelector('.editor')?.shadowRoot?.querySelector('.cm-content') && "
+        "document.querySelector('.note.good')"
+    ),
+    "usage": "document.querySelectorAll('.share').length >= 5",
+    "stack": "document.querySelectorAll('table').length >= 4",
+}
+"""Each view's address within the console, and what is true once it shows what there is."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 // Which view the address names. Each view has one that can be shared.
 
+import { encodePart } from "./parts/text";
+
 const BASE = "/console/";
 
 class Router {
@@ -51,7 +53,7 @@ class Router {
 export const router = new Router();
 
 export function executionAddress(id: string): string {
-  return `${BASE}executions/${encodeURIComponent(id)}`;
+  return `${BASE}executions/${encodePart(id)}`;
 }
 
 /** Where one goes back to a step of it. */
@@ -60,12 +62,12 @@ export function forkAddress(id: string, step: number): string {
 }
 
 export function sessionAddress(id: string): string {
-  return `${BASE}sessions/${encodeURIComponent(id)}`;
+  return `${BASE}sessions/${encodePart(id)}`;
 }
 
 export function agentAddress(name: string, owner?: string): string {
-  const query = owner === undefined ? "" : `?owner=${encodeURIComponent(owner)}`;
-  return `${BASE}agents/${encodeURIComponent(name)}${query}`;
+  const query = owner === undefined ? "" : `?owner=${encodePart(owner)}`;
+  return `${BASE}agents/${encodePart(name)}${query}`;
 }
 
 function decodePart(part: string): string {

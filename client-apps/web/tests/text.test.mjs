@@ -1,7 +1,7 @@
 // Run by Node.js itself, which takes the types away.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatBytes, formatSeconds, formatTokens } from "../src/parts/text.ts";
+import { editableJson, encodePart, formatBytes, formatSeconds, formatTokens, inert } from "../src/parts/text.ts";
 
 /** Numbers of every size, the same each time (an LCG of Numerical Recipes), and those beside the borders. */
 function* numbers(borders) {
@@ -42,3 +42,18 @@ test("no size is 1024 of a unit", () => {
     if (!told.endsWith("GB")) assert.ok(Number(told.split(" ")[0]) < 1024, told);
   }
 });
+
+test("what nobody sees is named, and what people write stays", () => {
+  assert.equal(inert("a\u202eb\u{e0041}c\u3164\u2028\u0000"), "a⟨202E⟩b⟨E0041⟩c⟨3164⟩⟨2028⟩⟨0000⟩");
+  assert.equal(inert("\ud800x" + "a" + "\u0300".repeat(500)), "\ufffdxa" + "\u0300".repeat(8) + "⟨…⟩");
+  for (const text of ["👩‍💻 ❤️", "नमस्ते", "مرحبا", "שלום", "日本語", "Việt", "tab\tand\nline"]) assert.equal(inert(text), text);
+});
+
+test("edited JSON is the same value", () => {
+  const value = { "a\u202e": ["\u{e0041}", "\ufeffx\n"], b: 1 };
+  const text = editableJson(value);
+  assert.deepEqual(JSON.parse(text), value);
+  assert.doesNotMatch(text, /[\u202e\ufeff]|\u{e0041}/u);
+});
+
+test("any text can stand in an address", () => assert.equal(encodePart("a/\ud800?"), "a%2F%EF%BF%BD%3F"));

@@ -11,81 +11,13 @@ from typing import Any, Final
 import pytest
 
 from browser import Browser, Tab, find_browser
+from hostile_answers import ATTACKS
 from needed import skip_outside_ci
 from server_process import TOKEN, ServerApi, ServerProcess, completed, responded
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 from stigmer_server.console_files import PAGE_DIRECTORY
 
 PROGRAM: Final = find_browser()
-ATTACKS: Final = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "<svg onload=alert(1)>",
-    "<svg><script>alert(1)</script></svg>",
-    "<svg><animate onbegin=alert(1) attributeName=x dur=1s>",
-    "<iframe srcdoc='<script>parent.alert(1)</script>'></iframe>",
-    "<iframe src=javascript:alert(1)></iframe>",
-    "<body onload=alert(1)>",
-    "<details open ontoggle=alert(1)>x</details>",
-    "<input autofocus onfocus=alert(1)>",
-    "<video><source onerror=alert(1)></video>",
-    "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
-    "<form><button formaction=javascript:alert(1)>x</button></form>",
-    "<object data=javascript:alert(1)></object>",
-    "<embed src=javascript:alert(1)>",
-    "<meta http-equiv=refresh content='0;url=javascript:alert(1)'>",
-    "<base href=https://evil.example/>",
-    "<link rel=stylesheet href=https://evil.example/x.css>",
-    "<style>@import 'https://evil.example/x.css';</style>",
-    "<a href=javascript:alert(1)>x</a>",
-    "<a href='jav&#x09;ascript:alert(1)'>x</a>",
-    "<template><script>alert(1)</script></template>",
-    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>",
-    "<!--><img src=x onerror=alert(1)>-->",
-    "<![CDATA[<img src=x onerror=alert(1)>]]>",
-    "</textarea><script>alert(1)</script>",
-    "</title><script>alert(1)</script>",
-    "{@html '<img src=x onerror=alert(1)>'}",
-    "{{constructor.constructor('alert(1)')()}}",
-    "[x](javascript:alert(1))",
-    "[x](JaVaScRiPt:alert(1))",
-    "[x](java\nscript:alert(1))",
-    "[x](javascript&colon;alert(1))",
-    "[x](&#106;avascript:alert(1))",
-    "[x](data:text/html,<script>alert(1)</script>)",
-    "[x](vbscript:msgbox(1))",
-    "[x](file:///etc/passwd)",
-    "[x](blob:https://evil.example/1)",
-    "[x]( javascript:alert(1))",
-    "[x](//evil.example/x)",
-    "[x](/v1/executions)",
-    "[x](https://user@evil.example\\@127.0.0.1)",
-    "![x](javascript:alert(1))",
-    "![x](https://evil.example/pixel.png)",
-    '![x](x" onerror="alert(1))',
-    "[x]: javascript:alert(1)\n\n[x]",
-    "<javascript:alert(1)>",
-    '<https://evil.example/"onmouseover=alert(1)>',
-    "`<img src=x onerror=alert(1)>`",
-    "```html\n<img src=x onerror=alert(1)>\n```",
-    '```"><img src=x onerror=alert(1)>\nx\n```',
-    "| <img src=x onerror=alert(1)> |\n|---|\n| <script>alert(1)</script> |",
-    "- [ ] <img src=x onerror=alert(1)>",
-    "> <img src=x onerror=alert(1)>",
-    "# <img src=x onerror=alert(1)>",
-    "**<img src=x onerror=alert(1)>**",
-    "\u202e<gpj.tpircs\u202c",
-    "a\u200bb\u2066c\u2069\ufeff",
-    "\x1b]8;;javascript:alert(1)\x07x\x1b]8;;\x07",
-    "\x1b[2J\x1b[31mred\x1b[0m",
-    "\x00\x01\x7f",
-    ">" * 3000 + "x",
-    "[" * 3000,
-    "*" * 3000 + "a",
-    "- " * 500 + "x",
-    "<" * 3000,
-    "x" * 30_000,
-]
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +147,9 @@ def test_who_decides_first_decides_and_the_other_is_told(
     tab.wait_for("document.querySelectorAll('.decision button.main').length === 2")
     in_terminal = admin.http.post(f"/v1/inputs/{elsewhere}", json={"outcome": "denied"}).raise_for_status()
     who = in_terminal.json()["resolution"]["resolved_by"]
-    tab.wait_for(f"document.querySelector('.decision [role=status]')?.textContent === 'denied by {who}'")
+    # The administrator's own token is named after a variable, which says nothing to anybody.
+    denied = "denied" if who in (None, "administrator") else f"denied by {who}"
+    tab.wait_for(f"document.querySelector('.decision [role=status]')?.textContent === {json.dumps(denied)}")
     # Now both at once: the page is on its way when the terminal answers.
     tab.run("document.querySelector('.decision button.main').click()")
     terminal = admin.http.post(f"/v1/inputs/{both}", json={"outcome": "denied"})
@@ -227,7 +161,7 @@ def test_who_decides_first_decides_and_the_other_is_told(
 
     if terminal.is_success:
         assert outcome == "denied"
-        assert told.startswith("Somebody was first: ") or told == f"denied by {who}"
+        assert told.startswith("Somebody was first: ") or told == denied
     else:
         assert (terminal.status_code, terminal.json()["code"]) == (409, "input_resolved")
         assert (outcome, told) == ("approved", "approved")

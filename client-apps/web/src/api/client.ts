@@ -1,6 +1,7 @@
 // The calls that views make, in the types of the server's own description.
 
 import type { components } from "./schema";
+import { encodePart, inert } from "../parts/text";
 import { session } from "./session.svelte";
 
 export type Schemas = components["schemas"];
@@ -123,7 +124,7 @@ export async function* readLog(id: string): AsyncGenerator<Recorded[]> {
 }
 
 export function executionPath(id: string): string {
-  return `/v1/executions/${encodeURIComponent(id)}`;
+  return `/v1/executions/${encodePart(id)}`;
 }
 
 // --- inputs -----------------------------------------------------------------------------------
@@ -133,24 +134,24 @@ export function listInputs(executionId?: string): Promise<Page<Input>> {
 }
 
 export function getInput(id: string): Promise<Input> {
-  return get(`/v1/inputs/${encodeURIComponent(id)}`);
+  return get(`/v1/inputs/${encodePart(id)}`);
 }
 
 /** What an input asks: a `Question`, an `Approval`, … A token that may only decide reads no blobs. */
 export async function loadContent(input: Input): Promise<unknown> {
-  const path = `/v1/inputs/${encodeURIComponent(input.input_id)}`;
+  const path = `/v1/inputs/${encodePart(input.input_id)}`;
   const whole = input.content.kind === "blob" ? await get<Input>(path) : input;
   return loadPayload(whole.content as Payload);
 }
 
 export async function resolveInput(id: string, answer: Answer): Promise<Input> {
-  return (await session.call("POST", `/v1/inputs/${encodeURIComponent(id)}`, answer)) as Input;
+  return (await session.call("POST", `/v1/inputs/${encodePart(id)}`, answer)) as Input;
 }
 
 /** What a payload holds, wherever it is kept. */
 export async function loadPayload(payload: Payload): Promise<unknown> {
   if (payload.kind !== "blob") return payload.value;
-  return session.call("GET", `/v1/blobs/${encodeURIComponent(payload.sha256)}`);
+  return session.call("GET", `/v1/blobs/${encodePart(payload.sha256)}`);
 }
 
 // --- files ------------------------------------------------------------------------------------
@@ -164,15 +165,15 @@ export function artifactPath(id: string, path: string): string {
 }
 
 export function listFiles(sessionId: string, path: string): Promise<Schemas["FileListing"]> {
-  return get(asking(`/v1/sessions/${encodeURIComponent(sessionId)}/files`, { path }));
+  return get(asking(`/v1/sessions/${encodePart(sessionId)}/files`, { path }));
 }
 
 export function filePath(sessionId: string, path: string): string {
-  return `/v1/sessions/${encodeURIComponent(sessionId)}/files/${encodePath(path)}`;
+  return `/v1/sessions/${encodePart(sessionId)}/files/${encodePath(path)}`;
 }
 
 export function blobPath(sha256: string): string {
-  return `/v1/blobs/${encodeURIComponent(sha256)}`;
+  return `/v1/blobs/${encodePart(sha256)}`;
 }
 
 /** Keep a file at the server, where an execution can be given it. */
@@ -188,13 +189,13 @@ export async function download(path: string, name: string): Promise<void> {
   const address = URL.createObjectURL(await session.read(path));
   const link = document.createElement("a");
   link.href = address;
-  link.download = name;
+  link.download = inert(name);
   link.click();
   setTimeout(() => URL.revokeObjectURL(address), KEPT_MS);
 }
 
 function encodePath(path: string): string {
-  return path.split("/").map(encodeURIComponent).join("/");
+  return path.split("/").map(encodePart).join("/");
 }
 
 // --- sessions and agents ----------------------------------------------------------------------
@@ -204,7 +205,7 @@ export function listSessions(cursor?: string): Promise<Page<Session>> {
 }
 
 export function getSession(id: string): Promise<Session> {
-  return get(`/v1/sessions/${encodeURIComponent(id)}`);
+  return get(`/v1/sessions/${encodePart(id)}`);
 }
 
 export function listAgents(cursor?: string): Promise<Page<Agent>> {
@@ -229,7 +230,7 @@ export async function validateManifest(text: string): Promise<Schemas["ManifestV
 }
 
 function agentPath(name: string): string {
-  return `/v1/agents/${encodeURIComponent(name)}`;
+  return `/v1/agents/${encodePart(name)}`;
 }
 
 // --- what is going on, and what it cost -------------------------------------------------------

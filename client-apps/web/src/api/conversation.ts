@@ -1,6 +1,7 @@
 // An execution's events as what people read: who said what, which tools ran, what became of it.
 // Items are never changed, but replaced, so that only what has changed is drawn again.
 
+import { byWhom } from "../parts/text";
 import { loadPayload, type Payload, type Recorded, type Schemas } from "./client";
 import type { StreamEvent } from "./stream";
 
@@ -114,15 +115,15 @@ export class Conversation {
         this.#note(key, `People were reminded${event.escalated_to ? `, and ${event.escalated_to} may decide, too` : ""}`, "quiet");
         break;
       case "grant.revoked":
-        this.#note(key, `What was granted is asked about again${event.revoked_by ? `: by ${event.revoked_by}` : ""}`, "quiet");
+        this.#note(key, `What was granted is asked about again${byWhom(event.revoked_by)}`, "quiet");
         break;
       case "execution.paused": {
         const why = event.reason ? `: ${event.reason}` : "";
-        this.#note(key, `Paused${event.paused_by ? ` by ${event.paused_by}` : ""}${why}`, "quiet");
+        this.#note(key, `Paused${byWhom(event.paused_by)}${why}`, "quiet");
         break;
       }
       case "execution.resumed":
-        this.#note(key, `Goes on${event.resumed_by ? `: ${event.resumed_by} let it` : ""}`, "quiet");
+        this.#note(key, `Resumed${byWhom(event.resumed_by)}`, "quiet");
         break;
       case "workspace.warned":
         this.#note(key, `It changed what other programs run later: ${(event.files ?? []).join(", ")}`, "bad");
@@ -290,12 +291,6 @@ function textOf(value: unknown): string {
   if (typeof value === "string") return value;
   const text = (value as { text?: unknown } | null)?.text;
   return typeof text === "string" ? text : JSON.stringify(value, null, 2);
-}
-
-/** As in `stigmer_contract.deciders`: nobody needs to be told of the administrator's own token, nor of its
- * name in logs of earlier versions. */
-function byWhom(name: string | null | undefined): string {
-  return name && name !== "administrator" && name !== "STIGMER_TOKEN" ? ` by ${name}` : "";
 }
 
 function capital(text: string): string {

@@ -1,6 +1,7 @@
 // Whether this page is signed in. The page keeps one half of its session for its own origin; the other is in a
 // cookie that no script can read, and that other ports of this machine get to see. Neither opens anything alone.
 
+import { inert } from "../parts/text";
 import type { components } from "./schema";
 
 type Schemas = components["schemas"];
@@ -48,7 +49,7 @@ class Session {
     } catch (error) {
       // Whoever can make somebody follow a link must not sign them out with a bad one.
       if (localStorage.getItem(KEPT_AS) === null) {
-        this.#leave(error instanceof Problem ? error.message : "The server does not answer.");
+        this.#leave(error instanceof Problem ? inert(error.message) : "The server does not answer.");
         return;
       }
     }
@@ -153,7 +154,7 @@ class Session {
 export const session = new Session();
 
 export function describe(error: unknown): string {
-  if (error instanceof Problem) return error.hint === undefined ? error.message : `${error.message} (${error.hint})`;
+  if (error instanceof Problem) return inert(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
   return "The server does not answer.";
 }
 

@@ -5,18 +5,40 @@ export const SHOWN_CHARACTERS = 20_000;
 
 // CSI and OSC sequences of ECMA-48, with what they carry.
 const ESCAPES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\^_])/g;
-// Controls, and characters that turn the direction of what follows or cannot be seen. Those that join letters and
-// emoji (U+200C, U+200D) stay.
-const HIDDEN =
-  // eslint-disable-next-line no-control-regex
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+// Controls; what turns the direction of what follows; what cannot be seen: fillers, tags (letters that nobody sees),
+// the selectors that can carry bytes. Those that join letters and emoji (U+200C, U+200D, U+FE00 to U+FE0F) stay.
+const HIDDEN_CLASS =
+  "\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b\\u200e\\u200f" +
+  "\\u2028-\\u202e\\u2060-\\u206f\\u2800\\u3164\\ufeff\\uffa0\\ufff9-\\ufffb\\u{e0000}-\\u{e0fff}";
+/** What an editor has to name where the text must stay as it is. */
+export const HIDDEN = new RegExp(`[${HIDDEN_CLASS}]`, "gu");
+// Marks without end on one letter would be drawn over the lines around it.
+const PILED_MARKS = /(\p{Mn}{8})\p{Mn}+/gu;
 
 /** Without sequences that steer terminals; what cannot be seen, or turns the text around, is named. */
-export function inert(text: string): string {
-  return text
+export function inert(text: string | undefined): string {
+  return (text ?? "")
+    .toWellFormed()
     .replace(ESCAPES, "")
     .replace(/\r\n?/g, "\n")
-    .replace(HIDDEN, (character) => `⟨${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+    .replace(HIDDEN, (character) => `⟨${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}⟩`)
+    .replace(PILED_MARKS, "$1⟨…⟩");
+}
+
+/** A part of an address. */
+export function encodePart(text: string): string {
+  // Half a character has no form in an address, and would be an error here.
+  return encodeURIComponent(text.toWellFormed());
+}
+
+/** JSON to be edited: the same value, with what cannot be seen spelled out. */
+export function editableJson(value: unknown): string {
+  const escape = (character: string): string =>
+    character
+      .split("")
+      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+      .join("");
+  return (JSON.stringify(value, null, 2) ?? "").replace(HIDDEN, escape);
 }
 
 /** A value as people read JSON; a text as it is. */
@@ -104,4 +126,10 @@ export function formatBytes(size: number): string {
 /** The last characters of an id, by which every command takes it too. */
 export function shortId(id: string): string {
   return id.slice(-6);
+}
+
+/** As in `stigmer_contract.deciders`: nobody needs to be told of the administrator's own token, nor of its
+ * name in logs of earlier versions. */
+export function byWhom(name: string | null | undefined): string {
+  return name && name !== "administrator" && name !== "STIGMER_TOKEN" ? ` by ${name}` : "";
 }
