@@ -173,6 +173,16 @@ class Engine:
         if done.returncode != 0:
             raise AssertionError(f"{self.kind} build ended with {done.returncode}: {done.stderr}")
 
+    def forget_images(self, beginning: str) -> None:
+        """Take away the names of images that begin so. Layers that other images or the builder hold stay."""
+        listed = self.call("images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}").stdout
+        names: set[str] = set()
+        for repository, tag, digest in (line.split() for line in listed.splitlines()):
+            if repository.startswith(beginning):
+                names.add(f"{repository}@{digest}" if tag == "<none>" else f"{repository}:{tag}")
+        for name in sorted(names):
+            self.call("rmi", name, check=False)
+
     def bridge_address(self) -> str:
         """Where this machine is seen from containers on the engine's own bridge."""
         name = "bridge" if self.kind == "docker" else "podman"

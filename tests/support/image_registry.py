@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 import httpx
 
-from container_engine import Engine, wait_until
+from container_engine import Engine, EngineKind, wait_until
 from temporal_server import free_port
 
 USER: Final = "tester"
@@ -29,13 +29,16 @@ INDEX_TYPES: Final = ", ".join(
 class ImageRegistry:
     """Debian's docker-registry over plain HTTP, as a context manager.
 
+    Names of images that begin with its address are gone from `engines` when it ends.
+
     Attributes:
         address: host:port.
         repository: a repository's name in it.
         environment: makes engines keep credentials in the test's own directory.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *engines: EngineKind) -> None:
+        self._engines = engines
         self._directory = directory
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,6 +76,8 @@ class ImageRegistry:
     ) -> None:
         self._client.close()
         self.end()
+        for engine in self._engines:
+            Engine(engine).forget_images(f"{self.address}/")
 
     def end(self) -> None:
         """Nobody answers any more; idempotent."""
@@ -101,8 +106,7 @@ class ImageRegistry:
         try:
             yield reference
         finally:
-            names = engine.output("images", "--format", "{{.Repository}}:{{.Tag}}").splitlines()
-            engine.call("rmi", *(name for name in names if name.startswith(f"{self.repository}:")))
+            engine.forget_images(f"{self.repository}")
 
     @contextmanager
     def pulled(self, engine: Engine, tag: str) -> Generator[str]:

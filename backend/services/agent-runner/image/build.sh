@@ -38,6 +38,18 @@ secret=()
 [[ -z ${NO_CACHE:-} ]] || arguments+=(--no-cache)
 [[ $platform == "$native" ]] || arguments+=(--platform "$platform")
 
+id_of() { # reference
+    "$engine" image inspect --format '{{.Id}}' "$1" 2>/dev/null || true
+}
+
+# What had the tag until now would stay for good, without a name. The layers that both have stay, and the cache.
+forget_replaced() { # id, or nothing
+    [[ -n $1 && $1 != "$(id_of "$tag")" ]] || return 0
+    [[ $("$engine" image inspect --format '{{len .RepoTags}}' "$1" 2>/dev/null) == 0 ]] || return 0
+    # Refused where a container is of it.
+    "$engine" rmi "$1" >/dev/null 2>&1 || true
+}
+
 build_with_docker() {
     if "$engine" buildx version >/dev/null 2>&1; then
         "$engine" buildx build --load --target "$stage" "${secret[@]}" "${arguments[@]}" --file $service/Dockerfile .
@@ -87,11 +99,14 @@ build_with_classic() {
         arguments+=(--build-arg BUILDER_IMAGE=agent-runner-builder:private-authority)
     fi
     DOCKER_BUILDKIT=0 "$engine" build --target "$stage" "${arguments[@]}" "$context"
+    [[ -z ${CA_BUNDLE:-} ]] || "$engine" rmi agent-runner-builder:private-authority >/dev/null 2>&1 || true
 }
 
+replaced=$(id_of "$tag")
 case $builder in
     buildkit) build_with_docker ;;
     classic) build_with_classic ;;
     buildah) build_with_podman ;;
 esac || fail "could not build '$tag' for $platform; the reason stands above"
+forget_replaced "$replaced"
 echo "built $tag for $platform"

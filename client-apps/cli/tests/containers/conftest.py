@@ -8,11 +8,10 @@ from unittest import mock
 
 import pytest
 
+import container_engine
 from small_image import write_image_archive
 from stigmer_cli.containers import ContainerSpec, Engine, EngineKind, RunningContainer, find_engine
 from stigmer_cli.containers.errors import EngineUnusable
-
-SMALL_IMAGE = "localhost/stigmer-tests/small:1"
 
 RunContainer = Callable[..., RunningContainer]
 
@@ -36,12 +35,16 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def small_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The id of an image with a shell. It stays, as loading it again costs more than keeping it."""
-    archive = write_image_archive(tmp_path_factory.mktemp("image") / "small.tar", SMALL_IMAGE)
-    image = engine.images.find(engine.images.load(archive))
-    assert image is not None
-    return image.image_id
+def small_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The id of an image with a shell."""
+    name = f"localhost/stigmer-tests/small-{secrets.token_hex(6)}"
+    archive = write_image_archive(tmp_path_factory.mktemp("image") / "small.tar", f"{name}:1")
+    try:
+        image = engine.images.find(engine.images.load(archive))
+        assert image is not None
+        yield image.image_id
+    finally:
+        container_engine.Engine(engine.traits.kind.value).forget_images(name)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Both engines with the runner's image, and homes whose stacks run it."""
 
-import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -49,8 +48,8 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="session")
-def runner_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image of this checkout, as a local development build."""
+def runner_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The image of this checkout, as a local development build under a name that ends with the tests."""
     builder = container_engine.Engine(engine.traits.kind.value)
     built = engine.images.find(
         builder.build_test_image(
@@ -58,14 +57,14 @@ def runner_image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> st
         )
     )
     assert built is not None
-    # Named after what it is made of and made once: a second one of the same name would be another image, for
-    # which a stack replaces its container.
-    name = f"{RELABELLED}-{built.image_id.removeprefix('sha256:')[:12]}"
-    with (tmp_path_factory.getbasetemp().parent / "contained-runner.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if engine.images.find(f"{name}:dev-local") is None:
-            _relabel(engine, built.image_id, name)
-    return f"{name}:dev-local"
+    # Made once by each process: a second one of the same name would be another image, for which a stack
+    # replaces its container.
+    name = f"{RELABELLED}-{secrets.token_hex(6)}"
+    try:
+        _relabel(engine, built.image_id, name)
+        yield f"{name}:dev-local"
+    finally:
+        builder.forget_images(name)
 
 
 def _relabel(engine: Engine, image_id: str, name: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import container_engine
 from containers_user import CONTAINERS_USER, give_to_containers
 from small_image import write_image_archive
 from stack_home import StackHome, wait_until
@@ -145,10 +146,13 @@ def test_an_execution_in_hand_survives_a_stop_and_its_files_are_whose_the_direct
 
 
 def test_a_container_that_dies_at_its_start_shows_its_last_words(
-    contained_home: StackHome, tmp_path: Path
+    contained_home: StackHome, engine: Engine, tmp_path: Path
 ) -> None:
     archive = _archive(tmp_path, TITLE | {VERSION: "dev-local"}, "echo my last words; exit 2")
-    completed = contained_home.stigmer("server", "start", "--image-archive", str(archive))
+    try:
+        completed = contained_home.stigmer("server", "start", "--image-archive", str(archive))
+    finally:
+        container_engine.Engine(engine.traits.kind.value).forget_images(STAND_IN.removesuffix(":1"))
     assert completed.returncode == 3
     assert completed.stderr.splitlines()[-4:] == [
         "error: could not start runner: it ended with exit code 2",

@@ -39,7 +39,7 @@ def test_the_commands_for_an_image_of_a_registry_and_of_an_archive_run_in_order(
 ) -> None:
     [_, commands] = fenced_blocks(GUIDE, "sh")
     archive.rename(contained_home.path.parent / "image.tar")
-    with ImageRegistry(tmp_path / "registry") as registry:
+    with ImageRegistry(tmp_path / "registry", engine.traits.kind.value) as registry:
         log_in(contained_home, registry)
         reference = ImageReference.parse(f"{registry.repository}:1")
         contained_home.environment |= {

@@ -22,9 +22,9 @@ EXAMPLE = Path(__file__).parents[4] / "examples" / "csv-report"
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[ImageRegistry]:
+def registry(engine: Engine, tmp_path: Path) -> Iterator[ImageRegistry]:
     """A registry that wants a login, as private ones do."""
-    with ImageRegistry(tmp_path / "registry") as registry:
+    with ImageRegistry(tmp_path / "registry", engine.traits.kind.value) as registry:
         yield registry
 
 

@@ -55,16 +55,26 @@ ENTRYPOINT ["temporal"]
 @pytest.fixture(scope="module")
 def images(
     engine: Engine, image: str, marked_authorities: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
+) -> Iterator[dict[str, str]]:
     """Images for the names in the file: the published ones, or stand-ins where the base image is one."""
-    own = {"RUNNER_IMAGE": image, "SERVER_IMAGE": "localhost/stigmer-tests/server:1.0.0"}
+    prefix = f"localhost/stigmer-tests/compose-{uuid4().hex[:12]}"
+    try:
+        yield {"RUNNER_IMAGE": image} | build_images(
+            engine, prefix, marked_authorities, tmp_path_factory.mktemp("stand-ins")
+        )
+    finally:
+        engine.forget_images(prefix)
+
+
+def build_images(engine: Engine, prefix: str, authorities: Path, directory: Path) -> dict[str, str]:
+    """The server's image and, where the base image is a stand-in, PostgreSQL's and Temporal's."""
+    own = {"SERVER_IMAGE": f"{prefix}/server:1.0.0"}
     base_images = [f"--build-arg={name}" for name in ("PYTHON_IMAGE", "UV_IMAGE") if name in os.environ]
     dockerfile = REPOSITORY / "backend/services/stigmer-server/Dockerfile"
-    options = [f"--secret=id=ca,src={marked_authorities}", *base_images, f"--file={dockerfile}"]
+    options = [f"--secret=id=ca,src={authorities}", *base_images, f"--file={dockerfile}"]
     engine.build(*options, "--tag", own["SERVER_IMAGE"], str(REPOSITORY))
     if not base_images:
         return own
-    directory = tmp_path_factory.mktemp("stand-ins")
     for name, dockerfile in (("postgres", POSTGRES), ("temporal", TEMPORAL)):
         context = directory / name
         context.mkdir()
@@ -72,7 +82,7 @@ def images(
     (directory / "postgres/start.sh").write_text(POSTGRES_START, encoding="utf-8")
     shutil.copy(Path(sys.executable).with_name("temporal"), directory / "temporal/temporal")
     for name in ("postgres", "temporal"):
-        own[f"{name.upper()}_IMAGE"] = tag = f"localhost/stigmer-tests/{name}:stand-in"
+        own[f"{name.upper()}_IMAGE"] = tag = f"{prefix}/{name}:stand-in"
         engine.build("--build-arg=PYTHON_IMAGE", "--tag", tag, str(directory / name))
     return own
 

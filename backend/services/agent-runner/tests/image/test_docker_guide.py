@@ -28,9 +28,9 @@ KUBERNETES_VERSION = "1.34"
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[ImageRegistry]:
+def registry(engine: Engine, tmp_path: Path) -> Iterator[ImageRegistry]:
     """Where the guide publishes to."""
-    with ImageRegistry(tmp_path / "registry") as registry:
+    with ImageRegistry(tmp_path / "registry", engine.kind) as registry:
         yield registry
 
 

@@ -64,7 +64,7 @@ def project(engine: Engine, image: str, tmp_path: Path) -> Iterator[str]:
         "EGRESS_ALLOWED_HOSTS": str(tmp_path / "allowed"),
     }
     if "PYTHON_IMAGE" in os.environ:  # no registry is in reach
-        environment["EGRESS_IMAGE"] = "localhost/stigmer-tests/squid:stand-in"
+        environment["EGRESS_IMAGE"] = f"localhost/stigmer-tests/squid-{name}:stand-in"
         (tmp_path / "squid").mkdir()
         (tmp_path / "squid/Dockerfile").write_text(SQUID, encoding="utf-8")
         engine.build(
@@ -88,6 +88,7 @@ def project(engine: Engine, image: str, tmp_path: Path) -> Iterator[str]:
         yield name
     finally:
         compose("down", "--volumes", "--timeout=5")
+        engine.forget_images(f"localhost/stigmer-tests/squid-{name}")
 
 
 def test_commands_reach_allowed_hosts_through_the_proxy_and_nothing_else(

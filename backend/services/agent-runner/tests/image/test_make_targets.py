@@ -43,9 +43,9 @@ TARGETS = [
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[ImageRegistry]:
+def registry(engine: Engine, tmp_path: Path) -> Iterator[ImageRegistry]:
     """A registry on loopback that wants a password, and places for an engine's credentials."""
-    with ImageRegistry(tmp_path / "registry") as registry:
+    with ImageRegistry(tmp_path / "registry", engine.kind) as registry:
         yield registry
 
 
