@@ -241,6 +241,9 @@ class ScriptedModels:
         self._reference = reference
         self.windows = ContextWindows()
 
+    def pool(self) -> "ScriptedModels":
+        return self
+
     async def build(self, reference: str | None, load_blob: object, model_keys: object) -> BuiltModel:
         return BuiltModel(Scripted(self._answer), self._reference)
 

@@ -50,7 +50,7 @@ def _probe() -> int:
 
 
 def _run_worker(*, is_spare: bool = False) -> int:
-    from agent_runner.pid_one import leave_first_process
+    from agent_runner.pid_one import EXIT_RENEW, leave_first_process
     from stigmer_contract.handed_environment import EnvironmentLost, receive_environment
     from stigmer_contract.process_protection import protect_process
 
@@ -61,7 +61,7 @@ def _run_worker(*, is_spare: bool = False) -> int:
     except EnvironmentLost as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
-    leave_first_process()
+    is_contained = leave_first_process()
 
     import gc
 
@@ -91,7 +91,15 @@ def _run_worker(*, is_spare: bool = False) -> int:
     secrets = SecretsInUse(settings)
     configure_logging(settings.log_level, settings.log_format, secrets.mask)
     try:
-        asyncio.run(run_worker(settings, command_environment(os.environ), secrets, is_spare=is_spare))
+        is_to_be_renewed = asyncio.run(
+            run_worker(
+                settings,
+                command_environment(os.environ),
+                secrets,
+                is_spare=is_spare,
+                is_contained=is_contained,
+            )
+        )
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except SettingsError as error:
@@ -100,7 +108,7 @@ def _run_worker(*, is_spare: bool = False) -> int:
     except OSError as error:
         print_failure(f"could not start the runner: {error}", os.environ, sys.stderr, "agent_runner")
         return EXIT_FAILED
-    return 0
+    return EXIT_RENEW if is_to_be_renewed else 0
 
 
 if __name__ == "__main__":

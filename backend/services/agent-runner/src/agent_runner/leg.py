@@ -308,7 +308,7 @@ class Leg:
                 grant, workspace.open_directory, self._snapshots, self._client.load_blob
             )
         surroundings = await open_surroundings(journal, grant, workspace, self._clock)
-        built = await self._parts.models.build(
+        built = await self._parts.models.pool().build(
             grant.execution.model or grant.spec.model, self._client.load_blob, grant.model_keys
         )
         settings = model_settings(grant.spec.model_settings, self._parts.settings)
@@ -327,7 +327,7 @@ class Leg:
                     journal,
                     built.reference,
                     surroundings.notes,
-                    compaction_rules(grant, built, self._parts.models, settings),
+                    compaction_rules(grant, built, self._parts.models.pool(), settings),
                     MessageSteps(journal, self._clock),
                     None if approvals.decides_all else approvals,
                 ),
@@ -336,7 +336,7 @@ class Leg:
                 surroundings=surroundings.text,
                 further=self._parts.tracing.capabilities,
                 toolsets=toolsets,
-                searching=tool_searching(journal, grant, built, self._parts.models.windows),
+                searching=tool_searching(journal, grant, built, self._parts.models.pool().windows),
             )
             waiter.set(WaitSteps(journal))
             asker.set(inputs)

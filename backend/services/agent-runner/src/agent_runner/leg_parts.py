@@ -4,9 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from enum import Enum, auto
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from agent_runner.models import ModelPool
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
@@ -15,6 +14,9 @@ from agent_runner.tracing import Tracing
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import ExecutionFailed
 from stigmer_isolation.launcher import CommandLauncher
+
+if TYPE_CHECKING:
+    from agent_runner.models import ModelPool
 
 RUNNER_VERSION: Final = version("stigmer-agent-runner")
 
@@ -36,6 +38,27 @@ class StopReason(Enum):
     """Nothing can go on until something comes."""
 
 
+class LateModels:
+    """The models of a process, whose code is loaded when the first leg asks for them."""
+
+    def __init__(self, settings: RunnerSettings) -> None:
+        self._settings = settings
+        self._pool: ModelPool | None = None
+
+    def pool(self) -> "ModelPool":
+        """The one pool."""
+        if self._pool is None:
+            from agent_runner.models import ModelPool
+
+            self._pool = ModelPool(self._settings)
+        return self._pool
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._pool is not None:
+            await self._pool.close()
+
+
 @dataclass(frozen=True)
 class LegParts:
     """What all legs of a process share."""
@@ -43,7 +66,7 @@ class LegParts:
     settings: RunnerSettings
     client: ServerClient
     launcher: CommandLauncher
-    models: ModelPool
+    models: LateModels
     secrets: SecretsInUse
     tracing: Tracing
     locks: RunnerLocks

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import NoOpTracer, Span, StatusCode, Tracer, get_current_span
-from pydantic_ai.capabilities import AbstractCapability
 
 from agent_runner.errors import SettingsError
 from agent_runner.settings import RunnerSettings
@@ -22,6 +21,7 @@ from stigmer_contract.events import ExecutionFailed, LegEndReason, TerminalEvent
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+    from pydantic_ai.capabilities import AbstractCapability
 
 FLUSH_SECONDS: Final = 2.0
 """Longest wait at the end for the spans that are not sent yet."""
@@ -34,7 +34,7 @@ class Tracing:
     """How legs are traced; `NO_TRACING` where they are not."""
 
     tracer: Tracer
-    capabilities: tuple[AbstractCapability[Any], ...] = ()
+    capabilities: "tuple[AbstractCapability[Any], ...]" = ()
     """What makes an agent's spans."""
     provider: "TracerProvider | None" = None
 

@@ -31,10 +31,9 @@ from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
 from agent_runner.commands import open_commands
 from agent_runner.errors import ServerRefused
 from agent_runner.health import HealthServer
-from agent_runner.leg_parts import RUNNER_VERSION, LegParts
-from agent_runner.legs import LegRunner
+from agent_runner.leg_parts import RUNNER_VERSION, LateModels, LegParts
+from agent_runner.legs import LegRunner, load_leg
 from agent_runner.loop_marker import marking
-from agent_runner.models import ModelPool, preload_providers
 from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
@@ -56,6 +55,10 @@ OBJECTS_BETWEEN_COLLECTIONS: Final = 20_000
 """Of Python's default, 700, a tenth of an execution's processor time went into looking (2026-11)."""
 QUEUE_LOOK_SECONDS: Final = 30.0
 """How often it is looked whether an older task queue is needed any more."""
+RENEW_AFTER_SECONDS: Final = 120.0
+"""So long a container's runner is idle before it gives back what it has loaded and kept for its legs, some
+60 MB; whoever comes later waits the second that loading takes."""
+IDLE_LOOK_SECONDS: Final = 10.0
 KEEP_ALIVE: Final = KeepAliveConfig(interval_millis=11_000, timeout_millis=8_000)
 """A connection that swallows everything is given up after 19 s at most. More often than every 10 s Temporal's
 frontend allows nobody, and cuts the connection (1.32, `frontend.keepAliveMinTime`)."""
@@ -71,17 +74,25 @@ async def run_worker(
     secrets_in_use: SecretsInUse,
     *,
     is_spare: bool = False,
-) -> None:
+    is_contained: bool = False,
+) -> bool:
     """Run until SIGTERM or SIGINT, then drain; a second one says that the time is up. With SIGUSR1 the drain
     takes as long as the steps in hand, until SIGTERM. Agents' commands get `command_variables` and no others.
 
-    A spare one makes everything ready, and waits until it is its turn.
+    A spare one makes everything ready, and waits until it is its turn. One that has a container to itself
+    loads what legs need with the first one: there are many of these, and most are idle.
+
+    Returns:
+        Whether the process ends only to be renewed: it has a container to itself, and was idle for so long
+        that what the legs brought is better given back.
     """
     ending = _Ending()
-    ending.listen(asyncio.get_running_loop())
+    ending.listen(asyncio.get_running_loop(), takes_renewal=is_contained)
     stop = ending.begun
+    if not is_contained:
+        load_leg()
     if is_spare:
-        await asyncio.to_thread(preload_providers, settings)
+        await asyncio.to_thread(_preload_providers, settings)
     # What was imported stays: looking through it at each collection took a tenth of the processor's time.
     gc.freeze()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
@@ -100,11 +111,11 @@ async def run_worker(
         )
         server = ServerClient(settings.backend_endpoint, settings.token.get_secret_value())
         resources.push_async_callback(server.close)
-        models = ModelPool(settings)
+        models = LateModels(settings)
         resources.push_async_callback(models.close)
         if is_spare:
             if not await _is_our_turn(stop):
-                return
+                return False
             # Of whoever was the runner until now.
             await asyncio.to_thread(remove_abandoned_roots, commands.temporary_place)
         tracing = open_tracing(settings, RUNNER_VERSION, secrets_in_use.mask)
@@ -118,7 +129,7 @@ async def run_worker(
             locks=locks,
         )
         legs = LegRunner(parts, identity=identity)
-        runner = _Runner(settings, server, legs, identity)
+        runner = _Runner(settings, server, legs, identity, is_renewable=is_contained)
         health = await resources.enter_async_context(
             HealthServer(
                 settings.health_host,
@@ -133,6 +144,13 @@ async def run_worker(
             await runner.run_until(ending, health)
         finally:
             await tracing.close(runner.drain_seconds_left())
+    return runner.wants_renewal and not stop.is_set()
+
+
+def _preload_providers(settings: RunnerSettings) -> None:
+    from agent_runner.models import preload_providers
+
+    preload_providers(settings)
 
 
 def _find_warnings(workspace_root: Path) -> list[str]:
@@ -150,12 +168,16 @@ class _Ending:
         """The time is up."""
         self.is_patient = False
         """Whether there is no time by which the drain has to end, until `hurried`."""
+        self.renewal = asyncio.Event()
+        """The process may be renewed at once, if it is idle."""
 
-    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+    def listen(self, loop: asyncio.AbstractEventLoop, *, takes_renewal: bool) -> None:
         """Take the signals."""
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self._end)
         loop.add_signal_handler(signal.SIGUSR1, self._end_patiently)
+        if takes_renewal:
+            loop.add_signal_handler(signal.SIGUSR2, self.renewal.set)
 
     def _end(self) -> None:
         (self.hurried if self.begun.is_set() else self.begun).set()
@@ -210,7 +232,13 @@ class _Runner:
     """One worker on one Temporal namespace."""
 
     def __init__(
-        self, settings: RunnerSettings, server: ServerClient, legs: LegRunner, identity: str
+        self,
+        settings: RunnerSettings,
+        server: ServerClient,
+        legs: LegRunner,
+        identity: str,
+        *,
+        is_renewable: bool,
     ) -> None:
         self._settings = settings
         self._server = server
@@ -220,6 +248,9 @@ class _Runner:
         """The installation's own; None: the server has not said it yet."""
         self._identity = identity
         self._drain_until: float | None = None
+        self._is_renewable = is_renewable
+        self.wants_renewal = False
+        """Whether `run_until` ended since the process is idle."""
 
     def drain_seconds_left(self) -> float:
         """What is left of the drain's grace."""
@@ -248,22 +279,40 @@ class _Runner:
         }
         logger.info("polling task queue %s as %s", ", ".join(polls), self._identity)
         retiring = asyncio.create_task(self._retire_older(polls))
-        await until_one_ends(lambda: {stopping, *(poll.task for poll in polls.values())})
-        if ending.is_patient:
+        idling = asyncio.create_task(self._until_long_idle(ending))
+        await until_one_ends(lambda: {stopping, idling, *(poll.task for poll in polls.values())})
+        self.wants_renewal = idling.done()
+        if self.wants_renewal:
+            logger.info("idle: giving back what the work has taken")
+            self._legs.drain()
+        if ending.is_patient or self.wants_renewal:
             health.stop_listening()  # who comes after this runner may be here already
         else:
             self._drain_until = asyncio.get_running_loop().time() + self._settings.drain_grace_seconds
-        stopping.cancel()
-        retiring.cancel()
+        for waiting in (stopping, idling, retiring):
+            waiting.cancel()
         if stop.is_set():
             logger.info("draining: %d leg(s) in hand", self._legs.active_legs)
             self._legs.drain()
         stopped = [asyncio.create_task(poll.worker.shutdown()) for poll in polls.values()]
         # Legs whose activity Temporal has lost are none of the workers', and end with the others.
-        grace = math.inf if ending.is_patient else self.drain_seconds_left() - SHUTDOWN_MARGIN_SECONDS
+        has_time = ending.is_patient or self.wants_renewal
+        grace = math.inf if has_time else self.drain_seconds_left() - SHUTDOWN_MARGIN_SECONDS
         await self._legs.finish(grace, ending.hurried)
         await asyncio.gather(*stopped, *(poll.task for poll in polls.values()))
         logger.info("stopped")
+
+    async def _until_long_idle(self, ending: _Ending) -> None:
+        """Wait until there were legs, and none for long; for ever where nobody would renew the process."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_LOOK_SECONDS):
+                    await ending.renewal.wait()
+            idle = self._legs.idle_seconds
+            is_long = idle is not None and (idle >= RENEW_AFTER_SECONDS or ending.renewal.is_set())
+            if is_long and self._is_renewable:
+                return
+            ending.renewal.clear()
 
     async def _learn_queues(self) -> list[str]:
         """What to poll: the installation's queue first, then those that older executions still run on.
