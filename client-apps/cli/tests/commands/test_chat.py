@@ -14,6 +14,8 @@ from stigmer_contract.inputs import Approval, InputKind, wait_kind_of
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.waits import WaitReason
 
+FETCH = '{"tool":"shell","when":"git fetch *","policy":"allow"}'
+
 
 def open_chat(command: Command, *arguments: str) -> Terminal:
     return open_in_terminal(command, "chat", *arguments)
@@ -33,6 +35,8 @@ def say(terminal: Terminal, text: str) -> None:
 
 
 def leave(terminal: Terminal) -> None:
+    # Between two lines the terminal is a shell's for a moment, where the key would be swallowed.
+    wait_for(lambda: not terminal.echoes, "the line")
     terminal.type("\x04")
     assert terminal.finish() == 0
 
@@ -90,6 +94,21 @@ def test_what_is_typed_while_it_works_is_a_message(unhurried: Command, server: S
     [*said] = [each for each in server.client.read_events(leg.execution_id) if is_message(each)]
     assert len(said) == 1
     check(terminal, "› Count the files.", "message: The hidden ones, too.", "run_command ls", "Three files.")
+
+
+def test_a_file_behind_an_at_goes_with_what_begins_a_turn(unhurried: Command, server: Server) -> None:
+    (unhurried.folder / "a.txt").write_bytes(b"text")
+    terminal = open_chat(unhurried, ".")
+    say(terminal, "Read @a.txt, and @nothing.")
+    leg = server.take_execution()
+    [attached] = leg.grant.attachments
+    assert (attached.name, attached.size_bytes) == ("a.txt", 4)
+    say(terminal, "And @a.txt once more.")
+    terminal.wait_for("message: And @a.txt once more.")
+    end(leg, "Read.", turn=1)
+    wait_for_turns(terminal, 1)
+    leave(terminal)
+    check(terminal, "attached: a.txt", "a.txt: only what begins a turn takes files along")
 
 
 def test_files_and_diff_tell_what_the_agent_changed_and_compact_asks_for_less(
@@ -211,18 +230,24 @@ def test_approvals_are_decided_in_the_order_in_which_they_are_shown(
     terminal = open_chat(unhurried, ".")
     say(terminal, "Clean up.")
     leg = server.take_execution()
-    first, second = request_approvals(leg, "rm -r build", "git push")
+    commands = ("rm -r build", "git push", "git fetch a", "git fetch b")
+    asked = request_approvals(leg, *commands)
     terminal.wait_for("y approves it")
     terminal.wait_for("approval: git push")
     assert "command: git push" not in terminal.screen
     say(terminal, "y")
     terminal.wait_for("command: git push")
     say(terminal, "Not today.")
-    wait_for(lambda: is_resolved(server, second), "the second decision")
-    decided = [server.client.get_input(each).resolution for each in (first, second)]
+    terminal.wait_for("command: git fetch a")
+    terminal.wait_for("y approves it, a all of this kind")
+    say(terminal, "a")
+    wait_for(lambda: is_resolved(server, asked[-1]), "the last decision")
+    decided = [server.client.get_input(each).resolution for each in asked]
     assert [(each.outcome, each.reason) for each in decided if each] == [
         ("approved", None),
         ("denied", "Not today."),
+        ("approved", None),
+        ("approved", None),
     ]
     end(server.take_execution(leg.execution_id), "Done.")
     wait_for_turns(terminal, 1)
@@ -243,7 +268,10 @@ def request_approvals(leg: Leg, *commands: str) -> list[str]:
                 "content": {
                     "kind": "inline",
                     "value": Approval(
-                        toolset="shell", tool="run_command", arguments={"command": command}
+                        toolset="shell",
+                        tool="run_command",
+                        arguments={"command": command},
+                        kind_rule=FETCH if command.startswith("git fetch") else None,
                     ).model_dump(mode="json"),
                 },
             }
@@ -309,6 +337,9 @@ def test_a_chat_needs_a_terminal_and_somebody_to_talk_with(command: Command) -> 
     alone = command.start_in_terminal("chat")
     assert alone.finish() == 2
     assert "there is nobody to talk with" in alone.screen
+    nobody = command.start_in_terminal("chat", "nobody")
+    assert nobody.finish() == 1
+    assert "no agent of that name is applied" in nobody.screen
     nothing = command.start_in_terminal("chat", "--continue")
     assert nothing.finish() == 2
     assert "no session of this directory" in nothing.screen

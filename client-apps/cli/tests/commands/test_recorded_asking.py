@@ -173,6 +173,7 @@ def a_chat_that_asks(session: Session) -> None:
     terminal.wait_for("answered")
     end(server.take_execution(leg.execution_id), "It begins with the north.")
     session.wait_for_turns(1)
+    wait_for(lambda: not terminal.echoes, "the line")
     terminal.type("\x04")
 
 
@@ -192,6 +193,7 @@ def a_chat_that_is_stopped(session: Session) -> None:
     session.wait_for_turns(2)
     session.say("/nothing")
     terminal.wait_for("there is no /nothing")
+    wait_for(lambda: not terminal.echoes, "the line")
     terminal.type("\x04")
 
 

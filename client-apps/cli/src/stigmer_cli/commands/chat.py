@@ -78,7 +78,7 @@ def start_chat(request: ChatRequest) -> None:
 
     from stigmer_cli.api_client import ApiClient
     from stigmer_cli.commands.connecting import connect
-    from stigmer_cli.commands.run import choose_order_model
+    from stigmer_cli.commands.run import choose_order_model, find_applied
     from stigmer_cli.config import load_configuration, prepare_home
 
     configuration = load_configuration(os.environ)
@@ -93,6 +93,8 @@ def start_chat(request: ChatRequest) -> None:
         from stigmer_cli.commands.conversation import Conversation
         from stigmer_cli.commands.last_sessions import find_session
 
+        if order is not None and order.agent_name is not None:
+            find_applied(client, order.agent_name)  # rather now than behind the first thing that is said
         session_id = find_session(client, configuration.home, request.session, goes_on=request.goes_on)
         conversation = Conversation(client, configuration, order, model, session_id)
         ChatLine(conversation, configuration.home / "chat_history").run()

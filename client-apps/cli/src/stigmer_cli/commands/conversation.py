@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from stigmer_cli.api_client import ApiClient, follow_events
 from stigmer_cli.commands.answers import make_decision, question_of, read_answer
+from stigmer_cli.commands.attaching import find_mentions, read_attachments
 from stigmer_cli.commands.changed_in_session import changes_in
 from stigmer_cli.commands.last_sessions import remember_last_session
 from stigmer_cli.commands.references import find_session_id
@@ -19,7 +20,7 @@ from stigmer_cli.config import Configuration
 from stigmer_cli.errors import CallRefused, StigmerError
 from stigmer_cli.output import sanitize
 from stigmer_cli.rendering.execution_view import ExecutionView
-from stigmer_cli.rendering.inputs import describe_input
+from stigmer_cli.rendering.inputs import describe_input, offers_kind
 from stigmer_cli.rendering.quantities import format_cost, format_usage
 from stigmer_cli.rendering.screen import BOLD, DIM, RED, YELLOW, Screen
 from stigmer_contract import events
@@ -29,6 +30,7 @@ from stigmer_contract.inputs import InputKind, InputOutcome
 
 YES = ("y", "yes")
 NO = ("n", "no")
+ALL = "a"
 MAX_LISTED = 1000
 
 
@@ -104,8 +106,10 @@ class Conversation:
         if waiting := self._waiting():
             self._answer(waiting[0], text)
             return
+        mentioned = find_mentions(text)
         known = self._working or (self.execution_id if self._order is None else None)
         if known is not None:
+            self._say_that_files_stay(mentioned)
             sent = self._client.send_message(known, text)
             if sent.execution_id != self._working:
                 self._watch(sent.execution_id)
@@ -115,15 +119,24 @@ class Conversation:
         order = replace(self._order, prompt=text, session_id=self.session_id)
         if self.session_id is not None:
             order = replace(order, workspace=None)
+        if mentioned:
+            order = replace(order, attachments=read_attachments(mentioned))
+            self.note(f"attached: {', '.join(mentioned)}")
         try:
             execution = create_execution(order, self._model, self._client, self._configuration)
         except CallRefused as refusal:
             if refusal.code != ErrorCode.SESSION_BUSY or self.session_id is None:
                 raise
+            self._say_that_files_stay(mentioned)
             self._say_to_another(self.session_id, text)
             return
         self.session_id = execution.session_id
         self._watch(execution.execution_id)
+
+    def _say_that_files_stay(self, mentioned: Sequence[str]) -> None:
+        if mentioned:
+            names = ", ".join(mentioned)
+            self.note(f"{names}: only what begins a turn takes files along; this is a message", YELLOW)
 
     def _say_to_another(self, session_id: str, text: str) -> None:
         """Somebody else has begun a turn of the session meanwhile: it is said to that."""
@@ -220,15 +233,15 @@ class Conversation:
             for path in dict.fromkeys(change.path for change in changes):
                 self.note(sanitize(path))
 
-    def decide(self, *, approves: bool, reason: str | None = None) -> None:
-        """Approve or deny what waits for that."""
+    def decide(self, *, approves: bool, reason: str | None = None, of_kind: bool = False) -> None:
+        """Approve or deny what waits for that; with `of_kind`, approve all calls of its kind."""
         waiting = [each for each in self._waiting() if each.kind is InputKind.APPROVAL]
         if not waiting:
             self.note("nothing waits for an approval")
             return
         outcome = InputOutcome.APPROVED if approves else InputOutcome.DENIED
         try:
-            decision = make_decision(outcome, reason=reason)
+            decision = make_decision(outcome, reason=reason, grants_kind=of_kind)
         except ValueError as error:
             self.note(f"that is no answer: {error}", RED)
             return
@@ -239,6 +252,8 @@ class Conversation:
         if waiting.kind is InputKind.APPROVAL:
             if word in YES:
                 self.decide(approves=True)
+            elif word == ALL and offers_kind(waiting):
+                self.decide(approves=True, of_kind=True)
             else:
                 self.decide(approves=False, reason=None if word in NO else text)
             return
@@ -259,7 +274,8 @@ class Conversation:
         for waiting in self._waiting()[:1]:
             self.note(describe_input(waiting), YELLOW)
             if waiting.kind is InputKind.APPROVAL:
-                self.note("y approves it, n denies it; anything else denies it, as the reason", BOLD)
+                always = ", a all of this kind" if offers_kind(waiting) else ""
+                self.note(f"y approves it{always}, n denies it; anything else denies it, as the reason", BOLD)
 
     def _close(self, input_id: str) -> None:
         is_first = next(iter(self._open.copy()), None) == input_id

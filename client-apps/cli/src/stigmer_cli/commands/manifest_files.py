@@ -4,14 +4,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stigmer_cli.commands.shared_files import read_file
 from stigmer_cli.errors import ManifestInvalid, NotYet, UsageError
 from stigmer_cli.output import print_note
 from stigmer_cli.rendering.quantities import plural
 from stigmer_contract.errors import CassetteError, ManifestError, ManifestProblem
-from stigmer_contract.manifest import AgentManifest, unsupported_fields
-from stigmer_contract.manifest_reader import read_manifests
+
+if TYPE_CHECKING:
+    from stigmer_contract.manifest import AgentManifest
 
 MANIFEST_NAME = "agent.yaml"
 MANIFEST_NAMES = (MANIFEST_NAME, "agent.yml")
@@ -24,7 +26,7 @@ _BLOB_MODEL = "replay:sha256:"
 class ManifestFile:
     """One manifest and where it was found."""
 
-    manifest: AgentManifest
+    manifest: "AgentManifest"
     source: str
     """The file as the person named it; `-` for standard input."""
     folder: Path
@@ -93,6 +95,8 @@ def check_supported(file: ManifestFile, verb: str) -> None:
     Raises:
         NotYet: the manifest uses a field of a later version.
     """
+    from stigmer_contract.manifest import unsupported_fields
+
     unsupported = unsupported_fields(file.manifest.spec)
     if unsupported:
         raise NotYet(f"could not {verb} {file.source!r}: {unsupported[0]} is not supported yet")
@@ -132,6 +136,8 @@ def read_manifest_files(sources: Sequence[str]) -> list[ManifestFile]:
         UsageError: a file cannot be read, or two files name the same agent.
         ManifestInvalid: there are problems, which have all been printed.
     """
+    from stigmer_contract.manifest_reader import read_manifests  # with YAML, which an agent's name needs not
+
     found: list[ManifestFile] = []
     problems: list[ManifestProblem] = []
     for source in sources:
@@ -213,17 +219,17 @@ def _print_problems(problems: Sequence[ManifestProblem]) -> None:
             print_note(f"  hint: {problem.hint}")
 
 
-def names_files(manifest: AgentManifest) -> bool:
+def names_files(manifest: "AgentManifest") -> bool:
     """Whether a manifest names files that are to be packed with it."""
     spec = manifest.spec
     return bool(spec.scripts or spec.skills or spec.openapi)
 
 
-def with_spec(manifest: AgentManifest, **changes: object) -> AgentManifest:
+def with_spec(manifest: "AgentManifest", **changes: object) -> "AgentManifest":
     """The manifest with other values in its spec."""
     return manifest.model_copy(update={"spec": manifest.spec.model_copy(update=changes)})
 
 
-def with_model(manifest: AgentManifest, model: str) -> AgentManifest:
+def with_model(manifest: "AgentManifest", model: str) -> "AgentManifest":
     """The manifest with another model."""
     return with_spec(manifest, model=model)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stigmer_cli.commands.busy_sessions import Busy
     from stigmer_cli.commands.manifest_files import CassetteFile, ManifestFile
     from stigmer_cli.config import Configuration
-    from stigmer_contract.api import ExecutionResource
+    from stigmer_contract.api import AgentResource, ExecutionResource
     from stigmer_contract.manifest import AgentManifest
 
 
@@ -349,6 +349,21 @@ def choose_order_model(order: Order, configuration: "Configuration") -> str | No
     return choose_model(configuration)
 
 
+def find_applied(client: "ApiClient", name: str) -> "AgentResource":
+    """The applied agent of this name.
+
+    Raises:
+        StigmerError: there is none.
+    """
+    agent = client.find_agent(name)
+    if agent is None:
+        raise StigmerError(
+            f"could not run {name!r}: no agent of that name is applied",
+            "run `stigmer agents list` to see which are, or name a manifest's file or folder",
+        )
+    return agent
+
+
 def create_execution(
     order: Order, model: str | None, client: "ApiClient", configuration: "Configuration"
 ) -> "ExecutionResource":
@@ -360,12 +375,7 @@ def create_execution(
     if order.cassette:
         model = f"replay:sha256:{client.upload_blob(order.cassette.content)}"
     if order.agent_name is not None:
-        agent = client.find_agent(order.agent_name)
-        if agent is None:
-            raise StigmerError(
-                f"could not run {order.agent_name!r}: no agent of that name is applied",
-                "run `stigmer agents list` to see which are, or name a manifest's file or folder",
-            )
+        agent = find_applied(client, order.agent_name)
         if model is None and agent.manifest.spec.model is None:
             from stigmer_cli.commands.model_choice import choose_model
 

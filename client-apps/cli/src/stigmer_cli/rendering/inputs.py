@@ -117,6 +117,13 @@ def describe_approval(approval: Approval) -> list[str]:
     return lines
 
 
+def offers_kind(resource: InputResource) -> bool:
+    """Whether all calls of the kind can be approved with this one; with its content."""
+    if resource.kind is not InputKind.APPROVAL or resource.content.kind != "inline":
+        return False
+    return Approval.model_validate(resource.content.value).kind_rule is not None
+
+
 def in_one_line(text: str) -> str:
     """A name that an agent gave, which must not pass for lines of our own."""
     return " ".join(sanitize(text).split())
