@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy import make_url
+
 from server_process import ServerApi, ServerProcess, completed, responded
 from stigmer_contract.events import LOG_FORMAT
+from stigmer_server.database.sqlite import SqliteDatabase
 from stigmer_server.leg_holds import HOLD_SECONDS, LegHolds
+from stigmer_server.tables import metadata
 
 PATIENT_SERVER: Final = """
 from stigmer_server import __main__, leg_holds
@@ -82,13 +86,41 @@ def test_a_runner_that_holds_its_leg_hears_that_it_is_to_stop(api: ServerApi) ->
     assert hold(api, execution_id, task_token="bmV4dA==").json()["cancel_requested"]
 
 
-def test_a_runner_that_says_no_more_holds_nothing() -> None:
+async def test_a_runner_that_says_no_more_holds_nothing(tmp_path: Path) -> None:
     now = 0.0
-    holds = LegHolds(lambda: now)
-    holds.hold("exe_1", 1)
-    holds.want("exe_1")
-    assert holds.is_held("exe_1", 1)
-    assert not holds.is_held("exe_1", 2)
-    now = HOLD_SECONDS
-    assert not holds.is_held("exe_1", 1)
-    assert not holds.hold("exe_1", 1)  # nobody waits any more, either
+    database = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/x.db"))
+    try:
+        await database.write(metadata.create_all)
+        holds = LegHolds(database, lambda: now)
+        assert not await holds.hold("exe_1", 1)
+        await holds.want("exe_1")
+        assert await holds.find("exe_1") == 1
+        assert await holds.hold("exe_1", 1)  # somebody waits
+        now = HOLD_SECONDS
+        assert await holds.find("exe_1") is None
+        assert not await holds.hold("exe_1", 1)  # nobody waits any more, either
+        assert await holds.find("exe_1") == 1
+        assert not await holds.hold("exe_1", 2)
+        assert await holds.find("exe_1") == 2
+    finally:
+        await database.close()
+
+
+async def test_another_server_sees_by_its_own_clock_that_a_runner_says_no_more(tmp_path: Path) -> None:
+    now = 0.0
+    database = SqliteDatabase(make_url(f"sqlite:///{tmp_path}/x.db"))
+    try:
+        await database.write(metadata.create_all)
+        here, there = LegHolds(database, lambda: now), LegHolds(database, lambda: now + 10_000)
+        await here.hold("exe_1", 1)
+        now = HOLD_SECONDS
+        assert await there.find("exe_1") == 1  # it has just heard of it
+        now = 1.5 * HOLD_SECONDS
+        await here.hold("exe_1", 1)
+        now = 2 * HOLD_SECONDS
+        assert await there.find("exe_1") == 1
+        now = 3 * HOLD_SECONDS
+        assert await there.find("exe_1") is None
+        assert await here.find("exe_2") is None
+    finally:
+        await database.close()

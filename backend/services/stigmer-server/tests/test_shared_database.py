@@ -14,6 +14,7 @@ from sqlalchemy import Connection, make_url, text
 from needed import skip_outside_ci
 from postgres_server import PostgresServer, find_postgres_binaries
 from server_process import WAIT_SECONDS, ServerApi, ServerProcess, completed, responded, wait_until
+from stigmer_contract.events import LOG_FORMAT
 from stigmer_server.database.postgres import IDLE_IN_TRANSACTION_SECONDS, PostgresDatabase
 from stigmer_server.database.transactions import Work
 from stigmer_server.errors import Unavailable
@@ -117,6 +118,36 @@ def test_two_servers_fence_and_order_one_execution_s_appends(url: str, tmp_path:
         # `leg.lost` and `leg.started` stand between.
         assert api.append(execution_id, [completed()], attempt=2).json()["last_sequence"] == 65
         assert other_api.get_execution(execution_id)["usage"]["requests"] == 60
+
+
+def test_a_leg_that_a_runner_holds_at_one_server_is_held_at_the_other(url: str, tmp_path: Path) -> None:
+    patient = "from stigmer_server import __main__, leg_holds; leg_holds.HOLD_SECONDS = {}; __main__.main()"
+    with (
+        ServerProcess(tmp_path / "one", database_url=url, program=patient.format(3600.0)) as first,
+        ServerProcess(tmp_path / "two", database_url=url, program=patient.format(3600.0)) as second,
+        ServerProcess(tmp_path / "three", database_url=url, program=patient.format(0.0)) as hasty,
+        first.client() as api,
+        second.client() as other_api,
+        hasty.client() as hasty_api,
+    ):
+        execution_id = api.create_execution()["execution_id"]
+        path = f"/v1/executions/{execution_id}"
+
+        def take(client: ServerApi) -> httpx.Response:
+            request = {"runner": "another", "runner_version": "0", "log_format": LOG_FORMAT}
+            return client.http.post(f"{path}/legs", json=request)
+
+        api.start_leg(execution_id)
+        assert not api.http.post(f"{path}/hold", json={"attempt": 1}).json()["is_wanted"]
+
+        refused = take(other_api)
+
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert api.http.post(f"{path}/hold", json={"attempt": 1}).json()["is_wanted"]
+        # Who says no more is passed over, by a server that it never spoke to as well.
+        assert take(hasty_api).status_code == 503
+        assert take(hasty_api).json()["attempt"] == 2
+        assert api.append(execution_id, [responded(1)], attempt=1).json()["code"] == "attempt_superseded"
 
 
 def test_however_often_the_database_hangs_up_each_append_is_written_once(url: str, tmp_path: Path) -> None:

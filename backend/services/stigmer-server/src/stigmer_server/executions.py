@@ -47,7 +47,6 @@ from stigmer_server.errors import (
     Conflict,
     ExecutionEnded,
     InvalidRequest,
-    LegInHand,
     NotFound,
     PayloadTooLarge,
 )
@@ -65,7 +64,7 @@ from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.installation import Installation
 from stigmer_server.leg_holds import LegHolds
-from stigmer_server.leg_starts import PresenceNeeded, leg_append_id, start_leg
+from stigmer_server.leg_starts import take_leg
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.new_executions import check_request, insert_execution, measure_attachments
 from stigmer_server.owners import Caller
@@ -134,7 +133,7 @@ class Executions:
         self._formats = formats
         self._standing = standing
         self._presence = presence
-        self._holds = LegHolds()
+        self._holds = LegHolds(database)
         self._installation = installation
         self._on_created = on_created
 
@@ -224,19 +223,7 @@ class Executions:
         """
         self._presence.hear(request.runner)
         self._installation.clocks.note(request)
-        append_id = None if request.key is None else leg_append_id(request.runner, request.key)
-        try:
-            appended = await self._log.append(
-                execution_id, lambda state: start_leg(state, request, self._holds, None), append_id
-            )
-        except LegInHand:
-            self._holds.want(execution_id)
-            raise
-        except PresenceNeeded as needed:
-            heard_at = await self._presence.find(needed.runners)
-            appended = await self._log.append(
-                execution_id, lambda state: start_leg(state, request, self._holds, heard_at), append_id
-            )
+        appended = await take_leg(execution_id, request, self._log, self._holds, self._presence)
         _check_open(appended.state)
         grant = await self._database.read(lambda connection: _load_grant(connection, appended.state))
         if not appended.stored:
@@ -267,7 +254,7 @@ class Executions:
             return Change(replace(state, leg_task_token=request.task_token))
 
         appended = await self._log.append(execution_id, decide)
-        is_wanted = self._holds.hold(execution_id, request.attempt)
+        is_wanted = await self._holds.hold(execution_id, request.attempt)
         cancel_requested = appended.state.cancel_requested_at is not None
         is_paused = appended.state.paused_at is not None
         return LegHeld(cancel_requested=cancel_requested, is_wanted=is_wanted, is_paused=is_paused)

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0023"
+SCHEMA_REVISION = "0024"
 """The newest migration; a test holds it to the files."""
 
 
@@ -370,6 +370,15 @@ runners = Table(
     metadata,
     Column("name", String(255), primary_key=True),
     Column("heard_at", UtcDateTime, nullable=False, comment="some seconds behind"),
+)
+
+leg_holds = Table(
+    "leg_holds",
+    metadata,
+    Column("execution_id", String(64), primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("holds", Integer, nullable=False, comment="how often its runner said that it works on"),
+    Column("wants", Integer, nullable=False, comment="how often another one asked for it"),
 )
 
 server_keys = Table(
