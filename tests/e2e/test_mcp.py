@@ -10,6 +10,7 @@ import pytest
 from cli_harness import Command
 from e2e_script import QUICK_HEARTBEAT, runner_environment
 from mcp_legs import STAND_INS
+from mcp_sign_in_server import McpSignInServer
 from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
 
@@ -26,18 +27,38 @@ spec:
     - {{name: plain, command: [{python}, {program}], pin: true}}
 """
 REDEFINED = "def main() -> None:\n    SCHEMAS['add']['description'] = 'now with a fee'"
+SHOPPER = """
+apiVersion: agentic.stigmer.ai/v1
+kind: Agent
+metadata: {{name: shopper}}
+spec:
+  instructions: Buy.
+  mcpServers:
+    - {{name: shop, url: "{url}"}}
+"""
+ALLOWED = {"STIGMER_MCP_ALLOW_HOSTS": "127.0.0.1"}
+BROWSER = """#!{python}
+import sys, urllib.request
+urllib.request.build_opener(urllib.request.ProxyHandler({{}})).open(sys.argv[1]).read()
+"""
+"""Opens the page that it is given, and goes wherever that leads."""
 DONE = ScriptedTurn(text="Done.")
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     add = ScriptedTurn(calls=[ScriptedCall("plain__add", {"a": 2, "b": 3})])
-    with ModelServer(ScriptedModel([DONE], conversations={"add": [add, DONE], "idle": [DONE]})) as model:
+    buy = ScriptedTurn(calls=[ScriptedCall("shop__add", {"a": 2, "b": 3})])
+    with ModelServer(
+        ScriptedModel([DONE], conversations={"add": [add, DONE], "shop": [buy, DONE], "idle": [DONE]})
+    ) as model:
         home = tmp_path_factory.mktemp("mcp")
         (home / "servers").mkdir()
         environment = runner_environment(model) | {"STIGMER_SANDBOX_READ_PATHS": str(home / "servers")}
         with RunningStack(
-            home, server_environment=QUICK_HEARTBEAT, runner_environment=environment
+            home,
+            server_environment=QUICK_HEARTBEAT | ALLOWED,
+            runner_environment=environment | ALLOWED,
         ) as running:
             yield running
 
@@ -82,3 +103,34 @@ def test_the_tools_of_a_server_are_pinned_shown_called_and_held_to_what_they_wer
     assert inspected.exit_code == 0, inspected.stderr
     assert "plain/add" in inspected.stdout
     assert stigmer.run("mcp", "list").stdout.splitlines()[1].split()[3] == "pinned"
+
+
+def test_a_person_signs_in_at_a_server_its_tools_are_called_and_nothing_shows_the_tokens(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(BROWSER.format(python=sys.executable), encoding="utf-8")
+    browser.chmod(0o755)
+    stigmer = Command(stack.environment | {"BROWSER": str(browser)}, tmp_path)
+    with McpSignInServer() as web:
+        (tmp_path / "agent.yaml").write_text(SHOPPER.format(url=web.url), encoding="utf-8")
+        applied = stigmer.run("apply", "-f", "agent.yaml")
+        assert (applied.exit_code, f"stigmer mcp login {web.url}" in applied.stderr) == (0, True), (
+            applied.stderr
+        )
+        signed_in = stigmer.run("mcp", "login", "shopper/shop")
+        assert (signed_in.exit_code, signed_in.stdout) == (0, ""), signed_in.stderr
+        assert f"signed in at {web.url}" in signed_in.stderr
+        [listed] = json.loads(stigmer.run("mcp", "list", "shopper", "--json").stdout)
+        assert (listed["state"], listed["login"]) == ("not pinned yet", "signed in")
+        web.authorization.end_tokens()
+        ran = stigmer.run("run", "shopper", "Go. [conversation shop]", "--json")
+        assert ran.exit_code == 0, ran.stderr
+        assert (web.calls, web.authorization.renewals) == (["add"], 1)
+        for secret in web.authorization.given:
+            assert secret not in ran.stdout + ran.stderr + signed_in.stderr + applied.stderr
+            logs = [file for file in stack.home.rglob("*") if file.is_file()]
+            assert not [file for file in logs if secret.encode() in file.read_bytes()]
+        assert stigmer.run("mcp", "logout", "shop").exit_code == 0
+        again = stigmer.run("mcp", "logout", web.url)
+        assert (again.exit_code, again.stderr) == (1, f"error: you are not signed in at {web.url}\n")

@@ -45,6 +45,7 @@ from stigmer_contract.events import (
 )
 from stigmer_contract.inspections import Inspection
 from stigmer_contract.manifest import AgentSpec
+from stigmer_contract.mcp_logins import McpToken, WantMcpToken
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_contract.tool_lists import ToolList, ToolPins
 from stigmer_isolation.launcher import CommandLauncher
@@ -72,6 +73,9 @@ class Server:
         self.now = MOMENT
         self.spec = AgentSpec.model_validate({"instructions": "Work.", **spec})
         self.secrets: dict[str, SecretStr] = {}
+        self.token_of: Callable[[str | None], McpToken] = lambda rejected: McpToken()
+        """What MCP servers are called with, by the digest of the token that one has refused."""
+        self.wanted_tokens: list[str | None] = []
         self.inspection: Inspection | None = None
         self.log: list[RecordedEvent] = []
         self.pins: dict[str, ToolList] = {}
@@ -156,6 +160,10 @@ class Server:
                 self.stored_by_themselves += 1
                 self.blobs[sha256] = content or b""
             return self.blobs[sha256]
+        if path.startswith("/v1/executions/exe_1/mcp-tokens/"):
+            wanted = WantMcpToken.model_validate_json(content or b"{}")
+            self.wanted_tokens.append(wanted.rejected)
+            return self.token_of(wanted.rejected).model_dump_json().encode()
         if path.startswith("/v1/executions/exe_1/tool-pins"):
             return self._pin(method, json.loads(content or b"{}"))
         if method == "GET":

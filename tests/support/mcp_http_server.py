@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import uuid4
 
 LOOPBACK: Final = "127.0.0.1"
@@ -14,6 +14,8 @@ SESSION_HEADER: Final = "mcp-session-id"
 
 class McpHttpServer:
     """Serves in a thread while it is entered; its tools are `add`, and `cut`, which breaks off its answer."""
+
+    handler: "type[McpHandler]"
 
     def __init__(self, *, streams: bool = False) -> None:
         """`streams`: answers come as server-sent events."""
@@ -26,14 +28,12 @@ class McpHttpServer:
         """The status that the next call of a tool gets, once."""
         self.demands: str | None = None
         """What `Authorization` must be."""
+        self.says: str | None = None
+        """What `add` says instead of the sum."""
         self.compresses = False
         """Whether answers are compressed from the first call on, also where nobody asked for that."""
-        owner = self
-
-        class Handler(_Handler):
-            mcp = owner
-
-        self._http = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        handler = type("Handler", (self.handler,), {"mcp": self})
+        self._http = ThreadingHTTPServer((LOOPBACK, 0), handler)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
 
     @property
@@ -46,7 +46,7 @@ class McpHttpServer:
         """Of its endpoint."""
         return f"http://{LOOPBACK}:{self.port}/mcp"
 
-    def __enter__(self) -> "McpHttpServer":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -56,7 +56,7 @@ class McpHttpServer:
         self._http.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class McpHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     mcp: McpHttpServer
 
@@ -64,17 +64,22 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self._answer(405)
+        self.answer(405)
 
     def do_DELETE(self) -> None:
         self.mcp.sessions.discard(self.headers.get(SESSION_HEADER, ""))
-        self._answer(204)
+        self.answer(204)
 
     def do_POST(self) -> None:
         self.mcp.seen.append({name.lower(): value for name, value in self.headers.items()})
+        if self.path != "/mcp":
+            self.answer(404)
+            return
         message = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.mcp.demands not in (None, self.headers.get("authorization")):
-            self._answer(401, headers={"www-authenticate": "Bearer"})
+            self.answer(401, headers={"www-authenticate": "Bearer"})
+            return
+        if not self.is_let_in(message):
             return
         if message["method"] == "initialize":
             session = uuid4().hex
@@ -86,9 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
             }
             self._result(message, result, {SESSION_HEADER: session})
         elif self.headers.get(SESSION_HEADER) not in self.mcp.sessions:
-            self._answer(404)
+            self.answer(404)
         elif "id" not in message:
-            self._answer(202)
+            self.answer(202)
         elif message["method"] == "tools/list":
             schema = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}
             tools = [{"name": name, "inputSchema": schema} for name in ("add", "cut")]
@@ -96,13 +101,17 @@ class _Handler(BaseHTTPRequestHandler):
         elif message["method"] == "tools/call":
             self._call(message)
         else:
-            self._answer(404)
+            self.answer(404)
+
+    def is_let_in(self, message: dict[str, Any]) -> bool:
+        """Whether the request is answered as asked; else it was refused here."""
+        return True
 
     def _call(self, message: dict[str, Any]) -> None:
         if self.mcp.refuses_with is not None:
             status, self.mcp.refuses_with = self.mcp.refuses_with, None
             self.mcp.sessions.clear()
-            self._answer(status)
+            self.answer(status)
             return
         name, arguments = message["params"]["name"], message["params"]["arguments"]
         self.mcp.calls.append(name)
@@ -113,18 +122,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         total = arguments.get("a", 0) + arguments.get("b", 0)
-        self._result(message, {"content": [{"type": "text", "text": str(total)}]})
+        self._result(message, {"content": [{"type": "text", "text": self.mcp.says or str(total)}]})
 
     def _result(
         self, message: dict[str, Any], result: dict[str, Any], headers: Mapping[str, str] | None = None
     ) -> None:
         body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
         if self.mcp.streams:
-            self._answer(200, b"event: message\ndata: " + body + b"\n\n", "text/event-stream", headers)
+            self.answer(200, b"event: message\ndata: " + body + b"\n\n", "text/event-stream", headers)
         else:
-            self._answer(200, body, headers=headers)
+            self.answer(200, body, headers=headers)
 
-    def _answer(
+    def answer(
         self,
         status: int,
         body: bytes = b"",
@@ -141,3 +150,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+McpHttpServer.handler = McpHandler

@@ -45,6 +45,11 @@ HOLD: Final[dict[str, Any]] = {"attempt": 1}
 LEG: Final[dict[str, Any]] = {"runner": "1@test", "runner_version": "0"}
 ENDED: Final[dict[str, Any]] = {"runner": "1@test", "proof": "x", "how": "it was ended by signal 9"}
 MOVE: Final[dict[str, Any]] = {"owner": "thief", "shared_with": "everybody"}
+SIGN_IN: Final[dict[str, Any]] = {
+    "agent": "theirs",
+    "server": "none",
+    "redirect_uri": "http://127.0.0.1:9/",
+}
 SECRET: Final[dict[str, Any]] = {"value": "another-value"}
 
 
@@ -119,6 +124,16 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/v1/executions/{execution_id}/live"): Rule(RUNNERS, "lease", LIVE),
     ("POST", "/v1/executions/{execution_id}/hold"): Rule(RUNNERS, "lease", HOLD),
     ("GET", "/v1/executions/{execution_id}/tool-pins"): Rule(RUNNERS, "lease"),
+    # Theirs has no such server; what their own legs get is tried in test_mcp_logins, as all that follows.
+    ("POST", "/v1/executions/{execution_id}/mcp-tokens/{server}"): Rule(
+        RUNNERS, "lease", {}, is_done_by_owner=False
+    ),
+    ("GET", "/v1/mcp-logins"): Rule(USERS, "list"),
+    ("POST", "/v1/mcp-logins"): Rule(USERS, "theirs", SIGN_IN, is_done_by_owner=False),
+    ("POST", "/v1/mcp-logins/{login_id}"): Rule(
+        USERS, "theirs", {"state": "x", "code": "x"}, is_done_by_owner=False
+    ),
+    ("DELETE", "/v1/mcp-logins/{login_id}"): Rule(USERS, "theirs", is_done_by_owner=False),
     ("PUT", "/v1/executions/{execution_id}/tool-pins/{server}"): Rule(
         RUNNERS, "lease", {"tool_list": "{}"}, is_done_by_owner=False
     ),
@@ -304,6 +319,7 @@ def make_objects(owner: ServerApi, admin: ServerApi, stamp: int, content: bytes)
         "path": "report.md",
         "secret": "none",
         "server": "none",
+        "login_id": "none",
         "sha256": sha256,
         "agents": "theirs",
         "secrets": secret,

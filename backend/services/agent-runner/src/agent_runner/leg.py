@@ -117,7 +117,11 @@ class Leg:
         # With too many no command is run that could show one.
         secrets = self._grant.secrets if excess_of(self._grant.secrets) is None else {}
         held = {**secrets, **self._grant.model_keys}
-        with self._parts.secrets.held(held) as masker, self._parts.tracing.leg(self._grant):
+        learns = any(server.takes_logins for server in self._grant.spec.mcp_servers)
+        with (
+            self._parts.secrets.held(held, learns=learns) as masker,
+            self._parts.tracing.leg(self._grant),
+        ):
             async with LogWriter(
                 self._client,
                 masker,

@@ -80,26 +80,38 @@ class _Spelling(Protocol):
 
 
 class Masker:
-    """Masks a fixed set of values. With nothing to look for it costs next to nothing."""
+    """Masks a set of values, which may grow. With nothing to look for it costs next to nothing."""
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         """`secrets` are values by name; those that are too short are left alone."""
-        self._masks: dict[_Spelling, str] = {}
-        for name, value in sorted(secrets.items(), key=lambda item: len(item[1]), reverse=True):
+        self._secrets = [(name, value) for name, value in secrets.items()]
+        self._look_for_all()
+
+    def learn(self, name: str, value: str) -> None:
+        """Mask this one too, from now on, beside all others of its name."""
+        if all(value != each for _, each in self._secrets):
+            self._secrets.append((name, value))
+            self._look_for_all()
+
+    def _look_for_all(self) -> None:
+        # Built beside what is there, and put in its place at once: threads may be masking.
+        masks: dict[_Spelling, str] = {}
+        for name, value in sorted(self._secrets, key=lambda item: len(item[1]), reverse=True):
             # Of a text of several lines each line tells something, and may be printed by itself.
             lines = sorted(dict.fromkeys(value.splitlines()), key=len, reverse=True)[:MAX_LINES]
             for part in dict.fromkeys((value, *lines)):
                 if len(part) >= MIN_SECRET_CHARACTERS:
                     for spelling in _spellings(part):
-                        self._masks.setdefault(spelling, f"[secret {name}]")
-        self._anchors = sorted({spelling.anchor for spelling in self._masks})
-        self._longest = max((spelling.longest for spelling in self._masks), default=0)
-        self._by_first_character: defaultdict[str, list[_Spelling]] = defaultdict(list)
-        for spelling in self._masks:
+                        masks.setdefault(spelling, f"[secret {name}]")
+        by_first_character: defaultdict[str, list[_Spelling]] = defaultdict(list)
+        for spelling in masks:
             for character in spelling.first_characters:
-                self._by_first_character[character].append(spelling)
-
-        self.size = sum(spelling.longest for spelling in self._masks)
+                by_first_character[character].append(spelling)
+        self._masks = masks
+        self._by_first_character = by_first_character
+        self._longest = max((spelling.longest for spelling in masks), default=0)
+        self._anchors = sorted({spelling.anchor for spelling in masks})
+        self.size = sum(spelling.longest for spelling in masks)
         """Characters of all that is looked for: the effort for a text grows with it."""
 
     @property

@@ -30,9 +30,12 @@ class SecretsInUse:
         self._leg_maskers: list[Masker] = []
 
     @contextmanager
-    def held(self, secrets: Mapping[str, SecretStr]) -> Generator[Masker]:
-        """What masks a leg's texts; while it is held, the log as well."""
-        if not secrets:
+    def held(self, secrets: Mapping[str, SecretStr], *, learns: bool = False) -> Generator[Masker]:
+        """What masks a leg's texts; while it is held, the log as well.
+
+        `learns`: further ones may be added to it.
+        """
+        if not secrets and not learns:
             yield self._own_masker
             return
         values = {name: value.get_secret_value() for name, value in secrets.items()}

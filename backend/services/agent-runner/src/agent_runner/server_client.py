@@ -42,6 +42,7 @@ from stigmer_contract.events import (
     RecordedEvent,
 )
 from stigmer_contract.http_statuses import RETRYABLE_STATUSES
+from stigmer_contract.mcp_logins import McpToken, WantMcpToken
 from stigmer_contract.temporal import WORKFLOW_VERSION
 from stigmer_contract.tool_lists import ReportTools, ToolList, ToolPins
 
@@ -271,6 +272,20 @@ class LegClient:
             content=ReportTools(tool_list=found.model_dump_json()).model_dump_json().encode(),
             headers=_JSON_BODY | self._lease,
         )
+
+    async def mcp_token(self, server: str, rejected: str | None) -> McpToken:
+        """What one of the execution's MCP servers is called with.
+
+        Raises:
+            ServerRefused: the server is older than the call.
+        """
+        answer = await self._server.request(
+            "POST",
+            f"{self._execution}/mcp-tokens/{server}",
+            content=WantMcpToken(rejected=rejected).model_dump_json().encode(),
+            headers=_JSON_BODY | self._lease,
+        )
+        return McpToken.model_validate_json(answer)
 
     async def load_blob(self, sha256: str) -> bytes:
         """The blob's bytes.

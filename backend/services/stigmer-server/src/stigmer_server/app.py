@@ -33,6 +33,7 @@ from stigmer_server.api import (
     installation,
     legs,
     manifests,
+    mcp_logins,
     placements,
     runners,
     secrets,
@@ -71,6 +72,7 @@ from stigmer_server.installation import Installation
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.lost_runners import LostRunners
+from stigmer_server.mcp_logins import McpLoginStore
 from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.migrations import migrate
@@ -216,6 +218,13 @@ class StigmerServer:
             audit=self._audit,
             storage=self._storage,
             tool_pins=ToolListPins(self._database),
+            mcp_logins=McpLoginStore(
+                self._database,
+                secrets_,
+                self._inputs,
+                settings.mcp_allow_hosts,
+                settings.mcp_client_metadata_url,
+            ),
             usage=UsageReports(self._database),
             stack=StackView(self._database, temporal, self._installation, self._presence),
             workspaces=WorkspaceChoice(settings),
@@ -362,7 +371,7 @@ def _make_app(services: Services) -> FastAPI:
     for module in (
         *(agents, secrets, sessions, executions, inputs, grants, events, legs, runners, installation),
         *(webhooks, answer_page, artifacts, session_files, blobs, tokens, console, audit, tool_pins, health),
-        *(placements, usage, stack, manifests, shared_events),
+        *(placements, usage, stack, manifests, shared_events, mcp_logins),
     ):
         app.include_router(module.router)
     register_problem_handlers(app)

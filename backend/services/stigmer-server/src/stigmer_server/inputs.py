@@ -30,6 +30,7 @@ from stigmer_contract.events import (
 from stigmer_contract.inputs import (
     MAX_OPEN_INPUTS,
     OUTCOMES_OF_PEOPLE,
+    SIGNED_IN,
     Approval,
     InputKind,
     InputOutcome,
@@ -50,7 +51,7 @@ from stigmer_server.found_inputs import FoundInput, inputs_of, read_input
 from stigmer_server.idempotency import append_id
 from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
-from stigmer_server.tables import inputs
+from stigmer_server.tables import executions, inputs
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,29 @@ class Inputs:
             assert after.resolution is not None
             raise InputAlreadyResolved(input_id, after.resolution)
         return after
+
+    async def resolve_logins(self, url: str, who: Answerer) -> None:
+        """Answer what executions of somebody's wait for who has signed in at an MCP server."""
+        query = inputs_of(None).where(
+            inputs.c.resolved_sequence.is_(None),
+            inputs.c.kind == InputKind.LOGIN.value,
+            executions.c.owner == who.caller.owner,
+        )
+
+        def work(connection: Connection) -> list[FoundInput]:
+            return [read_input(row) for row in connection.execute(query)]
+
+        for found in await self._database.read(work):
+            content = await self._load(found.request.content)
+            if isinstance(content, dict) and content.get("url") == url:
+                resolved = InputResolved(
+                    input_id=found.request.input_id,
+                    outcome=InputOutcome.ANSWERED,
+                    resolved_by=who.name,
+                    origin=who.origin,
+                    answer=InlinePayload(value=SIGNED_IN),
+                )
+                await self._append(found, NewEvent.of(resolved), None)
 
     async def run(self) -> None:
         """Expire what was not answered in time, and remind people of what waits long, until cancelled."""

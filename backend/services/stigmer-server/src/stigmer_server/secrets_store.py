@@ -5,9 +5,9 @@ under a key that is gone. Names are an owner's own: one's own secret comes befor
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, Row, and_, func, select, text, tuple_
@@ -29,8 +29,13 @@ from stigmer_server.tables import secrets
 
 logger = logging.getLogger(__name__)
 
+ResultT = TypeVar("ResultT")
+
 WEBHOOKS: Final = ":webhooks"
 """Owner of the secrets that messages are signed with: nobody's name, so that nobody reaches them."""
+MCP_LOGINS: Final = ":mcp-logins"
+"""Owner of what people's sign-ins at MCP servers led to; each is named after its person and its server."""
+_OF_THE_SERVER: Final = (WEBHOOKS, MCP_LOGINS)
 _LOCK: Final = text("LOCK TABLE secrets IN SHARE ROW EXCLUSIVE MODE")
 
 
@@ -85,6 +90,56 @@ class Secrets:
             lambda connection: connection.execute(secrets.delete().where(_is(name, WEBHOOKS)))
         )
 
+    async def change_own(
+        self, whose: str, name: str, decide: Callable[[str | None], tuple[str | None, ResultT]]
+    ) -> ResultT:
+        """Look at a value of the server's own, and keep another one in its place, at once; None is none.
+
+        `decide` may be called more than once, and only what it said last counts.
+
+        Raises:
+            SecretsKeyUnusable: it cannot be encrypted or decrypted.
+        """
+
+        def work(connection: Connection) -> ResultT:
+            _lock(connection)
+            row = connection.execute(select(secrets).where(_is(name, whose))).one_or_none()
+            keys = {key.key_id: key for key in self._key_file.read()}
+            before = None if row is None else _decrypt(row, keys)
+            after, result = decide(before)
+            if after is None:
+                connection.execute(secrets.delete().where(_is(name, whose)))
+            elif after != before:
+                key, now = self._encrypting_key(connection), datetime.now(UTC)
+                ciphertext = key.encrypt(name, whose, after)
+                sealed = {"key_id": key.key_id, "ciphertext": ciphertext, "updated_at": now}
+                new = {
+                    "owner": whose,
+                    "name": name,
+                    "shared_with": SharedWith.NOBODY.value,
+                    "created_at": now,
+                }
+                if not insert_where_absent(connection, secrets, new | sealed):
+                    connection.execute(secrets.update().where(_is(name, whose)).values(sealed))
+            return result
+
+        return await self._database.write(work)
+
+    async def own(self, whose: str, prefix: str) -> dict[str, str]:
+        """The server's own values whose names begin so, by the rest of the name.
+
+        Raises:
+            SecretsKeyUnusable: one cannot be decrypted.
+        """
+
+        def work(connection: Connection) -> Sequence[Row[Any]]:
+            begins = secrets.c.name.startswith(prefix, autoescape=True)
+            return connection.execute(select(secrets).where(secrets.c.owner == whose, begins)).all()
+
+        rows = await self._database.read(work)
+        keys = {key.key_id: key for key in self._key_file.read()} if rows else {}
+        return {row.name.removeprefix(prefix): _decrypt(row, keys) for row in rows}
+
     async def list(self, caller: Caller, limit: int, cursor: str | None) -> Page[SecretResource]:
         """The secrets that the caller sees, by name and owner, without their values."""
         after = decode_name_cursor(cursor)
@@ -92,7 +147,7 @@ class Secrets:
 
         def work(connection: Connection) -> list[SecretResource]:
             query = select(secrets).where(caller.may_see(secrets), key > tuple_(*after))
-            query = query.where(secrets.c.owner != WEBHOOKS)
+            query = query.where(secrets.c.owner.not_in(_OF_THE_SERVER))
             query = query.order_by(secrets.c.name, secrets.c.owner).limit(limit + 1)
             return [_resource(row) for row in connection.execute(query)]
 

@@ -22,6 +22,7 @@ from stigmer_contract.environment import (
     parse_address,
     parse_boolean,
     parse_existing_file,
+    parse_hosts,
     parse_path,
     parse_paths,
 )
@@ -139,6 +140,12 @@ class Settings:
     webhook_hosts: frozenset[str]
     """`STIGMER_WEBHOOK_HOSTS`: hosts, with commas between, that webhooks may be on though their addresses are
     not public, and without TLS; default: none."""
+    mcp_allow_hosts: tuple[str, ...]
+    """`STIGMER_MCP_ALLOW_HOSTS`: as the runners have it; where people sign in at such MCP servers, hosts that
+    are at these may be at any address, and without TLS. Default: none."""
+    mcp_client_metadata_url: str | None
+    """`STIGMER_MCP_CLIENT_METADATA_URL`: https address of a document that says who this client is, for
+    authorization servers that take one in the place of a registration; default: none."""
     allowed_hosts: frozenset[str]
     """`STIGMER_ALLOWED_HOSTS`: names in `Host` that are answered, lower case; `*` allows every one."""
     temporal: TemporalSettings
@@ -214,6 +221,8 @@ def _load(environment: Environment) -> Settings:
         audit_retention=environment.read("STIGMER_AUDIT_RETENTION_DAYS", "365", _days),
         public_url=environment.optional("STIGMER_PUBLIC_URL", _public_url),
         webhook_hosts=environment.read("STIGMER_WEBHOOK_HOSTS", "", _plain_hosts),
+        mcp_allow_hosts=environment.read("STIGMER_MCP_ALLOW_HOSTS", "", parse_hosts),
+        mcp_client_metadata_url=environment.optional("STIGMER_MCP_CLIENT_METADATA_URL", _metadata_url),
         allowed_hosts=environment.read("STIGMER_ALLOWED_HOSTS", DEFAULT_ALLOWED_HOSTS, _host_names),
         temporal=_load_temporal(environment),
         runner_per_workspace=environment.read("STIGMER_RUNNER_PER_WORKSPACE", "false", parse_boolean),
@@ -323,6 +332,13 @@ def _public_url(text: str) -> str:
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"{text!r} is not an address of a server; write https://HOST")
     return text.rstrip("/")
+
+
+def _metadata_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or parts.path in ("", "/"):
+        raise ValueError(f"{text!r} is not the address of a document; write https://HOST/PATH")
+    return text
 
 
 def _plain_hosts(text: str) -> frozenset[str]:

@@ -39,7 +39,7 @@ class ToolListPins:
         """
 
         def work(connection: Connection) -> ToolPins:
-            owner, first = _opening(connection, execution_id)
+            owner, first = read_opening(connection, execution_id)
             found = {
                 server.name: _find(connection, owner, first.agent_name, server)
                 for server in first.spec.mcp_servers
@@ -70,8 +70,8 @@ class ToolListPins:
             raise InvalidRequest(f"what MCP server {server_name!r} offers is no list of tools") from error
 
         def work(connection: Connection) -> None:
-            owner, first = _opening(connection, execution_id)
-            server = _named(first.spec.mcp_servers, server_name)
+            owner, first = read_opening(connection, execution_id)
+            server = named_server(first.spec.mcp_servers, server_name)
             key = _key(owner, first.agent_name, server)
             now = datetime.now(UTC)
             values = {**key, "tools": text, "updated_at": now}
@@ -118,7 +118,7 @@ class ToolListPins:
 
         def work(connection: Connection) -> PinnedServer:
             agent = find_agent(connection, name, caller, owner)
-            server = _named(agent.manifest.spec.mcp_servers, server_name)
+            server = named_server(agent.manifest.spec.mcp_servers, server_name)
             row = _find(connection, caller.owner, name, server, lock=True)
             if row is not None and ToolList.model_validate_json(row.tools).digest == digest:
                 return _resource(server, row)
@@ -135,7 +135,7 @@ class ToolListPins:
         return await self._database.write(work)
 
 
-def _opening(connection: Connection, execution_id: str) -> tuple[str, ExecutionStarted]:
+def read_opening(connection: Connection, execution_id: str) -> tuple[str, ExecutionStarted]:
     """Whose execution it is, and how it began."""
     query = select(executions.c.owner).where(executions.c.execution_id == execution_id)
     owner = connection.execute(query).scalar_one_or_none()
@@ -147,7 +147,7 @@ def _opening(connection: Connection, execution_id: str) -> tuple[str, ExecutionS
     return owner, first
 
 
-def _named(servers: list[McpServer], name: str) -> McpServer:
+def named_server(servers: list[McpServer], name: str) -> McpServer:
     for server in servers:
         if server.name == name:
             return server

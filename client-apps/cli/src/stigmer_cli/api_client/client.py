@@ -46,6 +46,13 @@ from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import BlobPayload, Payload, RecordedEvent
 from stigmer_contract.exported_sessions import ImportSession
 from stigmer_contract.manifest import AgentManifest
+from stigmer_contract.mcp_logins import (
+    BeginMcpLogin,
+    FinishMcpLogin,
+    McpLogin,
+    McpLoginBegun,
+    McpLogins,
+)
 from stigmer_contract.tool_lists import AcceptTools, AgentTools
 from stigmer_contract.webhooks import CreatedWebhook, CreateWebhook, WebhookResource, WebhookTest
 
@@ -163,6 +170,29 @@ class ApiClient:
             body=AcceptTools(digest=digest).model_dump_json().encode(),
             headers=_JSON,
         )
+
+    # --- sign-ins at MCP servers --------------------------------------------------------------
+
+    def list_mcp_logins(self) -> list[McpLogin]:
+        """Where the person has signed in."""
+        return self._get("/v1/mcp-logins", McpLogins).logins
+
+    def begin_mcp_login(self, request: BeginMcpLogin) -> McpLoginBegun:
+        """Finds out how to sign in at an MCP server."""
+        body = request.model_dump_json(exclude_none=True).encode()
+        answer = self.transport.request("POST", "/v1/mcp-logins", body=body, headers=_JSON)
+        return McpLoginBegun.model_validate_json(answer.body)
+
+    def finish_mcp_login(self, login_id: str, request: FinishMcpLogin) -> McpLogin:
+        """Finishes a sign-in with what the browser was sent back with."""
+        path, body = f"/v1/mcp-logins/{quote(login_id, safe='')}", request.model_dump_json().encode()
+        return McpLogin.model_validate_json(
+            self.transport.request("POST", path, body=body, headers=_JSON).body
+        )
+
+    def forget_mcp_login(self, login_id: str) -> None:
+        """Forgets a sign-in."""
+        self.transport.request("DELETE", f"/v1/mcp-logins/{quote(login_id, safe='')}")
 
     # --- sessions -----------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def console(given: str | None, no_open: bool, as_json: bool) -> None:
         print_json({"address": address, "expires_at": link.expires_at.isoformat()})
         return
     print_line(address)
-    if no_open or not _has_browser():
+    if no_open or not has_browser():
         print_note("open it within two minutes; it signs in once")
         return
     configuration = load_configuration(os.environ)
@@ -58,7 +58,7 @@ def console(given: str | None, no_open: bool, as_json: bool) -> None:
         print_note("no browser could be started; open the link yourself within two minutes")
 
 
-def _has_browser() -> bool:
+def has_browser() -> bool:
     """Whether a browser would have a screen of its own to open on."""
     if os.environ.get("BROWSER"):
         return True

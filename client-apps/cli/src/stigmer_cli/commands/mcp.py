@@ -7,9 +7,12 @@ import click
 from stigmer_cli.commands.completions import complete_agents, complete_runnable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import JsonValue
 
     from stigmer_contract.manifest_mcp import McpServer
+    from stigmer_contract.mcp_logins import McpLogin
     from stigmer_contract.tool_lists import PinnedServer
 
 
@@ -30,6 +33,7 @@ def list_servers(agent: str | None, limit: int, as_json: bool) -> None:
 
     found: list[dict[str, object]] = []
     with open_client() as client:
+        logins = {login.url: login for login in client.list_mcp_logins()}
         agents = [client.get_agent(agent)] if agent is not None else client.list_agents(limit)
         for each in agents:
             servers = each.manifest.spec.mcp_servers
@@ -38,15 +42,18 @@ def list_servers(agent: str | None, limit: int, as_json: bool) -> None:
             known = {one.server: one for one in client.get_tool_pins(each.name).servers}
             for server in servers:
                 place = {"agent": each.name, "server": server.name, "at": _where(server)}
-                found.append(place | _state(known[server.name]))
+                found.append(place | _state(known[server.name]) | _login(server, logins))
     if as_json:
         print_json(found)
         return
-    rows = [[str(each[key]) for key in ("agent", "server", "tools", "state", "at")] for each in found]
+    rows = [
+        [str(each[key]) for key in ("agent", "server", "tools", "state", "login", "at")] for each in found
+    ]
     print_table(
-        ["AGENT", "SERVER", "TOOLS", "STATE", "COMMAND OR URL"],
+        ["AGENT", "SERVER", "TOOLS", "STATE", "LOGIN", "COMMAND OR URL"],
         rows,
         long="COMMAND OR URL",
+        optional=["LOGIN"],
         empty="no applied agent has an MCP server",
     )
 
@@ -138,6 +145,55 @@ def call_tool(agent: str, tool: str, arguments: str, as_json: bool) -> None:
         raise ExecutionFailed(f"the call of {tool} has the outcome {result.outcome}: {result.text}")
 
 
+@mcp.command("login", epilog="Example: stigmer mcp login report-writer/wiki")
+@click.argument("where", metavar="AGENT/SERVER|SERVER|URL")
+@click.option("--scope", "scopes", multiple=True, help="Ask for this too. Can be given several times.")
+@click.option("--no-browser", is_flag=True, help="Only print the link.")
+@click.option("--json", "as_json", is_flag=True, help="Print the sign-in as JSON.")
+def login(where: str, scopes: tuple[str, ...], no_browser: bool, as_json: bool) -> None:
+    """Sign in at an MCP server (OAuth), for all of your agents that call it.
+
+    Opens the server's page in a browser, or prints its link where there is none; an address that a browser
+    elsewhere was sent to can be pasted. The server keeps what it gets, encrypted, and renews it. Executions
+    that wait for the sign-in go on.
+    """
+    from dataclasses import asdict
+
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.mcp_sign_in import find_server, sign_in
+    from stigmer_cli.output import print_json, print_note
+
+    with open_client() as client:
+        wanted = {name: value for name, value in asdict(find_server(client, where)).items() if value}
+        signed_in = sign_in(client, {**wanted, "scopes": list(scopes)}, opens_browser=not no_browser)
+    if as_json:
+        print_json(signed_in.model_dump(mode="json"))
+    else:
+        print_note(f"signed in at {signed_in.url}")
+
+
+@mcp.command("logout", epilog="Example: stigmer mcp logout report-writer/wiki")
+@click.argument("where", metavar="AGENT/SERVER|SERVER|URL")
+def logout(where: str) -> None:
+    """Forget your sign-in at an MCP server, and take it back where the server lets that be done."""
+    from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.mcp_sign_in import url_of
+    from stigmer_cli.errors import CallRefused, StigmerError
+    from stigmer_cli.output import print_note
+    from stigmer_contract.error_codes import ErrorCode
+    from stigmer_contract.mcp_logins import login_id_of
+
+    with open_client() as client:
+        url = url_of(client, where)
+        try:
+            client.forget_mcp_login(login_id_of(url))
+        except CallRefused as error:
+            if error.code != ErrorCode.NOT_FOUND:
+                raise
+            raise StigmerError(f"you are not signed in at {url}") from error
+    print_note(f"signed out at {url}")
+
+
 def _arguments(text: str) -> "dict[str, JsonValue]":
     import json
     import sys
@@ -167,3 +223,17 @@ def _state(known: "PinnedServer") -> dict[str, object]:
     if known.found is not None:
         return {"tools": count, "state": "changed"}
     return {"tools": count, "state": "pinned" if known.pin else "known"}
+
+
+def _login(server: "McpServer", logins: "Mapping[str, McpLogin]") -> dict[str, object]:
+    from stigmer_contract.mcp_logins import resource_of
+
+    known = None
+    if server.url is not None and server.takes_logins:
+        try:
+            known = logins.get(resource_of(server.url))
+        except ValueError:
+            known = None
+    if known is None:
+        return {"login": "-"}
+    return {"login": "signed in" if known.problem is None else "over"}

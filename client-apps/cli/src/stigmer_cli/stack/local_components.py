@@ -55,6 +55,8 @@ _PLAIN_VARIABLES = frozenset(
 """What any program needs of a person's environment. None of it is a secret of a model's."""
 _SERVER_VARIABLES = (
     "STIGMER_AUDIT_RETENTION_DAYS",
+    "STIGMER_MCP_ALLOW_HOSTS",
+    "STIGMER_MCP_CLIENT_METADATA_URL",
     "STIGMER_PUBLIC_URL",
     "STIGMER_WEBHOOK_HOSTS",
     "STIGMER_WORKSPACE_ROOTS",

@@ -177,6 +177,11 @@ def parse_address_or_url(text: str) -> str:
         ) from None
 
 
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """Hosts, or `host:port`, with commas between; `*` is all."""
+    return tuple(filter(None, (part.strip().lower() for part in text.split(","))))
+
+
 def parse_path(text: str) -> Path:
     """An absolute path; `~` is the home directory."""
     try:

@@ -19,6 +19,10 @@ MAX_TITLE_CHARACTERS: Final = 300
 MAX_REASON_CHARACTERS: Final = 2000
 
 
+SIGNED_IN: Final = "I have signed in"
+"""The answer to a `login`."""
+
+
 class InputKind(StrEnum):
     """What is asked for."""
 
@@ -76,6 +80,18 @@ class Question(_Content):
     """Whether more than one of them may be chosen."""
     own_words: bool = True
     """Whether the person may answer something else than the choices."""
+
+
+class Login(Question):
+    """Content of a `login`: an MCP server asks who calls it. Signing in there answers it."""
+
+    url: str
+    """Of the server."""
+    status: int = 401
+    challenge: str = ""
+    """How the server asked: its answer's `WWW-Authenticate`."""
+    key: str = ""
+    """Tells it from another one of the same call."""
 
 
 class Approval(_Content):

@@ -17,6 +17,7 @@ from stigmer_contract.manifest_parts import (
     secrets_among,
     unique,
 )
+from stigmer_contract.mcp_logins import MAX_SCOPES, ScopeName
 
 MAX_SERVERS: Final = 32
 MAX_TOOL_NAME_CHARACTERS: Final = 256
@@ -56,6 +57,12 @@ def _check_header(name: str) -> str:
     return name
 
 
+def _check_client_id(client_id: str) -> str:
+    if not re.fullmatch(r"[\x20-\x7e]{1,500}", client_id):  # RFC 6749, appendix A.1
+        raise ValueError("a client's id has 1 to 500 printable ASCII characters")
+    return client_id
+
+
 def _check_header_value(value: str | SecretReference) -> str | SecretReference:
     if isinstance(value, str) and re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
         raise ValueError("a header cannot hold control characters")
@@ -69,6 +76,27 @@ HeaderValue: TypeAlias = Annotated[str | SecretReference, AfterValidator(_check_
 _Tools = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=MAX_TOOL_NAME_CHARACTERS)]], AfterValidator(unique)
 ]
+
+
+class McpAuthorisation(ManifestPart):
+    """How somebody signs in at a server that asks for it (OAuth); most servers need none of this."""
+
+    client_id: Annotated[str, AfterValidator(_check_client_id)] | None = None
+    """Of a client that was registered with the authorization server by hand; left out: Stigmer registers
+    itself."""
+    client_secret: SecretReference | None = None
+    """The secret of that client, as `{secret: NAME}`; no leg is given it."""
+    scopes: list[ScopeName] = Field(default_factory=list[str], max_length=MAX_SCOPES)
+    """Asked for besides what the server says that it needs."""
+
+    @field_validator("client_secret")
+    @classmethod
+    def _secret_has_client(
+        cls, secret: SecretReference | None, info: ValidationInfo
+    ) -> SecretReference | None:
+        if secret is not None and info.data.get("client_id", "?") is None:
+            raise ValueError("is for `clientId`")
+        return secret
 
 
 class McpServer(ManifestPart):
@@ -102,6 +130,8 @@ class McpServer(ManifestPart):
     """Whether tools that the server describes otherwise than when they were pinned are refused until somebody
     accepts them with `stigmer apply`; left out: where the server is given secrets."""
 
+    auth: McpAuthorisation | None = None
+    """How somebody signs in at `url` with `stigmer mcp login`, where the server alone does not say enough."""
     sampling: Literal["deny", "allow"] = "deny"
     """Whether the server may ask the agent's model; what that costs counts in `limits`."""
     ask_wait: Duration = timedelta(minutes=5)
@@ -116,7 +146,12 @@ class McpServer(ManifestPart):
     @property
     def is_pinned(self) -> bool:
         """Whether tools that changed are refused until they are accepted."""
-        return bool(self.secret_names) if self.pin is None else self.pin
+        return bool(self.secret_names) or self.auth is not None if self.pin is None else self.pin
+
+    @property
+    def takes_logins(self) -> bool:
+        """Whether it is called with what a person's sign-in led to, where there is one."""
+        return self.url is not None and all(name.lower() != "authorization" for name in self.headers)
 
     def offers(self, tool: str) -> bool:
         """Whether the agent gets a tool of the server, by the server's own name for it."""
@@ -138,6 +173,15 @@ class McpServer(ManifestPart):
         if headers and info.data.get("url", "?") is None:
             raise ValueError("is for `url`; a server that is started takes `env`")
         return headers
+
+    @field_validator("auth")
+    @classmethod
+    def _auth_has_url(cls, auth: McpAuthorisation | None, info: ValidationInfo) -> McpAuthorisation | None:
+        if auth is not None and info.data.get("url", "?") is None:
+            raise ValueError("is for `url`; a server that is started takes `env`")
+        if auth is not None and any(name.lower() == "authorization" for name in info.data.get("headers", {})):
+            raise ValueError("give one of auth and the header Authorization")
+        return auth
 
     @field_validator("network")
     @classmethod

@@ -19,7 +19,7 @@ from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefus
 from agent_runner.journal.kinds import SERVER_PREFIX, TOOLS_LISTED, StepKey
 from agent_runner.journal.steps import StepJournal
 from agent_runner.mcp_servers.faults import ServerUnavailable
-from agent_runner.mcp_servers.servers import McpServers
+from agent_runner.mcp_servers.servers import McpServers, TokenOf
 from agent_runner.server_client import LegClient
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.api import LegGrant
@@ -27,6 +27,7 @@ from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.events import MAX_NAMED_TOOLS, StepFinished, ToolsChanged
 from stigmer_contract.inspections import InspectedServer
 from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.mcp_logins import McpToken
 from stigmer_contract.tool_lists import ListDifference, ToolList, compare_lists
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,13 @@ async def open_mcp_toolsets(
     timeout_seconds = spec.limits.tool_timeout.total_seconds()
     lists = _ToolLists(journal, {server.name: server for server in spec.mcp_servers}, client)
     servers = McpServers(
-        spec.mcp_servers, grant.secrets, workspace, timeout_seconds, lists.take, allowed_hosts
+        spec.mcp_servers,
+        grant.secrets,
+        workspace,
+        timeout_seconds,
+        lists.take,
+        allowed_hosts,
+        _tokens(journal, client),
     )
     try:
         shown = await lists.open(servers)
@@ -87,7 +94,15 @@ async def look_at_servers(
 
     timeout_seconds = grant.spec.limits.tool_timeout.total_seconds()
     lists = _ToolLists(journal, {server.name: server for server in wanted}, client)
-    servers = McpServers(wanted, grant.secrets, workspace, timeout_seconds, lists.take, allowed_hosts)
+    servers = McpServers(
+        wanted,
+        grant.secrets,
+        workspace,
+        timeout_seconds,
+        lists.take,
+        allowed_hosts,
+        _tokens(journal, client),
+    )
     try:
         inspected = [await lists.inspect(servers, server.name) for server in wanted]
         found = [lists.found(each.server) for each in inspected if each.error is None]
@@ -95,6 +110,25 @@ async def look_at_servers(
         yield [mcp_toolset(manifests[each.server], each, servers) for each in found], inspected
     finally:
         await servers.close()
+
+
+def _tokens(journal: StepJournal, client: LegClient) -> TokenOf:
+    """Gets what servers are called with where somebody has signed in; no text of the leg shows it then."""
+
+    async def token_of(server: str, rejected: str | None) -> McpToken:
+        try:
+            found = await client.mcp_token(server, rejected)
+        except AttemptSuperseded:
+            raise
+        except ServerRefused as refusal:
+            if refusal.status != HTTPStatus.NOT_FOUND:
+                raise
+            return McpToken()  # of a server that is older than sign-ins
+        if found.access_token is not None:
+            journal.parts.masker.learn(f"of the sign-in at {server}", found.access_token)
+        return found
+
+    return token_of
 
 
 class _ToolLists:

@@ -24,7 +24,7 @@ from agent_runner.mcp_servers.faults import (
     ServerUnavailable,
     SessionGone,
 )
-from agent_runner.mcp_servers.http import Exchange, exchange, open_http
+from agent_runner.mcp_servers.http import Bearer, Exchange, exchange, open_http
 from agent_runner.mcp_servers.questions import (
     CALL_ANEW,
     ELICIT,
@@ -189,7 +189,9 @@ class Connection:
             if self._process is None:
                 fault = fault_of(self._server, made, error)
                 is_late = error.error.code == types.REQUEST_TIMEOUT
-                self.is_lost |= isinstance(fault, CallLost | SessionGone | ServerUnavailable) and not is_late
+                # Who is asked who they are may go on with the conversation once that is known.
+                is_away = isinstance(fault, CallLost | SessionGone | ServerUnavailable)
+                self.is_lost |= is_away and not is_late and not isinstance(fault, AuthorisationNeeded)
                 raise fault from error
             if error.error.code not in _LOST:
                 raise CallRefused(error.error.message[:2000]) from error
@@ -207,7 +209,11 @@ class Connection:
 
 @asynccontextmanager
 async def open_connection(
-    server: McpServer, values: Mapping[str, str], workspace: SessionWorkspace, allowed: Collection[str]
+    server: McpServer,
+    values: Mapping[str, str],
+    workspace: SessionWorkspace,
+    allowed: Collection[str],
+    bearer: Bearer,
 ) -> AsyncGenerator[Connection]:
     """Start or reach the server and agree on a version of the protocol; at the end it is ended.
 
@@ -256,7 +262,7 @@ async def open_connection(
         if made is not None and isinstance(message, types.ToolListChangedNotification):
             made.is_list_due = True
 
-    async with _open_streams(server, values, workspace, allowed) as (read, write, process):
+    async with _open_streams(server, values, workspace, allowed, bearer) as (read, write, process):
         info = types.Implementation(name="stigmer", version=version("stigmer-agent-runner"))
         async with _Session(
             read,
@@ -317,13 +323,17 @@ def _pages_in(error: MCPError) -> dict[str, JsonValue]:
 
 @asynccontextmanager
 async def _open_streams(
-    server: McpServer, values: Mapping[str, str], workspace: SessionWorkspace, allowed: Collection[str]
+    server: McpServer,
+    values: Mapping[str, str],
+    workspace: SessionWorkspace,
+    allowed: Collection[str],
+    bearer: Bearer,
 ) -> AsyncGenerator[tuple[Any, Any, ServerProcess | None]]:
     if server.url is None:
         async with open_process(server, values, workspace) as (read, write, process):
             yield read, write, process
     else:
-        async with open_http(server.url, values, allowed) as (read, write):
+        async with open_http(server.url, values, allowed, bearer) as (read, write):
             yield read, write, None
 
 
@@ -335,7 +345,8 @@ def fault_of(server: McpServer, made: Exchange, error: MCPError) -> Exception:
             return CallLost(made.fault)
         return ServerUnavailable(f"could not reach MCP server {name!r}: {made.fault}")
     if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and made.challenge):
-        return AuthorisationNeeded(f"the MCP server {name!r} asks for authorisation (status {status})")
+        why = f"the MCP server {name!r} asks for authorisation (status {int(status)})"
+        return AuthorisationNeeded(why, int(status), made.challenge)
     if status == HTTPStatus.SERVICE_UNAVAILABLE or (status == HTTPStatus.NOT_FOUND and made.had_session):
         return SessionGone(f"the MCP server {name!r} knows the conversation no more (status {status})")
     if error.error.code == types.REQUEST_TIMEOUT:

@@ -8,6 +8,12 @@ class ServerUnavailable(Exception):
 class AuthorisationNeeded(ServerUnavailable):
     """It asks who calls, or for more than the caller may: nothing was done."""
 
+    def __init__(self, message: str, status: int = 401, challenge: str = "") -> None:
+        """`challenge` is the answer's `WWW-Authenticate` (RFC 9110, section 11.6.1)."""
+        super().__init__(message)
+        self.status = status
+        self.challenge = challenge
+
 
 class SessionGone(Exception):
     """The server knows the conversation no more, and did nothing; a new one can be begun."""

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anyio
@@ -54,6 +54,13 @@ class Exchange:
     """`WWW-Authenticate` of an answer that asks for authorisation (RFC 9110, section 11.6.1)."""
 
 
+@dataclass
+class Bearer:
+    """What a conversation shows for who calls, where somebody has signed in; it may change meanwhile."""
+
+    token: str | None = field(default=None, repr=False)
+
+
 exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 """Of the request that the present task makes; the SDK's streams carry it along to where it is sent."""
 
@@ -83,8 +90,9 @@ class _Body(httpx2.AsyncByteStream):
 class _Watched(httpx2.AsyncBaseTransport):
     """Sends requests to checked addresses, and never raises: the SDK would end the whole conversation."""
 
-    def __init__(self, allowed: Collection[str]) -> None:
+    def __init__(self, allowed: Collection[str], bearer: Bearer) -> None:
         self._allowed = allowed
+        self._bearer = bearer
         self._tls: ssl.SSLContext | None = None
         self._inner: dict[str | None, httpx2.AsyncHTTPTransport] = {}
 
@@ -92,6 +100,8 @@ class _Watched(httpx2.AsyncBaseTransport):
         known = exchange.get() or Exchange()
         known.had_session = "mcp-session-id" in request.headers
         known.status, known.fault, known.was_sent = None, None, False
+        if self._bearer.token is not None:
+            request.headers["authorization"] = f"Bearer {self._bearer.token}"
         try:
             response = await self._send(request)
         except ServerUnavailable as error:
@@ -147,14 +157,14 @@ class _Watched(httpx2.AsyncBaseTransport):
 
 @asynccontextmanager
 async def open_http(
-    url: str, headers: Mapping[str, str], allowed: Collection[str]
+    url: str, headers: Mapping[str, str], allowed: Collection[str], bearer: Bearer
 ) -> AsyncGenerator[tuple[_Read, _Write]]:
     """The streams of a conversation with the server at `url`; at the end its session is ended."""
     timeout = httpx2.Timeout(CONNECT_SECONDS, read=READ_SECONDS)
     sent = httpx2.Headers(headers)
     sent["accept-encoding"] = _PLAIN
     async with (
-        httpx2.AsyncClient(transport=_Watched(allowed), headers=sent, timeout=timeout) as client,
+        httpx2.AsyncClient(transport=_Watched(allowed, bearer), headers=sent, timeout=timeout) as client,
         streamable_http_client(url, http_client=client, max_sse_event_size=MAX_ANSWER_BYTES) as (read, write),
         anyio.create_task_group() as tasks,
     ):

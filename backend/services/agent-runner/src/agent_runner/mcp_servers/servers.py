@@ -7,19 +7,29 @@ that is harmless, and else nobody knows what became of it.
 import asyncio
 import importlib
 import logging
+import shlex
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import JsonValue, SecretStr
 
-from agent_runner.mcp_servers.faults import CallLost, CallRefused, ServerUnavailable, SessionGone
+from agent_runner.mcp_servers.faults import (
+    AuthorisationNeeded,
+    CallLost,
+    CallRefused,
+    ServerUnavailable,
+    SessionGone,
+)
 from agent_runner.mcp_servers.questions import NOBODY, CallHost, TakenUp
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.mcp_logins import McpToken, rejected_digest
 from stigmer_contract.tool_lists import ToolList
 
 if TYPE_CHECKING:
     from agent_runner.mcp_servers.connection import Connection
+    from agent_runner.mcp_servers.http import Bearer
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +41,9 @@ CHANGED: Final = (
 )
 Listed = Callable[[ToolList], Awaitable[frozenset[str]]]
 """Takes in what a server offers; gives the names of the tools that are not to be called."""
+TokenOf = Callable[[str, str | None], Awaitable[McpToken]]
+"""What somebody's sign-in at a server, by its name, led to; the digest of a token says that this one is not
+taken."""
 RESTARTED: Final = "[the server {name!r} had ended and was started again: what it held in memory is gone]"
 BEGUN_ANEW: Final = "[the conversation with the server {name!r} was begun anew: what it knew may be gone]"
 
@@ -46,11 +59,15 @@ class McpServers:
         timeout_seconds: float,
         on_listed: Listed,
         allowed_hosts: Collection[str] = (),
+        token_of: TokenOf | None = None,
     ) -> None:
         """Starts nothing. `secrets` are handed to the servers that name them. `on_listed` is told what a
-        server offers, before a tool of it is called. `allowed_hosts` may be at any address."""
+        server offers, before a tool of it is called. `allowed_hosts` may be at any address. `token_of` is
+        asked before a server at a URL is called."""
         self._held = {
-            server.name: _Held(server, _values(server, secrets), workspace, on_listed, allowed_hosts)
+            server.name: _Held(
+                server, _values(server, secrets), workspace, on_listed, allowed_hosts, token_of
+            )
             for server in servers
         }
         self._timeout_seconds = timeout_seconds
@@ -88,12 +105,15 @@ class McpServers:
 
         Raises:
             StillOpen: the server asks a person, who has not answered yet; the call was cancelled.
+            AuthorisationNeeded: somebody has to sign in there first; nothing was done.
             ServerUnavailable: it cannot be had; nothing was asked of it.
             CallRefused: it does not do it.
             CallLost: nobody knows what became of the call.
         """
-        held, is_unknown = self._held[server], False
-        for attempt in range(1, TRIES + 1):
+        held, is_unknown, is_authorised = self._held[server], False, False
+        attempt = 0
+        while attempt < TRIES:
+            attempt += 1
             try:
                 connection = await held.connection()
             except ServerUnavailable as error:
@@ -107,6 +127,9 @@ class McpServers:
                 result = await connection.call(
                     tool, arguments, self._timeout_seconds, progress, host, taken_up
                 )
+            except AuthorisationNeeded as needed:
+                await held.authorise(needed, is_further=is_authorised)
+                is_authorised, attempt = True, attempt - 1  # nothing was done
             except SessionGone as gone:
                 if attempt == TRIES:
                     raise ServerUnavailable(str(gone)) from gone
@@ -135,6 +158,7 @@ class _Held:
         workspace: SessionWorkspace,
         on_listed: Listed,
         allowed_hosts: Collection[str],
+        token_of: TokenOf | None,
     ) -> None:
         self.refused = frozenset[str]()
         """Tools that are not to be called."""
@@ -143,6 +167,9 @@ class _Held:
         self._values = values
         self._allowed_hosts = allowed_hosts
         self._workspace = workspace
+        self._token_of = token_of if server.takes_logins else None
+        self._token: str | None = None
+        self._bearer: Bearer | None = None
         self._connecting = asyncio.Lock()
         self._connection: Connection | None = None
         self._holder: asyncio.Task[None] | None = None
@@ -158,12 +185,47 @@ class _Held:
             if self._connection is not None and not self._connection.is_usable:
                 self._was_lost = True
                 await self._let_go()
-            if self._connection is None:
-                await self._connect()
-            assert self._connection is not None
-            if self._connection.is_list_due:
-                await self._list(self._connection)
-            return self._connection
+            is_authorised = False
+            while True:
+                try:
+                    if self._connection is None:
+                        await self._connect()
+                    assert self._connection is not None
+                    if self._connection.is_list_due:
+                        await self._list(self._connection)
+                    return self._connection
+                except AuthorisationNeeded as needed:
+                    await self.authorise(needed, is_further=is_authorised)
+                    is_authorised = True
+
+    async def authorise(self, needed: AuthorisationNeeded, *, is_further: bool) -> None:
+        """Show the server something else than it has refused.
+
+        `is_further`: it has refused another one already.
+
+        Raises:
+            AuthorisationNeeded: there is nothing else, and what a person can do about it.
+        """
+        if self._token_of is None:
+            if "authorization" in {name.lower() for name in self._server.headers}:
+                raise _needed(needed, "it does not take the header Authorization of the manifest", None)
+            raise needed
+        is_refused = needed.status == HTTPStatus.UNAUTHORIZED and self._token is not None
+        rejected = rejected_digest(self._token or "") if is_refused else None
+        found = await self._token_of(self._server.name, rejected)
+        command = f"stigmer mcp login {shlex.quote(self._server.url or '')}"
+        if found.access_token is None:
+            why = "nobody has signed in" if found.problem is None else f"the sign-in is over: {found.problem}"
+            raise _needed(needed, why, command)
+        if found.access_token == self._token or is_further:
+            why = "the sign-in does not reach for that" if not is_refused else "it does not take the sign-in"
+            raise _needed(needed, why, command)
+        self._show(found.access_token)
+
+    def _show(self, token: str | None) -> None:
+        self._token = token
+        if self._bearer is not None:
+            self._bearer.token = token
 
     async def _list(self, connection: "Connection") -> None:
         try:
@@ -189,6 +251,9 @@ class _Held:
     async def _connect(self) -> None:
         # In a thread: importing the SDK takes half a second, and other legs go on meanwhile.
         module: Any = await asyncio.to_thread(importlib.import_module, "agent_runner.mcp_servers.connection")
+        if self._token is None and self._token_of is not None:
+            self._show((await self._token_of(self._server.name, None)).access_token)
+        self._bearer = module.Bearer(self._token)
         self._closing = asyncio.Event()
         ready: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._holder = asyncio.create_task(
@@ -212,7 +277,7 @@ class _Held:
         self, open_connection: Any, ready: "asyncio.Future[Connection]", closing: asyncio.Event
     ) -> None:
         async with open_connection(
-            self._server, self._values, self._workspace, self._allowed_hosts
+            self._server, self._values, self._workspace, self._allowed_hosts, self._bearer
         ) as connection:
             ready.set_result(connection)
             await closing.wait()
@@ -233,6 +298,11 @@ class _Held:
             raise
         if not holder.cancelled() and (error := holder.exception()) is not None:
             logger.debug("the connection to MCP server %s ended: %s", self._server.name, error)
+
+
+def _needed(needed: AuthorisationNeeded, why: str, command: str | None) -> AuthorisationNeeded:
+    advice = "" if command is None else f"; run `{command}`"
+    return AuthorisationNeeded(f"{needed}: {why}{advice}", needed.status, needed.challenge)
 
 
 def _first(error: BaseException | None) -> BaseException | None:

@@ -16,7 +16,7 @@ from typing import Final
 
 import httpx2
 
-from agent_runner.outward.addresses import is_allowed, literal_address, why_not_public
+from agent_runner.outward.addresses import literal_address, why_not_public
 from agent_runner.outward.connecting import (
     addresses_without_lookup,
     at_address,
@@ -24,6 +24,7 @@ from agent_runner.outward.connecting import (
     port_of,
     proxy_for,
 )
+from stigmer_contract.ip_addresses import is_allowed
 
 CONNECT_SECONDS: Final = 30.0
 READ_SECONDS: Final = 600.0

@@ -13,7 +13,6 @@ from agent_runner.errors import SettingsError
 from agent_runner.settings.values import (
     Variable,
     parse_headers,
-    parse_hosts,
     parse_mounts,
     parse_ports,
     parse_secret,
@@ -30,6 +29,7 @@ from stigmer_contract.environment import (
     parse_address_or_url,
     parse_boolean,
     parse_existing_file,
+    parse_hosts,
     parse_path,
     parse_paths,
     parse_text,

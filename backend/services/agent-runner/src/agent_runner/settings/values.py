@@ -31,10 +31,6 @@ class Variable:
     """Then `NAME_FILE` may name a file that holds the value instead."""
 
 
-def parse_hosts(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, (part.strip().lower() for part in text.split(","))))
-
-
 def parse_ports(text: str) -> tuple[int, ...]:
     read_port = integer_between(1, 65535)
     return tuple(read_port(part.strip()) for part in text.split(","))

@@ -30,6 +30,7 @@ from stigmer_server.installation import Installation
 from stigmer_server.leases import Leases
 from stigmer_server.log_formats import LogFormats
 from stigmer_server.lost_runners import LostRunners
+from stigmer_server.mcp_logins import McpLoginStore
 from stigmer_server.messages import Messages
 from stigmer_server.metrics import Metrics
 from stigmer_server.pages import MAX_PAGE_SIZE
@@ -90,6 +91,7 @@ class Services:
     audit: AuditTrail
     storage: StorageWatch
     tool_pins: ToolListPins
+    mcp_logins: McpLoginStore
     usage: UsageReports
     stack: StackView
     workspaces: WorkspaceChoice
