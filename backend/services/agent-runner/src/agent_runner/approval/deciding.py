@@ -24,7 +24,8 @@ async def decide(rules: ApprovalRules, call: ApprovalCall, workspace: SessionWor
     if rules.decides_all:
         return Decision("allow", None, "the agent has no rules")
     path = call.arguments.get("path", ".")
-    if call.built_in and call.toolset == FILES and isinstance(path, str):
+    opens = call.built_in and call.toolset == FILES and rules.looks_at(call)
+    if opens and isinstance(path, str):
         call = replace(call, paths=await workspace.soon(lambda files: find_paths(files, path)))
     command = call.arguments.get("command")
     if isinstance(command, str) and len(command) > LONG_COMMAND_CHARACTERS:

@@ -44,6 +44,11 @@ class ApprovalRules:
         """Whether every call is allowed without a look at it."""
         return not self._rules and strictest(self._least) == "allow"
 
+    def looks_at(self, call: ApprovalCall) -> bool:
+        """Whether more than the tool's name may count: what a call opens has to be known then."""
+        named = any(_names_tool(rule, call) for rule in (*self._rules, *self._granted))
+        return named or strictest(self._least) != "allow"
+
     def decide(self, call: ApprovalCall) -> Decision:
         """What becomes of a call. May take tenths of a second for a long command."""
         decision = self._by_rules(call)

@@ -106,7 +106,7 @@ class Approvals:
             return as_asked
         if call.facts.side_effects and (not call.facts.runs_agents if has_begun else scope.is_uncertain):
             return as_asked  # it does not begin, or not again: whatever rules say now, nothing else is true
-        if not has_begun:
+        if not has_begun and len(scope.calls) != 1:  # one call by itself is asked about as it comes
             await self._ask_ahead(context, scope)
         return await self._decided(context, scope, call, has_begun=has_begun)
 
@@ -148,14 +148,16 @@ class Approvals:
         async with self._asking:
             if self._asked.get(scope.path) == scope.turn:
                 return
-            earlier: dict[str, Proposal] = {}
+            recorded = self._journal.parts.recorded
+            decided = list[tuple[ToolCall, Decision]]()
             for asked in scope.calls.values():
                 call = await _call_of(context, asked.call_id, asked.tool, asked.arguments)
                 key = StepKey(scope.path, TOOL, call_key(scope.turn, asked.call_id), 1)
-                recorded = self._journal.parts.recorded
-                if call is None or key in recorded.results or key in recorded.started:
-                    continue
-                decision = await self._decide(call)
+                if call is not None and key not in recorded.results and key not in recorded.started:
+                    decided.append((call, await self._decide(call)))
+            earlier: dict[str, Proposal] = {}
+            is_any_asked = any(decision.policy == "ask" for _, decision in decided)
+            for call, decision in decided if is_any_asked else ():
                 proposal = await self._propose(call, earlier)
                 if proposal is not None and decision.policy != "deny":
                     earlier[proposal.place] = proposal
