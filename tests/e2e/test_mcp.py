@@ -131,6 +131,16 @@ def test_a_person_signs_in_at_a_server_its_tools_are_called_and_nothing_shows_th
             assert secret not in ran.stdout + ran.stderr + signed_in.stderr + applied.stderr
             logs = [file for file in stack.home.rglob("*") if file.is_file()]
             assert not [file for file in logs if secret.encode() in file.read_bytes()]
+        web.authorization.end_sign_ins()
+        waits = stigmer.run("run", "shopper", "Go. [conversation shop]")
+        assert waits.exit_code == 4, waits.stderr
+        [waiting] = json.loads(stigmer.run("inbox", "--json").stdout)
+        assert (waiting["kind"], waiting["title"]) == ("login", f"Sign in at {web.url}")
+        assert f"stigmer mcp login {waiting['input_id'][-6:]}" in waits.stderr
+        again = stigmer.run("mcp", "login", waiting["input_id"])
+        assert again.exit_code == 0, again.stderr
+        followed = stigmer.run("executions", "follow", waiting["execution_id"])
+        assert (followed.exit_code, web.calls) == (0, ["add", "add"]), followed.stderr
         assert stigmer.run("mcp", "logout", "shop").exit_code == 0
         again = stigmer.run("mcp", "logout", web.url)
         assert (again.exit_code, again.stderr) == (1, f"error: you are not signed in at {web.url}\n")

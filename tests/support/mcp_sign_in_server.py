@@ -89,6 +89,8 @@ class McpSignInServer(McpHttpServer):
         self.authorization = AuthorizationServer()
         self.ends_tokens_after_calls: int | None = None
         """After so many calls of tools no token is taken any more that was given before."""
+        self.refuses_calls = False
+        """Whether no token is good enough to call a tool with."""
 
     @property
     def issuer(self) -> str:
@@ -161,12 +163,12 @@ class _Handler(McpHandler):
         known = self.web.authorization
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
         scope, until = known.live.get(token, ("", 0.0))
-        if until < time.monotonic():
+        is_call = message["method"] == "tools/call"
+        if until < time.monotonic() or (is_call and self.web.refuses_calls):
             where = f"{self.web.issuer}/.well-known/oauth-protected-resource/mcp"
             self.answer(401, headers={"www-authenticate": f'Bearer resource_metadata="{where}"'})
             return False
         needed = known.adds_scope_for_calls
-        is_call = message["method"] == "tools/call"
         if is_call and len(self.web.calls) + 1 == self.web.ends_tokens_after_calls:
             known.end_tokens()
         if is_call and needed is not None and needed not in scope.split():

@@ -12,7 +12,9 @@ import pytest
 
 from mcp_http_server import McpHttpServer
 from mcp_sign_in_server import McpSignInServer
-from server_process import ServerApi, ServerProcess, manifest
+from server_process import ServerApi, ServerProcess, manifest, responded
+from stigmer_contract.identifiers import INPUT_PREFIX, new_id
+from stigmer_contract.inputs import SIGNED_IN, Login
 from stigmer_contract.mcp_logins import login_id_of, rejected_digest, resource_of
 
 REDIRECT = "http://127.0.0.1:9/back"
@@ -160,6 +162,45 @@ def test_signing_out_forgets_and_takes_back(api: ServerApi, person: ServerApi, w
     assert web.authorization.revoked == [web.authorization.given[1]]
     assert token(api, leg_of(api, person, web.url))["access_token"] is None
     assert person.http.delete(f"/v1/mcp-logins/{login_id}").status_code == 404
+
+
+def asks_for_login(api: ServerApi, execution_id: str, url: str) -> str:
+    """Have a runner put down that the server `shop` wants more than it was shown."""
+    api.start_leg(execution_id)
+    input_id, challenge = new_id(INPUT_PREFIX), 'Bearer error="insufficient_scope", scope="write"'
+    login = Login(text="Sign in", url=url, status=403, challenge=challenge)
+    asked: dict[str, Any] = {
+        "type": "input.requested",
+        "input_id": input_id,
+        "kind": "login",
+        "turn": 1,
+        "call_id": "call",
+        "toolset": "shop",
+        "tool": "shop__add",
+        "title": "Sign in",
+        "content": {"kind": "inline", "value": login.model_dump(mode="json")},
+        "answer_schema": {"type": "string", "enum": [SIGNED_IN]},
+    }
+    api.append(execution_id, [responded(), asked]).raise_for_status()
+    return input_id
+
+
+def test_signing_in_answers_what_waits_for_it_and_asks_for_what_the_server_wanted(
+    api: ServerApi, person: ServerApi, web: McpSignInServer
+) -> None:
+    sign_in(person, web)
+    executions = [leg_of(api, person, web.url), leg_of(api, api, web.url)]
+    mine, others = (asks_for_login(api, each, web.url) for each in executions)
+    assert begin(person, input_id=others).status_code == 404
+    assert begin(api, input_id=mine).status_code == 404
+    begun = begin(person, input_id=mine).raise_for_status().json()
+    answer = browse(begun["authorization_url"])
+    path = f"/v1/mcp-logins/{begun['login_id']}"
+    assert person.http.post(path, json=answer).raise_for_status().json()["scopes"] == ["read", "write"]
+    resolved = person.http.get(f"/v1/inputs/{mine}").raise_for_status().json()["resolution"]
+    assert resolved["outcome"] == "answered"
+    assert api.http.get(f"/v1/inputs/{others}").raise_for_status().json()["resolution"] is None
+    assert token(api, executions[0])["access_token"] == web.authorization.given[-2]
 
 
 @pytest.mark.parametrize("changed", ["state", "iss", "code"])

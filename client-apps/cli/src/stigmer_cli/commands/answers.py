@@ -83,7 +83,7 @@ def _say_who_was_first(resolved: Sequence[InputResource]) -> None:
 def question_of(resource: InputResource) -> Question:
     """The content of a question; of other kinds what can be said of them as one."""
     value = resource.content.value if resource.content.kind == "inline" else None
-    if resource.kind is InputKind.QUESTION and isinstance(value, dict):
+    if resource.kind in (InputKind.QUESTION, InputKind.LOGIN) and isinstance(value, dict):
         return Question.model_validate(value)
     if resource.kind is InputKind.CLIENT_TOOL and isinstance(value, dict):
         return Question(text="\n".join(describe_client_call(ClientToolCall.model_validate(value))))

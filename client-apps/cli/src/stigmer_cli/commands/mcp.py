@@ -146,7 +146,7 @@ def call_tool(agent: str, tool: str, arguments: str, as_json: bool) -> None:
 
 
 @mcp.command("login", epilog="Example: stigmer mcp login report-writer/wiki")
-@click.argument("where", metavar="AGENT/SERVER|SERVER|URL")
+@click.argument("where", metavar="AGENT/SERVER|SERVER|URL|INPUT")
 @click.option("--scope", "scopes", multiple=True, help="Ask for this too. Can be given several times.")
 @click.option("--no-browser", is_flag=True, help="Only print the link.")
 @click.option("--json", "as_json", is_flag=True, help="Print the sign-in as JSON.")

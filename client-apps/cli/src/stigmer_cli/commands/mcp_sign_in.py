@@ -21,6 +21,7 @@ from stigmer_cli.api_client import ApiClient
 from stigmer_cli.commands.prompting import TerminalLines
 from stigmer_cli.errors import StigmerError, UsageError
 from stigmer_cli.output import print_note
+from stigmer_contract.inputs import InputKind
 from stigmer_contract.mcp_logins import BeginMcpLogin, FinishMcpLogin, McpLogin, McpLoginBegun
 
 LOOPBACK: Final = "127.0.0.1"
@@ -38,10 +39,13 @@ class Where:
     url: str | None = None
     agent: str | None = None
     server: str | None = None
+    input_id: str | None = None
+    """What an execution waits for."""
 
 
 def find_server(client: ApiClient, given: str) -> Where:
-    """A URL, `AGENT/SERVER`, or the name of a server that all applied agents which have it agree on.
+    """A URL, `AGENT/SERVER`, what waits in the inbox, or the name of a server that all applied agents which
+    have it agree on.
 
     Raises:
         UsageError: there is none, or several.
@@ -53,6 +57,13 @@ def find_server(client: ApiClient, given: str) -> Where:
             return Where(url=resource_of(given))
         except ValueError as error:
             raise UsageError(str(error)) from error
+    waiting = [
+        each.input_id
+        for each in client.list_inputs(1000)
+        if each.kind is InputKind.LOGIN and each.input_id.endswith(given.lower()) and given
+    ]
+    if len(waiting) == 1:
+        return Where(input_id=waiting[0])
     agent, slash, server = given.rpartition("/")
     if slash:
         return Where(agent=agent, server=server)

@@ -60,7 +60,7 @@ def describe_input(resource: InputResource) -> str:
     value = resource.content.value if resource.content.kind == "inline" else None
     lines = [f"{resource.kind} {resource.input_id} of {resource.agent_name} ({resource.execution_id})", ""]
     match resource.kind:
-        case InputKind.QUESTION:
+        case InputKind.QUESTION | InputKind.LOGIN:
             lines += describe_question(Question.model_validate(value), resource.answer_schema)
         case InputKind.APPROVAL:
             lines += describe_approval(Approval.model_validate(value))
@@ -134,6 +134,9 @@ def how_to_decide(resource: InputResource) -> str:
     short = resource.input_id[-SHOWN_ID_CHARACTERS:]
     if resource.kind is InputKind.APPROVAL:
         return f"Decide with `stigmer executions approve {short}` or `stigmer executions deny {short}`."
+    if resource.kind is InputKind.LOGIN:
+        declined = f"stigmer executions answer {short} --decline"
+        return f"Sign in with `stigmer mcp login {short}`, or say no with `{declined}`."
     what = "RESULT" if resource.kind is InputKind.CLIENT_TOOL else "ANSWER"
     return f"Answer with `stigmer executions answer {short} {what}`."
 

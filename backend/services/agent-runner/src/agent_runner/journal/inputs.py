@@ -60,7 +60,12 @@ class InputSteps:
         return await self._put(InputKind.CLIENT_TOOL, CLIENT_TOOLSET, tool, title, content, None, seconds)
 
     async def put_question(
-        self, toolset: str, tool: str, question: Question, schema: dict[str, JsonValue]
+        self,
+        toolset: str,
+        tool: str,
+        question: Question,
+        schema: dict[str, JsonValue],
+        kind: InputKind = InputKind.QUESTION,
     ) -> tuple[StepKey, InputRequested]:
         """Ask a person what the tool call at work came to need, unless it has asked just that before."""
         call = running_call.get()
@@ -76,7 +81,7 @@ class InputSteps:
             place,
             call.scope,
             call.call_id,
-            kind=InputKind.QUESTION,
+            kind=kind,
             toolset=toolset,
             tool=tool,
             title=title,

@@ -32,10 +32,11 @@ from agent_runner.journal.kinds import PUT_DOWN, SAMPLED, StepKey, call_key
 from agent_runner.journal.scopes import RunningCall, running_call
 from agent_runner.journal.steps import StepJournal
 from agent_runner.mcp_servers.faults import AnswerRefused
-from agent_runner.mcp_servers.questions import ModelAsked, PersonAsked, SampledPart, StillOpen
+from agent_runner.mcp_servers.questions import LOG_IN_SCHEMA, ModelAsked, PersonAsked, SampledPart, StillOpen
 from agent_runner.models import classify_fault
 from agent_runner.toolsets import Told
 from stigmer_contract.events import StepFinished, Usage
+from stigmer_contract.inputs import InputKind, Login
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,14 @@ class MiddleOfCalls:
         if stays_seconds is not None:
             await self._stay([event.input_id for _, event in requested], stays_seconds)
         return [await self._inputs.told(place, event) for place, event in requested]
+
+    async def log_in(self, toolset: str, tool: str, login: Login) -> Told:
+        """Ask that somebody signs in for the call that is at work, and return when that is resolved."""
+        place, event = await self._inputs.put_question(
+            toolset, tool, login, LOG_IN_SCHEMA, kind=InputKind.LOGIN
+        )
+        await self._journal.parts.log.flush()
+        return await self._inputs.told(place, event)
 
     async def _stay(self, input_ids: Sequence[str], seconds: float) -> None:
         parts = self._journal.parts

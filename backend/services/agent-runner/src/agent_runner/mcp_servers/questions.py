@@ -15,7 +15,8 @@ from pydantic import JsonValue
 
 from agent_runner.mcp_servers.faults import AnswerRefused
 from stigmer_contract.answer_schemas import check_schema
-from stigmer_contract.inputs import Question
+from stigmer_contract.inputs import SIGNED_IN, Login, Question
+from stigmer_contract.mcp_logins import MAX_CHALLENGE_CHARACTERS, resource_of
 
 ELICIT: Final = "elicitation/create"
 SAMPLE: Final = "sampling/createMessage"
@@ -24,6 +25,10 @@ INPUT_REQUIRED: Final = "input_required"
 """`resultType` of what is no result yet (2026-07-28)."""
 CALL_ANEW: Final = "callAnew"
 """Whether such a call was refused until then, so that it is to be made anew and not gone on with."""
+LOG_IN: Final = "logIn"
+"""How such a call was refused because its server asks who calls: nothing was done."""
+MAX_LOG_INS: Final = 3
+"""How often somebody is asked to sign in for one call."""
 NOBODY_THERE: Final = "nobody can be asked here"
 MAX_ROUNDS: Final = 20
 """How often one call may ask before it is given up."""
@@ -34,6 +39,9 @@ MAX_SAMPLED_MESSAGES: Final = 100
 MAX_SAMPLED_CHARACTERS: Final = 400_000
 MAX_SAMPLED_FILE_BYTES: Final = 5 << 20
 MAX_SAMPLED_TOKENS: Final = 32_000
+UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
+LOG_IN_SCHEMA: Final[dict[str, JsonValue]] = {"type": "string", "enum": [SIGNED_IN]}
 DONE: Final = "I have done what the page asks for"
 _URL: Final = re.compile(r"https?://[^\s\x00-\x20\x7f-\x9f<>\"\\]+")
 _NOT_FOR_US: Final = frozenset({"$schema", "$id", "$comment", "enumNames", "pattern"})
@@ -101,6 +109,21 @@ class TakenUp:
 
 class StillOpen(Exception):
     """A person was asked, and has not answered yet."""
+
+
+def log_in_asked(server: str, tool: str, url: str, asked: Mapping[str, Any]) -> Login:
+    """What a person is asked where a server asks who calls it. `asked` is what was put down."""
+    status, challenge = asked.get("status"), asked.get("challenge")
+    more = "asks for more than you have allowed" if status == FORBIDDEN else "asks who calls it"
+    return Login(
+        text=f"The MCP server {server!r} {more}, before it carries out {tool!r}:\n\nSign in at {url}",
+        choices=[SIGNED_IN],
+        own_words=False,
+        url=resource_of(url),
+        status=status if isinstance(status, int) else UNAUTHORIZED,
+        challenge=challenge[:MAX_CHALLENGE_CHARACTERS] if isinstance(challenge, str) else "",
+        key=str(asked.get("key", "")),
+    )
 
 
 def person_asked(server: str, tool: str, params: Mapping[str, Any]) -> PersonAsked:

@@ -1,6 +1,7 @@
 """The tools of one MCP server as an agent has them: known from what is written down, called on the server."""
 
 import asyncio
+import secrets
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,8 +10,22 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import BinaryContent
 from pydantic_ai.toolsets import FunctionToolset
 
-from agent_runner.mcp_servers.faults import AnswerRefused, CallLost, CallRefused, ServerUnavailable
-from agent_runner.mcp_servers.questions import CALL_ANEW, INPUT_REQUIRED, MAX_ROUNDS, StillOpen, TakenUp
+from agent_runner.mcp_servers.faults import (
+    AnswerRefused,
+    AuthorisationNeeded,
+    CallLost,
+    CallRefused,
+    ServerUnavailable,
+)
+from agent_runner.mcp_servers.questions import (
+    CALL_ANEW,
+    INPUT_REQUIRED,
+    LOG_IN,
+    MAX_LOG_INS,
+    MAX_ROUNDS,
+    StillOpen,
+    TakenUp,
+)
 from agent_runner.mcp_servers.servers import McpServers
 from agent_runner.mcp_servers.tool_list import SideEffects, side_effects_of
 from agent_runner.mcp_servers.tool_names import model_name
@@ -20,6 +35,7 @@ from agent_runner.toolsets.foreign_tools import foreign_tool
 from agent_runner.toolsets.middle_of_call import middle_of_call
 from agent_runner.toolsets.server_requests import ServerRequests
 from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.mcp_logins import MAX_CHALLENGE_CHARACTERS
 from stigmer_contract.tool_lists import ListedTool, ToolList
 
 OUTCOME_UNKNOWN: Final = (
@@ -101,6 +117,7 @@ class McpToolset(FunctionToolset[None]):
         if middle is not None and asked is None:
             # An earlier leg may have asked, and cancelled the call: no server is started before the answer.
             await middle.until_answered()
+        log_ins = _log_ins(asked)
         for _ in range(MAX_ROUNDS):
             taken_up = None if asked is None else await self._taken_up(requests, asked)
             if taken_up is not None and middle is not None:
@@ -115,6 +132,13 @@ class McpToolset(FunctionToolset[None]):
                     host=requests,
                     taken_up=None if taken_up is None or _fields(asked).get(CALL_ANEW) else taken_up,
                 )
+            except AuthorisationNeeded as needed:
+                if middle is None or not self._server.takes_logins or log_ins == MAX_LOG_INS:
+                    raise
+                log_ins += 1
+                asked = _log_in_needed(needed, log_ins)
+                await middle.put_down(asked)
+                continue
             except StillOpen:
                 assert middle is not None
                 await middle.until_answered()
@@ -130,9 +154,29 @@ class McpToolset(FunctionToolset[None]):
 
     async def _taken_up(self, requests: ServerRequests, asked: JsonValue) -> TakenUp:
         fields = _fields(asked)
+        if LOG_IN in fields:
+            await requests.log_in(_fields(fields[LOG_IN]))
+            return TakenUp({}, None)
         state = fields.get("requestState")
         answers = await requests.answer_all(_fields(fields.get("inputRequests")))
         return TakenUp(answers, state if isinstance(state, str) else None)
+
+
+def _log_ins(asked: JsonValue) -> int:
+    """How often somebody was asked to sign in for a call, that was put down so."""
+    nth = _fields(_fields(asked).get(LOG_IN)).get("nth")
+    return nth if isinstance(nth, int) else 0
+
+
+def _log_in_needed(needed: AuthorisationNeeded, nth: int) -> dict[str, JsonValue]:
+    """What is written down of a call that its server refuses until somebody signs in."""
+    asked: dict[str, JsonValue] = {
+        "status": needed.status,
+        "challenge": needed.challenge[:MAX_CHALLENGE_CHARACTERS],
+        "key": secrets.token_hex(8),
+        "nth": nth,
+    }
+    return {"resultType": INPUT_REQUIRED, CALL_ANEW: True, LOG_IN: asked}
 
 
 def _fields(value: JsonValue) -> Mapping[str, JsonValue]:

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from agent_runner.mcp_servers.questions import ModelAsked, PersonAsked
 from agent_runner.toolsets.ask_user import Told
+from stigmer_contract.inputs import Login
 
 
 class MiddleOfCall(Protocol):
@@ -29,6 +30,10 @@ class MiddleOfCall(Protocol):
         Raises:
             StillOpen: it has stayed for so long. The questions stay open.
         """
+        ...
+
+    async def log_in(self, toolset: str, tool: str, login: Login) -> Told:
+        """Ask that somebody signs in, and return when that is resolved; the leg may end meanwhile."""
         ...
 
     async def until_answered(self) -> None:

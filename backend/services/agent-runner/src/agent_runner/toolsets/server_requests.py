@@ -1,6 +1,7 @@
 """What MCP servers ask in the middle of a call, answered: by a person, by the agent's model."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from agent_runner.mcp_servers.questions import (
     SAMPLE,
     PersonAsked,
     ServerRequest,
+    log_in_asked,
     model_asked,
     person_asked,
 )
@@ -49,6 +51,23 @@ class ServerRequests:
             asked = person_asked(self._server.name, self._tool, request.params)
             stays = self._server.ask_wait.total_seconds()
             return (await self._ask([asked], stays))[0]
+
+    async def log_in(self, asked: Mapping[str, Any]) -> None:
+        """Return when somebody has signed in, for the call that was put down because of that.
+
+        Raises:
+            AnswerRefused: nobody does.
+        """
+        if self._middle is None:
+            raise AnswerRefused(NOBODY_THERE)
+        login = log_in_asked(self._server.name, self._tool, self._server.url or "", asked)
+        in_hand = call_in_hand.get()
+        with contextlib.nullcontext() if in_hand is None else in_hand.resting():
+            told = await self._middle.log_in(self._server.name, self._shown_as, login)
+        if told.outcome is not InputOutcome.ANSWERED:
+            said = "declined to sign in" if told.outcome is InputOutcome.DENIED else "did not sign in in time"
+            reason = f": {told.reason}" if told.reason else ""
+            raise AnswerRefused(f"Not called: the MCP server wants a person to sign in, who {said}{reason}")
 
     async def answer_all(self, requests: Mapping[str, Any]) -> dict[str, JsonValue]:
         """The answers to what a server asks that has put its call down, by the server's own names for them.

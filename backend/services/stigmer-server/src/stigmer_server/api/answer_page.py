@@ -106,7 +106,7 @@ def _facts(asked: InputResource) -> str:
         for text in (approval.reason, approval.again):
             facts += [] if text is None else [f"<p>{escape(text)}</p>"]
         facts += [] if approval.diff is None else [f"<pre>{escape(approval.diff)}</pre>"]
-    elif asked.kind is InputKind.QUESTION:
+    elif asked.kind in (InputKind.QUESTION, InputKind.LOGIN):
         facts.append(f"<pre>{escape(Question.model_validate(content).text)}</pre>")
     else:
         facts.append(f"<pre>{escape(json.dumps(content, indent=2, ensure_ascii=False))}</pre>")
@@ -220,7 +220,7 @@ def _content(asked: InputResource) -> JsonValue:
 
 
 def _question(asked: InputResource) -> Question:
-    if asked.kind is InputKind.QUESTION:
+    if asked.kind in (InputKind.QUESTION, InputKind.LOGIN):
         return Question.model_validate(_content(asked))
     return Question(text=asked.title)
 
