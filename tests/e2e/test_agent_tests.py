@@ -161,6 +161,47 @@ def test_a_baseline_lets_only_what_has_become_worse_fail(
     assert "it is no baseline: version" in stigmer(ten_tools_stack, *arguments, code=2).stderr
 
 
+def test_a_task_is_compared_between_models_and_done_again_after_a_change(
+    ten_tools_stack: RunningStack, tmp_path: Path
+) -> None:
+    write_test(tmp_path, "unused")
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "given.txt").write_text("hello\n", encoding="utf-8")
+    agent, played, short = tmp_path / "agent.yaml", tmp_path / "played.yaml", tmp_path / "short.yaml"
+    manifest = yaml.safe_load(agent.read_text(encoding="utf-8"))
+    manifest["metadata"]["name"] = "compared"
+    agent.write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    short.write_text('version: 1\nturns: [{text: "Nothing to do."}]\n', encoding="utf-8")
+    models = f"replay:{played},replay:{short}"
+    task = ("run", str(tmp_path), "Make it.", "--workspace", str(given), "--compare")
+    both = json.loads(stigmer(ten_tools_stack, *task, models, "--json").stdout)
+    assert [(each["answer"], each["changed_paths"]) for each in both] == [
+        ("It is made.", 1),
+        ("Nothing to do.", 0),
+    ]
+    assert sorted(path.name for path in given.iterdir()) == ["given.txt"]
+    assert "takes 2 to 10 models" in stigmer(ten_tools_stack, *task, "replay:one", code=2).stderr
+    assert "leave out --model" in stigmer(ten_tools_stack, *task, models, "--detach", code=2).stderr
+
+    again = ("test", str(tmp_path), "--changed", "--newest", "1", "--json")
+    stigmer(ten_tools_stack, "run", str(tmp_path), "Make it.", "--workspace", str(given), "--snapshots")
+    (given / "made.txt").unlink()
+    done = stigmer(ten_tools_stack, *again)
+    [repeated] = json.loads(done.stdout)
+    assert (repeated["how"], repeated["same_steps"]) == ("same", 3)
+    assert "the same files" in done.stderr
+
+    played.write_text(CASSETTE.replace("a-z A-Z", "a-y A-Y"), encoding="utf-8")
+    changed = stigmer(ten_tools_stack, *again)
+    [repeated] = json.loads(changed.stdout)
+    assert (repeated["how"], repeated["same_steps"]) == ("parted", 0)
+    assert "they part at step 1 of 3" in changed.stderr
+    stigmer(ten_tools_stack, *again, "--strict", code=1)
+    nobody = stigmer(ten_tools_stack, "test", "--changed", "nobody", code=1)
+    assert "no execution of it has ended by itself" in nobody.stderr
+
+
 def test_a_test_is_made_of_an_execution_and_passes(ten_tools_stack: RunningStack, tmp_path: Path) -> None:
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "there.txt").write_text("there before\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """Forks on a real stack: what was before is there, with its files, and is neither asked nor done again."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import httpx
 import pytest
 
 from e2e_script import TOOL_CALLS
-from executions import Execution, agent_manifest, answered_turns, tool_results
+from executions import Execution, agent_manifest, answered_turns, inline, tool_results, waits
 from model_server import ModelServer
 from running_stack import RunningStack
 from stigmer_contract.api import ExecutionResource, Page
+from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.events import (
     ExecutionStarted,
     InlinePayload,
@@ -162,6 +164,63 @@ def test_a_session_goes_on_behind_a_fork_with_all_that_was_said(
     assert said.count("Work. [conversation forked]") == 1
     positions = [said.index(f"Working on {turn}.") for turn in range(1, LAST_TURN)]
     assert positions == sorted(positions)
+
+
+def test_a_call_has_given_something_else_in_a_fork_and_is_not_made_there(
+    ten_tools_stack: RunningStack, ten_tools_model: ModelServer, parent: Execution
+) -> None:
+    since = len(ten_tools_model.bodies)
+    command = ("executions", "fork", parent.execution_id, "--json", "--at")
+    ids = set[str]()
+    for at, call in (("7", "run_command"), ("8", "8")):
+        done = stigmer(ten_tools_stack, *command, at, "--answer", f"{call}=made up by a person")
+        ids |= {json.loads(line)["execution_id"] for line in done.splitlines()[:1]}
+        assert "made up by a person" in json.dumps(ten_tools_model.bodies[since])
+        since = len(ten_tools_model.bodies)
+    made = [
+        (ten_tools_stack.workspace_root / fork["session_id"] / "done.txt").read_text(encoding="utf-8").split()
+        for fork in (ten_tools_stack.client.get(f"/v1/executions/{each}").json() for each in sorted(ids))
+    ]
+    assert sorted(made) == sorted([[line for line in ALL_LINES if line != "turn-4"], ALL_LINES])
+
+    refused = stigmer(ten_tools_stack, *command, "7", "--answer", "write_file=x", fails_with=2)
+    assert "there is no call 'write_file' in the turn of step 7" in refused
+    assert "CALL=TEXT" in stigmer(ten_tools_stack, *command, "7", "--answer", "x", fails_with=2)
+    body = {"at": 7, "answers": {"nothing": "x"}}
+    answer = ten_tools_stack.client.post(f"/v1/executions/{parent.execution_id}/fork", json=body)
+    assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+    assert "has no call 'nothing'" in answer.json()["detail"]
+
+
+def test_a_question_that_waits_is_answered_in_a_fork_alone(ten_tools_stack: RunningStack) -> None:
+    cassette = """\
+version: 1
+turns:
+- toolCalls: [{tool: ask_user, arguments: {question: Which colour?}}]
+- expect: {results: [{tool: ask_user, result: Blue}]}
+  text: Blue it is.
+"""
+    digest = hashlib.sha256(cassette.encode()).hexdigest()
+    stored = ten_tools_stack.client.put(f"/v1/blobs/{digest}", content=cassette.encode())
+    assert stored.is_success, stored.text
+    manifest = agent_manifest(model=f"replay:sha256:{digest}", tools=())
+    manifest["spec"]["askUser"] = True
+    asking = Execution.start(ten_tools_stack, manifest, "Ask.")
+    asking.wait_for(waits)
+    forked = fork(ten_tools_stack, asking, 1, answers={call_ids(asking)[0]: "Blue"})
+    done = forked.wait_until_completed()
+    assert isinstance(done.output, InlinePayload)
+    assert done.output.value == "Blue it is."
+    assert not asking.resource.phase.is_terminal
+    asking.cancel()
+    asking.wait_until_ended()
+
+
+def call_ids(execution: Execution) -> list[str]:
+    """The calls of its first answer."""
+    answers = [event for event in execution.events if isinstance(event, ModelResponded)]
+    answer = ModelAnswer.model_validate(inline(answers[0].response))
+    return [call.call_id for call in answer.tool_calls]
 
 
 def test_each_step_of_an_execution_has_its_files(

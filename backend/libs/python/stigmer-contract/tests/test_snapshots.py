@@ -180,3 +180,13 @@ def test_what_is_restored_has_no_set_user_id(tmp_path: Path) -> None:
     finally:
         os.close(root)
     assert (tmp_path / "a").stat().st_mode & 0o7777 == 0o755
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 << 10, (16 << 10) + 1, 100_000, PIECE_BYTES])
+def test_pieces_are_compressed_where_that_helps_and_read_back(size: int) -> None:
+    random_bytes, text = random.Random(size).randbytes(size), (b"one line like the other\n" * size)[:size]
+    for content, shrinks in ((random_bytes, False), (text, size > 100)):
+        stored, is_compressed = write_piece(content)
+        assert is_compressed is shrinks
+        assert len(stored) <= len(content)
+        assert read_piece(stored, is_compressed=is_compressed) == content

@@ -13,14 +13,14 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from stigmer_contract.api import BlobResource
 from stigmer_contract.events import INLINE_PAYLOAD_MAX_BYTES, BlobPayload, InlinePayload, Payload
 from stigmer_server.errors import DigestMismatch, InvalidRequest, NotFound, PayloadTooLarge, Unavailable
 
 MAX_BLOB_BYTES: Final = 64 * 1024 * 1024
-_TEXT: Final = TypeAdapter(str)
+_JSON: Final[TypeAdapter[JsonValue]] = TypeAdapter(JsonValue)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -93,16 +93,20 @@ class BlobStore:
         self.write_problem = None
 
     async def wrap_text(self, text: str, *, room: int = 0) -> Payload:
-        """What a person wrote, as a log holds it: inline, or as a blob where it is large.
+        """What a person wrote, as `wrap_value`."""
+        return await self.wrap_value(text, room=room)
+
+    async def wrap_value(self, value: JsonValue, *, room: int = 0) -> Payload:
+        """A value as a log holds it: inline, or as a blob where it is large.
 
         `room` so many bytes smaller than other payloads it has to be to stand inline.
 
         Raises:
             Unavailable: the disk refuses.
         """
-        content = _TEXT.dump_json(text)
+        content = _JSON.dump_json(value)
         if len(content) <= INLINE_PAYLOAD_MAX_BYTES - room:
-            return InlinePayload(value=text)
+            return InlinePayload(value=value)
         blob = await self.store_bytes(content)
         return BlobPayload(sha256=blob.sha256, size_bytes=blob.size_bytes)
 

@@ -6,9 +6,9 @@ nothing is asked, run or paid for again.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NoReturn, TypeAlias, TypeGuard
 
 from pydantic import BaseModel, JsonValue, TypeAdapter
 from sqlalchemy import Connection, select
@@ -22,6 +22,7 @@ from stigmer_contract.api import (
 )
 from stigmer_contract.conversation import ModelAnswer
 from stigmer_contract.events import (
+    AnyEvent,
     Event,
     ExecutionStarted,
     ForkOrigin,
@@ -48,6 +49,7 @@ from stigmer_server.errors import InvalidRequest
 from stigmer_server.event_log import NewEvent, StoredEvent, insert_further_events, read_events
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.executions import Executions
+from stigmer_server.fork_answers import answered_otherwise
 from stigmer_server.idempotency import Answer, act_once
 from stigmer_server.installation import Installation
 from stigmer_server.log_formats import LogFormats
@@ -114,7 +116,9 @@ class Forks:
         parent = await self._read(state)
         if request.prompt is not None and request.at:
             raise InvalidRequest("prompt is for a fork at 0; message says something at a later step")
-        cut = await self._cut(parent, request.at, goes_on=request.message is None)
+        if request.answers and not request.at:
+            raise InvalidRequest("answers are for calls, and step 0 is before all of them")
+        cut = await self._cut(parent, request.at, goes_on=request.message is None, answers=request.answers)
         payload = parent.first.input
         if request.prompt is not None:
             payload = await self._blobs.wrap_text(request.prompt, room=_ROOM)
@@ -231,8 +235,10 @@ class Forks:
         assert isinstance(first, ExecutionStarted)
         return _Parent(state, first, recorded)
 
-    async def _cut(self, parent: _Parent, at: int, *, goes_on: bool) -> _Cut:
-        """`goes_on`: whether something has to come after the step by itself."""
+    async def _cut(
+        self, parent: _Parent, at: int, *, goes_on: bool, answers: Mapping[str, str] | None = None
+    ) -> _Cut:
+        """`goes_on`: whether something has to come after the step by itself; `answers`: what calls gave."""
         steps = number_steps(parent.events)
         origin = parent.first.fork
         if at == 0:
@@ -257,7 +263,12 @@ class Forks:
             for each in parent.events
             if each.sequence <= step.sequence and _belongs_to(each.event, step, parent.events)
         ]
-        if goes_on and await self._is_final(answered):
+        assert isinstance(answered.event, ModelResponded)
+        answer = ModelAnswer.model_validate(await self._load(answered.event.response))
+        if answers:
+            known = [each.event for each in parent.events if _is_of_turn(each.event, step)]
+            copied = await answered_otherwise(copied, answer, known, answers, self._blobs)
+        if goes_on and not answer.tool_calls:
             raise InvalidRequest(
                 f"nothing comes after step {step.number}: it is the final answer",
                 "say something there with a message, or name an earlier step",
@@ -265,11 +276,6 @@ class Forks:
         before = sum(each.sequence < answered.sequence for each in steps)
         offset = 0 if origin is None else origin.steps_before
         return _Cut(step.number, answered.sequence - 1, offset + before, step.sequence, copied)
-
-    async def _is_final(self, answered: RecordedEvent) -> bool:
-        assert isinstance(answered.event, ModelResponded)
-        answer = ModelAnswer.model_validate(await self._load(answered.event.response))
-        return not answer.tool_calls
 
     async def _load(self, payload: Payload) -> JsonValue:
         if isinstance(payload, InlinePayload):
@@ -301,6 +307,11 @@ def _belongs_to(event: object, step: Step, events: Sequence[RecordedEvent]) -> b
             )
         case _:
             return False
+
+
+def _is_of_turn(event: AnyEvent, step: Step) -> TypeGuard[Event]:
+    """Whether an event is a call's of the step's turn, by the execution's own agent."""
+    return isinstance(event, ToolStarted | ToolFinished) and (event.agent_path, event.turn) == ("", step.turn)
 
 
 def _as_first_turn(event: object) -> Event:

@@ -58,7 +58,7 @@ def answer(given: str, answer: str | None, decline: bool, reason: str | None) ->
     """
     from stigmer_cli.commands.answers import find_input, question_of, read_answer
     from stigmer_cli.commands.connecting import open_client
-    from stigmer_cli.commands.run import read_prompt
+    from stigmer_cli.commands.prompts import read_prompt
     from stigmer_cli.errors import UsageError
     from stigmer_contract.inputs import InputKind, InputOutcome
 

@@ -1,5 +1,6 @@
 """`stigmer executions diff`: where two executions part, and what became of each."""
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -24,25 +25,30 @@ def diff(one: str, other: str, no_files: bool, as_json: bool) -> None:
     """Show where two executions part: the first step that differs, what each did from there, the files at the
     end, cost and time.
 
-    Of a fork, the steps that it shares with its parent count as its own.
+    Of a fork, the steps that it shares with its parent count as its own. Configured keys, and texts that look
+    like keys of well-known services, are masked.
     """
     from stigmer_cli.commands.connecting import open_client
     from stigmer_cli.commands.references import find_execution_id
+    from stigmer_cli.config import load_configuration
     from stigmer_cli.output import print_json, print_line
     from stigmer_cli.rendering.differences import differences_json, format_differences
+    from stigmer_cli.rendering.masked_texts import SecretMask
 
     with open_client() as client:
         both = [
-            _compared(client, find_execution_id(client, given, last=False), with_files=not no_files)
+            compared(client, find_execution_id(client, given, last=False), with_files=not no_files)
             for given in (one, other)
         ]
+        mask = SecretMask(load_configuration(os.environ))
         if as_json:
-            print_json(differences_json(both[0], both[1], client.fetch_blob))
+            print_json(mask.mask_json(differences_json(both[0], both[1], client.fetch_blob)))
         else:
-            print_line(format_differences(both[0], both[1], client.fetch_blob))
+            print_line(mask.mask(format_differences(both[0], both[1], client.fetch_blob)))
 
 
-def _compared(client: "ApiClient", execution_id: str, *, with_files: bool) -> "Compared":
+def compared(client: "ApiClient", execution_id: str, *, with_files: bool) -> "Compared":
+    """An execution, as far as it is compared with another one."""
     from stigmer_cli.rendering.differences import Compared
 
     files = _files(client, execution_id) if with_files else "not compared"

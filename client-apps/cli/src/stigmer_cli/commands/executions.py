@@ -224,8 +224,8 @@ def send(given: str, message: str) -> None:
     session, and you are told which. - as MESSAGE reads standard input.
     """
     from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.prompts import read_prompt
     from stigmer_cli.commands.references import find_execution_id
-    from stigmer_cli.commands.run import read_prompt
     from stigmer_cli.output import print_note
 
     text = read_prompt(message, None)

@@ -28,6 +28,13 @@ MAX_FORKS = 50
 @click.option("--prompt", help="In the place of the first message; with --at 0 only.")
 @click.option("--message", help="Say this behind that step.")
 @click.option(
+    "--answer",
+    "answers",
+    metavar="CALL=TEXT",
+    multiple=True,
+    help="Let a call of that turn have given TEXT: by its step, its tool or its id; may be given again.",
+)
+@click.option(
     "--agent",
     metavar="AGENT",
     help="Let another agent go on: a manifest, a folder or an applied agent's name.",
@@ -46,6 +53,7 @@ def fork(
     at: int,
     prompt: str | None,
     message: str | None,
+    answers: tuple[str, ...],
     agent: str | None,
     model: str | None,
     count: int,
@@ -57,15 +65,16 @@ def fork(
 
     The fork is a new execution in a session of its own. It begins with what the other's model was shown up to
     STEP, and with the files as they were then; nothing before that is asked, run or paid for again. `stigmer
-    executions get` shows the steps with their numbers. What steps before did outside of the workspace stays
-    done.
+    executions get` shows the steps with their numbers. With --answer a call of the step's turn gave something
+    else than it did; one that was not made by then is not made. What steps before did outside of the
+    workspace stays done.
     """
     if prompt is not None and at:
         raise UsageError("--prompt is for --at 0", "say something at a later step with --message")
 
     from stigmer_cli.commands.connecting import open_client
+    from stigmer_cli.commands.prompts import read_prompt
     from stigmer_cli.commands.references import find_execution_id
-    from stigmer_cli.commands.run import read_prompt
     from stigmer_cli.output import print_json, print_line, print_note
 
     if prompt is not None:
@@ -73,8 +82,13 @@ def fork(
     if message is not None:
         message = read_prompt(message, None)
     with open_client() as client:
-        request = _request(client, at, prompt, message, agent, model)
+        request = fork_request(client, at, prompt, message, agent, model)
         execution_id = find_execution_id(client, given, last=last)
+        if answers:
+            from stigmer_cli.commands.fork_answers import read_answers
+
+            told = read_answers(client, execution_id, at, answers)
+            request = request.model_copy(update={"answers": told})
         forks = [client.fork_execution(execution_id, request) for _ in range(count)]
         for each in forks:
             if because := _no_files_because(client, each):
@@ -95,7 +109,7 @@ def fork(
             _compare(client, forks, as_json=as_json)
 
 
-def _request(
+def fork_request(
     client: "ApiClient",
     at: int,
     prompt: str | None,
@@ -109,7 +123,8 @@ def _request(
 
     wanted: dict[str, object] = {"at": at, "prompt": prompt, "message": message, "model": model}
     if agent is not None:
-        order = read_order(agent, "-" if prompt is None else prompt, None, model, None, None)
+        # What is asked is not the order's: `-` as a prompt would be read from standard input.
+        order = read_order(agent, "as before", None, model, None, None)
         for pack in order.packs:
             client.upload_blob(pack)
         wanted |= {"agent": order.agent_name, "manifest": order.manifest}

@@ -34,8 +34,8 @@ def rewind(
     """
     from stigmer_cli.commands.connecting import confirm, open_client
     from stigmer_cli.commands.forking import done_outside, follow
+    from stigmer_cli.commands.prompts import read_prompt
     from stigmer_cli.commands.references import find_execution_id
-    from stigmer_cli.commands.run import read_prompt
     from stigmer_cli.output import print_note
 
     if message is not None:

@@ -110,6 +110,12 @@ class Order:
     help="Write a cassette that plays this execution again.",
     shell_complete=complete_files,
 )
+@click.option(
+    "--compare",
+    "compared",
+    metavar="MODEL,MODEL…",
+    help="Run the task with each of these models, side by side, and compare what became of it.",
+)
 def run(
     agent: str,
     prompt: str | None,
@@ -127,6 +133,7 @@ def run(
     workspace: str | None,
     snapshots: bool | None,
     record: str | None,
+    compared: str | None,
 ) -> None:
     """Run an agent on a task and watch it work.
 
@@ -142,21 +149,41 @@ def run(
     A conversation has one execution at a time. Where another one is at work, you are asked what to do, or,
     without a terminal, the prompt is refused; --busy says it beforehand.
 
+    With --compare each model works in a session of its own, and in a copy of the directory of --workspace.
+
     What the agent asks is asked at the terminal. Without one the command ends with exit code 4, unless --wait
     is given, and the execution waits on: `stigmer inbox` shows what for.
     """
     if detach and record:
         raise UsageError("could not record an execution that is not waited for", "leave out --detach")
+    models: Sequence[str] = ()
+    if compared is not None:
+        if model or session_id or goes_on or busy or detach or record:
+            raise UsageError(
+                "--compare names the models and begins sessions of its own",
+                "leave out --model, --session, --continue, --busy, --detach and --record",
+            )
+        from stigmer_cli.commands.comparing import read_models
+
+        models = read_models(compared)
     if session_id is not None and goes_on:
         raise UsageError("there is a --session, and --continue too")
     if busy == "send" and (model or approve or record or attached):
         raise UsageError("--busy send says something to an execution, which goes on as it was started")
-    if prompt is None and prompt_file is None and not attached and _can_talk(as_json, detach, record):
+    if (
+        not models
+        and prompt is None
+        and prompt_file is None
+        and not attached
+        and _can_talk(as_json, detach, record)
+    ):
         from stigmer_cli.commands.chat import ChatRequest, start_chat
 
         start_chat(ChatRequest(agent, session_id, goes_on, model, workspace, approve))
         return
-    record_file = _check_record_file(record)
+    from stigmer_cli.commands.recording import check_record_file, record_execution
+
+    record_file = check_record_file(record)
     order = replace(
         read_order(agent, prompt, prompt_file, model, session_id, workspace),
         approve=approve,
@@ -175,12 +202,18 @@ def run(
         from stigmer_cli.workspaces import identify_workspace
 
         identify_workspace(configuration, order.workspace)
-    model = choose_order_model(order, configuration)
+    model = None if models else choose_order_model(order, configuration)
     is_told = configuration.server_endpoint is not None or find_running(configuration) is None  # by the start
     connection = connect(configuration)
     if not is_told and (reason := why_uncontained(configuration)) is not None:
         print_note(f"note: {UNCONTAINED_NOTE}: {reason}")
     with ApiClient(connection) as client:
+        if models:
+            from stigmer_cli.commands.comparing import compare_models
+
+            if not compare_models(order, models, client, configuration, as_json=as_json):
+                raise click.exceptions.Exit(1)
+            return
         from stigmer_cli.commands.busy_sessions import begin
         from stigmer_cli.commands.last_sessions import find_session, remember_last_session
 
@@ -205,7 +238,7 @@ def run(
             return
         _follow(client, execution, begun.after, as_json=as_json, plain=plain, wait=wait)
         if record_file:
-            _record(client, execution.execution_id, record_file)
+            record_execution(client, execution.execution_id, record_file)
 
 
 def _tell_address(client: "ApiClient", execution: "ExecutionResource") -> None:
@@ -274,6 +307,8 @@ def read_order(
         manifest, packs = pack_agent(file)
         if model is None:
             cassette = read_cassette(manifest.spec.model, file.folder)
+    from stigmer_cli.commands.prompts import read_prompt
+
     text = read_prompt(prompt, prompt_file)
     return Order(None if manifest else agent, manifest, text, model, cassette, session_id, directory, packs)
 
@@ -288,56 +323,6 @@ def pack_agent(file: "ManifestFile") -> "tuple[AgentManifest, Sequence[bytes]]":
 
     [packed] = pack_agents([file])
     return packed.manifest, packed.packs
-
-
-def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
-    """The prompt, from wherever it comes.
-
-    Raises:
-        UsageError: there is none or there are two, it cannot be read, is no UTF-8, is empty or too long.
-    """
-    from stigmer_cli.commands.manifest_files import STDIN
-    from stigmer_cli.commands.shared_files import read_file
-    from stigmer_contract.api import MAX_INPUT_CHARACTERS
-
-    if (prompt is None) == (prompt_file is None):
-        what = "there is no prompt" if prompt is None else "there is a prompt, and --prompt-file too"
-        raise UsageError(what, "say what the agent shall do, or name a file with --prompt-file")
-    try:
-        if STDIN in (prompt, prompt_file):
-            content = sys.stdin.buffer.read()
-        elif prompt_file is not None:
-            content = read_file(Path(prompt_file).expanduser())
-        else:
-            # Python marks bytes that are not the locale's; what it could read is text, whatever the locale.
-            content = (prompt or "").encode("utf-8", errors="surrogateescape")
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"could not read the prompt {prompt_file!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"the prompt is not valid UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}",
-            "convert it, for example with `iconv -t UTF-8`",
-        ) from error
-    if not text.strip():
-        raise UsageError("the prompt is empty", "say what the agent shall do")
-    if len(text) > MAX_INPUT_CHARACTERS:
-        raise UsageError(
-            f"the prompt has {len(text)} characters, and may have {MAX_INPUT_CHARACTERS}",
-            "put long texts into files of the workspace, and name them in the prompt",
-        )
-    return text
-
-
-def _check_record_file(record: str | None) -> Path | None:
-    if record is None:
-        return None
-    file = Path(record).expanduser()
-    if not file.absolute().parent.is_dir() or file.is_dir():
-        raise UsageError(
-            f"could not write the cassette {record!r}: it must be a file in a folder that exists"
-        )
-    return file
 
 
 def choose_order_model(order: Order, configuration: "Configuration") -> str | None:
@@ -414,13 +399,3 @@ def _follow(
     else:
         view = ExecutionView(Screen(sys.stdout, sys.stderr, plain=plain), client.load_payload)
     Following(client, execution.execution_id, view, cancels=True, asks=not as_json, waits=wait).follow(after)
-
-
-def _record(client: "ApiClient", execution_id: str, file: Path) -> None:
-    from stigmer_cli.commands.shared_files import replace_file
-    from stigmer_cli.output import print_note
-    from stigmer_contract.cassette import cassette_from_events, dump_cassette
-
-    cassette = cassette_from_events(list(client.read_events(execution_id)), client.fetch_blob)
-    replace_file(file, dump_cassette(cassette))
-    print_note(f"wrote the cassette {str(file)!r}; play it with --model replay:{file}")

@@ -56,6 +56,18 @@ def test() -> None:
 )
 @click.option("--update", is_flag=True, help="Write the baseline anew, and what judges say into cassettes.")
 @click.option("--private", is_flag=True, help="Use a stack of the tests' own, also where one runs.")
+@click.option(
+    "--changed",
+    is_flag=True,
+    help="Do again what agents have done: FILE and DIR are manifests, or names of applied agents.",
+)
+@click.option(
+    "--newest",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="With --changed: so many executions of each agent.",
+)
 def run_tests(
     paths: Sequence[str],
     jobs: int,
@@ -66,11 +78,17 @@ def run_tests(
     baseline: str | None,
     update: bool,
     private: bool,
+    changed: bool,
+    newest: int,
 ) -> None:
     """Run tests of agents: files that end in .test.yaml, in the folders given or in this one.
 
     Each is an execution in a workspace of its own, and what it must come to. They use the stack that runs;
-    where none does, one of their own, which ends with them. Exit code 1: a test failed; 2: a file is none,
+    where none does, one of their own, which ends with them.
+
+    With --changed the newest executions of an agent are done again from their beginning, with its manifest of
+    now or with --model, and it is shown where they part from what they were. One that completed and does not
+    any more fails; with --strict, one that parts does. Exit code 1: a test failed; 2: a file is none,
     or there is none; 3: there is no stack, and none can be started.
     """
     from stigmer_cli.agent_tests.baseline import compare, read_baseline, write_baseline
@@ -80,6 +98,13 @@ def run_tests(
     from stigmer_cli.config import load_configuration
     from stigmer_cli.output import print_json, print_note
 
+    if changed:
+        if junit or baseline or update or private:
+            raise UsageError(
+                "--changed is of executions that were, and takes no --junit, --baseline, --private"
+            )
+        _repeat(paths or (".",), model, newest, jobs, as_json=as_json, strict=strict)
+        return
     tests = [GivenTest(path, read_test(path)) for path in find_tests(paths)]
     _check_folder(junit)
     _check_folder(baseline)
@@ -100,6 +125,17 @@ def run_tests(
         write_baseline(baseline, outcomes, before)
         print_note(f"wrote the baseline {baseline!r}")
     elif any(not each.is_good(strict=strict) for each in outcomes):
+        raise click.exceptions.Exit(1)
+
+
+def _repeat(
+    agents: Sequence[str], model: str | None, newest: int, jobs: int, *, as_json: bool, strict: bool
+) -> None:
+    from stigmer_cli.commands.connecting import find_connection
+    from stigmer_cli.commands.test_changed import repeat_executions
+
+    connection = find_connection()
+    if not repeat_executions(agents, model, newest, jobs, connection, as_json=as_json, strict=strict):
         raise click.exceptions.Exit(1)
 
 

@@ -94,15 +94,18 @@ def differences_json(one: Compared, other: Compared, load: LoadBlob) -> dict[str
     }
 
 
-def compare_files(one: Mapping[str, Entry], other: Mapping[str, Entry], load: LoadBlob) -> list[ChangedFile]:
-    """Paths that are otherwise in both, sorted; times do not count."""
+def compare_files(
+    one: Mapping[str, Entry], other: Mapping[str, Entry], load: LoadBlob | None
+) -> list[ChangedFile]:
+    """Paths that are otherwise in both, sorted; times do not count. Without `load`, no contents."""
     changed = list[ChangedFile]()
     for path in sorted(one.keys() | other.keys()):
         a, b = one.get(path), other.get(path)
         if a is None or b is None:
             changed.append(ChangedFile(path, "only in B" if a is None else "only in A", None))
         elif _identity(a) != _identity(b):
-            changed.append(ChangedFile(path, "differs", _unified(path, a, b, load)))
+            unified = None if load is None else _unified(path, a, b, load)
+            changed.append(ChangedFile(path, "differs", unified))
     return changed
 
 
@@ -144,6 +147,15 @@ def _heading(name: str, side: Compared) -> str:
     if execution.ended_at is not None:
         facts.append(format_seconds((execution.ended_at - execution.created_at).total_seconds()))
     return f"{name}  {execution.execution_id}  {execution.model or 'default'}  {' · '.join(facts)}"
+
+
+def format_step(step: ComparedStep | None) -> str:
+    """One step in a line; None: there is none."""
+    if step is None:
+        return "nothing more"
+    text = step.what if step.kind == "answer" else f"{step.what}: {step.result}"
+    text = " ".join(text.split())
+    return sanitize(text if len(text) <= MAX_STEP_CHARACTERS else f"{text[:MAX_STEP_CHARACTERS]} …")
 
 
 def _format_steps(steps: list[ComparedStep]) -> Iterator[str]:

@@ -295,6 +295,11 @@ class ForkExecution(_Request):
     """In the place of the first message; only at 0."""
     message: str | None = Field(default=None, min_length=1, max_length=MAX_INPUT_CHARACTERS)
     """Said behind that step."""
+    answers: dict[str, Annotated[str, Field(max_length=MAX_INPUT_CHARACTERS)]] = Field(
+        default_factory=dict[str, str], max_length=100
+    )
+    """By the id of a call of the turn that the step belongs to: what the model is told instead of its result.
+    A call that was not made by then is not made."""
     agent: str | None = Field(default=None, max_length=63)
     """Name of an applied agent that goes on; None: the same as it was, or `manifest`."""
     manifest: AgentManifest | None = None
