@@ -190,7 +190,6 @@ def test_a_task_is_compared_between_models_and_done_again_after_a_change(
     done = stigmer(ten_tools_stack, *again)
     [repeated] = json.loads(done.stdout)
     assert (repeated["how"], repeated["same_steps"]) == ("same", 3)
-    assert "the same files" in done.stderr
 
     played.write_text(CASSETTE.replace("a-z A-Z", "a-y A-Y"), encoding="utf-8")
     changed = stigmer(ten_tools_stack, *again)
@@ -198,8 +197,6 @@ def test_a_task_is_compared_between_models_and_done_again_after_a_change(
     assert (repeated["how"], repeated["same_steps"]) == ("parted", 0)
     assert "they part at step 1 of 3" in changed.stderr
     stigmer(ten_tools_stack, *again, "--strict", code=1)
-    nobody = stigmer(ten_tools_stack, "test", "--changed", "nobody", code=1)
-    assert "no execution of it has ended by itself" in nobody.stderr
 
 
 def test_a_test_is_made_of_an_execution_and_passes(ten_tools_stack: RunningStack, tmp_path: Path) -> None:

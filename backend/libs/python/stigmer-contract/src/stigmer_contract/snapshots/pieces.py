@@ -12,7 +12,7 @@ _LEVEL: Final = 1
 _SAMPLE_BYTES: Final = 2 << 10
 _SAMPLES: Final = 4
 _WORTH_IT: Final = 0.97
-"""What samples have to shrink to. Of pictures and archives zlib takes 15 ms a MB, for nothing (2026-11-27)."""
+"""What samples have to shrink to. Of pictures and archives zlib takes 15 ms a MB, for nothing."""
 
 
 def write_piece(content: bytes) -> tuple[bytes, bool]:
