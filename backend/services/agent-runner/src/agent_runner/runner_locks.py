@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 WAIT_SECONDS: Final = 15.0
 """Longest wait for commands of a dead runner: what cannot be killed for so long will not end soon."""
-STOPPED_SECONDS: Final = 1.0
+STOPPED_SECONDS: Final = 0.2
 """Longest wait for commands of a runner that is stopped: it can end none, so what has not ended by now goes
 on until the runner does. Its leg's call is one of unknown outcome in any case."""
 KEPT_SECONDS: Final = 86_400.0
