@@ -53,9 +53,10 @@ def run(name: str, port_variable: str) -> None:
             ready = not (orders / f"{name}-unready").exists()
             checks = [{"name": "orders", "ok": ready, "detail": None if ready else "told to be unready"}]
             version = "9.0.0" if (orders / f"{name}-other-version").exists() else program_version()
-            body = json.dumps(
-                {"ready": ready, "version": version, "checks": checks, "isolation": isolation()}
-            ).encode()
+            document = {"ready": ready, "version": version, "checks": checks, "isolation": isolation()}
+            if (orders / f"{name}-other-build").exists():
+                document["other_build"] = "the server is another build"
+            body = json.dumps(document).encode()
             self.send_response(200 if ready else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

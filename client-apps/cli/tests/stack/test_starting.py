@@ -14,7 +14,7 @@ import pytest
 from stack_home import COMMAND_SECONDS, StackHome, wait_until
 from stigmer_cli.config import load_configuration
 from stigmer_cli.errors import ConfigurationError
-from stigmer_cli.stack import ensure_running
+from stigmer_cli.stack import ensure_running, find_other_build
 
 
 def _pids(home: StackHome) -> list[int]:
@@ -51,6 +51,17 @@ def test_a_quiet_start_says_only_what_a_person_should_know(stack_home: StackHome
     first, second = (stack_home.stigmer("server", "start", "--quiet") for _ in range(2))
     assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
     assert first.stderr == "note: commands of agents run directly on this machine, not in a container\n"
+
+
+def test_a_runner_of_another_build_than_the_server_is_told_of_by_start_and_status(
+    stack_home: StackHome,
+) -> None:
+    stack_home.order("runner-other-build")
+    started = stack_home.stigmer("server", "start", "--quiet")
+    assert started.stderr.splitlines()[1:] == ["warning: the server is another build"]
+    assert list(stack_home.component("runner")["warnings"]) == ["the server is another build"]
+    configuration = load_configuration(stack_home.environment)
+    assert find_other_build(configuration) == "the server is another build"  # what `run` says each time
 
 
 def test_starts_at_the_same_time_make_one_stack(stack_home: StackHome) -> None:

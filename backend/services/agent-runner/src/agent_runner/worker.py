@@ -40,6 +40,7 @@ from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
 from agent_runner.tracing import open_tracing
 from agent_runner.workflows import AgentExecution
+from stigmer_contract.builds import find_other_build
 from stigmer_contract.disk_space import free_bytes, warning_of
 from stigmer_isolation.temporary_root import remove_abandoned_roots
 
@@ -138,6 +139,7 @@ async def run_worker(
                 version=RUNNER_VERSION,
                 isolation=commands.isolation.to_json(),
                 find_warnings=lambda: _find_warnings(settings.sandbox_root_dir),
+                find_other_build=lambda: runner.other_build,
             )
         )
         try:
@@ -249,6 +251,8 @@ class _Runner:
         self._identity = identity
         self._drain_until: float | None = None
         self._is_renewable = is_renewable
+        self.other_build: str | None = None
+        """What to tell a person, where the server is another build of this version."""
         self.wants_renewal = False
         """Whether `run_until` ended since the process is idle."""
 
@@ -326,6 +330,9 @@ class _Runner:
         except ServerRefused as error:  # of 0.1.0, which has no names of its own
             logger.warning("the server does not say which task queue is its own: %s", error)
             return [self._settings.temporal_task_queue]
+        self.other_build = find_other_build(RUNNER_VERSION, (installation.version, installation.build))
+        if self.other_build is not None:
+            logger.warning("%s", self.other_build)
         return [installation.task_queue, *installation.older_task_queues]
 
     async def _retire_older(self, polls: "dict[str, _Poll]") -> None:

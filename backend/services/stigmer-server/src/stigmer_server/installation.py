@@ -6,11 +6,13 @@ keep the names that they were started with.
 
 import secrets
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Final
 
 from sqlalchemy import Connection, select
 
 from stigmer_contract.api import InstallationResource
+from stigmer_contract.builds import contract_build
 from stigmer_contract.placements import placement_id_of, task_queue_of_placement
 from stigmer_contract.temporal import (
     FIRST_NAMED_VERSION,
@@ -39,6 +41,7 @@ class Installation:
         self._unknown_legs = 0
         self.clocks: Final = ClockReadings()
         self.installation_id = ""
+        self._version = version("stigmer-server")
 
     @property
     def task_queue(self) -> str:
@@ -109,4 +112,6 @@ class Installation:
             older_task_queues=sorted(in_use - {own} - set(self.task_queues) | in_use & set(readable[1:])),
             unknown_legs=self._unknown_legs,
             clocks=self.clocks.list(),
+            version=self._version,
+            build=contract_build(),
         )

@@ -195,7 +195,7 @@ def run(
     from stigmer_cli.commands.connecting import connect
     from stigmer_cli.config import load_configuration
     from stigmer_cli.output import print_json, print_line, print_note
-    from stigmer_cli.stack import UNCONTAINED_NOTE, find_running, why_uncontained
+    from stigmer_cli.stack import UNCONTAINED_NOTE, find_other_build, find_running, why_uncontained
 
     configuration = load_configuration(os.environ)
     if order.workspace:
@@ -207,6 +207,8 @@ def run(
     connection = connect(configuration)
     if not is_told and (reason := why_uncontained(configuration)) is not None:
         print_note(f"note: {UNCONTAINED_NOTE}: {reason}")
+    if not is_told and (reason := find_other_build(configuration)) is not None:
+        print_note(f"warning: {reason}")
     with ApiClient(connection) as client:
         if models:
             from stigmer_cli.commands.comparing import compare_models

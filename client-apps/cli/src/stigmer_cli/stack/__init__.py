@@ -15,7 +15,7 @@ from stigmer_cli.stack.model_settings import find_ollama
 from stigmer_cli.stack.readiness import START_TIMEOUT_SECONDS
 from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE, why_uncontained
 from stigmer_cli.stack.runner_wish import RunnerWish
-from stigmer_cli.stack.state import running_version
+from stigmer_cli.stack.state import find_other_build, running_version
 
 __all__ = [
     "ENGINE_TIMEOUT_SECONDS",
@@ -24,6 +24,7 @@ __all__ = [
     "RunnerWish",
     "ensure_running",
     "find_ollama",
+    "find_other_build",
     "find_running",
     "restart",
     "running_version",

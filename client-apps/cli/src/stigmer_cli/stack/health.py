@@ -37,6 +37,8 @@ class Health:
     """What commands could do that they should not."""
     warnings: tuple[str, ...] = ()
     """What should be seen to before it keeps the component from being ready."""
+    other_build: str | None = None
+    """What to do, where the server is another build than a runner of the same version."""
 
 
 Probe = Callable[[], Health]
@@ -131,11 +133,14 @@ def _read_readiness(status: int, body: bytes) -> Health:
         level, findings = isolation.get("level"), tuple(map(str, isolation.get("findings", ())))
         enclosure = _read_enclosure(isolation)
         warnings = tuple(map(str, document.get("warnings") or ()))
+        other_build = None if document.get("other_build") is None else str(document["other_build"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return Health(ready=False, reason=f"/readyz answered {status} without a readiness document")
     reason = None if ready else "; ".join(failed) or f"/readyz answered {status}"
     level = None if level is None else str(level)
-    return Health(ready, reason, version, level, enclosure, findings, warnings)
+    if other_build is not None:
+        warnings += (other_build,)
+    return Health(ready, reason, version, level, enclosure, findings, warnings, other_build)
 
 
 def _read_enclosure(isolation: "dict[str, Any]") -> str | None:

@@ -137,6 +137,7 @@ class ComponentKeeper:
                     failures=0,
                     last_lines=(),
                     version=health.version or self._state.version,
+                    other_build=health.other_build,
                 )
                 logger.info("ready component=%s", self.component.name)
                 ready_at = time.monotonic()

@@ -43,6 +43,8 @@ def wait_until_ready(
                     if announce:
                         line.clear()
                         report(f"{component.name} is ready at {component.address}")
+                    if component.other_build is not None:
+                        report(f"warning: {component.other_build}")
             if components and all(component.phase in _SETTLED for component in components):
                 return
             if not is_locked(files.supervisor_lock):

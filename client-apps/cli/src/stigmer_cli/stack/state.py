@@ -55,6 +55,8 @@ class ComponentState:
     """What it said last, where it failed, or lives too short again and again."""
     failures: int = 0
     """How often it lived too short, one time after the other, up to now."""
+    other_build: str | None = None
+    """What to do, where it is another build than the server."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,13 @@ def running_version(configuration: Configuration) -> str | None:
     return None if state is None or not is_locked(files.supervisor_lock) else state.version
 
 
+def find_other_build(configuration: Configuration) -> str | None:
+    """What to do, where a part of the running stack is another build than the server."""
+    state = read_state(StackFiles(configuration).state)
+    parts = () if state is None else state.components
+    return next((part.other_build for part in parts if part.other_build is not None), None)
+
+
 def _read_component(entry: dict[str, Any]) -> ComponentState:
     process = entry["process"]
     return ComponentState(
@@ -183,4 +192,5 @@ def _read_component(entry: dict[str, Any]) -> ComponentState:
         reason=entry["reason"],
         last_lines=tuple(entry["last_lines"]),
         failures=entry.get("failures", 0),
+        other_build=entry.get("other_build"),
     )

@@ -598,6 +598,10 @@ class InstallationResource(_Resource):
     """Legs of executions that are not kept here, which runners asked this server for since it started."""
     clocks: list[ClockReading] = []
     """Other clocks, as the newest leg of each runner showed them."""
+    version: str | None = None
+    """The server's; None: it is older than this field."""
+    build: str | None = None
+    """Which of the builds of this version it is: runners of another one may not understand it."""
 
 
 class RunnerEnded(_Request):
@@ -747,6 +751,8 @@ class Readiness(_Resource):
     """What a person should see to before it keeps the program from being ready, such as a disk that fills."""
     isolation: IsolationState | None = None
     """Of a runner only."""
+    other_build: str | None = None
+    """Of a runner only: what to do, where the server is another build of the same version; else left out."""
 
 
 # --- tokens and audit -------------------------------------------------------------------------

@@ -37,10 +37,12 @@ class HealthServer:
         version: str,
         isolation: Mapping[str, object] | None = None,
         find_warnings: Callable[[], list[str]] = list,
+        find_other_build: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Port 0: a free one is chosen, see `port`. `isolation` is the contract's `IsolationState`."""
         self._isolation = isolation
         self._find_warnings = find_warnings
+        self._find_other_build = find_other_build
         self.host = host
         self.port = port
         self._checks = checks
@@ -117,13 +119,16 @@ class HealthServer:
             for name, detail in zip(self._checks, details, strict=True)
         ]
         ready = all(detail is None for detail in details)
-        body = {
+        other_build = self._find_other_build()
+        body: dict[str, object] = {
             "ready": ready,
             "version": self._version,
             "checks": checks,
             "warnings": self._find_warnings(),
             "isolation": self._isolation,
         }
+        if other_build is not None:
+            body["other_build"] = other_build
         return (200 if ready else 503), json.dumps(body).encode()
 
     def _metrics(self) -> bytes:
