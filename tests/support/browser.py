@@ -18,6 +18,16 @@ _PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 _PIPE_IN, _PIPE_OUT = 3, 4
 """The descriptors on which `--remote-debugging-pipe` reads and writes."""
 
+_MOST_TABS: Final = 150
+_KEYS: Final[dict[str, dict[str, Any]]] = {
+    "Tab": {"code": "Tab", "windowsVirtualKeyCode": 9},
+    "Enter": {"code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"},
+    " ": {"code": "Space", "windowsVirtualKeyCode": 32, "text": " "},
+    "Escape": {"code": "Escape", "windowsVirtualKeyCode": 27},
+    "ArrowDown": {"code": "ArrowDown", "windowsVirtualKeyCode": 40},
+    "ArrowUp": {"code": "ArrowUp", "windowsVirtualKeyCode": 38},
+}
+
 
 def find_browser() -> str | None:
     """The machine's own browser, or the one that `CHROMIUM` names."""
@@ -144,6 +154,28 @@ class Tab:
     def run_first(self, script: str) -> None:
         """Run a script in each page that the tab opens from now on, before the page's own."""
         self._browser.call("Page.addScriptToEvaluateOnNewDocument", self._session, source=script)
+
+    def press(self, key: str, *, shift: bool = False) -> None:
+        """Press a key, by its name of the DOM: `Tab`, `Enter`, `ArrowDown`, or a single character."""
+        event: dict[str, Any] = {"key": key, "modifiers": 8 if shift else 0}
+        event |= _KEYS.get(key, {"code": key, "text": key})
+        kind = "keyDown" if "text" in event else "rawKeyDown"
+        self._browser.call("Input.dispatchKeyEvent", self._session, type=kind, **event)
+        event.pop("text", None)
+        self._browser.call("Input.dispatchKeyEvent", self._session, type="keyUp", **event)
+
+    def reach(self, what: str, *, shift: bool = False) -> None:
+        """Go on by Tab alone, until that has the focus of which an expression of `each` is true."""
+        has_it = f"((each) => {what})(document.activeElement)"
+        for _ in range(_MOST_TABS):
+            self.press("Tab", shift=shift)
+            if self._holds(has_it):
+                return
+        pytest.fail(f"Tab does not lead to {what}; the page shows:\n{self.text()}")
+
+    def allow(self, origin: str, *permissions: str) -> None:
+        """What the browser asks its user for, such as `notifications`, is granted to an origin."""
+        self._browser.call("Browser.grantPermissions", origin=origin, permissions=list(permissions))
 
     def close(self) -> None:
         """Close the tab."""

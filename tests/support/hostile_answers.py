@@ -125,7 +125,7 @@ _SCRIPT: Final = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 _INSPECT: Final = Path(__file__).with_name("inspect_page.js").read_text(encoding="utf-8")
 _ELEMENTS: Final = """
     a article blockquote body br button circle code dd del details div dl dt em form g h1 h2 h3 h4 header hr
-    img input label legend li line main nav noscript ol option p path pre rect section select span strong
+    img input kbd label legend li line main nav noscript ol option p path pre rect section select span strong
     summary svg table tbody td textarea th thead time title tr ul
 """
 """All that the page itself is made of."""

@@ -25,6 +25,8 @@ class Router {
       const isPlain = event.button === 0 && !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
       if (link === null || !isPlain || event.defaultPrevented || link.target !== "") return;
       if (link.origin !== location.origin || !link.pathname.startsWith(BASE)) return;
+      // A place within the view, such as where the content begins, is the browser's.
+      if (link.hash !== "" && link.pathname === location.pathname) return;
       event.preventDefault();
       this.go(link.pathname + link.search);
     });
@@ -34,7 +36,10 @@ class Router {
     const isElsewhere = new URL(address, location.href).pathname !== location.pathname;
     history.pushState(null, "", address);
     this.#read();
-    if (isElsewhere) scrollTo(0, 0);
+    if (!isElsewhere) return;
+    scrollTo(0, 0);
+    // What had the focus is gone with its view: Tab goes on from where the new one begins.
+    document.querySelector<HTMLElement>("#content")?.focus({ preventScroll: true });
   }
 
   /** Change what the view is asked to show, without a step in the history. */

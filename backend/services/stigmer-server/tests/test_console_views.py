@@ -8,13 +8,14 @@ from typing import Any, Final
 import pytest
 
 from browser import Browser, Tab, find_browser
-from console_world import VIEWS, World, answered, make_world, said
+from console_world import VIEWS, World, answered, asked, make_world, said
 from hostile_answers import hostile_fetch, inspection
 from needed import skip_outside_ci
-from server_process import ServerApi, ServerProcess, completed
+from server_process import ServerApi, ServerProcess, completed, wait_until
 from stigmer_server.console_files import PAGE_DIRECTORY
 
 AXE: Final = Path(__file__).parents[4] / "client-apps/web/node_modules/axe-core/axe.min.js"
+FOCUS: Final = Path(__file__).parents[4] / "tests/support/walk_focus.js"
 pytestmark = pytest.mark.xdist_group("console views")
 
 
@@ -108,6 +109,142 @@ def test_whatever_texts_a_view_is_given_none_runs_hides_or_breaks_it(
         tab.show_as("light", width)
         assert tab.run(inspection()) == []
     assert tab.complaints() == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_tab_leads_through_all_of_a_view_and_everybody_sees_where_it_is(
+    page_server: ServerProcess, tab: Tab, world: World, view: str
+) -> None:
+    tab.show_as("light")
+    tab.go("about:blank")
+    tab.go(f"{page_server.url}/console/{view.format_map(vars(world))}")
+    tab.wait_for(VIEWS[view])
+    tab.run(FOCUS.read_text(encoding="utf-8") + ";0")
+    # What is loaded meanwhile adds to it, and at the end of a page Tab leaves it once.
+    for _ in range(2 * tab.run("walk.reachable().length") + 20):
+        tab.press("Tab")
+        if tab.run("Boolean(document.activeElement.shadowRoot)"):
+            tab.press("Escape")  # in the editor Tab indents, but behind this
+        if not tab.run("walk.missed().length"):
+            break
+
+    assert tab.run("walk.missed()") == []
+    assert tab.run("[...walk.wrong]") == []
+
+
+def test_somebody_runs_an_agent_approves_answers_and_looks_back_by_keys_alone(
+    page_server: ServerProcess, admin: ServerApi, tab: Tab, world: World
+) -> None:
+    tab.go(f"{page_server.url}/console/")
+    tab.wait_for("document.querySelector('main .row')")
+    tab.reach("each.className === 'skip'")
+    tab.press("Enter")
+    tab.wait_for("document.activeElement.id === 'content'")
+    tab.reach("each.textContent === 'New conversation'")
+    tab.press("Enter")
+    tab.wait_for(
+        "document.querySelector('.composer select')?.value && document.activeElement.id === 'content'"
+    )
+    tab.reach("each.localName === 'select'")
+    chosen = tab.run("document.activeElement.value")
+    tab.press("ArrowDown")
+    tab.wait_for(f"document.activeElement.value !== {json.dumps(chosen)}")
+    agent = tab.run("document.activeElement.value")
+    tab.reach("each.localName === 'textarea'")
+    tab.type_text("Close the doors")
+    tab.press("Enter")
+    tab.wait_for("/sessions.ses_/.test(location.pathname) && document.activeElement.localName === 'textarea'")
+    session_id = tab.run("location.pathname.split('/').at(-1)")
+    [execution] = admin.http.get("/v1/executions", params={"session_id": session_id}).json()["items"]
+    execution_id = execution["execution_id"]
+    attempt = admin.start_leg(execution_id)["attempt"]
+    call = {"toolset": "shell", "tool": "run_command", "arguments": {"command": "lock"}, "rule": "shell: *"}
+    question = {"text": "Which door?", "choices": ["front", "back"]}
+    approval = asked(1, "approval", "run_command lock", call)
+    choice = asked(1, "question", "Which door?", question, answer_schema={"type": "string"})
+    events = [answered(1, said("May I?")), approval, choice]
+    assert admin.append(execution_id, events, attempt=attempt).is_success
+    tab.wait_for("document.querySelectorAll('main .decision').length === 2")
+    card = "each.closest('.decision')?.getAttribute('aria-label') === "
+    tab.reach(f"{card}'run_command lock' && each.textContent === 'Approve'", shift=True)
+    tab.press("Enter")
+    tab.wait_for("document.querySelectorAll('main .decision button').length <= 2")
+    tab.reach(f"{card}'Which door?' && each.type === 'radio'")
+    tab.press(" ")
+    tab.wait_for("document.activeElement.checked")
+    door = tab.run("document.activeElement.closest('label').textContent.trim()")
+    tab.reach(f"{card}'Which door?' && each.textContent === 'Answer'")
+    tab.press("Enter")
+    resolved = [approval["input_id"], choice["input_id"]]
+    wait_until(
+        lambda: all(admin.http.get(f"/v1/inputs/{each}").json()["resolution"] for each in resolved),
+        "both are resolved",
+    )
+    assert admin.append(execution_id, [completed("Locked.")], attempt=attempt).is_success
+    # Back to it through the list.
+    tab.reach("each.getAttribute('href') === '/console/executions'", shift=True)
+    tab.press("Enter")
+    tab.wait_for("document.querySelector('.virtual .row') && document.activeElement.id === 'content'")
+    tab.reach("each.type === 'search'")
+    tab.type_text(execution_id)
+    tab.wait_for("document.querySelectorAll('.virtual .row').length === 1")
+    tab.reach("each.matches('.virtual .row')")
+    tab.press("Enter")
+    tab.wait_for("document.querySelector('.tabs') && document.activeElement.id === 'content'")
+    tab.reach("each.textContent === 'Events'")
+    tab.press("Enter")
+    tab.wait_for("document.querySelector('.event')")
+    tab.reach("each.matches('.event')")
+    tab.press(" ")
+    tab.wait_for("document.querySelector('main pre')?.textContent.includes('execution.started')")
+
+    assert agent == execution["agent_name"]
+    log = [each["event"] for each in admin.read_log(execution_id)]
+    outcomes = {each["input_id"]: each for each in log if each["type"] == "input.resolved"}
+    assert outcomes[approval["input_id"]]["outcome"] == "approved"
+    assert outcomes[choice["input_id"]]["answer"]["value"] == door
+    assert tab.complaints() == []
+
+
+def test_whoever_asked_for_it_is_notified_of_what_begins_to_wait_while_they_look_elsewhere(
+    page_server: ServerProcess, admin: ServerApi, browser: Browser, tab: Tab, world: World
+) -> None:
+    execution_id: str = admin.create_execution(input="Ask me")["execution_id"]
+    attempt = admin.start_leg(execution_id)["attempt"]
+    elsewhere = browser.open_tab()
+    elsewhere.allow(page_server.url, "notifications")
+    elsewhere.run_first(
+        "window.told = []; window.Notification = class extends Notification {"
+        "constructor(title, options) { super(title, options); "
+        "told.push([title, options.body, options.tag, this]); } };"
+        "Object.defineProperty(document, 'hidden', { get: () => window.looksElsewhere ?? false });"
+    )
+    elsewhere.go(f"{page_server.url}/console/usage")
+    elsewhere.wait_for("document.querySelector('nav .count')")
+    elsewhere.run("looksElsewhere = true")
+    question = {"text": "Which door?", "choices": ["front", "back"]}
+    events = [
+        asked(turn, "question", f"Door \u202e{turn}?", question, answer_schema={"type": "string"})
+        for turn in (1, 2)
+    ]
+    for event in events:
+        assert admin.append(execution_id, [event], attempt=attempt).is_success
+    elsewhere.wait_for("told.length === 2")
+    told = elsewhere.run("told.map((each) => each.slice(0, 3))")
+    elsewhere.run("told[0][3].onclick()")
+    elsewhere.wait_for(
+        "location.pathname === '/console/inbox' && document.querySelectorAll('.decision').length >= 3"
+    )
+    before: int = elsewhere.run("told.length")
+    admin.http.post(f"/v1/executions/{execution_id}/cancel", json={}).raise_for_status()
+    elsewhere.close()
+
+    assert before == 2
+    assert [title for title, *_ in told] == ["worker waits for you"] * 2
+    # What waited before is not told of; who is told sees no character that turns the text around.
+    assert {tag: body for _, body, tag in told} == {
+        event["input_id"]: f"Door ⟨202E⟩{event['turn']}?" for event in events
+    }
 
 
 def test_a_wrong_manifest_is_told_where_it_is_wrong_and_a_right_one_is_applied(
