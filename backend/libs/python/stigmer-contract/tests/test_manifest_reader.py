@@ -176,7 +176,7 @@ agent.yaml:8:53: spec.mcpServers[0].env.KEY.secrt: there is no field 'secrt' her
   did you mean `secret`?
 agent.yaml:8:64: spec.mcpServers[0].env.NONE: must be text, or a mapping such as {secret: NAME}
 agent.yaml:8:78: spec.mcpServers[0].env.LIST: must be text, or a mapping such as {secret: NAME}
-agent.yaml:9:7: spec.mcpServers[1]: give exactly one of command and url
+agent.yaml:9:7: spec.mcpServers[1]: give exactly one of command, package and url
 agent.yaml:10:22: spec.mcpServers[2].url: must begin with http:// or https://, not 'ftp://x'
 """,
     ),

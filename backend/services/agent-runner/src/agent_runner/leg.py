@@ -301,6 +301,7 @@ class Leg:
         variables = tool_variables(grant.spec, grant.secrets, self._parts.settings.web_allow_hosts)
         await restore_fork(grant, self._parts.settings, self._client.load_blob)
         workspace = await asyncio.to_thread(self._open_workspace)
+        workspace.packs = packs
         allowed_hosts = self._parts.settings.mcp_allow_hosts
         if grant.inspection is not None:
             return await inspect_tools(

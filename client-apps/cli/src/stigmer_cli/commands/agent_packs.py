@@ -20,6 +20,7 @@ from stigmer_contract.manifest import AgentManifest
 
 if TYPE_CHECKING:
     from stigmer_cli.api_client import ApiClient
+    from stigmer_contract.manifest_mcp import McpServer
     from stigmer_contract.manifest_openapi import OpenApi
     from stigmer_contract.manifest_scripts import Script
     from stigmer_contract.manifest_skills import Skill
@@ -80,11 +81,20 @@ def _pack(file: ManifestFile, problems: _Problems) -> PackedAgent:
         _pack_api(api, f"spec.openapi[{place}]", file, packs, problems)
         for place, api in enumerate(spec.openapi)
     ]
+    servers = [
+        _pack_server(server, f"spec.mcpServers[{place}]", file, packs, problems)
+        for place, server in enumerate(spec.mcp_servers)
+    ]
     names = [skill.name for skill in skills if skill.name is not None]
     for name in sorted({name for name in names if names.count(name) > 1}):
         problems.add(file.source, "spec.skills", f"two skills are named {name!r}", "leave one of them out")
     # What was not set stays so: `unset` is part of what is sent and shown.
-    changed: dict[str, object] = {"scripts": scripts, "skills": skills, "openapi": apis}
+    changed: dict[str, object] = {
+        "scripts": scripts,
+        "skills": skills,
+        "openapi": apis,
+        "mcp_servers": servers,
+    }
     return PackedAgent(
         with_spec(file.manifest, **{name: value for name, value in changed.items() if value}), packs
     )
@@ -148,6 +158,24 @@ def _pack_api(
         print_note(f"note: {note}")
     packs.append(packed.pack)
     return api.model_copy(update={"server": packed.server, "pack": packed.reference})
+
+
+def _pack_server(
+    server: "McpServer", field: str, file: ManifestFile, packs: list[bytes], problems: _Problems
+) -> "McpServer":
+    if server.package is None or server.fetched is not None:
+        return server
+    from stigmer_cli.commands.npm_packages import pack_package
+
+    try:
+        packed = pack_package(server.package)
+    except FilesRefused as error:
+        problems.add(
+            file.source, f"{field}.package", str(error), "name a package that npm can fetch, with its version"
+        )
+        return server
+    packs.extend(packed.packs)
+    return server.model_copy(update={"fetched": packed.fetched})
 
 
 def _is_beside(folder: Path, argument: str) -> bool:

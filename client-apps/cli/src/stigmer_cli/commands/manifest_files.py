@@ -220,9 +220,10 @@ def _print_problems(problems: Sequence[ManifestProblem]) -> None:
 
 
 def names_files(manifest: "AgentManifest") -> bool:
-    """Whether a manifest names files that are to be packed with it."""
+    """Whether a manifest names files or packages that are to be packed with it."""
     spec = manifest.spec
-    return bool(spec.scripts or spec.skills or spec.openapi)
+    has_packages = any(server.package is not None for server in spec.mcp_servers)
+    return bool(spec.scripts or spec.skills or spec.openapi or has_packages)
 
 
 def with_spec(manifest: "AgentManifest", **changes: object) -> "AgentManifest":

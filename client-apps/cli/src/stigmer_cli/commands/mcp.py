@@ -213,7 +213,7 @@ def _arguments(text: str) -> "dict[str, JsonValue]":
 def _where(server: "McpServer") -> str:
     import shlex
 
-    return server.url or shlex.join(server.command or [])
+    return server.url or shlex.join(server.command or [server.package or "", *server.args])
 
 
 def _state(known: "PinnedServer") -> dict[str, object]:

@@ -260,15 +260,22 @@ class AgentSpec(ManifestPart):
 
     @property
     def unpacked(self) -> list[str]:
-        """What was not packed with the manifest, in words: skills, and documents of APIs."""
+        """What was not packed with the manifest, in words: skills, documents of APIs, packages of servers."""
         skills = [f"the skill {skill.place!r}" for skill in self.skills if skill.pack is None]
         apis = [f"the OpenAPI document {api.document!r}" for api in self.openapi if api.pack is None]
-        return [*skills, *apis]
+        servers = [
+            f"the package {server.package!r}"
+            for server in self.mcp_servers
+            if server.package is not None and server.fetched is None
+        ]
+        return [*skills, *apis, *servers]
 
     @property
     def packs(self) -> list[str]:
         """The SHA-256 of each pack of files that the agent's tools need."""
         packs = [each.pack for each in (*self.scripts, *self.skills, *self.openapi)]
+        for server in self.mcp_servers:
+            packs += [] if server.fetched is None else server.fetched.packs.values()
         references = [pack for pack in packs if pack is not None]
         return list(dict.fromkeys(reference.removeprefix("sha256:") for reference in references))
 

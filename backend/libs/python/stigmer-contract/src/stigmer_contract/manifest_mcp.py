@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from stigmer_contract.isolation_words import Network
+from stigmer_contract.manifest_packages import FetchedPackage, Package
 from stigmer_contract.manifest_parts import (
     DNS_LABEL,
     Duration,
@@ -100,7 +101,7 @@ class McpAuthorisation(ManifestPart):
 
 
 class McpServer(ManifestPart):
-    """A server of tools that speaks the Model Context Protocol. Exactly one of `command` and `url`."""
+    """A server of tools that speaks the Model Context Protocol. One of `command`, `package`, `url`."""
 
     name: ServerName = Field(pattern=DNS_LABEL)
     """Name of the server, unique in the agent; the model knows its tools as `name__tool`."""
@@ -109,13 +110,23 @@ class McpServer(ManifestPart):
     session's workspace when one of its tools is called first, held in like commands are."""
     url: str | None = Field(default=None, pattern=r"^https?://")
     """Address of a server that speaks over streamable HTTP."""
+    package: Package | None = Field(
+        default=None, examples=["npm:@modelcontextprotocol/server-everything@2025.9.12"]
+    )
+    """A published server, `npm:NAME@VERSION`, in the place of `command`: fetched with all that it needs when
+    the agent is applied, and started from there, where no agent can change it and without a network."""
+    args: list[Annotated[str, AfterValidator(_check_argument)]] = Field(default_factory=list[str])
+    """Arguments for `package`."""
+    fetched: FetchedPackage | None = None
+    """What was fetched of `package`; `stigmer` writes this."""
     env: Environment = Field(default_factory=dict[str, str | SecretReference])
-    """Environment of `command`: texts, and secrets as `{secret: NAME}`; no other server and no command sees
-    them."""
+    """Environment of `command` or `package`: texts, and secrets as `{secret: NAME}`; no other server and no
+    command sees them."""
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict[str, str | SecretReference])
     """HTTP headers for `url`: texts, and secrets as `{secret: NAME}`."""
     network: Network = "none"
-    """What `command` may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or everything."""
+    """What `command` or `package` may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or
+    everything."""
     tools: _Tools | None = Field(default=None, min_length=1)
     """The server's tools that the agent gets, by the server's own names; left out: all of them."""
     exclude: _Tools = Field(default_factory=list[str])
@@ -160,8 +171,7 @@ class McpServer(ManifestPart):
     @field_validator("env")
     @classmethod
     def _env_has_command(cls, env: Environment, info: ValidationInfo) -> Environment:
-        # `command` is checked before; where it is wrong itself, that is told instead.
-        if env and info.data.get("command", ["?"]) is None:
+        if env and info.data.get("url") is not None:
             raise ValueError("is for `command`; a server at a url takes `headers`")
         return env
 
@@ -186,7 +196,7 @@ class McpServer(ManifestPart):
     @field_validator("network")
     @classmethod
     def _network_has_command(cls, network: Network, info: ValidationInfo) -> Network:
-        if network != "none" and info.data.get("command", ["?"]) is None:
+        if network != "none" and info.data.get("url") is not None:
             raise ValueError("is for `command`; a server at a url is reached by the runner itself")
         return network
 
@@ -206,6 +216,8 @@ class McpServer(ManifestPart):
 
     @model_validator(mode="after")
     def _one_transport(self) -> "McpServer":
-        if (self.command is None) == (self.url is None):
-            raise ValueError("give exactly one of command and url")
+        if [self.command, self.package, self.url].count(None) != 2:
+            raise ValueError("give exactly one of command, package and url")
+        if self.package is None and (self.args or self.fetched is not None):
+            raise ValueError("args and fetched are for `package`")
         return self

@@ -117,9 +117,10 @@ def _lines_of(tool: ListedTool) -> list[str]:
 
 def server_digest(server: McpServer) -> str:
     """Tells a server from one that is started or reached otherwise, whose tools may be others."""
-    fields = server.model_dump(
-        mode="json", by_alias=True, include={"name", "command", "url", "env", "headers"}
-    )
+    what = {"name", "command", "url", "env", "headers"}
+    if server.package is not None:
+        what |= {"package", "args"}
+    fields = server.model_dump(mode="json", by_alias=True, include=what)
     return digest_of(fields)
 
 

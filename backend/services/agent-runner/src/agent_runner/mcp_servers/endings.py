@@ -11,6 +11,8 @@ from typing import Final
 from stigmer_contract.isolation_words import Network
 
 MAX_CHARACTERS: Final = 300
+NODE: Final = "node"
+"""Runs what comes from npm."""
 _FETCHERS: Final = frozenset({"npx", "npm", "pnpm", "pnpx", "yarn", "bunx", "uvx", "uv", "pipx"})
 """Programs that fetch what is not installed."""
 _TELLS_NOTHING: Final = re.compile(
@@ -33,7 +35,7 @@ def telling_line(stderr: str) -> str | None:
     return found[0][:MAX_CHARACTERS] if found else None
 
 
-def advice_on(command: Sequence[str], network: Network) -> str:
+def advice_on(command: Sequence[str], network: Network, *, is_missing: bool = False) -> str:
     """What else is to be known where a program did not start; empty: nothing."""
     program = PurePosixPath(command[0]).name if command else ""
     if program in _FETCHERS and network == "none":
@@ -41,4 +43,6 @@ def advice_on(command: Sequence[str], network: Network) -> str:
             f" ({program} fetches what is not installed, and the server has `network: none`: install it in "
             "the workspace, or set `network: all`)"
         )
+    if program == NODE and is_missing:
+        return " (it needs Node.js where the runner is; the image with `-full` in its tag has it)"
     return ""

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -17,7 +18,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from agent_runner.mcp_servers.endings import advice_on, telling_line
+from agent_runner.mcp_servers.endings import NODE, advice_on, telling_line
 from agent_runner.mcp_servers.faults import ServerUnavailable
 from agent_runner.mcp_servers.wire import Lines, LineTooLong, message_in
 from agent_runner.workspace import SessionWorkspace
@@ -31,6 +32,8 @@ CLOSE_SECONDS: Final = 2.0
 TERMINATE_SECONDS: Final = 2.0
 """... and once it is asked to, before it is killed."""
 
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
 OFFLINE: Final[Mapping[str, str]] = {"npm_config_offline": "true", "UV_OFFLINE": "1"}
 """What tells npm and uv that there is no network: they would try for more than a minute."""
 
@@ -46,6 +49,8 @@ class ServerProcess:
         self._streams = streams
         self.ending: str | None = None
         """How it ended, once it has."""
+        self.is_missing = False
+        """Whether there was no such program."""
         self.ended = asyncio.Event()
 
     def why(self) -> str:
@@ -60,7 +65,6 @@ async def open_process(
     server: McpServer, environment: Mapping[str, str], workspace: SessionWorkspace
 ) -> AsyncGenerator[tuple[_Read, _Write, ServerProcess]]:
     """Start the server; at the end nothing of it is left."""
-    assert server.command is not None
     streams = AttachedStreams()
     process = ServerProcess(server.name, streams)
     to_session, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
@@ -86,20 +90,37 @@ async def _run(
     streams: AttachedStreams,
     process: ServerProcess,
 ) -> None:
-    command = server.command or []
     if server.network == "none":
         environment = {**OFFLINE, **environment}
     try:
-        result = await workspace.run_attached(command, environment, server.network, streams)
+        command, readable = await _program_of(server, workspace)
+        result = await workspace.run_attached(
+            command, environment, server.network, streams, readable=readable
+        )
     except Exception as error:
         process.ending = str(error) or type(error).__name__
     else:
         process.ending = f"it ended with exit code {result.exit_code}"
-        if result.exit_code in (126, 127) and result.stderr:
+        process.is_missing = result.exit_code == NOT_FOUND
+        if result.exit_code in (NOT_EXECUTABLE, NOT_FOUND) and result.stderr:
             process.ending = result.stderr.strip()
     finally:
         process.ended.set()
         streams.end()
+
+
+async def _program_of(server: McpServer, workspace: SessionWorkspace) -> tuple[list[str], list[Path]]:
+    """What is started, and the folder that its program lies in, where no command gets by itself.
+
+    Raises:
+        PackError, ServerRefused, OSError: what was fetched of its package cannot be had.
+    """
+    fetched = server.fetched
+    if fetched is None or workspace.packs is None:
+        return list(server.command or []), []
+    packs = {name: reference.removeprefix("sha256:") for name, reference in fetched.packs.items()}
+    folder = await workspace.packs.folder(packs)
+    return [NODE, str(folder / fetched.program), *server.args], [folder]
 
 
 async def _read(
@@ -161,5 +182,6 @@ async def _end(running: "asyncio.Task[None]", streams: AttachedStreams) -> None:
 
 def not_started(server: McpServer, process: ServerProcess) -> ServerUnavailable:
     """What is raised where a server's process ended before it was ready."""
-    advice = advice_on(server.command or [], server.network)
+    command = server.command or [NODE]
+    advice = advice_on(command, server.network, is_missing=process.is_missing)
     return ServerUnavailable(f"could not start MCP server {server.name!r}: {process.why()}{advice}")

@@ -29,6 +29,7 @@ from pydantic_ai.workspaces import (
 from agent_runner.workspace.command_errors import as_workspace_errors
 from agent_runner.workspace.confined_files import ConfinedFiles, NotAtOnce, open_root
 from agent_runner.workspace.local_disks import is_on_local_disk
+from agent_runner.workspace.packs import PackFolders
 from agent_runner.workspace.runnable_watch import RunnableWatch
 from stigmer_contract.workspace_directories import Identity
 from stigmer_isolation.attached_streams import AttachedStreams
@@ -82,6 +83,8 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         """As it was given."""
         self.watch: RunnableWatch | None = None
         """Is told of each command; set before the first."""
+        self.packs: PackFolders | None = None
+        """Where programs are that came with the agent; set before the first command that needs one."""
         self._identity = identity
         self._home = home
         self._network: Network = network
@@ -208,19 +211,27 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         return result
 
     async def run_attached(
-        self, argv: Sequence[str], env: Mapping[str, str], network: Network, attached: AttachedStreams
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        network: Network,
+        attached: AttachedStreams,
+        *,
+        readable: Sequence[Path] = (),
     ) -> CommandResult:
         """Run a program in the directory for as long as somebody talks with it.
 
         It gets what every command gets but a `HOME` and a `TMPDIR` of its own, gone with it: what commands
-        leave in theirs would else become a part of it, and see its variables.
+        leave in theirs would else become a part of it, and see its variables. `readable` as in `run`.
         """
         if self._directory is None:
             await asyncio.to_thread(self._ensure_there)
         environment = {**self._environment(), **env}
         if "HOME" not in env:
             del environment["HOME"]
-        return await self._run(argv, environment, timeout=None, network=network, attached=attached)
+        return await self._run(
+            argv, environment, timeout=None, network=network, attached=attached, readable=readable
+        )
 
     async def _run(
         self,
