@@ -7,7 +7,8 @@ from pydantic import JsonValue, ValidationError
 from stigmer_cli.foreign_agents.foreign_documents import Fields, ForeignDocument
 from stigmer_cli.foreign_agents.secret_values import argument_of, environment_of, looks_secret
 from stigmer_cli.foreign_agents.written_agents import agent_name
-from stigmer_contract.manifest_mcp import RESERVED_NAMES, McpServer
+from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.manifest_parts import RESERVED_NAMES
 
 KEYS: Final = ("mcpServers", "servers", "mcp_servers")
 """Where files have them: most clients, VS Code, and a few others."""

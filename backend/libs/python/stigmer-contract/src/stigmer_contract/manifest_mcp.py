@@ -2,11 +2,12 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from stigmer_contract.isolation_words import Network
+from stigmer_contract.manifest_headers import HeaderName, HeaderValue
 from stigmer_contract.manifest_packages import FetchedPackage, Package
 from stigmer_contract.manifest_parts import (
     DNS_LABEL,
@@ -14,6 +15,7 @@ from stigmer_contract.manifest_parts import (
     Environment,
     ManifestPart,
     SecretReference,
+    ToolsetName,
     check_unique,
     secrets_among,
     unique,
@@ -23,19 +25,6 @@ from stigmer_contract.mcp_logins import MAX_SCOPES, ScopeName
 MAX_SERVERS: Final = 32
 MAX_TOOL_NAME_CHARACTERS: Final = 256
 MAX_ASK_WAIT: Final = timedelta(hours=1)
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.6.2
-
-
-RESERVED_NAMES: Final = frozenset(
-    {"shell", "files", "wait", "web", "skills", "scripts", "script", "openapi", "client", "mcp", "ask-user"}
-)
-"""Of toolsets of our own: rules and logs tell by the name whose a tool is."""
-
-
-def _check_name(name: str) -> str:
-    if name in RESERVED_NAMES:
-        raise ValueError(f"{name!r} is the name of a built-in toolset; choose another one")
-    return name
 
 
 def unique_servers(servers: "list[McpServer]") -> "list[McpServer]":
@@ -52,28 +41,12 @@ def _check_argument(text: str) -> str:
     return text
 
 
-def _check_header(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of an HTTP header")
-    return name
-
-
 def _check_client_id(client_id: str) -> str:
     if not re.fullmatch(r"[\x20-\x7e]{1,500}", client_id):  # RFC 6749, appendix A.1
         raise ValueError("a client's id has 1 to 500 printable ASCII characters")
     return client_id
 
 
-def _check_header_value(value: str | SecretReference) -> str | SecretReference:
-    if isinstance(value, str) and re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
-        raise ValueError("a header cannot hold control characters")
-    return value
-
-
-ServerName: TypeAlias = Annotated[str, AfterValidator(_check_name)]
-"""Whose a tool is: of a server, or of an API."""
-HeaderName: TypeAlias = Annotated[str, AfterValidator(_check_header)]
-HeaderValue: TypeAlias = Annotated[str | SecretReference, AfterValidator(_check_header_value)]
 _Tools = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=MAX_TOOL_NAME_CHARACTERS)]], AfterValidator(unique)
 ]
@@ -103,7 +76,7 @@ class McpAuthorisation(ManifestPart):
 class McpServer(ManifestPart):
     """A server of tools that speaks the Model Context Protocol. One of `command`, `package`, `url`."""
 
-    name: ServerName = Field(pattern=DNS_LABEL)
+    name: ToolsetName = Field(pattern=DNS_LABEL)
     """Name of the server, unique in the agent; the model knows its tools as `name__tool`."""
     command: list[Annotated[str, AfterValidator(_check_argument)]] | None = Field(default=None, min_length=1)
     """Program and arguments of a server that speaks over its standard input and output. It is started in the

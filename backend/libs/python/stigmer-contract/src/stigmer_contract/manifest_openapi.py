@@ -7,8 +7,15 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, model_validator
 
 from stigmer_contract.isolation_words import Network
-from stigmer_contract.manifest_mcp import HeaderName, HeaderValue, ServerName
-from stigmer_contract.manifest_parts import DNS_LABEL, ManifestPart, SecretReference, secrets_among, unique
+from stigmer_contract.manifest_headers import HeaderName, HeaderValue
+from stigmer_contract.manifest_parts import (
+    DNS_LABEL,
+    ManifestPart,
+    SecretReference,
+    ToolsetName,
+    secrets_among,
+    unique,
+)
 from stigmer_contract.manifest_scripts import PACK_PATTERN, PackReference
 
 MAX_DOCUMENTS: Final = 32
@@ -36,7 +43,7 @@ _Patterns = Annotated[
 class OpenApi(ManifestPart):
     """An HTTP API whose operations are tools of the agent."""
 
-    name: ServerName = Field(pattern=DNS_LABEL, examples=["shop"])
+    name: ToolsetName = Field(pattern=DNS_LABEL, examples=["shop"])
     """Name of the API, unique in the agent; the model knows its tools as `name__operation`."""
     document: str | None = Field(
         default=None,

@@ -187,3 +187,18 @@ Environment: TypeAlias = dict[
     Annotated[str | SecretReference, AfterValidator(_check_variable_value)],
 ]
 """Variables by name; each a text or `{secret: NAME}`."""
+
+RESERVED_NAMES: Final = frozenset(
+    {"shell", "files", "wait", "web", "skills", "scripts", "script", "openapi", "client", "mcp", "ask-user"}
+)
+"""Of toolsets of our own: rules and logs tell by the name whose a tool is."""
+
+
+def _check_name(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is the name of a built-in toolset; choose another one")
+    return name
+
+
+ToolsetName: TypeAlias = Annotated[str, AfterValidator(_check_name)]
+"""Whose a tool is: of a server, or of an API."""

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from stigmer_contract.manifest_mcp import HeaderName, HeaderValue
+from stigmer_contract.manifest_headers import HeaderName, HeaderValue
 from stigmer_contract.manifest_openapi import check_server
 from stigmer_contract.manifest_parts import ManifestPart, SecretReference, secrets_among, unique
 
