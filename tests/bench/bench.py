@@ -25,8 +25,10 @@ import yaml
 from baselines import TOOL_CALLS, plain_activities_loop, run_bare
 from figures import Bound, ProcessorTime, Table, milliseconds, percentile
 from isolation import bench_isolation
+from many_tools import bench_many_tools
 from model_path import bench_model_path
 from people import add_chat_start, bench_people, chat_start
+from pinned_servers import bench_pinned_servers
 from pydantic import TypeAdapter
 from searches import bench_searches
 from temporalio.client import Client
@@ -378,6 +380,8 @@ def main() -> None:
         bench_model_path(table)
         bench_isolation(table)
         bench_searches(table)
+        bench_many_tools(table)
+        bench_pinned_servers(table)
         bench_memory(table, home / "memory")
         bench_people(table, home / "people")
         bench_first_token(table, home / "first-token")

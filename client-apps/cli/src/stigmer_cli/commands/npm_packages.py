@@ -30,7 +30,7 @@ MAX_BYTES: Final = 256 << 20
 _MODULES: Final = "node_modules"
 _LISTED: Final = "fetched.json"
 _TIMEOUT_SECONDS: Final = 600
-_NOT_RUN: Final = (".d.ts", ".d.mts", ".d.cts", ".map", ".md")
+_NOT_RUN: Final = (".d.ts", ".d.mts", ".d.cts", ".map")
 """Endings of files that no program reads when it runs."""
 
 

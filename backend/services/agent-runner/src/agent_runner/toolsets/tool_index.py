@@ -1,5 +1,6 @@
 """Ranks tools by the words of a search. Pure: the same tools and words give the same names, in one order."""
 
+import functools
 import math
 import re
 from collections import defaultdict
@@ -89,6 +90,7 @@ def _weights_of(tool: IndexedTool) -> Mapping[str, float]:
     return weights
 
 
+@functools.lru_cache(maxsize=4096)
 def _stem(word: str) -> str:
     if not word.isascii():
         return word
