@@ -103,6 +103,10 @@ long-conversation: setup ## 500 turns in a window of 32k tokens, with ten runner
 people-and-kills: setup ## ROUNDS=20: 20 executions wait for people while everything is killed, in each round
 	STIGMER_TEST_ROUNDS=$(or $(ROUNDS),20) $(RUN)/pytest -n 1 tests/e2e/test_people_and_kills.py
 
+.PHONY: snapshots-and-kills
+snapshots-and-kills: setup ## ROUNDS=10: runner and server die in snapshots, forks and restores, five times a round
+	STIGMER_TEST_ROUNDS=$(or $(ROUNDS),10) $(RUN)/pytest -n 1 tests/e2e/test_snapshots_and_kills.py
+
 .PHONY: workflow-histories
 workflow-histories: setup ## VERSION=1.2.3: record what this release's workflow leaves in Temporal, for replays
 	PYTHONPATH=tests/support $(RUN)/python backend/services/agent-runner/tests/record_workflow_histories.py \
