@@ -109,6 +109,8 @@ def test_whatever_texts_a_view_is_given_none_runs_hides_or_breaks_it(
         tab.show_as("light", width)
         assert tab.run(inspection()) == []
     assert tab.complaints() == []
+    # It must not hold the stream of the tabs of other tests.
+    tab.go("about:blank")
 
 
 @pytest.mark.parametrize("view", VIEWS)
