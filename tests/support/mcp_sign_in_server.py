@@ -4,13 +4,16 @@ It holds whoever signs in to the protocol, and remembers what was asked of it.
 """
 
 import base64
+import contextlib
 import hashlib
 import json
+import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import uuid4
@@ -18,6 +21,17 @@ from uuid import uuid4
 from mcp_http_server import McpHandler, McpHttpServer
 
 MCP_PATH: Final = "/mcp"
+
+
+def files_with(folder: Path, secrets: Iterable[str]) -> list[Path]:
+    """The files in a folder, however deep, that hold one of the secrets; some come and go meanwhile."""
+    wanted, found = [secret.encode() for secret in secrets], list[Path]()
+    for directory, _, names in os.walk(folder):
+        for file in (Path(directory, name) for name in names):
+            with contextlib.suppress(OSError):
+                content = file.read_bytes() if file.is_file() else b""
+                found += [file] if any(secret in content for secret in wanted) else []
+    return found
 
 
 @dataclass
