@@ -18,24 +18,25 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psutil
 import yaml
 from baselines import TOOL_CALLS, plain_activities_loop, run_bare
 from figures import Bound, ProcessorTime, Table, milliseconds, percentile
+from http_model import HttpModel
 from isolation import bench_isolation
+from long_conversations import bench_long_conversations
 from many_tools import bench_many_tools
 from model_path import bench_model_path
 from people import add_chat_start, bench_people, chat_start
 from pinned_servers import bench_pinned_servers
-from pydantic import TypeAdapter
 from searches import bench_searches
 from temporalio.client import Client
 
 from e2e_script import runner_environment, ten_tool_script
 from executions import Execution, agent_manifest
-from model_server import VALID_KEY, Fault, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
+from model_server import Fault, ModelServer, ScriptedModel, ScriptedTurn
 from running_stack import RunningStack
 from stack_home import end_everything, make_stack_home
 from stigmer_contract.events import LegLost, ModelResponded, ToolFinished, ToolStarted
@@ -146,47 +147,6 @@ def many_at_once(
 def each_second(rates: list[float]) -> str:
     """Median, and the slowest and the fastest batch: neighbours on the machine make them differ."""
     return f"{statistics.median(rates):.1f} a second ({min(rates):.1f} to {max(rates):.1f})"
-
-
-class HttpModel:
-    """The scripted model as a process of its own: ten file writes, then done."""
-
-    def __init__(self, home: Path) -> None:
-        """Starts nothing yet."""
-        call = ScriptedCall("write_file", {"path": "file-{turn}.txt", "content": "content {turn}"})
-        script = ScriptedModel([*[ScriptedTurn(calls=[call])] * TOOL_CALLS, ScriptedTurn(text="done")])
-        self._script = home / "script.json"
-        self._script.write_bytes(TypeAdapter(ScriptedModel).dump_json(script))
-
-    def __enter__(self) -> Self:
-        program = Path(__file__).parents[1] / "support" / "model_server.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(program), "--script", str(self._script)],
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
-        assert self._process.stdout is not None
-        self._url = self._process.stdout.readline().strip()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
-    @property
-    def runner_environment(self) -> dict[str, str]:
-        """What makes a runner ask it."""
-        return {
-            "STIGMER_LLM_BASE_URL": self._url,
-            "OPENAI_BASE_URL": self._url,
-            "OPENAI_API_KEY": VALID_KEY,
-        }
 
 
 def bench_baselines(table: Table, stack: RunningStack, directory: Path) -> None:
@@ -369,7 +329,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="stigmer-bench-") as folder:
         home = Path(folder)
         cassette = ten_writes_cassette(home / "cassette.yaml")
-        for part in ("stack", "http", "memory", "first-token", "people"):
+        for part in ("stack", "http", "long", "memory", "first-token", "people"):
             (home / part).mkdir()
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n")
         table = Table()
@@ -377,6 +337,7 @@ def main() -> None:
             bench_executions(table, stack, f"replay:{cassette}")
             bench_baselines(table, stack, home)
         bench_executions_over_http(table, home / "http")
+        bench_long_conversations(table, home / "long")
         bench_model_path(table)
         bench_isolation(table)
         bench_searches(table)
