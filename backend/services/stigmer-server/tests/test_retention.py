@@ -4,12 +4,16 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client
 
 from server_process import ServerApi, ServerProcess, completed, wait_until
 from stigmer_server import retention
+from temporal_server import TemporalServer
 
 LONG_AGO = 1_600_000_000
 NEVER = "ses_0123456789abcdefghjkmnpqrs"
@@ -128,3 +132,15 @@ def test_by_default_everything_is_kept(tmp_path: Path) -> None:
 def test_a_setting_that_is_none_is_told(tmp_path: Path, variable: str, value: str) -> None:
     with pytest.raises(RuntimeError, match=variable):
         ServerProcess(tmp_path / "home", environment={variable: value}).start()
+
+
+async def test_the_stacks_own_temporal_keeps_a_history_for_a_day_after_its_end(
+    temporal: TemporalServer,
+) -> None:
+    """What `server start-dev` sets, by which the stack starts it, and what the operator's guide says."""
+    client = await Client.connect(temporal.address)
+    described = await client.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace="default")
+    )
+    kept = described.config.workflow_execution_retention_ttl.ToTimedelta()
+    assert kept == timedelta(days=1)
