@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic_ai.messages import (
     BinaryContent,
     InstructionBaselinePart,
+    InstructionPart,
     ModelMessage,
     ModelRequest,
     ModelRequestPart,
@@ -34,7 +35,10 @@ from agent_runner.models.openai_models import compatible_model, openai_model
 from agent_runner.models.per_message import PerMessage
 
 Make = Callable[[], Model]
-PARAMETERS = ModelRequestParameters()
+PARAMETERS = (
+    ModelRequestParameters(),
+    ModelRequestParameters(instruction_parts=[InstructionPart("Work."), InstructionPart("Well.")]),
+)
 
 
 ENDPOINT = Endpoint("http://localhost/v1", {}, httpx2.AsyncClient(verify=False))  # asked for nothing
@@ -89,10 +93,10 @@ _beginnings: st.SearchStrategy[list[ModelRequestPart]] = st.sampled_from(
 )
 
 
-async def _sent(model: Model, messages: Sequence[ModelMessage]) -> bytes:
+async def _sent(model: Model, messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> bytes:
     assert isinstance(model, AsksDirectly)
-    prepared = model.prepare_messages(list(messages), PARAMETERS)
-    body, _ = await model.body_of(model.as_taken_back(prepared), ModelSettings(), PARAMETERS)
+    prepared = model.prepare_messages(list(messages), parameters)
+    body, _ = await model.body_of(model.as_taken_back(prepared), ModelSettings(), parameters)
     return encode_body(body)
 
 
@@ -103,9 +107,10 @@ def test_a_model_that_has_asked_before_sends_what_one_that_has_not_would(
     make: Make, data: st.DataObject
 ) -> None:
     messages: list[ModelMessage] = [ModelRequest(parts=list(data.draw(_beginnings)))]
-    asking = make()
+    asking, parameters = make(), data.draw(st.sampled_from(PARAMETERS))
     for number in range(4):
-        assert asyncio.run(_sent(asking, messages)) == asyncio.run(_sent(make(), messages))
+        sent, alone = (asyncio.run(_sent(model, messages, parameters)) for model in (asking, make()))
+        assert sent == alone
         match data.draw(st.sampled_from(["turn", "turn", "same", "compacted", "changed"])):
             case "turn":
                 messages += data.draw(_turns(number))

@@ -7,6 +7,7 @@ executions, a compaction), all but the last message counts as one part.
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, cast
 
@@ -151,7 +152,7 @@ class RequestChain:
     def _digest_of_tools(self, parameters: ModelRequestParameters) -> str:
         tools = [*parameters.function_tools, *parameters.output_tools]
         known, digest = self._tools
-        if len(known) == len(tools) and all(map(_is, known, tools)):
+        if len(known) == len(tools) and all(map(operator.is_, known, tools)):
             return digest
         offered = [(tool.name, tool.description, tool.parameters_json_schema) for tool in tools]
         self._tools = (tools, digest_of(offered))
@@ -202,16 +203,15 @@ def _without_circumstances(value: object) -> object:
 
 
 def _begins_with(messages: Sequence[ModelMessage], seen: Sequence[ModelMessage]) -> bool:
-    return len(messages) >= len(seen) and all(map(_is_same, messages, seen))
+    if len(messages) < len(seen):
+        return False
+    # Mostly the very same, which takes no time to see.
+    return all(map(operator.is_, messages, seen)) or all(map(_is_same, messages, seen))
 
 
 def _is_same(one: ModelMessage, other: ModelMessage) -> bool:
     # A run makes copies of some messages: where it repairs a history, or goes on from one.
     return one is other or (type(one) is type(other) and one.parts == other.parts)
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
 
 
 def _instructions_of(messages: Sequence[ModelMessage]) -> str | None:

@@ -30,6 +30,7 @@ from stigmer_contract.conversation import ToolOutcome
 _RATIO: Final = "tokens_per_kilobyte"
 _WINDOW: Final = "window"
 _FUTILE: Final = "futile"
+_IN_TURNS: Final = frozenset({MODEL, TOOL, INPUT, COMPACT, MESSAGE, PUT_DOWN, SAMPLED})
 
 
 @dataclass
@@ -64,17 +65,18 @@ class AgentScope:
     is_compacted: bool = False
     """Whether messages were replaced since they were stored last."""
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    _in_turns: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    """Those in whose keys the turn stands; no later leg needs them."""
     _agents: Counter[str] = field(default_factory=Counter[str])
 
     def counters(self) -> dict[str, int]:
         """What is counted over turns, for a leg that goes on behind this one."""
-        own = (MODEL, TOOL, INPUT, COMPACT, MESSAGE, PUT_DOWN, SAMPLED)  # the turn stands in their keys
         known = {_RATIO: self.size.tokens_per_kilobyte}
         if self.learned_window is not None:
             known[_WINDOW] = self.learned_window
         if self.futile_below:
             known[_FUTILE] = self.futile_below
-        return known | {f"{kind} {key}": n for (kind, key), n in self._counts.items() if kind not in own}
+        return known | {f"{kind} {key}": n for (kind, key), n in self._counts.items()}
 
     def resume(self, turn: int, counters: Mapping[str, int | str]) -> None:
         """Count on from where another leg stood after a turn."""
@@ -87,11 +89,14 @@ class AgentScope:
         for name, n in counters.items():
             kind, separator, key = name.partition(" ")
             if separator and kind != "agent" and isinstance(n, int):
-                self._counts[kind, key] = n
+                self._counts_of(kind)[kind, key] = n
+
+    def _counts_of(self, kind: str) -> Counter[tuple[str, str]]:
+        return self._in_turns if kind in _IN_TURNS else self._counts
 
     def compactions(self, turn: str) -> int:
         """How often the conversation was compacted for that turn."""
-        return self._counts[COMPACT, turn]
+        return self._counts_of(COMPACT)[COMPACT, turn]
 
     def begins_turn(self, run_step: int) -> StepKey | None:
         """The key of the turn's first request; None where it is asked again in the same turn."""
@@ -114,12 +119,13 @@ class AgentScope:
 
     def next_key(self, kind: str, key: str) -> StepKey:
         """The key of the next step of that kind and key."""
-        self._counts[kind, key] += 1
-        return StepKey(self.path, kind, key, self._counts[kind, key])
+        counts = self._counts_of(kind)
+        counts[kind, key] += 1
+        return StepKey(self.path, kind, key, counts[kind, key])
 
     def coming_key(self, kind: str, key: str) -> StepKey:
         """What `next_key` would give; counts nothing."""
-        return StepKey(self.path, kind, key, self._counts[kind, key] + 1)
+        return StepKey(self.path, kind, key, self._counts_of(kind)[kind, key] + 1)
 
     def call_key(self, call_id: str) -> StepKey:
         """The key of a call of this turn that was not executed."""

@@ -39,7 +39,7 @@ from agent_runner.models.model_faults import (
     unavailable,
 )
 from agent_runner.models.notes import with_notes_in_place
-from agent_runner.models.per_message import PerMessage, Prepared
+from agent_runner.models.per_message import Begun, PerMessage, Prepared
 from agent_runner.models.provider_call import AnswerReader, ProviderRequest, read_answer
 from agent_runner.models.request_settings import DEFAULT_SILENCE_SECONDS
 from agent_runner.models.tool_calls import CallDraft, finished_calls, whole_text
@@ -109,6 +109,8 @@ class AsksDirectly(Answers):
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._taken_back = PerMessage[ModelMessage]()
+        self._begun, self._made = Begun(), list[ModelMessage]()
+        self._with_ids, self._ids = Begun(), set[str]()
         self._prepared = Prepared()
 
     # What pydantic-ai's models have.
@@ -176,12 +178,32 @@ class AsksDirectly(Answers):
     def as_taken_back(self, messages: Sequence[ModelMessage]) -> list[ModelMessage]:
         """The conversation in a form that this model's provider takes; of a message always the same."""
         known, in_results = self._taken_back, self.notes_in_results
-        known.begin()
-        return [
+        begun = self._begun.known(messages)
+        if not begun:
+            known.begin()
+        made = [
             known.find(message)
             or known.keep(message, as_taken_back(with_notes_in_place(message, in_results=in_results)))
-            for message in messages
+            for message in messages[begun:]
         ]
+        self._begun.note(messages)
+        self._made = [*self._made[:begun], *made]
+        return list(self._made)
+
+    def _used_ids(self, messages: Sequence[ModelMessage]) -> set[str]:
+        """Those of the conversation's calls."""
+        begun = self._with_ids.known(messages)
+        if not begun:
+            self._ids = set[str]()
+        self._ids.update(
+            part.tool_call_id
+            for message in messages[begun:]
+            if isinstance(message, ModelResponse)
+            for part in message.parts
+            if isinstance(part, ToolCallPart)
+        )
+        self._with_ids.note(messages)
+        return set(self._ids)
 
     async def _ask(
         self,
@@ -241,13 +263,7 @@ class AsksDirectly(Answers):
     def _response(
         self, builder: AnswerBuilder, messages: Sequence[ModelMessage], request_bytes: int
     ) -> ModelResponse:
-        used_ids = {
-            part.tool_call_id
-            for message in messages
-            if isinstance(message, ModelResponse)
-            for part in message.parts
-            if isinstance(part, ToolCallPart)
-        }
+        used_ids = self._used_ids(messages)
         parts: list[ModelResponsePart] = []
         for piece in builder.order:
             if isinstance(piece, CallDraft):

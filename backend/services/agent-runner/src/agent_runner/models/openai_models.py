@@ -4,7 +4,7 @@ OpenAI itself is asked through its Responses API, which alone lets its reasoning
 reasoning between tool calls; every other server through Chat Completions, which all of them speak.
 """
 
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -39,7 +39,7 @@ from agent_runner.models.asking import AsksDirectly, DirectModel, Endpoint
 from agent_runner.models.chat_reader import REASONING_DETAILS, ChatReader
 from agent_runner.models.direct_openai import DirectOpenAI
 from agent_runner.models.event_stream import JsonObject
-from agent_runner.models.per_message import PerMessage, stands_alone
+from agent_runner.models.per_message import Begun, PerMessage, stands_alone
 from agent_runner.models.responses_reader import ResponsesReader
 from agent_runner.models.written_request import WrittenRequest
 
@@ -94,12 +94,12 @@ class ChatModel(DirectModel, OpenAIChatModel):
         super().__init__(name, provider=provider)
         AsksDirectly.__init__(self, endpoint)
         self._written = PerMessage[list[ChatCompletionMessageParam]]()
+        self._begun, self._items = Begun(), list[ChatCompletionMessageParam]()
 
     async def body_of(
         self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
     ) -> tuple[JsonObject, Mapping[str, str]]:
         """What pydantic-ai would send."""
-        self._written.begin()
         prepared, parameters = self.prepare_request(settings, parameters)
         written = cast(
             "WrittenRequest",
@@ -119,6 +119,54 @@ class ChatModel(DirectModel, OpenAIChatModel):
             return super().part_of(passage)
         details = {**passage.details, _FROM: self.endpoint.base_url}
         return ThinkingPart(passage.text, id=passage.key, provider_name=self.system, provider_details=details)
+
+    async def _map_messages(
+        self,
+        messages: Sequence[ModelMessage],
+        model_request_parameters: ModelRequestParameters,
+        *,
+        model_settings: ModelSettings | None = None,
+    ) -> list[ChatCompletionMessageParam]:
+        async def written(some: Sequence[ModelMessage]) -> list[ChatCompletionMessageParam]:
+            return await super(ChatModel, self)._map_messages(
+                some, model_request_parameters, model_settings=model_settings
+            )
+
+        begun, whole = self._begun.known(messages), None
+        if begun and self._goes_on_plainly(messages[begun:], model_request_parameters):
+            new = await written(messages[begun:])
+            # Instructions come first, and then the answer that what is new begins with.
+            place = next((at for at, each in enumerate(new) if each["role"] == "assistant"), None)
+            if place is not None:
+                whole = [*new[:place], *(each.copy() for each in self._items), *new[place:]]
+        if whole is None:
+            self._written.begin()
+            begun, self._items = 0, []
+            whole = await written(messages)
+        self._note_items(messages, begun)
+        return whole
+
+    def _goes_on_plainly(self, new: Sequence[ModelMessage], parameters: ModelRequestParameters) -> bool:
+        """Whether what is new is written alike without what was before it."""
+        profile = self.profile
+        return (
+            isinstance(next(iter(new), None), ModelResponse)
+            and all(map(_is_without_thinking, new))
+            # Otherwise pydantic-ai looks at earlier requests.
+            and parameters.instruction_parts is not None
+            and profile.get("openai_system_prompt_role", None) != "user"
+            and not profile.get("openai_chat_thinking_requires_field_on_tool_calls", False)
+        )
+
+    def _note_items(self, messages: Sequence[ModelMessage], begun: int) -> None:
+        """Keep what messages were written as for the next request, where its end can be written alone."""
+        self._begun.note([])
+        for message in messages[begun:]:
+            items = self._written.find(message)
+            if items is None or not _is_without_thinking(message):
+                return
+            self._items += items
+        self._begun.note(messages)
 
     async def _map_user_message(self, message: ModelRequest) -> AsyncIterable[ChatCompletionMessageParam]:
         written = self._written.find(message)
@@ -162,6 +210,11 @@ class ChatModel(DirectModel, OpenAIChatModel):
                 self.reasoning_details.extend(details[REASONING_DETAILS])
             elif item.content:
                 super()._map_response_thinking_part(item)
+
+
+def _is_without_thinking(message: ModelMessage) -> bool:
+    """Thinking is written by what else the conversation has of it."""
+    return stands_alone(message) and not any(isinstance(part, ThinkingPart) for part in message.parts)
 
 
 class ResponsesModel(DirectModel, OpenAIResponsesModel):

@@ -61,6 +61,31 @@ class PerMessage(Generic[T]):
         return made
 
 
+class Begun:
+    """How much of a conversation is as it was in the last request: the very same messages and parts.
+
+    Sees so in one look for all of it, where `PerMessage` looks at each message.
+    """
+
+    def __init__(self) -> None:
+        self._messages: list[ModelMessage] = []
+        self._parts: list[object] = []
+
+    def known(self, messages: Sequence[ModelMessage]) -> int:
+        """How many messages at the beginning that is: all of the last request, or none."""
+        seen = self._messages
+        is_same = (
+            len(seen) <= len(messages)
+            and all(map(operator.is_, messages, seen))
+            and all(map(operator.is_, map(_parts_of, messages), self._parts))
+        )
+        return len(seen) if is_same else 0
+
+    def note(self, messages: Sequence[ModelMessage]) -> None:
+        """That is what is asked now; nothing: it has to be looked at anew."""
+        self._messages, self._parts = list(messages), list(map(_parts_of, messages))
+
+
 class Prepared:
     """pydantic-ai's own preparation of a conversation; what is plain and was prepared stays as it is."""
 
@@ -90,6 +115,9 @@ class Prepared:
         self._asked, self._made = (list(messages), list(made)) if is_plain else ([], [])
         # pydantic-ai knows by the very list that nothing was changed.
         return messages if _are_the_same(made, messages) else made
+
+
+_parts_of: Final[Callable[[ModelMessage], object]] = operator.attrgetter("parts")
 
 
 def _is_standing(part: object) -> bool:
