@@ -5,16 +5,15 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from baselines import TOOL_CALLS
 from pydantic import TypeAdapter
 
 from model_server import VALID_KEY, ScriptedCall, ScriptedModel, ScriptedTurn
 
 
-class HttpModel:
+class ModelOverHttp:
     """The scripted model as a process of its own: so many file writes, then done."""
 
-    def __init__(self, home: Path, *, tool_calls: int = TOOL_CALLS) -> None:
+    def __init__(self, home: Path, *, tool_calls: int) -> None:
         """Starts nothing yet."""
         call = ScriptedCall("write_file", {"path": "file-{turn}.txt", "content": "content {turn}"})
         script = ScriptedModel([*[ScriptedTurn(calls=[call])] * tool_calls, ScriptedTurn(text="done")])

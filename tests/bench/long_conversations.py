@@ -8,7 +8,7 @@ from typing import Final
 
 import psutil
 from figures import Bound, Table, milliseconds
-from http_model import HttpModel
+from http_model import ModelOverHttp
 
 from executions import Execution, agent_manifest
 from running_stack import RunningStack
@@ -37,7 +37,7 @@ def bench_long_conversations(table: Table, home: Path) -> None:
 
 def _bench_turns(table: Table, home: Path) -> None:
     with (
-        HttpModel(home, tool_calls=TURNS) as model,
+        ModelOverHttp(home, tool_calls=TURNS) as model,
         RunningStack(home, runner_environment=model.runner_environment) as stack,
     ):
         warm = Execution.start(stack, _manifest(), "write ten files [conversation warm]")
@@ -75,7 +75,7 @@ def _milliseconds_a_turn(used: dict[int, float], turns: range) -> float:
 def _bench_resumption(table: Table, home: Path) -> None:
     """A runner that is told to end hands its execution over to another."""
     with (
-        HttpModel(home, tool_calls=RESUMED_AT + SPARE_TURNS) as model,
+        ModelOverHttp(home, tool_calls=RESUMED_AT + SPARE_TURNS) as model,
         RunningStack(home, runner_environment=model.runner_environment) as stack,
     ):
         execution = Execution.start(stack, _manifest(), "write files [conversation resumed]")
@@ -97,7 +97,7 @@ def _bench_resumption(table: Table, home: Path) -> None:
 
 def _bench_session(table: Table, home: Path) -> None:
     with (
-        HttpModel(home, tool_calls=0) as model,
+        ModelOverHttp(home, tool_calls=0) as model,
         RunningStack(home, runner_environment=model.runner_environment) as stack,
     ):
         first = Execution.start(stack, _manifest(), "say it [conversation session-0]")
