@@ -16,6 +16,7 @@ from pydantic_ai.workspaces import CommandResult, WorkspaceError, WorkspaceOutpu
 
 import agent_runner.commands
 from agent_runner.commands import Commands, open_commands
+from agent_runner.errors import SettingsError
 from agent_runner.settings import load_settings
 from agent_runner.workspace import Isolation, SessionWorkspace
 from stigmer_contract import isolation_words
@@ -136,6 +137,26 @@ async def test_where_isolation_is_required_and_missing_commands_are_refused(
         if f"isolation of commands: {WITHOUT_LANDLOCK}" in record.getMessage()
     ]
     assert record.levelno == logging.WARNING
+
+
+@pytest.mark.parametrize(("open_part", "variable"), [("home", "STIGMER_HOME"), ("root", "SANDBOX_ROOT_DIR")])
+async def test_a_runner_whose_own_state_is_open_to_commands_does_not_start(
+    open_part: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where a grant could not be kept from it.
+    def policy_with_a_hole(path: str, *, readable: Iterable[Path], withheld: Iterable[Path]) -> Policy:
+        return command_policy(path, readable=[*readable, tmp_path / open_part])
+
+    monkeypatch.setattr(agent_runner.commands, "command_policy", policy_with_a_hole)
+    monkeypatch.setattr(Bubblewrap, "find", lambda: None)
+    for part in ("home", "root"):
+        (tmp_path / part).mkdir(mode=0o700)
+    with pytest.raises(SettingsError) as caught:
+        async with commands_with(tmp_path / "root", STIGMER_HOME=str(tmp_path / "home")):
+            pass
+    assert str(caught.value) == (
+        f"{variable}: '{tmp_path}/{open_part}' is open to commands of agents; name a directory elsewhere"
+    )
 
 
 async def test_where_it_is_only_warned_of_commands_run(

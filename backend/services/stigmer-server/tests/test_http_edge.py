@@ -3,6 +3,7 @@
 import json
 import resource
 import socket
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ import httpx
 import pytest
 
 from server_process import RUNNER_TOKEN, TOKEN, ServerApi, ServerFactory, ServerProcess, manifest
+from stigmer_server.api import json_bodies
+from stigmer_server.errors import InvalidRequest
 
 MANY: Final = 1_200_000
 """Members of a body just below 16 MiB."""
@@ -38,6 +41,24 @@ def test_a_body_that_would_keep_the_server_busy_is_refused_in_a_line(
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
     assert len(answer.text) < 2000
+
+
+@pytest.mark.parametrize("kind", ["keys", "items", "depth"])
+async def test_a_body_of_many_values_is_looked_through_beside_the_event_loop(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, check = list[threading.Thread](), vars(json_bodies)["_check_shape"]
+
+    def note(body: bytes, max_values: int) -> None:
+        threads.append(threading.current_thread())
+        check(body, max_values)
+
+    monkeypatch.setattr(json_bodies, "_check_shape", note)
+    with pytest.raises(InvalidRequest):
+        await json_bodies.check_shape(BODIES[kind])
+
+    [thread] = threads
+    assert thread is not threading.current_thread()
 
 
 def test_a_runner_that_writes_a_million_members_is_refused(server: ServerProcess, api: ServerApi) -> None:

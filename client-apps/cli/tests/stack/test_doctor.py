@@ -260,6 +260,30 @@ def test_clocks_of_the_stack_that_differ_are_told(
     ]
 
 
+def test_another_stigmer_under_the_same_names_is_noticed(stack_home: StackHome) -> None:
+    installation: dict[str, object] = {
+        "installation_id": "abc",
+        "task_queue": "queue-abc",
+        "older_task_queues": [],
+        "unknown_legs": 3,
+        "clocks": [],
+    }
+    token = stack_home.path / "run" / "token"
+    token.parent.mkdir(parents=True)
+    token.write_text("t", encoding="ascii")
+    with _serve(lambda _path, _headers, _body: (200, installation)) as url:
+        port = url.rpartition(":")[2]
+        [finding] = check_installation(load_configuration(stack_home.environment | {"STIGMER_PORT": port}))
+
+    assert (finding.name, finding.outcome.value) == ("task queue", "warning")
+    assert finding.detail.startswith(
+        "3 legs came of executions that this server does not know: another Stigmer "
+    )
+    assert finding.remedy == (
+        "bring that one up to date, or give each a namespace of its own (`temporal.namespace`)"
+    )
+
+
 def test_of_a_stack_elsewhere_its_server_is_reported_and_nothing_of_this_machine(tmp_path: Path) -> None:
     readiness: dict[str, object] = {"ready": True, "version": program_version(), "checks": []}
 

@@ -454,6 +454,46 @@ async def test_after_an_unknown_outcome_later_calls_with_side_effects_of_that_an
     assert results(third.new)["2"] == (ToolOutcome.CANCELLED, AFTER_UNKNOWN)
 
 
+async def test_a_runner_that_is_killed_in_thirteen_calls_of_one_answer_does_none_twice() -> None:
+    tools = ["read"] * 4 + ["write"] * 5 + ["read", "write"] * 2
+    answer = calls(*((f"c{number}", tool, {"name": f"{number}"}) for number, tool in enumerate(tools)))
+    written: Counter[str] = Counter()
+
+    async def write(name: str) -> str:
+        written[name] += 1
+        return name
+
+    async def read(name: str) -> str:
+        return name
+
+    async def run(log: MemoryLog) -> None:
+        own = toolset(CHANGES, write, name="w"), toolset(READS, read, name="r")
+        await Leg(log).agent(script.model, *own).run("Go.")
+
+    allowed = {ToolOutcome.SUCCEEDED: {1}, ToolOutcome.UNKNOWN: {0, 1}, ToolOutcome.CANCELLED: {0}}
+    script = ScriptedModel(answer, "done")
+    undisturbed = MemoryLog()
+    await run(undisturbed)
+    for place in range(1, len(undisturbed.new)):
+        written.clear()
+        script.asked.clear()
+        killed = MemoryLog(die_after=place)
+        with pytest.raises(Killed):
+            await run(killed)
+        after = MemoryLog(killed.events)
+        await run(after)
+        ended = results([*killed.new, *after.new])
+        assert len(ended) == len(tools)
+        assert script.asked == {1: 1, 2: 1}
+        for number, tool in enumerate(tools):
+            outcome = ended[f"c{number}"][0]
+            if tool == "write":
+                assert written[f"{number}"] in allowed[outcome], (place, number, outcome)
+            else:
+                assert outcome is ToolOutcome.SUCCEEDED
+        assert sum(outcome is ToolOutcome.UNKNOWN for outcome, _ in ended.values()) <= 1
+
+
 async def test_a_leg_that_is_to_hand_back_ends_between_the_steps_of_an_agent_that_a_tool_runs() -> None:
     answered = asyncio.Event()
 
