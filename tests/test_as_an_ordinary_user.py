@@ -12,6 +12,8 @@ import pytest
 from other_person import REPOSITORY, other_person
 
 SUITES = (
+    "backend/libs/python/stigmer-isolation/tests/test_command_policy.py",
+    "backend/libs/python/stigmer-isolation/tests/test_networks.py",
     "backend/libs/python/stigmer-isolation/tests/test_temporary_files.py",
     "backend/services/agent-runner/tests/test_runnable_files.py",
     "backend/services/agent-runner/tests/test_workspace_directories.py",
