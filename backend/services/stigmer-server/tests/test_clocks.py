@@ -19,14 +19,15 @@ def hour_back() -> dict[str, str]:
 
 
 def test_a_session_keeps_its_order_when_the_clock_is_set_back(
-    tmp_path: Path, hour_back: dict[str, str]
+    tmp_path: Path, database_url: str, hour_back: dict[str, str]
 ) -> None:
-    with ServerProcess(tmp_path) as server, server.client() as api:
+    with ServerProcess(tmp_path, database_url=database_url) as server, server.client() as api:
         first = api.create_execution()
         session_id = first["session_id"]
         api.start_leg(first["execution_id"])
         api.append(first["execution_id"], [responded(), completed()])
-    with ServerProcess(tmp_path, environment=hour_back) as server, server.client() as api:
+    server = ServerProcess(tmp_path, database_url=database_url, environment=hour_back)
+    with server, server.client() as api:
         second = api.create_execution(session_id=session_id)
         assert datetime.fromisoformat(second["created_at"]) < datetime.fromisoformat(first["created_at"])
 
