@@ -360,6 +360,19 @@ async def test_an_answer_that_stands_still_times_out_whatever_signs_of_life_ther
 
 
 @every_wire_format
+async def test_an_answer_that_does_not_end_is_given_up_and_told(
+    reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_runner.models.provider_call.MAX_ANSWER_BYTES", 1000)
+    with ModelServer(ScriptedModel([ScriptedTurn("so " * 1000)])) as server:
+        async with model_of(reference, server) as model:
+            found = await fault_of(model)
+
+    assert (found.code, found.is_away) == (ErrorCode.MODEL_UNAVAILABLE, False)
+    assert found.message.endswith("its answer is longer than 1000 bytes")
+
+
+@every_wire_format
 async def test_a_server_that_is_not_there_is_retryable(reference: str) -> None:
     with ModelServer(ScriptedModel([ScriptedTurn("Yes.")])) as server:
         pass

@@ -1,13 +1,15 @@
 """Policies of tokens: what they exclude is refused, and what a day may cost is looked at with each answer."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from server_process import RUNNER_TOKEN, ServerApi, ServerProcess, manifest, responded
+from server_process import RUNNER_TOKEN, ServerApi, ServerFactory, ServerProcess, manifest, responded
 
 
 @pytest.fixture
@@ -95,6 +97,24 @@ def test_the_answer_that_reaches_the_limit_of_the_day_is_kept_and_is_the_last(
     assert ended["usage"]["cost_usd"] == "0.50"
     assert refused.status_code == 409
     assert start(limited)[0] == 403
+
+
+def test_what_was_spent_yesterday_does_not_count_today(start_server: ServerFactory) -> None:
+    server = start_server()
+    body = {"name": "limited", "scope": "user", "policy": {"max_cost_per_day_usd": "1.00"}}
+    with server.client() as api:
+        token = api.http.post("/v1/tokens", json=body).raise_for_status().json()["token"]
+    with server.client(token) as limited, server.client(RUNNER_TOKEN) as runner:
+        execution_id = limited.create_execution()["execution_id"]
+        runner.http.headers["Stigmer-Lease"] = runner.start_leg(execution_id)["lease"]
+        runner.append(execution_id, [responded(cost_usd="1.00")]).raise_for_status()
+        before = start(limited)[0]
+        with closing(sqlite3.connect(server.home / "data" / "stigmer.db", timeout=60)) as database:
+            database.execute("UPDATE token_costs SET day = date(day, '-1 day')")
+            database.commit()
+        after = start(limited)[0]
+
+    assert (before, after) == (403, 201)
 
 
 @pytest.mark.parametrize("limited", [{"max_cost_per_day_usd": "1.00"}], indirect=True)
