@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stigmer_isolation import system_programs
 from stigmer_isolation.bubblewrap import Bubblewrap
 from stigmer_isolation.canaries import find_open_places
 from stigmer_isolation.command_policy import command_policy, program_directories, withhold
@@ -221,17 +221,26 @@ def test_programs_that_hold_others_in_are_the_systems_own(
     assert find_system_program("../../../tmp/x") is None
 
 
-def test_a_program_that_somebody_else_could_have_changed_is_not_used(tmp_path: Path) -> None:
+def test_a_program_that_somebody_else_could_have_changed_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "program"
     program.write_text(SCRIPT, encoding="utf-8")
-    for mode, is_fine in ((0o755, True), (0o775, False), (0o757, False)):
+    assert is_out_of_others_reach(os.path.realpath("/usr/bin/env"))
+
+    def with_own_parent(path: str) -> list[str]:
+        return [path, str(tmp_path)]  # what is above may be in everybody's reach, as /tmp is
+
+    monkeypatch.setattr(system_programs, "with_parents", with_own_parent)
+    modes = {(0o755, 0o755): True, (0o775, 0o755): False, (0o757, 0o755): False, (0o755, 0o777): False}
+    for (mode, above), is_fine in modes.items():
         program.chmod(mode)
-        assert stat.S_IMODE(program.stat().st_mode) == mode
-        # What is in /tmp itself is in everybody's reach; so the part that is the test's own is looked at.
-        assert is_out_of_others_reach(os.path.realpath("/usr/bin/env")) is True
-        assert is_out_of_others_reach(str(program)) is False
-        status = program.stat()
-        assert (not status.st_mode & 0o022) is is_fine
+        tmp_path.chmod(above)
+        assert is_out_of_others_reach(str(program)) is is_fine
+    tmp_path.chmod(0o755)
+    if os.getuid() == 0:
+        os.chown(program, 12345, 0)
+        assert not is_out_of_others_reach(str(program))
 
 
 # --- what must go on working --------------------------------------------------------------------
