@@ -98,8 +98,10 @@ build_with_classic() {
         rm -r "$context/authority"
         arguments+=(--build-arg BUILDER_IMAGE=agent-runner-builder:private-authority)
     fi
-    DOCKER_BUILDKIT=0 "$engine" build --target "$stage" "${arguments[@]}" "$context"
+    local code=0
+    DOCKER_BUILDKIT=0 "$engine" build --target "$stage" "${arguments[@]}" "$context" || code=$?
     [[ -z ${CA_BUNDLE:-} ]] || "$engine" rmi agent-runner-builder:private-authority >/dev/null 2>&1 || true
+    return "$code"
 }
 
 replaced=$(id_of "$tag")

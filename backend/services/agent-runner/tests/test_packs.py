@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent_runner.workspace import PackFolders, open_packs, packs
+from stigmer_contract.errors import PackError
 from stigmer_contract.packs import PackedFile, write_pack
 
 KEPT = 2
@@ -49,6 +50,24 @@ async def test_of_what_nobody_uses_the_newest_stay(tmp_path: Path) -> None:
 
     assert [each.is_dir() for each in (a, b, c, d)] == [False, False, True, True]
     assert len(list((tmp_path / ".packs").iterdir())) == KEPT
+
+
+async def test_a_pack_of_many_names_is_loaded_once_and_counts_for_each(tmp_path: Path) -> None:
+    pack, loaded = pack_of("a"), list[str]()
+    digest = hashlib.sha256(pack).hexdigest()
+
+    async def note_and_load(sha256: str) -> bytes:
+        loaded.append(sha256)
+        return await load(sha256)
+
+    async with open_packs(tmp_path, note_and_load) as folders:
+        names = {f"copy-{n}": digest for n in range(10)}
+        with pytest.raises(PackError, match="have more than"):
+            await folders.folder(names, max_bytes=10 * len(pack) - 1)
+        assert not (tmp_path / ".packs").exists()
+        folder = await folders.folder(names, max_bytes=10 * len(pack))
+    assert loaded == [digest, digest]
+    assert sorted(each.name for each in folder.iterdir()) == sorted(names)
 
 
 async def test_what_a_leg_uses_stays_until_its_end(tmp_path: Path) -> None:

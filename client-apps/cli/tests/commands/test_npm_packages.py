@@ -36,6 +36,9 @@ write("@shop/stock/main.d.ts", "types")
 write("@shop/stock/node_modules/inner/index.js", "inner")
 write("prices/index.js", "prices")
 write(".package-lock.json", "{{}}")
+if sys.argv[-1].endswith("@3.0.0"):
+    with open("node_modules/prices/large", "wb") as large:
+        large.truncate((256 << 20) + 1)  # takes no place
 for n in range(MANY if sys.argv[-1].endswith("@2.0.0") else 0):
     write(f"many/{{n % 3}}/{{n}}.js", "")
 pathlib.Path("node_modules/.bin").mkdir()
@@ -107,6 +110,7 @@ def test_a_package_of_many_files_is_divided_by_its_folders(asked: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "why"),
     [
+        ("3.0.0", "has more than 256 MiB with what it needs"),
         ("9.9.9", "failed: notarget No matching version found."),
         ("9.0.1", "has no command of its own name to be started by (it has: a, b)"),
         ("9.0.2", "is not among its files"),

@@ -43,6 +43,7 @@ def leave_first_process() -> bool:
     for signal_number in PASSED_ON:
         signal.signal(signal_number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # until the runner listens, there is nothing to give back
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     return True
 
@@ -65,7 +66,8 @@ def _watch(child: int) -> None:
         if ended == child:
             code = os.waitstatus_to_exitcode(status)
             signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-            if code != EXIT_RENEW:
+            # By SIGUSR2 it ends only where it listens no more, and is about to be renewed or to end.
+            if code not in (EXIT_RENEW, -signal.SIGUSR2):
                 os._exit(code if code >= 0 else EXIT_BY_SIGNAL - code)
             if was_told:  # to end, as it was about to
                 os._exit(0)

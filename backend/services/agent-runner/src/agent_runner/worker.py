@@ -302,7 +302,8 @@ class _Runner:
         # Legs whose activity Temporal has lost are none of the workers', and end with the others.
         has_time = ending.is_patient or self.wants_renewal
         grace = math.inf if has_time else self.drain_seconds_left() - SHUTDOWN_MARGIN_SECONDS
-        await self._legs.finish(grace, ending.hurried)
+        # A leg that came in the last moment before a renewal has no drain of its own to be patient for.
+        await self._legs.finish(grace, stop if self.wants_renewal else ending.hurried)
         await asyncio.gather(*stopped, *(poll.task for poll in polls.values()))
         logger.info("stopped")
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 FETCHED_PACKAGES: Final = "packages"
 """In STIGMER_HOME: a folder for each package and version, with its packs by their digests."""
 MAX_KEPT: Final = 50
-MAX_BYTES: Final = 256 << 20
-"""Of all files of a package and what it needs."""
 _MODULES: Final = "node_modules"
 _LISTED: Final = "fetched.json"
 _TIMEOUT_SECONDS: Final = 600
@@ -61,21 +59,24 @@ def pack_package(package: str) -> PackedPackage:
 
 def _fetch(package: str, directory: Path) -> PackedPackage:
     from stigmer_contract.errors import PackError
-    from stigmer_contract.manifest_packages import FetchedPackage, read_package
+    from stigmer_contract.manifest_packages import MAX_PACKAGE_BYTES, FetchedPackage, read_package
     from stigmer_contract.packs import write_pack
 
     named = read_package(package)
     (directory / "package.json").write_text('{"private": true}', encoding="utf-8")
     _npm(directory, f"{named.name}@{named.version}")
     program = _program_of(directory / _MODULES / named.name, named.name)
+    too_large = FilesRefused(f"{package} has more than {MAX_PACKAGE_BYTES >> 20} MiB with what it needs")
+    if sum(entry.stat().st_size for _, entry in _entries(directory / _MODULES, "")) > MAX_PACKAGE_BYTES:
+        raise too_large  # before any of it is read
     packs = dict[str, bytes]()
     try:
         for folder, files in _divided(directory / _MODULES, _MODULES):
             packs[folder] = write_pack(files)
     except PackError as error:
         raise FilesRefused(f"{package} cannot be packed: {error}") from error
-    if sum(map(len, packs.values())) > MAX_BYTES:
-        raise FilesRefused(f"{package} has more than {MAX_BYTES >> 20} MiB with what it needs")
+    if sum(map(len, packs.values())) > MAX_PACKAGE_BYTES:
+        raise too_large
     references = {folder: f"sha256:{hashlib.sha256(pack).hexdigest()}" for folder, pack in packs.items()}
     try:
         fetched = FetchedPackage(program=f"{_MODULES}/{named.name}/{program}", packs=references)
@@ -145,15 +146,21 @@ def _divided(folder: Path, name: str) -> "Iterator[tuple[str, list[PackedFile]]]
 def _files(folder: Path, prefix: str) -> "Iterator[PackedFile]":
     from stigmer_contract.packs import PackedFile
 
+    for path, entry in _entries(folder, prefix):
+        content = Path(entry.path).read_bytes()
+        yield PackedFile(path, content, bool(entry.stat().st_mode & 0o100))
+
+
+def _entries(folder: Path, prefix: str) -> "Iterator[tuple[str, os.DirEntry[str]]]":
+    """The files that are packed, each with its path."""
     for entry in sorted(os.scandir(folder), key=lambda each: each.name):
         path = f"{prefix}{entry.name}"
         if entry.is_symlink() or entry.name.startswith("."):
             continue  # commands of packages, and what npm keeps for itself
         if entry.is_dir():
-            yield from _files(Path(entry.path), f"{path}/")
+            yield from _entries(Path(entry.path), f"{path}/")
         elif entry.is_file() and not entry.name.endswith(_NOT_RUN):
-            content = Path(entry.path).read_bytes()
-            yield PackedFile(path, content, bool(entry.stat().st_mode & 0o100))
+            yield path, entry
 
 
 # --- what is kept -----------------------------------------------------------------------------

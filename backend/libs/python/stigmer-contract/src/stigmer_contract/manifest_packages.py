@@ -8,6 +8,8 @@ from pydantic import AfterValidator, Field
 from stigmer_contract.manifest_parts import ManifestPart
 from stigmer_contract.manifest_scripts import PackReference
 
+MAX_PACKAGE_BYTES: Final = 256 << 20
+"""Of all files of a package and what it needs."""
 MAX_PACKAGE_PACKS: Final = 1000
 MAX_PROGRAM_CHARACTERS: Final = 1000
 _NPM: Final = re.compile(

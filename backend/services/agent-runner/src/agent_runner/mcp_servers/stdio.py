@@ -23,6 +23,7 @@ from agent_runner.mcp_servers.faults import ServerUnavailable
 from agent_runner.mcp_servers.wire import Lines, LineTooLong, message_in
 from agent_runner.workspace import SessionWorkspace
 from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.manifest_packages import MAX_PACKAGE_BYTES
 from stigmer_isolation.attached_streams import AttachedStreams
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ async def _program_of(server: McpServer, workspace: SessionWorkspace) -> tuple[l
     if fetched is None or workspace.packs is None:
         return list(server.command or []), []
     packs = {name: reference.removeprefix("sha256:") for name, reference in fetched.packs.items()}
-    folder = await workspace.packs.folder(packs)
+    folder = await workspace.packs.folder(packs, max_bytes=MAX_PACKAGE_BYTES)
     return [NODE, str(folder / fetched.program), *server.args], [folder]
 
 

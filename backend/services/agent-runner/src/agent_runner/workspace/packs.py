@@ -56,16 +56,17 @@ class PackFolders:
         """A leg that is cancelled does not wait for the thread that opens a folder for it."""
         self._is_closed = False
 
-    async def folder(self, packs: Mapping[str, str]) -> Path:
+    async def folder(self, packs: Mapping[str, str], *, max_bytes: int | None = None) -> Path:
         """The folder that holds packs, each beneath its name; the name `` is the folder itself.
 
         It stays until `close`.
 
         Args:
             packs: SHA-256 by name.
+            max_bytes: of all together, one that has several names counting for each.
 
         Raises:
-            PackError: one is damaged.
+            PackError: one is damaged, or they are too large.
             ServerRefused: there is none of that digest.
             OSError: the disk refuses.
         """
@@ -73,7 +74,7 @@ class PackFolders:
         key = "2-" + hashlib.sha256(json.dumps(sorted(packs.items())).encode()).hexdigest()
         async with self._lock:
             if key not in self._folders:
-                self._folders[key] = await self._open(key, packs)
+                self._folders[key] = await self._open(key, packs, max_bytes)
         return self._folders[key]
 
     def close(self) -> None:
@@ -84,12 +85,23 @@ class PackFolders:
                 os.close(self._held.pop())
         self._folders.clear()
 
-    async def _open(self, key: str, packs: Mapping[str, str]) -> Path:
+    async def _open(self, key: str, packs: Mapping[str, str], max_bytes: int | None) -> Path:
         place = self._root.resolve() / PACKS / key
         if not await asyncio.to_thread(self._keep, lambda: _hold(place)):
-            contents = {name: await self._load(digest) for name, digest in packs.items()}
+            contents = await self._contents(packs, max_bytes)
             await asyncio.to_thread(self._keep, lambda: _unpack(place, packs, contents))
         return place / _CONTENT
+
+    async def _contents(self, packs: Mapping[str, str], max_bytes: int | None) -> dict[str, bytes]:
+        loaded = dict[str, bytes]()
+        size_bytes = 0
+        for digest in packs.values():
+            if digest not in loaded:
+                loaded[digest] = await self._load(digest)
+            size_bytes += len(loaded[digest])
+            if max_bytes is not None and size_bytes > max_bytes:
+                raise PackError(f"its files have more than {max_bytes >> 20} MiB")
+        return {name: loaded[digest] for name, digest in packs.items()}
 
     def _keep(self, hold: Callable[[], int | None]) -> bool:
         """Call what holds a folder, and keep its descriptor until `close`; whether there is one."""
