@@ -14,6 +14,8 @@ from pydantic_ai.messages import (
     TextPart,
     ToolCallPart,
     ToolReturnPart,
+    ToolSearchCallPart,
+    ToolSearchReturnPart,
     UserPromptPart,
 )
 from pydantic_ai.models.function import AgentInfo, FunctionModel
@@ -23,7 +25,7 @@ from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.compacting import CompactionRules
-from agent_runner.journal.compaction import CLEARED
+from agent_runner.journal.compaction import CLEARED, Draft, clear_results, cut_large_parts
 from agent_runner.journal.context_size import bytes_of
 from agent_runner.journal.essentials import Essentials
 from agent_runner.journal.history import TURNS_A_PIECE
@@ -356,6 +358,26 @@ async def test_calls_and_results_stay_in_pairs() -> None:
                 called = [part.tool_call_id for part in before.parts if isinstance(part, ToolCallPart)]
                 returned = [part.tool_call_id for part in after.parts if isinstance(part, ToolReturnPart)]
                 assert called == returned
+
+
+def test_what_a_search_for_tools_found_stays_as_it_is() -> None:
+    found = ToolSearchReturnPart(
+        content={"discovered_tools": [{"name": f"shop__operation_{n}" * 3} for n in range(10)]},
+        tool_call_id="s1",
+    )
+    looked = ToolReturnPart("look", "much to see " * 100, "c1")
+    asked = ModelResponse(parts=[ToolSearchCallPart(args={"queries": ["a"]}, tool_call_id="s1")])
+    messages: list[ModelMessage] = [asked, ModelRequest(parts=[found, looked])]
+
+    draft = Draft([*messages, ModelRequest(parts=[UserPromptPart("more")])])
+    assert clear_results(draft, 1) == 1
+    kept, cleared = draft.messages[1].parts
+    assert kept is found
+    assert isinstance(cleared, ToolReturnPart) and cleared.content == CLEARED
+
+    draft = Draft(list(messages))
+    assert cut_large_parts(draft, 0, 1, 1) == 1
+    assert draft.messages[1].parts[0] is found
 
 
 async def test_the_history_is_stored_anew_at_a_compaction_and_stays_bounded() -> None:

@@ -2,7 +2,8 @@
 replaced. Pure; asks no model.
 
 A call keeps its result, if only in a word, and an answer is kept whole or not at all: so every provider takes
-what is left, signatures of thoughts among it.
+what is left, signatures of thoughts among it. What a search for tools found stays as it is: pydantic-ai reads
+that anew in each turn.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
     ToolReturnPart,
+    ToolSearchReturnPart,
     UserPromptPart,
 )
 
@@ -164,6 +166,7 @@ def _is_clearable(part: object) -> bool:
     size, is_said = bytes_of_part(part), holds_words(part)
     return (
         isinstance(part, ToolReturnPart)
+        and not isinstance(part, ToolSearchReturnPart)
         and not is_said
         and part.outcome != "denied"
         and size > LEAST_CLEARED_BYTES
@@ -178,6 +181,8 @@ def _cut_parts(draft: Draft, first: int, limit_bytes: int) -> set[tuple[int, int
             continue
         for number, part in enumerate(message.parts):
             if not isinstance(part, ToolReturnPart | UserPromptPart) or told_in(part) is not None:
+                continue
+            if isinstance(part, ToolSearchReturnPart):
                 continue
             size = bytes_of_part(cast("object", part))
             if size <= limit_bytes:
