@@ -108,7 +108,9 @@ def test_somebody_watches_answers_and_signs_out(
     assert admin.append(execution_id, [completed()], attempt=attempt).is_success
     tab.wait_for("document.querySelector('.stream.ended')")
     tab.wait_for("document.querySelector('.conversation').textContent.includes('Completed')")
-    shown = tab.run("[...document.querySelectorAll('.item')].map((item) => item.innerText.trim()).join('|')")
+    # Not innerText, which leaves out what lies outside the window.
+    items = "[...document.querySelectorAll('.item')]"
+    shown = tab.run(f"{items}.map((item) => item.textContent.trim()).join('|')")
     tab.run("[...document.querySelectorAll('nav button')].at(-1).click()")
     tab.wait_for("document.querySelector('#token')")
 

@@ -392,7 +392,10 @@ def check_stranger(world: World, rule: Rule, method: str, template: str) -> None
     answer = ask(stranger, world, method, path, rule.body)
     ids = [value for value in world.ids.values() if value != "theirs"]
     if rule.reach == "theirs":
-        missing = ask(stranger, world, method, world.path(template, missing=True), rule.body)
+        body = rule.body
+        if isinstance(body, dict):
+            body = {name: "missing" if value == "theirs" else value for name, value in body.items()}
+        missing = ask(stranger, world, method, world.path(template, missing=True), body)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
         assert without_id(answer, *ids, "theirs", "0" * 64) == without_id(missing, "missing", "0" * 64)
     elif rule.reach == "list":

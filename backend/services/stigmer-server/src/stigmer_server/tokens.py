@@ -54,12 +54,12 @@ class Tokens:
             Conflict: a token of this name is not revoked, or it is that of the server's own.
         """
         owner = request.owner or request.name
-        if request.name == ADMINISTRATOR:  # logs name who decided
-            raise Conflict(f"{ADMINISTRATOR!r} is the name of the server's own token", "take another name")
         if owner == ADMINISTRATOR and request.scope is TokenScope.USER:
             raise InvalidRequest(
                 f"a token that stands for {ADMINISTRATOR!r} has the scope admin", "name another owner"
             )
+        if request.name == ADMINISTRATOR:  # logs name who decided
+            raise Conflict(f"{ADMINISTRATOR!r} is the name of the server's own token", "take another name")
         # The prefix lets a scanner of secrets find it where it does not belong.
         text = f"stigmer_{request.scope}_{secrets.token_urlsafe(TOKEN_BYTES)}"
         now = datetime.now(UTC)
