@@ -26,6 +26,7 @@ def write(path, text):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
 if sys.argv[-1].endswith("@9.9.9"):
+    print("npm warn deprecated old@1.0.0: use another", file=sys.stderr)
     print("npm error code ETARGET\\nnpm error notarget No matching version found.", file=sys.stderr)
     sys.exit(1)
 names = {{"@9.0.1": {{"a": "main.js", "b": "main.js"}}, "@9.0.2": "../outside.js"}}
@@ -75,7 +76,8 @@ def test_a_package_is_packed_with_what_it_needs_and_without_what_does_not_run(as
         "@shop/stock/package.json",
         "prices/index.js",
     ]
-    assert lines(asked) == ["install --ignore-scripts --no-audit --no-fund --omit=dev -- @shop/stock@1.2.3"]
+    options = "--ignore-scripts --allow-git=none --no-audit --no-fund --omit=dev"
+    assert lines(asked) == [f"install {options} -- @shop/stock@1.2.3"]
 
 
 def test_what_was_fetched_once_is_not_asked_for_again(asked: Path) -> None:
@@ -90,6 +92,11 @@ def test_what_was_kept_and_is_damaged_is_fetched_again(asked: Path, tmp_path: Pa
         file.write_bytes(b"{}")
     assert pack_package(PACKAGE) == first
     assert len(lines(asked)) == 2
+
+
+def test_a_package_that_cannot_be_kept_can_be_used(asked: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("in the way", encoding="utf-8")
+    assert pack_package(PACKAGE).fetched.program == "node_modules/@shop/stock/main.js"
 
 
 def test_a_package_of_many_files_is_divided_by_its_folders(asked: Path) -> None:

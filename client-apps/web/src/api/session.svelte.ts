@@ -2,6 +2,7 @@
 // cookie that no script can read, and that other ports of this machine get to see. Neither opens anything alone.
 
 import { inert } from "../parts/text";
+import { untilAnswered } from "./retrying";
 import type { components } from "./schema";
 
 type Schemas = components["schemas"];
@@ -27,6 +28,8 @@ class Session {
   who = $state<Schemas["CallerResource"] | undefined>();
   state = $state<"starting" | "signed-out" | "signed-in">("starting");
   problem = $state<string | undefined>();
+  /** Counts what makes an answer to an earlier question of who is signed in void. */
+  #meeting = 0;
 
   /** Sign in by the link in the address, if there is one; else go on with what is kept. */
   async start(): Promise<void> {
@@ -130,19 +133,32 @@ class Session {
     });
   }
 
+  /** Find out who is signed in. A server that is away, or about to start, says nothing about that: it is asked again. */
   async #meet(): Promise<void> {
+    const meeting = ++this.#meeting;
+    const isCurrent = (): boolean => meeting === this.#meeting;
+    const mayPass = (error: unknown): boolean => {
+      if (!isCurrent() || !isAway(error)) return false;
+      if (this.state !== "signed-in") this.state = "starting";
+      this.problem = describe(error);
+      return true;
+    };
+    const ask = (): Promise<unknown> | undefined => (isCurrent() ? this.call("GET", "/v1/tokens/self") : undefined);
     try {
-      this.who = (await this.call("GET", "/v1/tokens/self")) as Schemas["CallerResource"];
+      const who = await untilAnswered(async () => ask(), mayPass);
+      if (!isCurrent()) return;
+      this.who = who as Schemas["CallerResource"];
+      this.problem = undefined;
       this.state = "signed-in";
     } catch (error) {
-      if (!(error instanceof Problem && error.status === 401)) {
-        this.state = "signed-out";
-        this.problem = describe(error);
-      }
+      if (!isCurrent() || (error instanceof Problem && error.status === 401)) return;
+      this.state = "signed-out";
+      this.problem = describe(error);
     }
   }
 
   #leave(problem: string | undefined): void {
+    this.#meeting++;
     localStorage.removeItem(KEPT_AS);
     this.who = undefined;
     this.state = "signed-out";
@@ -156,6 +172,11 @@ export const session = new Session();
 export function describe(error: unknown): string {
   if (error instanceof Problem) return inert(error.hint === undefined ? error.message : `${error.message} (${error.hint})`);
   return "The server does not answer.";
+}
+
+/** Whether the server cannot be reached, or cannot answer now; it may later. */
+function isAway(error: unknown): boolean {
+  return !(error instanceof Problem) || error.status >= 500 || error.status === 429;
 }
 
 async function readAnswer(answer: Response): Promise<unknown> {

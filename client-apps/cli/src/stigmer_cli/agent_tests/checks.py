@@ -51,7 +51,8 @@ class Ended:
         """What is in a file of the workspace, for a judge; None where there is none that can be read."""
         file = self.files / path
         try:
-            if not _is_within(file, self.files) or file.stat().st_size > MAX_FILE_BYTES:
+            # A pipe, which an agent can make too, would be waited for.
+            if not _is_within(file, self.files) or not file.is_file() or file.stat().st_size > MAX_FILE_BYTES:
                 return None
             return file.read_bytes().decode("utf-8", "backslashreplace")
         except OSError:
@@ -100,6 +101,9 @@ def _file(expected: FileExpected, files: Path) -> Iterator[str]:
         return
     wants_text = expected.equals is not None or expected.contains or expected.matches is not None
     if not is_there or not wants_text:
+        return
+    if not path.is_file():
+        yield f"file {expected.path!r} is no regular file"
         return
     try:
         if path.stat().st_size > MAX_FILE_BYTES:

@@ -1,5 +1,6 @@
 """`stigmer run --compare`: one task with several models side by side, and what became of each."""
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -77,7 +78,8 @@ def compare_models(
             ended = list(_ended(client, list(started)))
         except BaseException:
             for execution_id in started:
-                client.cancel_execution(execution_id, "the comparison was given up")
+                with contextlib.suppress(StigmerError):  # what went wrong first is told
+                    client.cancel_execution(execution_id, "the comparison was given up")
             raise
         copies.keeps = any(not each.phase.is_terminal for each in ended)
     tried = [_tried(client, model, each) for model, each in zip(models, ended, strict=True)]

@@ -4,9 +4,11 @@ By the person's own `npm`, which checks what it fetches against the registry's h
 runs. What was fetched once is not asked for again: another version of a dependency is another agent's.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -28,6 +30,11 @@ MAX_KEPT: Final = 50
 _MODULES: Final = "node_modules"
 _LISTED: Final = "fetched.json"
 _TIMEOUT_SECONDS: Final = 600
+_OPTIONS: Final = ("--ignore-scripts", "--allow-git=none", "--no-audit", "--no-fund", "--omit=dev")
+"""No hash stands for what comes from Git, and a `.npmrc` in it can name the program that runs as `git`. An
+npm that does not know the option passes it over."""
+_ERROR_LINE: Final = re.compile(r"npm (?:error|ERR!) (?P<said>.*\S)")
+"""As npm 10 and later write it, and those before."""
 _NOT_RUN: Final = (".d.ts", ".d.mts", ".d.cts", ".map")
 """Endings of files that no program reads when it runs."""
 
@@ -88,7 +95,7 @@ def _fetch(package: str, directory: Path) -> PackedPackage:
 def _npm(directory: Path, wanted: str) -> None:
     try:
         completed = subprocess.run(
-            ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=dev", "--", wanted],
+            ["npm", "install", *_OPTIONS, "--", wanted],
             cwd=directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -102,16 +109,22 @@ def _npm(directory: Path, wanted: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise FilesRefused(f"`npm install {wanted}` took more than {_TIMEOUT_SECONDS} s") from error
     if completed.returncode:
-        said = [line for line in completed.stderr.splitlines() if "complete log" not in line and line.strip()]
-        reason = next((line for line in said if " code " not in line), f"exit code {completed.returncode}")
-        raise FilesRefused(f"`npm install {wanted}` failed: {reason.removeprefix('npm error ')[:300]}")
+        raise FilesRefused(f"`npm install {wanted}` failed: {_reason(completed)[:300]}")
+
+
+def _reason(completed: "subprocess.CompletedProcess[str]") -> str:
+    """The first line of an error that says something to a person; what npm warns of comes before it."""
+    found = map(_ERROR_LINE.match, completed.stderr.splitlines())
+    said = [each["said"] for each in found if each is not None]
+    told = (line for line in said if not line.startswith(("code ", "A complete log")))
+    return next(told, f"exit code {completed.returncode}")
 
 
 def _program_of(folder: Path, name: str) -> str:
     """The file that the package's command is, relative to the package."""
     try:
         about = cast("object", json.loads((folder / "package.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FilesRefused(f"{name} has no package.json that can be read") from error
     own = name.rpartition("/")[2]
     given = cast("Mapping[str, object]", about).get("bin") if isinstance(about, dict) else None
@@ -174,26 +187,32 @@ def _read(kept: Path) -> PackedPackage | None:
         fetched = FetchedPackage.model_validate_json((kept / _LISTED).read_bytes())
         digests = dict.fromkeys(reference.removeprefix("sha256:") for reference in fetched.packs.values())
         packs = [(kept / digest).read_bytes() for digest in digests]
+        os.utime(kept)
     except (OSError, ValueError):
         return None
     if any(hashlib.sha256(pack).hexdigest() != digest for pack, digest in zip(packs, digests, strict=True)):
         return None
-    os.utime(kept)
     return PackedPackage(fetched, packs)
 
 
 def _keep(kept: Path, made: PackedPackage) -> None:
-    """Keep it as a whole or not at all; what was used longest ago goes."""
-    kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=kept.parent, prefix=".new-"))
+    """Keep it as a whole or not at all, beside others that do the same; what was used longest ago goes."""
+    new: Path | None = None
     try:
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(dir=kept.parent, prefix=".new-"))
         for pack in made.packs:
             (new / hashlib.sha256(pack).hexdigest()).write_bytes(pack)
         (new / _LISTED).write_text(made.fetched.model_dump_json(by_alias=True), encoding="utf-8")
         shutil.rmtree(kept, ignore_errors=True)
         new.rename(kept)
     except OSError:  # it is fetched again then
-        shutil.rmtree(new, ignore_errors=True)
-    newest = sorted(kept.parent.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in newest[MAX_KEPT:]:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+        return
+    used = dict[Path, float]()
+    for path in kept.parent.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another one has renamed or removed it meanwhile
+            used[path] = path.stat().st_mtime
+    for old in sorted(used, key=used.__getitem__, reverse=True)[MAX_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)

@@ -101,7 +101,7 @@ def run_tests(
     if changed:
         if junit or baseline or update or private:
             raise UsageError(
-                "--changed is of executions that were, and takes no --junit, --baseline, --private"
+                "--changed is of executions that were, and takes no --junit, --baseline, --update, --private"
             )
         _repeat(paths or (".",), model, newest, jobs, as_json=as_json, strict=strict)
         return

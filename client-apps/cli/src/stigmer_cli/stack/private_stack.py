@@ -1,5 +1,6 @@
 """A local stack for one command: in a home of its own, on free ports, and gone when the command is."""
 
+import json
 import os
 import secrets
 import shutil
@@ -7,23 +8,39 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from stigmer_cli.config import Configuration, Connection, load_configuration, unset_value
-from stigmer_cli.config.stored_environment import stored_environment_file
+from stigmer_cli.config import (
+    Configuration,
+    Connection,
+    load_configuration,
+    replace_file,
+    settings_by_field,
+    unset_value,
+)
+from stigmer_cli.config.stored_environment import read_stored_environment, stored_environment_file
+from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.processes.ports import is_free
 from stigmer_cli.stack.lifecycle import ensure_running, stop
 from stigmer_cli.stack.runner_choice import Report
 from stigmer_cli.stack.state import LOOPBACK, StackFiles, read_state
 
-_ELSEWHERE = ("server.endpoint", "temporal.address", "server.port", "temporal.port", "runner.healthPort")
-"""Settings that say where another stack is."""
+_ELSEWHERE = (
+    "server.endpoint",
+    "server.token",
+    "server.databaseUrl",
+    "server.port",
+    "temporal.address",
+    "temporal.port",
+    "temporal.uiPort",
+    "runner.healthPort",
+)
+"""Settings that say where another stack is, or what it keeps its data in."""
 _PORTS = range(20_000, 32_000)
 """Below those that the kernel gives to outgoing connections, which could come in between."""
-_VARIABLES_ELSEWHERE = ("STIGMER_BACKEND_ENDPOINT", "STIGMER_TOKEN", "TEMPORAL_SERVICE_ADDRESS")
 
 
 @contextmanager
@@ -41,25 +58,29 @@ def private_stack(
     try:
         own = _configuration(configuration, environ, home)
         before = signal.signal(signal.SIGTERM, _end)
-        try:
-            connection = ensure_running(own, report=report)
-            with _ended_with_this_process(own):
+        with _ended_with_this_process() as watch:
+            try:
+                connection = ensure_running(own, report=report)
+                state = read_state(StackFiles(own).state)
+                if state is not None:
+                    watch(state.supervisor)
                 yield own, connection
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            stop(own)
+            finally:
+                signal.signal(signal.SIGTERM, before)
+                stop(own)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
 def _configuration(configuration: Configuration, environ: Mapping[str, str], home: Path) -> Configuration:
     """As the person has configured it, but for where things are."""
-    for file in (configuration.config_file, stored_environment_file(configuration.home)):
-        if file.is_file():
-            shutil.copyfile(file, home / file.name)
-            (home / file.name).chmod(0o600)
+    if configuration.config_file.is_file():
+        shutil.copyfile(configuration.config_file, home / configuration.config_file.name)
+        (home / configuration.config_file.name).chmod(0o600)
+    if stored := _without_elsewhere(read_stored_environment(configuration.home)):
+        replace_file(stored_environment_file(home), json.dumps(stored))
     ports = _free_ports(3)
-    variables = {name: value for name, value in environ.items() if name not in _VARIABLES_ELSEWHERE} | {
+    variables = _without_elsewhere(environ) | {
         "STIGMER_HOME": str(home),
         "STIGMER_TEMPORAL_PORT": str(ports[0]),
         "STIGMER_PORT": str(ports[1]),
@@ -69,6 +90,11 @@ def _configuration(configuration: Configuration, environ: Mapping[str, str], hom
     for key in _ELSEWHERE:
         unset_value(own, key)
     return load_configuration(variables)
+
+
+def _without_elsewhere(environ: Mapping[str, str]) -> dict[str, str]:
+    elsewhere = {each.variable for each in settings_by_field().values() if each.key in _ELSEWHERE}
+    return {name: value for name, value in environ.items() if name.removesuffix("_FILE") not in elsewhere}
 
 
 def _free_ports(count: int) -> list[int]:
@@ -81,12 +107,8 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def _ended_with_this_process(configuration: Configuration) -> Generator[None]:
-    """Have the stack ended by another process where this one is killed."""
-    state = read_state(StackFiles(configuration).state)
-    if state is None:
-        yield
-        return
+def _ended_with_this_process() -> Generator[Callable[[ProcessIdentity], None]]:
+    """Gives what has a process ended by another one where this one is killed, or leaves it behind."""
     guard = subprocess.Popen(
         [sys.executable, "-m", "stigmer_cli.processes.guard"],
         stdin=subprocess.PIPE,
@@ -95,15 +117,17 @@ def _ended_with_this_process(configuration: Configuration) -> Generator[None]:
         text=True,
         start_new_session=True,
     )
-    assert guard.stdin is not None
-    supervisor = state.supervisor
-    guard.stdin.write(f"+ {supervisor.pid} {supervisor.mark}\n")
-    guard.stdin.flush()
+    told = guard.stdin
+    assert told is not None
+
+    def watch(process: ProcessIdentity) -> None:
+        told.write(f"+ {process.pid} {process.mark}\n")
+        told.flush()
+
     try:
-        yield
+        yield watch
     finally:
-        guard.stdin.write(f"- {supervisor.pid}\n")
-        guard.stdin.close()
+        told.close()
         guard.wait()
 
 
