@@ -1,8 +1,10 @@
 """People sign in at MCP servers: what is kept is theirs, renewed once at a time, and shown to legs alone."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -11,18 +13,23 @@ import pytest
 
 from mcp_http_server import McpHttpServer
 from mcp_sign_in_server import McpSignInServer, files_with
-from server_process import ServerApi, ServerProcess, manifest, responded
+from server_process import WAIT_SECONDS, ServerApi, ServerProcess, completed, manifest, responded
+from stigmer_contract.api import LEASE_HEADER
 from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 from stigmer_contract.inputs import SIGNED_IN, Login
 from stigmer_contract.mcp_logins import login_id_of, rejected_digest, resource_of
 
 REDIRECT = "http://127.0.0.1:9/back"
+ALLOWED: Final = {"STIGMER_MCP_ALLOW_HOSTS": "127.0.0.1"}
+NO_TOKEN: Final = {"access_token": None, "problem": None}
+OF_TWO: Final = (
+    "from stigmer_server import __main__, mcp_logins; mcp_logins.MAX_SIGN_INS = 2; __main__.main()"
+)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    allowed = {"STIGMER_MCP_ALLOW_HOSTS": "127.0.0.1"}
-    with ServerProcess(tmp_path_factory.mktemp("logins"), environment=allowed) as process:
+    with ServerProcess(tmp_path_factory.mktemp("logins"), environment=ALLOWED) as process:
         yield process
 
 
@@ -35,10 +42,7 @@ def api(server: ServerProcess) -> Iterator[ServerApi]:
 @pytest.fixture
 def person(server: ServerProcess, api: ServerApi) -> Iterator[ServerApi]:
     """Somebody of their own."""
-    name = f"person-{uuid4().hex[:8]}"
-    request = {"name": name, "scope": "user", "owner": name}
-    token = api.http.post("/v1/tokens", json=request).raise_for_status().json()["token"]
-    with server.client(token) as client:
+    with server.client(new_person(api)) as client:
         yield client
 
 
@@ -46,6 +50,14 @@ def person(server: ServerProcess, api: ServerApi) -> Iterator[ServerApi]:
 def web() -> Iterator[McpSignInServer]:
     with McpSignInServer() as running:
         yield running
+
+
+def new_person(api: ServerApi) -> str:
+    """The token of somebody who was not there before."""
+    name = f"person-{uuid4().hex[:8]}"
+    request = {"name": name, "scope": "user", "owner": name}
+    made: str = api.http.post("/v1/tokens", json=request).raise_for_status().json()["token"]
+    return made
 
 
 def browse(link: str) -> dict[str, str]:
@@ -59,10 +71,14 @@ def begin(person: ServerApi, **where: Any) -> httpx.Response:
     return person.http.post("/v1/mcp-logins", json={"redirect_uri": REDIRECT, **where})
 
 
-def sign_in(person: ServerApi, web: McpSignInServer, **options: Any) -> dict[str, Any]:
-    begun = begin(person, url=web.url, **options).raise_for_status().json()
+def finish(person: ServerApi, begun: dict[str, Any]) -> httpx.Response:
     answer = browse(begun["authorization_url"])
-    return person.http.post(f"/v1/mcp-logins/{begun['login_id']}", json=answer).raise_for_status().json()
+    return person.http.post(f"/v1/mcp-logins/{begun['login_id']}", json=answer)
+
+
+def sign_in(person: ServerApi, web: McpSignInServer, **options: Any) -> dict[str, Any]:
+    begun = begin(person, **{"url": web.url, **options}).raise_for_status().json()
+    return finish(person, begun).raise_for_status().json()
 
 
 def leg_of(api: ServerApi, person: ServerApi, url: str, **fields: Any) -> str:
@@ -85,11 +101,10 @@ def test_a_leg_is_given_the_token_of_its_owner_s_sign_in_at_just_that_server(
     assert (signed_in["scopes"], signed_in["is_renewed"]) == (["read"], True)
     [access, refresh] = web.authorization.given
     assert token(api, leg_of(api, person, web.url)) == {"access_token": access, "problem": None}
-    nothing = {"access_token": None, "problem": None}
-    assert token(api, leg_of(api, person, f"{web.issuer}/other")) == nothing
-    assert token(api, leg_of(api, api, web.url)) == nothing
+    assert token(api, leg_of(api, person, f"{web.issuer}/other")) == NO_TOKEN
+    assert token(api, leg_of(api, api, web.url)) == NO_TOKEN
     own = {"Authorization": "Bearer of-the-manifest"}
-    assert token(api, leg_of(api, person, web.url, headers=own)) == nothing
+    assert token(api, leg_of(api, person, web.url, headers=own)) == NO_TOKEN
     listed = person.http.get("/v1/mcp-logins").raise_for_status()
     assert [each["login_id"] for each in listed.json()["logins"]] == [login_id_of(web.url)]
     assert access not in listed.text
@@ -164,7 +179,8 @@ def test_signing_out_forgets_and_takes_back(api: ServerApi, person: ServerApi, w
 def asks_for_login(api: ServerApi, execution_id: str, url: str) -> str:
     """Have a runner put down that the server `shop` wants more than it was shown."""
     api.start_leg(execution_id)
-    input_id, challenge = new_id(INPUT_PREFIX), 'Bearer error="insufficient_scope", scope="write"'
+    input_id = new_id(INPUT_PREFIX)
+    challenge = 'Bearer error="insufficient_scope", scope="write", error_description="naïve"'
     login = Login(text="Sign in", url=url, status=403, challenge=challenge)
     asked: dict[str, Any] = {
         "type": "input.requested",
@@ -191,9 +207,7 @@ def test_signing_in_answers_what_waits_for_it_and_asks_for_what_the_server_wante
     assert begin(person, input_id=others).status_code == 404
     assert begin(api, input_id=mine).status_code == 404
     begun = begin(person, input_id=mine).raise_for_status().json()
-    answer = browse(begun["authorization_url"])
-    path = f"/v1/mcp-logins/{begun['login_id']}"
-    assert person.http.post(path, json=answer).raise_for_status().json()["scopes"] == ["read", "write"]
+    assert finish(person, begun).raise_for_status().json()["scopes"] == ["read", "write"]
     resolved = person.http.get(f"/v1/inputs/{mine}").raise_for_status().json()["resolution"]
     assert resolved["outcome"] == "answered"
     assert api.http.get(f"/v1/inputs/{others}").raise_for_status().json()["resolution"] is None
@@ -261,3 +275,105 @@ def test_one_server_has_one_address_however_it_is_written() -> None:
     assert resource_of("HTTPS://Example.com:443/mcp#x") == "https://example.com/mcp"
     assert resource_of("https://example.com") == "https://example.com/"
     assert login_id_of("https://example.com/a") != login_id_of("https://example.com/b")
+
+
+def test_a_leg_that_is_over_is_given_no_token_any_more(
+    api: ServerApi, person: ServerApi, web: McpSignInServer
+) -> None:
+    sign_in(person, web)
+    execution_id = leg_of(api, person, web.url)
+    leases = [api.start_leg(execution_id)["lease"] for _ in range(2)]
+
+    def ask(lease: str) -> httpx.Response:
+        path = f"/v1/executions/{execution_id}/mcp-tokens/shop"
+        return api.http.post(path, json={}, headers={LEASE_HEADER: lease})
+
+    assert ask(leases[0]).json()["code"] == "attempt_superseded"
+    assert ask(leases[1]).raise_for_status().json()["access_token"] == web.authorization.given[0]
+    api.append(execution_id, [completed("Done.")], attempt=2).raise_for_status()
+    assert ask(leases[1]).json()["code"] == "execution_ended"
+
+
+def test_a_sign_in_that_is_begun_anew_ends_the_one_before(person: ServerApi) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(2) as threads:
+        silent.settimeout(WAIT_SECONDS)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"
+        first = threads.submit(begin, person, url=url)
+        asked, _ = silent.accept()
+        second = threads.submit(begin, person, url=url)
+        refused = first.result(WAIT_SECONDS)
+        asked_again, _ = silent.accept()
+        asked.close()
+        asked_again.close()
+        unanswered = second.result(WAIT_SECONDS)
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert refused.json()["detail"] == f"the sign-in at {url} was given up for one that was begun later"
+    assert (unanswered.status_code, unanswered.json()["code"]) == (409, "conflict")
+    assert "cannot be asked" in unanswered.json()["detail"]
+
+
+def test_whoever_begins_many_sign_ins_ends_nobody_else_s(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, environment=ALLOWED, program=OF_TWO) as server,
+        server.client() as api,
+        server.client(new_person(api)) as one,
+        server.client(new_person(api)) as many,
+        McpSignInServer() as first,
+        McpSignInServer() as second,
+    ):
+        begun = begin(one, url=first.url).raise_for_status().json()
+        given_up, last = (begin(many, url=web.url).raise_for_status().json() for web in (first, second))
+        assert finish(one, begun).status_code == 200
+        assert finish(many, given_up).status_code == 404
+        assert finish(many, last).status_code == 200
+
+
+def test_sign_ins_whose_key_is_gone_are_none_and_can_be_forgotten(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, environment=ALLOWED) as server,
+        server.client() as api,
+        server.client(new_person(api)) as person,
+        McpSignInServer() as web,
+    ):
+        login_id = sign_in(person, web)["login_id"]
+        (tmp_path / "secrets.key").unlink()
+        assert person.http.get("/v1/mcp-logins").raise_for_status().json()["logins"] == []
+        assert token(api, leg_of(api, person, web.url)) == NO_TOKEN
+        secret = {"value": "another-value"}
+        assert api.http.put("/v1/secrets/OTHER", json=secret).json()["code"] == "secrets_key_unusable"
+        assert [person.http.delete(f"/v1/mcp-logins/{login_id}").status_code for _ in range(2)] == [204, 404]
+        assert api.http.put("/v1/secrets/OTHER", json=secret).status_code == 201
+        sign_in(person, web)
+        assert token(api, leg_of(api, person, web.url))["access_token"] == web.authorization.given[-2]
+
+
+def test_a_server_s_address_may_be_written_otherwise_than_it_is_sent(
+    api: ServerApi, person: ServerApi, web: McpSignInServer
+) -> None:
+    url = f'{web.url}?of="all"'
+    assert sign_in(person, web, url=url)["url"] == url
+    renewed = token(api, leg_of(api, person, url), rejected=web.authorization.given[0])
+    assert renewed["access_token"] == web.authorization.given[2]
+    assert web.seen == []
+
+
+def test_a_token_that_cannot_be_renewed_is_given_until_its_end(
+    api: ServerApi, person: ServerApi, web: McpSignInServer
+) -> None:
+    web.authorization.gives_refresh_tokens, web.authorization.lasts_seconds = False, 29
+    sign_in(person, web)
+    execution_id = leg_of(api, person, web.url)
+    assert token(api, execution_id)["access_token"] == web.authorization.given[0]
+    over = {"access_token": None, "problem": "it has expired"}
+    assert token(api, execution_id, rejected=web.authorization.given[0]) == over
+
+
+def test_a_token_that_lasts_longer_than_any_clock_goes_and_a_state_that_is_none_are_refused(
+    person: ServerApi, web: McpSignInServer
+) -> None:
+    web.authorization.lasts_seconds = 10**400
+    begun = begin(person, url=web.url).raise_for_status().json()
+    path = f"/v1/mcp-logins/{begun['login_id']}"
+    assert person.http.post(path, json={"state": "é", "code": "x"}).status_code == 422
+    refused = finish(person, begun)
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")

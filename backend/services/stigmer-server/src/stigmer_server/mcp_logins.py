@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 SIGN_IN_TIME: Final = timedelta(minutes=10)
 """How long a person may take."""
 MAX_SIGN_INS: Final = 200
-"""Under way at once; the oldest are forgotten."""
+"""Under way at once; of whoever has begun most the oldest are forgotten."""
 RENEW_BEFORE_SECONDS: Final = 30.0
 """A token that lasts no longer is renewed before it is used."""
 RENEWAL_TIME: Final = timedelta(seconds=60)
@@ -118,11 +119,13 @@ class McpLoginStore:
             before=await self._read(*key),
         )
         ends_at = datetime.now(UTC) + SIGN_IN_TIME
-        await self._keep(key, _UnderWay(sign_in, caller.owner, ends_at))
+        under_way = _UnderWay(sign_in, caller.owner, ends_at)
+        await self._keep(key, under_way)
         try:
             link = await sign_in.link()
         except SignInFailed as error:
-            self._under_way.pop(key, None)
+            if self._under_way.get(key) is under_way:  # else it was given up for another one
+                del self._under_way[key]
             raise Conflict(str(error)) from error
         return McpLoginBegun(login_id=key[1], url=wanted.url, authorization_url=link, expires_at=ends_at)
 
@@ -135,7 +138,10 @@ class McpLoginStore:
         """
         key = who.caller.owner, login_id
         under_way = self._under_way.pop(key, None)
-        if under_way is None or under_way.ends_at < datetime.now(UTC):
+        if under_way is None:
+            raise NotFound("sign-in", login_id)
+        if under_way.ends_at < datetime.now(UTC):
+            await under_way.sign_in.abandon()
             raise NotFound("sign-in", login_id)
         if request.code is None:
             await under_way.sign_in.abandon()
@@ -168,7 +174,10 @@ class McpLoginStore:
 
         await self._change(caller.owner, login_id, take)
         if not before:
-            raise NotFound("sign-in", login_id)
+            # One whose key is gone cannot be taken back, and would be in the way of a new key.
+            if not await self._secrets.forget_own(MCP_LOGINS, f"{caller.owner}/{login_id}"):
+                raise NotFound("sign-in", login_id)
+            return
         module, addresses = await self._sdk()
         await module.revoke(before[0], addresses)
 
@@ -298,8 +307,11 @@ class McpLoginStore:
     async def _keep(self, key: tuple[str, str], under_way: _UnderWay) -> None:
         now = datetime.now(UTC)
         old = [each for each, one in self._under_way.items() if each == key or one.ends_at < now]
-        old += list(self._under_way)[: max(0, len(self._under_way) - MAX_SIGN_INS + 1)]
-        gone = [self._under_way.pop(each) for each in dict.fromkeys(old)]
+        gone = [self._under_way.pop(each) for each in old]
+        while len(self._under_way) >= MAX_SIGN_INS:
+            # Nobody keeps others from signing in.
+            [(most, _)] = Counter([*(owner for owner, _ in self._under_way), key[0]]).most_common(1)
+            gone.append(self._under_way.pop(next(each for each in self._under_way if each[0] == most)))
         self._under_way[key] = under_way
         for each in gone:
             await each.sign_in.abandon()
@@ -335,7 +347,8 @@ def _wanted(server: McpServer, challenge: Challenge | None) -> _Wanted:
 
 
 def _has_expired(stored: StoredLogin) -> bool:
-    return stored.expires_at is not None and stored.expires_at - RENEW_BEFORE_SECONDS < time.time()
+    early = RENEW_BEFORE_SECONDS if stored.can_be_renewed else 0.0
+    return stored.expires_at is not None and stored.expires_at - early < time.time()
 
 
 def _resource(login_id: str, stored: StoredLogin) -> McpLogin:

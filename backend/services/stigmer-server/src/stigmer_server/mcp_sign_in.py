@@ -54,7 +54,14 @@ _HEADERS: Final = {
     "content-type": "application/json",
     "mcp-protocol-version": PROTOCOL,
 }
-_WRONG: Final = (OAuthFlowError, OAuthRegistrationError, OAuthTokenError, ValidationError, ValueError)
+_WRONG: Final = (
+    OAuthFlowError,
+    OAuthRegistrationError,
+    OAuthTokenError,
+    ValidationError,
+    ValueError,
+    OverflowError,  # a token that lasts for longer than any clock goes
+)
 
 # It logs what it gets with every failure, the state among it; what failed is told to who asked.
 logging.getLogger("mcp.client.auth").setLevel(logging.CRITICAL + 1)
@@ -96,7 +103,7 @@ class _Carrier(httpx2.AsyncBaseTransport):
         """Of the last answer of anybody but the MCP server."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if str(request.url) != self._url:
+        if request.url != self._url:
             response = await self._addresses.send(request)
             self.last_status = response.status_code
             return response
@@ -153,7 +160,8 @@ class SignIn:
         )
         first = None
         if challenge is not None:
-            first = httpx2.Response(challenge.status, headers={"www-authenticate": challenge.header})
+            header = challenge.header.encode("utf-8", "replace")  # whatever the server wrote
+            first = httpx2.Response(challenge.status, headers=[(b"www-authenticate", header)])
         self._carrier = _Carrier(addresses, url, first)
         self._task = asyncio.create_task(self._run(), name="sign-in at an MCP server")
 
@@ -166,7 +174,7 @@ class SignIn:
         await asyncio.wait({self._link, self._task}, return_when=asyncio.FIRST_COMPLETED)
         if self._link.done():
             return self._link.result()
-        self._task.result()
+        self._see_end()
         raise SignInFailed(f"{self._url} asks nobody to sign in")
 
     async def finish(self, code: str, state: str, iss: str | None) -> StoredLogin:
@@ -178,7 +186,7 @@ class SignIn:
         if not self._code.done():
             self._code.set_result(AuthorizationCodeResult(code=code, state=state, iss=iss))
         await asyncio.wait({self._task})
-        self._task.result()
+        self._see_end()
         context, token = self._provider.context, self._kept.token
         assert token is not None
         assert context.client_info is not None
@@ -198,6 +206,11 @@ class SignIn:
         await asyncio.wait({self._task})
         if not self._task.cancelled():
             self._task.exception()  # of no use to anybody any more
+
+    def _see_end(self) -> None:
+        if self._task.cancelled():
+            raise SignInFailed(f"the sign-in at {self._url} was given up for one that was begun later")
+        self._task.result()
 
     async def _run(self) -> None:
         try:

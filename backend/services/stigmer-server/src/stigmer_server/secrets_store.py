@@ -95,20 +95,22 @@ class Secrets:
     ) -> ResultT:
         """Look at a value of the server's own, and keep another one in its place, at once; None is none.
 
-        `decide` may be called more than once, and only what it said last counts.
+        `decide` may be called more than once, and only what it said last counts. A value whose key is gone
+        is none to it, and stays until there is another one.
 
         Raises:
-            SecretsKeyUnusable: it cannot be encrypted or decrypted.
+            SecretsKeyUnusable: it cannot be encrypted, or the key file cannot be read.
         """
 
         def work(connection: Connection) -> ResultT:
             _lock(connection)
             row = connection.execute(select(secrets).where(_is(name, whose))).one_or_none()
             keys = {key.key_id: key for key in self._key_file.read()}
-            before = None if row is None else _decrypt(row, keys)
+            before = None if row is None else _decrypt_if_possible(row, keys)
             after, result = decide(before)
             if after is None:
-                connection.execute(secrets.delete().where(_is(name, whose)))
+                if before is not None:
+                    connection.execute(secrets.delete().where(_is(name, whose)))
             elif after != before:
                 key, now = self._encrypting_key(connection), datetime.now(UTC)
                 ciphertext = key.encrypt(name, whose, after)
@@ -128,8 +130,10 @@ class Secrets:
     async def own(self, whose: str, prefix: str) -> dict[str, str]:
         """The server's own values whose names begin so, by the rest of the name.
 
+        Without those whose key is gone.
+
         Raises:
-            SecretsKeyUnusable: one cannot be decrypted.
+            SecretsKeyUnusable: the key file cannot be read.
         """
 
         def work(connection: Connection) -> Sequence[Row[Any]]:
@@ -138,7 +142,14 @@ class Secrets:
 
         rows = await self._database.read(work)
         keys = {key.key_id: key for key in self._key_file.read()} if rows else {}
-        return {row.name.removeprefix(prefix): _decrypt(row, keys) for row in rows}
+        values = {row.name.removeprefix(prefix): _decrypt_if_possible(row, keys) for row in rows}
+        return {name: value for name, value in values.items() if value is not None}
+
+    async def forget_own(self, whose: str, name: str) -> bool:
+        """Forget a value of the server's own, whether its key is there or not; whether there was one."""
+        return await self._database.write(
+            lambda connection: connection.execute(secrets.delete().where(_is(name, whose))).rowcount > 0
+        )
 
     async def list(self, caller: Caller, limit: int, cursor: str | None) -> Page[SecretResource]:
         """The secrets that the caller sees, by name and owner, without their values."""
@@ -286,7 +297,8 @@ class Secrets:
         if connection.execute(select(func.count()).select_from(secrets)).scalar_one():
             raise SecretsKeyUnusable(
                 "the secrets' key file is gone, and with it the secrets that are stored",
-                "restore it, or delete these secrets with `stigmer secrets delete` and set them again",
+                "restore it, or delete these secrets with `stigmer secrets delete`, and sign-ins at MCP "
+                "servers with `stigmer mcp logout`, and set them again",
             )
         return self._key_file.create()
 
@@ -342,6 +354,14 @@ def _decrypt(row: Row[Any], keys: Mapping[str, SecretKey]) -> str:
             "restore the key file, or set the secret again",
         )
     return key.decrypt(row.name, row.owner, row.ciphertext)
+
+
+def _decrypt_if_possible(row: Row[Any], keys: Mapping[str, SecretKey]) -> str | None:
+    try:
+        return _decrypt(row, keys)
+    except SecretsKeyUnusable as error:
+        logger.error("%s; %s", error.detail, error.hint)
+        return None
 
 
 def _resource(row: Row[Any]) -> SecretResource:

@@ -102,7 +102,8 @@ class McpLoginBegun(_Resource):
 class FinishMcpLogin(_Request):
     """`POST /v1/mcp-logins/{login_id}`: what the browser was sent back with."""
 
-    state: str = Field(max_length=MAX_CODE_CHARACTERS)
+    state: str = Field(max_length=MAX_CODE_CHARACTERS, pattern=r"^[ -~]*$")
+    """RFC 6749, appendix A.5."""
     code: str | None = Field(default=None, max_length=MAX_CODE_CHARACTERS, repr=False)
     iss: str | None = Field(default=None, max_length=MAX_URL_CHARACTERS)
     error: str | None = Field(default=None, max_length=MAX_CODE_CHARACTERS)

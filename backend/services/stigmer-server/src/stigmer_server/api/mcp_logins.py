@@ -85,12 +85,14 @@ async def forget_login(login_id: LoginId, caller: CallerOf, services: ServicesOf
 @router.post(
     "/executions/{execution_id}/mcp-tokens/{server}",
     tags=["runners"],
-    responses=problem_responses(NotFound),
+    responses=problem_responses(NotFound, Conflict),
     openapi_extra=NEEDS_RUNNER,
 )
 async def get_token(
     execution_id: ExecutionId, server: ServerName, body: WantMcpToken, request: Request, services: ServicesOf
 ) -> McpToken:
     """What a leg calls an MCP server with that its execution's manifest names: a token that lasts a while."""
-    await leased(request, execution_id)
+    lease = await leased(request, execution_id)
+    if lease is not None:
+        await services.leases.check_execution(lease, execution_id)
     return await services.mcp_logins.token_for(execution_id, server, body.rejected)
