@@ -35,8 +35,12 @@ def holder(temporal_home: StackHome, tmp_path: Path) -> "Iterator[subprocess.Pop
     stored.write_text(json.dumps(ELSEWHERE | {"OPENAI_API_KEY": "kept"}), encoding="utf-8")
     for file in (home / "config.yaml", stored):
         file.chmod(0o600)
+    planted = tmp_path / "workspace" / "stigmer_cli"
+    planted.mkdir(parents=True)
+    (planted / "__init__.py").write_text("open(__file__ + '.ran', 'w').close()\n", encoding="utf-8")
     with subprocess.Popen(
-        [sys.executable, "-c", HOLD],
+        [sys.executable, "-P", "-c", HOLD],
+        cwd=planted.parent,
         env=temporal_home.environment | ELSEWHERE | {"TMPDIR": str(tmp_path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -70,11 +74,12 @@ def test_it_has_the_settings_of_models_and_nothing_of_another_stack(
     wait_until(lambda: home.processes() == [], "the supervisor has gone, too")
 
 
-def test_it_ends_where_whoever_wanted_it_is_killed(holder: "subprocess.Popen[str]") -> None:
+def test_it_ends_where_whoever_wanted_it_is_killed(holder: "subprocess.Popen[str]", tmp_path: Path) -> None:
     home = private_home(holder)
     try:
         assert home.processes() != []
         holder.kill()
         wait_until(lambda: home.processes() == [], "the stack has ended")
+        assert not list(tmp_path.rglob("*.ran"))  # what lies in the folder where it was called runs nowhere
     finally:
         end_everything(home)

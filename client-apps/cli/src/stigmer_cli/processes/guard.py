@@ -7,10 +7,18 @@ and the components get time to end in good order. Does nothing as long as the su
 
 import signal
 import sys
+from collections.abc import Mapping
+from typing import Final
 
 from stigmer_cli.processes.identity import ProcessIdentity, end_processes
 
 GRACE_SECONDS = 5.0
+GUARD_COMMAND: Final = (sys.executable, "-P", "-m", "stigmer_cli.processes.guard")
+
+
+def environment_of_guard(environ: Mapping[str, str]) -> dict[str, str]:
+    """What it needs to be found and to start, and no secret."""
+    return {name: environ[name] for name in ("PATH", "PYTHONPATH", "STIGMER_HOME") if name in environ}
 
 
 def main() -> None:

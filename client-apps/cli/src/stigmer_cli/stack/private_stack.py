@@ -6,7 +6,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from stigmer_cli.config import (
     unset_value,
 )
 from stigmer_cli.config.stored_environment import read_stored_environment, stored_environment_file
+from stigmer_cli.processes.guard import GUARD_COMMAND, environment_of_guard
 from stigmer_cli.processes.identity import ProcessIdentity
 from stigmer_cli.processes.ports import is_free
 from stigmer_cli.stack.lifecycle import ensure_running, stop
@@ -110,12 +110,13 @@ def _free_ports(count: int) -> list[int]:
 def _ended_with_this_process() -> Generator[Callable[[ProcessIdentity], None]]:
     """Gives what has a process ended by another one where this one is killed, or leaves it behind."""
     guard = subprocess.Popen(
-        [sys.executable, "-m", "stigmer_cli.processes.guard"],
+        GUARD_COMMAND,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        env=environment_of_guard(os.environ),
     )
     told = guard.stdin
     assert told is not None

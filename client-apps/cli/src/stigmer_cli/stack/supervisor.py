@@ -10,11 +10,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stigmer_cli.processes.guard import GUARD_COMMAND, environment_of_guard
 from stigmer_cli.processes.identity import ProcessIdentity, identify
 from stigmer_cli.program_version import program_version
 from stigmer_cli.stack.component import Component
@@ -249,10 +250,12 @@ class Supervisor:
             await asyncio.sleep(self._policy.first_delay_seconds)
 
     async def _run_guard(self, read_end: int) -> None:
-        arguments = (sys.executable, "-P", "-m", "stigmer_cli.processes.guard")
         try:
             guard = await asyncio.create_subprocess_exec(
-                *arguments, stdin=read_end, start_new_session=True, env=_without_secrets(os.environ)
+                *GUARD_COMMAND,
+                stdin=read_end,
+                start_new_session=True,
+                env=environment_of_guard(os.environ),
             )
         except OSError as error:
             logger.warning("the guard could not be started error=%s", error)
@@ -286,11 +289,6 @@ def _read_seconds(path: Path) -> float:
         return float(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return 0.0
-
-
-def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the guard needs to be found and to start."""
-    return {name: environ[name] for name in ("PATH", "PYTHONPATH", "STIGMER_HOME") if name in environ}
 
 
 def _initial_state(component: Component) -> ComponentState:
