@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_runner.outward import Answer, AnswerLost, NotSent, Redirects, send, why_not_public
-from agent_runner.outward.addresses import literal_address
 from recording_server import Given, RecordingServer
+from stigmer_contract.hosts import literal_address
 
 PRIVATE = ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10",
            "0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "192.0.2.0/24", "198.18.0.0/15"]  # fmt: skip

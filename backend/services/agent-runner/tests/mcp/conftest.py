@@ -23,6 +23,15 @@ def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Callable[[Server, 
 
 
 @pytest.fixture
+def make_web_runner(tmp_path: Path, launcher: CommandLauncher) -> Callable[[Server, Answer], LegRunner]:
+    """For servers at a URL of this machine."""
+    (tmp_path / SESSION).mkdir(mode=0o700)
+    return lambda server, answer: leg_runner(
+        server, answer, launcher, tmp_path, environment={"STIGMER_MCP_ALLOW_HOSTS": "127.0.0.1"}
+    )
+
+
+@pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """The session's, with the server's program in it."""
     directory = tmp_path / SESSION

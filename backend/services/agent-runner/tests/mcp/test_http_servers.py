@@ -1,7 +1,6 @@
 """MCP servers at a URL: called, begun anew, truthful about what became of a call; not at every address."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,31 +9,16 @@ from pydantic import SecretStr
 from agent_runner.legs import ActivityAttempt, LegRunner
 from agent_runner.mcp_servers import http
 from agent_runner.outward import why_refused
-from leg_server import SESSION, Answer, Server, leg_runner
+from leg_server import Answer, Server
 from mcp_http_server import McpHttpServer
 from mcp_legs import calls, results
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import EVENT_ADAPTER, ExecutionFailed
-from stigmer_isolation.launcher import CommandLauncher
 
 TRY = ActivityAttempt("try-1", b"token")
 Make = Callable[[Server, Answer], LegRunner]
 ADD = ("shop__add", {"a": 2, "b": 3})
 ANEW = "[the conversation with the server 'shop' was begun anew: what it knew may be gone]\n"
-
-
-@pytest.fixture
-async def launcher(tmp_path: Path) -> AsyncGenerator[CommandLauncher]:
-    (tmp_path / SESSION).mkdir(mode=0o700)
-    async with CommandLauncher() as launcher:
-        yield launcher
-
-
-@pytest.fixture
-def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Make:
-    return lambda server, answer: leg_runner(
-        server, answer, launcher, tmp_path, environment={"STIGMER_MCP_ALLOW_HOSTS": "127.0.0.1"}
-    )
 
 
 @pytest.fixture(params=[False, True], ids=["json", "stream"])
@@ -47,11 +31,13 @@ def at(web: McpHttpServer, **fields: Any) -> dict[str, Any]:
     return {"name": "shop", "url": web.url, **fields}
 
 
-async def test_a_tool_is_called_with_the_server_s_own_headers(make_runner: Make, web: McpHttpServer) -> None:
+async def test_a_tool_is_called_with_the_server_s_own_headers(
+    make_web_runner: Make, web: McpHttpServer
+) -> None:
     server = Server(mcpServers=[at(web, headers={"Authorization": {"secret": "TOKEN"}, "X-Plain": "yes"})])
     server.secrets = {"TOKEN": SecretStr("Bearer a-canary-4711")}
     web.demands = "Bearer a-canary-4711"
-    await make_runner(server, calls(ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(ADD)).run("exe_1", TRY)
     assert [result.text for result in results(server)] == ["5"]
     assert {seen.get("x-plain") for seen in web.seen} == {"yes"}
     assert {seen.get("accept-encoding") for seen in web.seen} == {"identity"}
@@ -61,30 +47,30 @@ async def test_a_tool_is_called_with_the_server_s_own_headers(make_runner: Make,
 
 @pytest.mark.parametrize("status", [404, 503])
 async def test_a_conversation_that_is_gone_is_begun_anew(
-    make_runner: Make, web: McpHttpServer, status: int
+    make_web_runner: Make, web: McpHttpServer, status: int
 ) -> None:
     server = Server(mcpServers=[at(web)])
     web.refuses_with = status
-    await make_runner(server, calls(ADD, ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(ADD, ADD)).run("exe_1", TRY)
     assert [result.text for result in results(server)] == [f"{ANEW}5", "5"]
     assert web.calls == ["add", "add"]
 
 
 async def test_a_call_whose_answer_breaks_off_is_unknown_unless_it_only_reads(
-    make_runner: Make, web: McpHttpServer
+    make_web_runner: Make, web: McpHttpServer
 ) -> None:
     server = Server(mcpServers=[at(web)])
-    await make_runner(server, calls(("shop__cut", {}), ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(("shop__cut", {}), ADD)).run("exe_1", TRY)
     cut, added = results(server)
     assert (cut.outcome, added.text) == (ToolOutcome.UNKNOWN, f"{ANEW}5")
     web.calls.clear()
     reading = Server(mcpServers=[at(web, readOnly=["cut"])])
-    await make_runner(reading, calls(("shop__cut", {"a": 1, "b": 1}))).run("exe_1", TRY)
+    await make_web_runner(reading, calls(("shop__cut", {"a": 1, "b": 1}))).run("exe_1", TRY)
     assert [result.text for result in results(reading)] == [f"{ANEW}2"]
     assert web.calls == ["cut", "cut"]
 
 
-async def test_why_a_server_cannot_be_had_is_one_line(make_runner: Make, web: McpHttpServer) -> None:
+async def test_why_a_server_cannot_be_had_is_one_line(make_web_runner: Make, web: McpHttpServer) -> None:
     web.demands = "Bearer other"
     with McpHttpServer() as gone:
         pass
@@ -97,7 +83,7 @@ async def test_why_a_server_cannot_be_had_is_one_line(make_runner: Make, web: Mc
         ),
     ):
         server = Server(mcpServers=[{"name": "shop", "url": url}])
-        await make_runner(server, calls()).run("exe_1", TRY)
+        await make_web_runner(server, calls()).run("exe_1", TRY)
         failed = server.events[-1]
         assert isinstance(failed, ExecutionFailed)
         assert failed.code == "mcp_server_unavailable"
@@ -108,38 +94,38 @@ async def test_why_a_server_cannot_be_had_is_one_line(make_runner: Make, web: Mc
     "host", ["127.0.0.1.", "0x7f.1", "127.1", "2130706433", "[::1]", "a.localhost", "localhost."]
 )
 async def test_this_machine_is_not_reached_through_a_proxy_however_it_is_written(
-    make_runner: Make, web: McpHttpServer, host: str, monkeypatch: pytest.MonkeyPatch
+    make_web_runner: Make, web: McpHttpServer, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", web.url.removesuffix("/mcp"))
     server = Server(mcpServers=[{"name": "shop", "url": f"http://{host}:8080/mcp"}])
-    await make_runner(server, calls()).run("exe_1", TRY)
+    await make_web_runner(server, calls()).run("exe_1", TRY)
     failed = server.events[-1]
     assert isinstance(failed, ExecutionFailed)
     assert "is this machine itself" in failed.message
 
 
 async def test_a_compressed_answer_is_refused_for_it_may_become_any_number_of_bytes(
-    make_runner: Make, web: McpHttpServer
+    make_web_runner: Make, web: McpHttpServer
 ) -> None:
     server = Server(mcpServers=[at(web)])
     web.compresses = True
-    await make_runner(server, calls(ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(ADD)).run("exe_1", TRY)
     [result] = results(server)
     assert result.outcome is ToolOutcome.UNKNOWN
     assert "the answer is compressed, which was not asked for" in result.text
 
 
 async def test_a_name_with_an_address_at_which_nobody_listens_is_reached_at_its_other_one(
-    make_runner: Make, web: McpHttpServer, monkeypatch: pytest.MonkeyPatch
+    make_web_runner: Make, web: McpHttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def find(*_: object) -> list[str]:
         return ["::1", "127.0.0.1"]  # as `localhost` often has, where a server listens on the latter alone
 
     monkeypatch.setattr(http, "find_addresses", find)
     server = Server(mcpServers=[at(web)])
-    await make_runner(server, calls(ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(ADD)).run("exe_1", TRY)
     assert [result.text for result in results(server)] == ["5"]
 
 

@@ -1,13 +1,12 @@
 """MCP servers at which people sign in: called with what that led to, which no text of the execution shows."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from agent_runner.legs import ActivityAttempt, LegRunner
-from leg_server import SESSION, Answer, Server, leg_runner
+from leg_server import Answer, Server
 from mcp_legs import calls, results
 from mcp_sign_in_server import Grant, McpSignInServer
 from stigmer_contract.conversation import ToolOutcome
@@ -23,25 +22,10 @@ from stigmer_contract.inputs import SIGNED_IN, InputKind, InputOutcome, Login
 from stigmer_contract.inspections import CalledTool, Inspection
 from stigmer_contract.mcp_logins import McpToken, rejected_digest
 from stigmer_contract.temporal import LegOutcome
-from stigmer_isolation.launcher import CommandLauncher
 
 TRY, SECOND_TRY, THIRD_TRY = (ActivityAttempt(f"try-{n}", b"token") for n in range(1, 4))
 Make = Callable[[Server, Answer], LegRunner]
 ADD = ("shop__add", {"a": 2, "b": 3})
-
-
-@pytest.fixture
-async def launcher(tmp_path: Path) -> AsyncGenerator[CommandLauncher]:
-    (tmp_path / SESSION).mkdir(mode=0o700)
-    async with CommandLauncher() as launcher:
-        yield launcher
-
-
-@pytest.fixture
-def make_runner(tmp_path: Path, launcher: CommandLauncher) -> Make:
-    return lambda server, answer: leg_runner(
-        server, answer, launcher, tmp_path, environment={"STIGMER_MCP_ALLOW_HOSTS": "127.0.0.1"}
-    )
 
 
 @pytest.fixture(params=[False, True], ids=["json", "stream"])
@@ -65,28 +49,28 @@ def command(web: McpSignInServer) -> str:
 
 
 async def test_a_server_is_called_with_the_sign_in_and_no_event_shows_it(
-    make_runner: Make, web: McpSignInServer
+    make_web_runner: Make, web: McpSignInServer
 ) -> None:
     server, token = Server(mcpServers=[at(web)]), issue(web)
     server.token_of = lambda rejected: McpToken(access_token=token)
-    await make_runner(server, calls(ADD, ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(ADD, ADD)).run("exe_1", TRY)
     assert [result.text for result in results(server)] == ["5", "5"]
     assert server.wanted_tokens == [None]
     assert not [event for event in server.events if token.encode() in EVENT_ADAPTER.dump_json(event)]
 
 
-async def test_a_token_that_a_server_repeats_is_masked(make_runner: Make, web: McpSignInServer) -> None:
+async def test_a_token_that_a_server_repeats_is_masked(make_web_runner: Make, web: McpSignInServer) -> None:
     server, token = Server(mcpServers=[at(web)]), issue(web)
     server.token_of = lambda rejected: McpToken(access_token=token)
     web.says = f"I was called with {token}"
-    await make_runner(server, calls(ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(ADD)).run("exe_1", TRY)
     assert [result.text for result in results(server)] == [
         "I was called with [secret of the sign-in at shop]"
     ]
 
 
 async def test_a_token_that_ends_in_the_middle_is_replaced_and_the_conversation_goes_on(
-    make_runner: Make, web: McpSignInServer
+    make_web_runner: Make, web: McpSignInServer
 ) -> None:
     server, tokens = Server(mcpServers=[at(web)]), [issue(web)]
 
@@ -98,16 +82,16 @@ async def test_a_token_that_ends_in_the_middle_is_replaced_and_the_conversation_
 
     server.token_of = token_of
     web.ends_tokens_after_calls = 1
-    await make_runner(server, calls(ADD, ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(ADD, ADD)).run("exe_1", TRY)
     assert [result.text for result in results(server)] == ["5", "5"]
     assert (len(tokens), web.calls) == (2, ["add", "add"])
 
 
 async def test_without_a_sign_in_the_execution_says_how_to_sign_in(
-    make_runner: Make, web: McpSignInServer
+    make_web_runner: Make, web: McpSignInServer
 ) -> None:
     server = Server(mcpServers=[at(web)])
-    await make_runner(server, calls(ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(ADD)).run("exe_1", TRY)
     [*_, failed] = server.events
     assert isinstance(failed, ExecutionFailed)
     assert failed.code is ErrorCode.MCP_SERVER_UNAVAILABLE
@@ -116,11 +100,11 @@ async def test_without_a_sign_in_the_execution_says_how_to_sign_in(
 
 
 async def test_a_header_of_the_manifest_s_own_is_never_replaced(
-    make_runner: Make, web: McpSignInServer
+    make_web_runner: Make, web: McpSignInServer
 ) -> None:
     server = Server(mcpServers=[at(web, headers={"authorization": "Bearer wrong"})])
     server.token_of = lambda rejected: McpToken(access_token=issue(web))
-    await make_runner(server, calls(ADD)).run("exe_1", TRY)
+    await make_web_runner(server, calls(ADD)).run("exe_1", TRY)
     [*_, failed] = server.events
     assert isinstance(failed, ExecutionFailed)
     assert failed.message.endswith("it does not take the header Authorization of the manifest")
@@ -128,7 +112,7 @@ async def test_a_header_of_the_manifest_s_own_is_never_replaced(
 
 
 async def test_a_sign_in_that_is_over_is_told_in_one_line_to_who_calls_a_tool_by_hand(
-    make_runner: Make, web: McpSignInServer
+    make_web_runner: Make, web: McpSignInServer
 ) -> None:
     server, token = Server(mcpServers=[at(web)]), issue(web)
     over = McpToken(problem="it has expired, or was taken back")
@@ -136,7 +120,7 @@ async def test_a_sign_in_that_is_over_is_told_in_one_line_to_who_calls_a_tool_by
     called = CalledTool(server="shop", tool="add", arguments={"a": 2, "b": 3})
     server.inspection = Inspection(call=called)
     web.refuses_calls = True
-    await make_runner(server, calls()).run("exe_1", TRY)
+    await make_web_runner(server, calls()).run("exe_1", TRY)
     [result] = results(server)
     assert result.outcome is ToolOutcome.FAILED
     assert result.text.endswith(f"the sign-in is over: it has expired, or was taken back; {command(web)}")
@@ -151,7 +135,7 @@ def resolve(server: Server, outcome: InputOutcome, **fields: Any) -> None:
 
 
 async def test_a_call_waits_until_a_person_has_signed_in_and_is_then_made_for_the_first_time(
-    make_runner: Make, web: McpSignInServer
+    make_web_runner: Make, web: McpSignInServer
 ) -> None:
     tokens, over = [issue(web)], McpToken(problem="it has expired, or was taken back")
 
@@ -161,7 +145,7 @@ async def test_a_call_waits_until_a_person_has_signed_in_and_is_then_made_for_th
     server = Server(mcpServers=[at(web)])
     server.token_of = token_of
     web.ends_tokens_after_calls = 1
-    runner = make_runner(server, calls(ADD, ADD))
+    runner = make_web_runner(server, calls(ADD, ADD))
     assert (await runner.run("exe_1", TRY)).outcome is LegOutcome.WAITING
     [login] = asked(server)
     assert (login.kind, login.toolset, login.title) == (InputKind.LOGIN, "shop", f"Sign in at {web.url}")
@@ -175,12 +159,12 @@ async def test_a_call_waits_until_a_person_has_signed_in_and_is_then_made_for_th
 
 
 async def test_who_may_not_do_that_is_asked_to_sign_in_for_more(
-    make_runner: Make, web: McpSignInServer
+    make_web_runner: Make, web: McpSignInServer
 ) -> None:
     web.authorization.adds_scope_for_calls = "write"
     server, tokens = Server(mcpServers=[at(web)]), [issue(web)]
     server.token_of = lambda rejected: McpToken(access_token=tokens[-1])
-    runner = make_runner(server, calls(ADD))
+    runner = make_web_runner(server, calls(ADD))
     assert (await runner.run("exe_1", TRY)).outcome is LegOutcome.WAITING
     [login] = asked(server)
     assert isinstance(login.content, InlinePayload)
@@ -193,12 +177,12 @@ async def test_who_may_not_do_that_is_asked_to_sign_in_for_more(
 
 
 async def test_who_says_no_is_told_to_the_model_and_nothing_was_called(
-    make_runner: Make, web: McpSignInServer
+    make_web_runner: Make, web: McpSignInServer
 ) -> None:
     web.authorization.adds_scope_for_calls = "write"
     server, token = Server(mcpServers=[at(web)]), issue(web)
     server.token_of = lambda rejected: McpToken(access_token=token)
-    runner = make_runner(server, calls(ADD))
+    runner = make_web_runner(server, calls(ADD))
     await runner.run("exe_1", TRY)
     resolve(server, InputOutcome.DENIED, reason="not for this")
     assert (await runner.run("exe_1", SECOND_TRY)).outcome is LegOutcome.ENDED
@@ -208,12 +192,12 @@ async def test_who_says_no_is_told_to_the_model_and_nothing_was_called(
 
 
 async def test_whoever_keeps_saying_that_they_have_signed_in_is_not_asked_for_ever(
-    make_runner: Make, web: McpSignInServer
+    make_web_runner: Make, web: McpSignInServer
 ) -> None:
     web.authorization.adds_scope_for_calls = "write"
     server, token = Server(mcpServers=[at(web)]), issue(web)
     server.token_of = lambda rejected: McpToken(access_token=token)
-    runner, outcome, legs = make_runner(server, calls(ADD)), LegOutcome.WAITING, 0
+    runner, outcome, legs = make_web_runner(server, calls(ADD)), LegOutcome.WAITING, 0
     while outcome is LegOutcome.WAITING:
         legs += 1
         assert legs < 10

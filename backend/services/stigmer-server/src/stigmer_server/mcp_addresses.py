@@ -5,14 +5,13 @@ Whoever names an address is not trusted with it: a manifest, or a server's own d
 """
 
 import asyncio
-import socket
-import urllib.request
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 import httpx2
 
+from stigmer_contract.hosts import addresses_without_lookup, look_up, port_of, proxy_for
 from stigmer_contract.ip_addresses import is_allowed, why_refused
 
 MAX_ANSWER_BYTES: Final = 1 << 20
@@ -42,7 +41,7 @@ class McpAddresses:
         """
         if url.scheme not in ("https", "http") or not url.host:
             raise AddressRefused(f"{str(url)[:200]!r} is not the address of a server")
-        if url.scheme != "https" and not is_allowed(url.host, _port_of(url), self.allowed):
+        if url.scheme != "https" and not is_allowed(url.host, port_of(url), self.allowed):
             raise AddressRefused(
                 f"{_origin(url)} is not encrypted, and the operator has not allowed it "
                 "(STIGMER_MCP_ALLOW_HOSTS)"
@@ -66,7 +65,7 @@ class McpAddresses:
             raise NoAnswer(f"{_origin(request.url)} cannot be asked: {why}"[:500]) from error
 
     async def _send(self, request: httpx2.Request) -> httpx2.Response:
-        url, proxy = request.url, _proxy_for(request.url)
+        url, proxy = request.url, proxy_for(request.url)
         addresses = await self._addresses(url, is_proxied=proxy is not None)
         headers = request.headers.copy()
         headers["accept-encoding"] = "identity"
@@ -100,12 +99,11 @@ class McpAddresses:
         return httpx2.Response(response.status_code, headers=kept, content=bytes(content), request=request)
 
     async def _addresses(self, url: httpx2.URL, *, is_proxied: bool) -> list[str]:
-        host, port = url.host, _port_of(url)
-        if is_proxied:  # which looks names up itself; this machine's own are known without that
-            found = ["127.0.0.1"] if host.rstrip(".").endswith("localhost") else _literal(host)
+        host, port = url.host, port_of(url)
+        if is_proxied:
+            found = addresses_without_lookup(host)
         else:
-            answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found = list(dict.fromkeys(str(each[4][0]) for each in answers))
+            found = await look_up(host, port)
             if not found:
                 raise NoAnswer(f"{host!r} has no address")
         if not is_allowed(host, port, self.allowed):
@@ -118,26 +116,5 @@ class McpAddresses:
         return found
 
 
-def _port_of(url: httpx2.URL) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
-
-
 def _origin(url: httpx2.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"[:200]
-
-
-def _literal(host: str) -> list[str]:
-    """The address that a host is written as, in every form that resolvers take; none: it is a name."""
-    text = host.strip("[]").partition("%")[0].rstrip(".")
-    if ":" in text:
-        return [text]
-    try:
-        return [socket.inet_ntoa(socket.inet_aton(text))]
-    except (OSError, UnicodeError):
-        return []
-
-
-def _proxy_for(url: httpx2.URL) -> str | None:
-    if urllib.request.proxy_bypass(url.host):
-        return None
-    return urllib.request.getproxies().get(url.scheme)

@@ -30,8 +30,8 @@ class Tried:
     execution: "ExecutionResource"
     answer: object
     """None where there is none."""
-    changed: int | None
-    """Paths that are otherwise at the end; None: not known."""
+    changed: int
+    """Paths that are otherwise at the end."""
 
 
 def read_models(text: str) -> list[str]:
@@ -154,19 +154,19 @@ def _tried(client: "ApiClient", model: str, execution: "ExecutionResource") -> T
     return Tried(model, execution, answer, _changed(client, execution.execution_id))
 
 
-def _changed(client: "ApiClient", execution_id: str) -> int | None:
-    from stigmer_cli.rendering.differences import compare_files
+def _changed(client: "ApiClient", execution_id: str) -> int:
+    from stigmer_cli.rendering.differences import count_changed_paths
     from stigmer_contract.events import SnapshotTaken
-    from stigmer_contract.snapshots import Chain, load_chain, provide
+    from stigmer_contract.snapshots import load_chain, provide
 
     events = client.read_events(execution_id)
     taken = [each.event for each in events if isinstance(each.event, SnapshotTaken)]
     if not taken:
         return 0  # no step could change any
-    ends = list[Chain]()
-    for each in (taken[0], taken[-1]):
-        ends.append(provide(load_chain(each.listing.sha256), client.fetch_blob))
-    return len([each for each in compare_files(ends[0].entries, ends[1].entries, None) if each.path])
+    first, last = (
+        provide(load_chain(each.listing.sha256), client.fetch_blob) for each in (taken[0], taken[-1])
+    )
+    return count_changed_paths(first, last)
 
 
 def _show(tried: Sequence[Tried], *, as_json: bool) -> None:
@@ -217,6 +217,6 @@ def _row(tried: Tried) -> list[str]:
         format_count(usage.total_tokens),
         "-" if usage.cost_usd is None else format_cost(usage.cost_usd),
         "-" if seconds is None else format_seconds(seconds),
-        "not known" if tried.changed is None else f"{tried.changed} changed",
+        f"{tried.changed} changed",
         sanitize(answer),
     ]

@@ -141,7 +141,7 @@ def _no_beginning(client: "ApiClient", execution: "ExecutionResource") -> str | 
 
 
 def _told(head: str, before: "Compared", now: "Compared") -> Repeated:
-    from stigmer_cli.rendering.differences import compare_files, first_difference, format_step
+    from stigmer_cli.rendering.differences import count_changed_paths, first_difference, format_step
     from stigmer_cli.rendering.execution_table import describe_phase
     from stigmer_cli.rendering.quantities import format_usage, plural
     from stigmer_contract.phases import ExecutionPhase
@@ -155,9 +155,8 @@ def _told(head: str, before: "Compared", now: "Compared") -> Repeated:
     if place is None and old.phase is new.phase:
         files = ""
         if isinstance(before.files, Chain) and isinstance(now.files, Chain):
-            changed = compare_files(before.files.entries, now.files.entries, None)
-            changed = [each for each in changed if each.path]  # the workspace itself may have another mode
-            files = f", {plural(len(changed), 'path')} otherwise" if changed else ", the same files"
+            changed = count_changed_paths(before.files, now.files)
+            files = f", {plural(changed, 'path')} otherwise" if changed else ", the same files"
         text = f"the same {plural(len(before.steps), 'step')}{files}; {usage}"
         return Repeated(*ids, "same", text, new.execution_id, same)
     is_worse = old.phase is ExecutionPhase.COMPLETED and new.phase is not ExecutionPhase.COMPLETED

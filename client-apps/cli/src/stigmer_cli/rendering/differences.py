@@ -109,6 +109,11 @@ def compare_files(
     return changed
 
 
+def count_changed_paths(one: Chain, other: Chain) -> int:
+    """How many paths are otherwise in both; the workspace itself may have another mode."""
+    return len([each for each in compare_files(one.entries, other.entries, None) if each.path])
+
+
 def _identity(entry: Entry) -> tuple[object, ...]:
     match entry:
         case FileEntry():

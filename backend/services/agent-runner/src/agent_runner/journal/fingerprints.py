@@ -17,6 +17,7 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.tools import ToolDefinition
 from pydantic_core import to_jsonable_python
 
+from agent_runner.journal.beginnings import begins_with
 from agent_runner.journal.surrogates import mend
 from agent_runner.masking import Masker
 from stigmer_contract.events import ASKED_TEXT_CHARACTERS, Asked, AskedPart
@@ -108,7 +109,7 @@ class RequestChain:
 
     def extends(self, messages: Sequence[ModelMessage]) -> bool:
         """Whether the messages are those of the last request, and more."""
-        return self._resumed_at is not None or (bool(self._seen) and _begins_with(messages, self._seen))
+        return self._resumed_at is not None or (bool(self._seen) and begins_with(messages, self._seen))
 
     @property
     def asked_before(self) -> int:
@@ -200,18 +201,6 @@ def _without_circumstances(value: object) -> object:
             return [_without_circumstances(item) for item in cast("list[object]", value)]
         case _:
             return value
-
-
-def _begins_with(messages: Sequence[ModelMessage], seen: Sequence[ModelMessage]) -> bool:
-    if len(messages) < len(seen):
-        return False
-    # Mostly the very same, which takes no time to see.
-    return all(map(operator.is_, messages, seen)) or all(map(_is_same, messages, seen))
-
-
-def _is_same(one: ModelMessage, other: ModelMessage) -> bool:
-    # A run makes copies of some messages: where it repairs a history, or goes on from one.
-    return one is other or (type(one) is type(other) and one.parts == other.parts)
 
 
 def _instructions_of(messages: Sequence[ModelMessage]) -> str | None:

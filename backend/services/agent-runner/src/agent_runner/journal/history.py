@@ -6,7 +6,6 @@ replaced (a compaction), and at the end.
 """
 
 import asyncio
-import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -20,6 +19,7 @@ from pydantic_ai.messages import (
     ToolReturnPart,
 )
 
+from agent_runner.journal.beginnings import begins_with
 from agent_runner.journal.bodies import WRITTEN_BY, Bodies
 from agent_runner.journal.conversation import messages_of
 from agent_runner.server_client import LegClient
@@ -91,7 +91,7 @@ class History:
         counters: dict[str, int | str],
     ) -> list[HistoryStored]:
         """The next piece, as `store_if_due`, whether it is due or not."""
-        begins = _begins_with(messages, self._stored)
+        begins = begins_with(messages, self._stored)
         new = messages[len(self._stored) :] if begins else messages
         parts = _parts_of(new)
         replaces = not begins or not self._stored
@@ -210,18 +210,6 @@ def _load(text: bytes) -> list[ModelMessage]:
             else:
                 before = message.instructions
     return messages
-
-
-def _begins_with(messages: Sequence[ModelMessage], stored: Sequence[ModelMessage]) -> bool:
-    """Whether the messages are the stored ones and more; a run makes copies of some, with other times."""
-    if len(messages) < len(stored):
-        return False
-    # Mostly the very same, which takes no time to see.
-    return all(map(operator.is_, messages, stored)) or all(map(_is_same, messages, stored))
-
-
-def _is_same(one: ModelMessage, other: ModelMessage) -> bool:
-    return one is other or (type(one) is type(other) and one.parts == other.parts)
 
 
 def _is_correction(message: ModelMessage) -> bool:

@@ -55,22 +55,12 @@ async def open_mcp_toolsets(
         return
     from agent_runner.toolsets.mcp import mcp_toolset
 
-    timeout_seconds = spec.limits.tool_timeout.total_seconds()
-    lists = _ToolLists(journal, {server.name: server for server in spec.mcp_servers}, client)
-    servers = McpServers(
-        spec.mcp_servers,
-        grant.secrets,
-        workspace,
-        timeout_seconds,
-        lists.take,
-        allowed_hosts,
-        _tokens(journal, client),
-    )
-    try:
+    async with _servers(spec.mcp_servers, journal, grant, workspace, client, allowed_hosts) as (
+        lists,
+        servers,
+    ):
         shown = await lists.open(servers)
         yield [mcp_toolset(server, shown[server.name], servers) for server in spec.mcp_servers]
-    finally:
-        await servers.close()
 
 
 @asynccontextmanager
@@ -92,22 +82,36 @@ async def look_at_servers(
         return
     from agent_runner.toolsets.mcp import mcp_toolset
 
-    timeout_seconds = grant.spec.limits.tool_timeout.total_seconds()
+    opened = _servers(wanted, journal, grant, workspace, client, allowed_hosts)
+    async with opened as (lists, servers):
+        inspected = [await lists.inspect(servers, server.name) for server in wanted]
+        found = [lists.found(each.server) for each in inspected if each.error is None]
+        manifests = {server.name: server for server in wanted}
+        yield [mcp_toolset(manifests[each.server], each, servers) for each in found], inspected
+
+
+@asynccontextmanager
+async def _servers(
+    wanted: Sequence[McpServer],
+    journal: StepJournal,
+    grant: LegGrant,
+    workspace: SessionWorkspace,
+    client: LegClient,
+    allowed_hosts: Collection[str],
+) -> "AsyncGenerator[tuple[_ToolLists, McpServers]]":
+    """These servers, of which none runs yet, and their lists; at the end all that were started have ended."""
     lists = _ToolLists(journal, {server.name: server for server in wanted}, client)
     servers = McpServers(
         wanted,
         grant.secrets,
         workspace,
-        timeout_seconds,
+        grant.spec.limits.tool_timeout.total_seconds(),
         lists.take,
         allowed_hosts,
         _tokens(journal, client),
     )
     try:
-        inspected = [await lists.inspect(servers, server.name) for server in wanted]
-        found = [lists.found(each.server) for each in inspected if each.error is None]
-        manifests = {server.name: server for server in wanted}
-        yield [mcp_toolset(manifests[each.server], each, servers) for each in found], inspected
+        yield lists, servers
     finally:
         await servers.close()
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Final
 
 from agent_runner.mcp_servers.faults import ServerUnavailable
-from agent_runner.outward.connecting import look_up
+from stigmer_contract.hosts import look_up
 from stigmer_contract.ip_addresses import is_allowed, why_refused
 
 RESOLVE_SECONDS: Final = 30.0

@@ -23,7 +23,8 @@ from mcp_types import JSONRPCResponse
 from agent_runner.mcp_servers.addresses import check_host, find_addresses
 from agent_runner.mcp_servers.faults import ServerUnavailable
 from agent_runner.mcp_servers.wire import mended
-from agent_runner.outward.connecting import addresses_without_lookup, at_address, port_of, proxy_for
+from agent_runner.outward.connecting import at_address
+from stigmer_contract.hosts import addresses_without_lookup, port_of, proxy_for
 
 logger = logging.getLogger(__name__)
 

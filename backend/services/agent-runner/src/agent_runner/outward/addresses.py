@@ -1,7 +1,6 @@
 """Which addresses are called for an agent: what an address is that nobody but this machine may call."""
 
 import ipaddress
-import socket
 from typing import Final
 
 from stigmer_contract.ip_addresses import IpAddress, destination_of, why_refused
@@ -18,19 +17,6 @@ def why_not_public(address: str) -> str | None:
     parsed = _destination(address)
     is_public = parsed.is_global and (parsed.version == 4 or parsed in _GLOBAL_UNICAST)
     return None if is_public else "a private or reserved address"
-
-
-def literal_address(host: str) -> str | None:
-    """The address that a host is written as, in every form that resolvers take (`0x7f.1`); None: a name."""
-    text = host.strip("[]").partition("%")[0].rstrip(".")
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        pass
-    try:
-        return socket.inet_ntoa(socket.inet_aton(text))
-    except (OSError, UnicodeError):
-        return None
 
 
 def _destination(address: str) -> IpAddress:

@@ -16,14 +16,9 @@ from typing import Final
 
 import httpx2
 
-from agent_runner.outward.addresses import literal_address, why_not_public
-from agent_runner.outward.connecting import (
-    addresses_without_lookup,
-    at_address,
-    look_up,
-    port_of,
-    proxy_for,
-)
+from agent_runner.outward.addresses import why_not_public
+from agent_runner.outward.connecting import at_address
+from stigmer_contract.hosts import addresses_without_lookup, literal_address, look_up, port_of, proxy_for
 from stigmer_contract.ip_addresses import is_allowed
 
 CONNECT_SECONDS: Final = 30.0
