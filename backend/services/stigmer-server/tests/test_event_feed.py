@@ -13,12 +13,14 @@ from stigmer_server.event_broadcast import EventBroadcast
 from stigmer_server.event_feed import EventFeed
 from stigmer_server.event_log import EventLog
 from stigmer_server.log_formats import LogFormats
+from stigmer_server.steady_clock import SteadyClock
 
 
 async def test_a_stream_of_many_logs_ends_where_one_of_them_cannot_be_read(tmp_path: Path) -> None:
     database = open_database(f"sqlite+aiosqlite:///{tmp_path / 'without-tables.db'}")
     broadcast = EventBroadcast()
-    log = EventLog(database, broadcast.publish_recorded, lambda _seconds, _events: None)
+    clock = SteadyClock(database)
+    log = EventLog(database, clock, broadcast.publish_recorded, lambda _seconds, _events: None)
     feed = EventFeed(log, broadcast, LogFormats(database, BlobStore(tmp_path)))
     try:
         with pytest.raises(Unavailable):

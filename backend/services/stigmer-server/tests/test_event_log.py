@@ -17,6 +17,7 @@ from stigmer_server.event_log import Change, EventLog, NewEvent, StoredEvent, in
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.migrations import migrate
 from stigmer_server.sessions import insert_session
+from stigmer_server.steady_clock import SteadyClock
 
 
 def message(text: str) -> NewEvent:
@@ -38,7 +39,7 @@ async def open_log(url: str, count: int) -> AsyncGenerator[tuple[EventLog, list[
     """A log with so many executions, which is running."""
     database = open_database(url)
     heard = Heard()
-    log = EventLog(database, heard.hear, lambda seconds, events: None)
+    log = EventLog(database, SteadyClock(database), heard.hear, lambda seconds, events: None)
 
     def insert(connection: Connection) -> str:
         session = insert_session(connection, ADMINISTRATOR, None, None)

@@ -24,9 +24,10 @@ from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 from stigmer_contract.inputs import InputKind, InputOutcome
 from stigmer_contract.phases import ExecutionPhase, is_legal_move
 from stigmer_server.errors import IllegalMove
-from stigmer_server.execution_state import ExecutionState, advance
+from stigmer_server.execution_state import ExecutionState, Moment, advance
 
 CREATED = datetime(2026, 11, 22, 12, tzinfo=UTC)
+AT_ONCE = Moment(CREATED, CREATED)
 PAYLOAD = InlinePayload(value={})
 INPUT_ID = new_id(INPUT_PREFIX)
 USAGE = Usage(requests=1, input_tokens=3)
@@ -55,7 +56,7 @@ def test_a_log_moves_only_as_the_contract_allows_and_stays_where_it_ended(events
     for number, event in enumerate(events):
         at = CREATED + timedelta(seconds=number)
         try:
-            following = advance(state, [event], at)
+            following = advance(state, [event], Moment(at, at))
         except IllegalMove:
             continue
         assert not state.phase.is_terminal
@@ -73,13 +74,13 @@ def test_events_appended_together_lead_where_they_lead_one_by_one(events: list[E
     state, refused = fresh(), False
     for event in events:
         try:
-            state = advance(state, [event], CREATED)
+            state = advance(state, [event], AT_ONCE)
         except IllegalMove:
             refused = True
             break
 
     try:
-        together = advance(fresh(), events, CREATED)
+        together = advance(fresh(), events, AT_ONCE)
     except IllegalMove:
         assert refused
     else:

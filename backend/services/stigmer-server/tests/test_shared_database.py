@@ -18,6 +18,8 @@ from stigmer_contract.events import LOG_FORMAT
 from stigmer_server.database.postgres import IDLE_IN_TRANSACTION_SECONDS, PostgresDatabase
 from stigmer_server.database.transactions import Work
 from stigmer_server.errors import Unavailable
+from stigmer_server.leg_holds import LegHolds
+from stigmer_server.migrations import migrate
 
 pytestmark = pytest.mark.postgres
 
@@ -148,6 +150,30 @@ def test_a_leg_that_a_runner_holds_at_one_server_is_held_at_the_other(url: str, 
         assert take(hasty_api).status_code == 503
         assert take(hasty_api).json()["attempt"] == 2
         assert api.append(execution_id, [responded(1)], attempt=1).json()["code"] == "attempt_superseded"
+
+
+async def test_whoever_forgets_holds_that_are_over_waits_for_no_other_server(url: str) -> None:
+    """Which may have one of them in hand, and wait for the one that this server has."""
+    database = PostgresDatabase(make_url(url))
+    other = await asyncpg.connect(url)
+    try:
+        await migrate(database)
+        holds = LegHolds(database)
+        await holds.hold("exe_over", 1)
+        in_hand = other.transaction()
+        await in_hand.start()
+        await other.execute("UPDATE leg_holds SET wants = wants + 1 WHERE execution_id = 'exe_over'")
+
+        async with asyncio.timeout(WAIT_SECONDS):
+            await holds.hold("exe_new", 1)
+
+        await in_hand.rollback()
+        await holds.hold("exe_newest", 1)
+        rows = await other.fetch("SELECT execution_id FROM leg_holds")
+        assert [row["execution_id"] for row in rows] == ["exe_newest"]
+    finally:
+        await other.close()
+        await database.close()
 
 
 def test_however_often_the_database_hangs_up_each_append_is_written_once(url: str, tmp_path: Path) -> None:

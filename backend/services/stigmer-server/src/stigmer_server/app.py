@@ -92,6 +92,7 @@ from stigmer_server.settings import Settings
 from stigmer_server.stack_view import StackView
 from stigmer_server.standing_reasons import StandingReasons
 from stigmer_server.standing_still import StandingStill
+from stigmer_server.steady_clock import SteadyClock
 from stigmer_server.storage_watch import StorageWatch
 from stigmer_server.temporal_client import TemporalClient
 from stigmer_server.tokens import Tokens
@@ -123,7 +124,8 @@ class StigmerServer:
         self._database = open_database(settings.database_url)
         self._broadcast = EventBroadcast()
         self._metrics = Metrics()
-        self._log = EventLog(self._database, self._observe, self._metrics.observe_append)
+        self._steady_clock = SteadyClock(self._database)
+        self._log = EventLog(self._database, self._steady_clock, self._observe, self._metrics.observe_append)
         self._blobs = BlobStore(settings.blob_directory)
         self._inputs = Inputs(self._database, self._log, self._blobs)
         temporal = TemporalClient(settings.temporal, settings.heartbeat_timeout_seconds)
@@ -131,6 +133,7 @@ class StigmerServer:
         noted = StandingStill()
         self._installation = Installation(
             self._database,
+            self._steady_clock,
             settings.temporal.task_queue,
             runner_per_workspace=settings.runner_per_workspace,
         )
@@ -337,6 +340,7 @@ class StigmerServer:
         try:
             await self._leases.load_key()
             await self._installation.load()
+            await self._steady_clock.load()
             await self._tokens.load()
         except Unavailable as error:
             raise DatabaseAway(str(error)) from error

@@ -29,10 +29,11 @@ from stigmer_contract.named_blobs import blobs_named_by
 from stigmer_server.blob_grants import grant_files_to_session, grant_to_sessions
 from stigmer_server.database import Database, insert_all_where_absent
 from stigmer_server.errors import CallRefused, NotFound, Unavailable
-from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, advance
+from stigmer_server.execution_state import CHANGING_COLUMNS, ExecutionState, Moment, advance
 from stigmer_server.log_indexes import LogIndexes
 from stigmer_server.policies import DailyCosts
 from stigmer_server.search_index import SearchRows
+from stigmer_server.steady_clock import SteadyClock
 from stigmer_server.tables import blob_references, events, executions
 
 logger = logging.getLogger(__name__)
@@ -180,9 +181,14 @@ class EventLog:
     """Appends and reads. `run` must be running for appends to be answered."""
 
     def __init__(
-        self, database: Database, listener: Listener, observe_append: Callable[[float, int], None]
+        self,
+        database: Database,
+        clock: SteadyClock,
+        listener: Listener,
+        observe_append: Callable[[float, int], None],
     ) -> None:
         """`observe_append` is told the seconds and the number of events of each append."""
+        self.clock: Final = clock
         self._database = database
         self._listener = listener
         self._observe_append = observe_append
@@ -233,7 +239,7 @@ class EventLog:
 
     async def _write(self, group: list[_Append]) -> None:
         try:
-            await self._database.write(lambda connection: _write_group(connection, group))
+            await self._database.write(lambda connection: _write_group(connection, group, self.clock))
         except Unavailable as error:
             logger.warning("%d appends were not written: %s", len(group), error)
             for append in group:
@@ -322,14 +328,15 @@ def insert_first_event(connection: Connection, state: ExecutionState, first: New
 
 
 def insert_further_events(
-    connection: Connection, state: ExecutionState, following: Sequence[NewEvent]
+    connection: Connection, state: ExecutionState, following: Sequence[NewEvent], clock: SteadyClock
 ) -> tuple[ExecutionState, list[StoredEvent]]:
     """Write events of the server's own behind the first, in the transaction that begins the execution.
 
     Raises:
         IllegalMove: one of them cannot follow.
     """
-    after = advance(state, [new.event for new in following], state.created_at)
+    at = Moment(state.created_at, clock.now())
+    after = advance(state, [new.event for new in following], at)
     stored = [
         StoredEvent(sequence, state.created_at, None, new.event.type, new.body)
         for sequence, new in enumerate(following, start=state.last_sequence + 1)
@@ -376,9 +383,9 @@ def _insert_references(connection: Connection, found: set[tuple[str, str]]) -> N
     insert_all_where_absent(connection, blob_references, rows)
 
 
-def _write_group(connection: Connection, group: list[_Append]) -> None:
-    now = datetime.now(UTC)
-    tables = _load_group(connection, group, now)
+def _write_group(connection: Connection, group: list[_Append], clock: SteadyClock) -> None:
+    now = Moment(datetime.now(UTC), clock.now())
+    tables = _load_group(connection, group, now.wall)
     for append in group:
         try:
             append.outcome = _decide(connection, append, tables, now)
@@ -409,7 +416,7 @@ def _load_group(connection: Connection, group: list[_Append], now: datetime) -> 
     return _Group(states, seen, costs=DailyCosts.load(connection, limited, now))
 
 
-def _decide(connection: Connection, append: _Append, group: _Group, now: datetime) -> Appended:
+def _decide(connection: Connection, append: _Append, group: _Group, now: Moment) -> Appended:
     state = group.states.get(append.execution_id)
     if state is None:
         raise NotFound("execution", append.execution_id)
@@ -429,11 +436,11 @@ def _decide(connection: Connection, append: _Append, group: _Group, now: datetim
             change = _with_inputs_ended(replace(change, new_events=[*change.new_events, ending]))
             following = advance(change.state, [new.event for new in change.new_events], now)
     stored = [
-        StoredEvent(sequence, now, None if new.is_servers else change.attempt, new.event.type, new.body)
+        StoredEvent(sequence, now.wall, None if new.is_servers else change.attempt, new.event.type, new.body)
         for sequence, new in enumerate(change.new_events, start=state.last_sequence + 1)
     ]
     for sequence, new in enumerate(change.new_events, start=state.last_sequence + 1):
-        group.indexes.note(state, sequence, new.event, now)
+        group.indexes.note(state, sequence, new.event, now.wall)
     if following != state:
         group.states[append.execution_id] = following
         group.changed.add(append.execution_id)

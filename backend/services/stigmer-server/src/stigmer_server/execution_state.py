@@ -76,6 +76,7 @@ CHANGING_COLUMNS: Final = (
     "started_at",
     "ended_at",
     "deadline_at",
+    "uncounted_since",
     "task_queue",
     "leg_task_queue",
     "waiting_for",
@@ -93,6 +94,16 @@ CHANGING_COLUMNS: Final = (
     "paused_at",
 )
 """Columns of `executions` that change after its first event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something was written down."""
+
+    wall: datetime
+    """As people tell it; a wall clock may be set anew at any time."""
+    steady: datetime
+    """As the steady clock gives it: what went by between two of them went by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,7 @@ class ExecutionState:
     model: str | None
     created_at: datetime
     deadline_at: datetime | None
-    """When `limits.duration` is over, if it waits no more; time that it waits is added."""
+    """End of `limits.duration` by the steady clock, if it waits no more; time that it waits is added."""
     input_head: str | None = None
     """As `head_of` gives it."""
     place: int = 1
@@ -135,6 +146,8 @@ class ExecutionState:
     waiting_for: Sequence[WaitReason] = ()
     """Empty unless the phase is waiting."""
     waiting_since: datetime | None = None
+    uncounted_since: datetime | None = None
+    """By the steady clock: since then it waits, or has failed, and `limits.duration` stands still."""
     wake_at: datetime | None = None
     """When the next leg is due: the first time of `waiting_for`, or when something woke it; None while a leg
     has begun since, and where only an event can wake it."""
@@ -189,6 +202,7 @@ class ExecutionState:
             ended_at=row.ended_at,
             waiting_for=() if row.waiting_for is None else tuple(_REASONS.validate_json(row.waiting_for)),
             waiting_since=row.waiting_since,
+            uncounted_since=row.uncounted_since,
             wake_at=row.wake_at,
             woken_sequence=row.woken_sequence,
             message_sequence=row.message_sequence,
@@ -246,6 +260,7 @@ class ExecutionState:
             "ended_at": self.ended_at,
             "waiting_for": _REASONS.dump_json(list(self.waiting_for)).decode() if self.waiting_for else None,
             "waiting_since": self.waiting_since,
+            "uncounted_since": self.uncounted_since,
             "wake_at": self.wake_at,
             "woken_sequence": self.woken_sequence,
             "message_sequence": self.message_sequence,
@@ -297,7 +312,7 @@ def nanos_of(cost_usd: Decimal | None) -> int | None:
     return None if cost_usd is None else round(cost_usd * NANOS)
 
 
-def advance(state: ExecutionState, events: Sequence[Event], recorded_at: datetime) -> ExecutionState:
+def advance(state: ExecutionState, events: Sequence[Event], at: Moment) -> ExecutionState:
     """The state after some more events.
 
     Raises:
@@ -307,24 +322,24 @@ def advance(state: ExecutionState, events: Sequence[Event], recorded_at: datetim
     for event in events:
         if state.phase.is_terminal and not isinstance(event, ExecutionRetried):
             raise IllegalMove(event.type, "cannot follow the event that ended the execution")
-        state = _advance_legs(_advance_by_one(state, event, recorded_at), event, recorded_at)
+        state = _advance_legs(_advance_by_one(state, event, at), event, at)
         state = replace(state, last_sequence=state.last_sequence + 1)
         if event.type in WAKING_EVENT_TYPES:
-            state = _wake(replace(state, woken_sequence=state.last_sequence), event, recorded_at)
+            state = _wake(replace(state, woken_sequence=state.last_sequence), event, at)
     return state
 
 
-def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) -> ExecutionState:
+def _advance_by_one(state: ExecutionState, event: Event, at: Moment) -> ExecutionState:
     match event:
         case ExecutionStarted():
             raise IllegalMove(event.type, "can only be the first of a log")
         case LegStarted(attempt=attempt):
-            state = _end_wait(state, recorded_at)
+            state = _end_wait(state, at)
             state = _move(state, event, ExecutionPhase.IN_PROGRESS)
-            started_at = state.started_at or recorded_at
+            started_at = state.started_at or at.wall
             return replace(state, attempt=attempt, started_at=started_at, wake_at=None)
         case LegEnded(reason=LegEndReason.WAITING):
-            return _begin_wait(state, event, recorded_at)
+            return _begin_wait(state, event, at)
         case LegEnded(reason=LegEndReason.COMPLETED, seen=int(seen)) if state.message_sequence > seen:
             raise Woken(seen, state.message_sequence)
         case MessageReceived():
@@ -335,16 +350,16 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             return state if usage is None else replace(state, usage=state.usage + usage)
         case ExecutionCompleted(output=output):
             state = _move(state, event, ExecutionPhase.COMPLETED)
-            return replace(state, output=output, ended_at=recorded_at)
+            return replace(state, output=output, ended_at=at.wall)
         case ExecutionFailed(code=code, message=message, hint=hint):
-            state = _end_wait(state, recorded_at)
+            state = _end_wait(state, at)
             state = _move(state, event, ExecutionPhase.FAILED)
             error = ExecutionError(code=code, message=message, hint=hint)
-            return replace(state, error=error, ended_at=recorded_at)
+            return replace(state, error=error, ended_at=at.wall, uncounted_since=at.steady)
         case ExecutionRetried():
-            return _retry(state, event, recorded_at)
+            return _retry(state, event, at)
         case ExecutionPaused():
-            return replace(state, paused_at=recorded_at)
+            return replace(state, paused_at=at.wall)
         case ExecutionResumed():
             return replace(state, paused_at=None)
         case InputRequested():
@@ -354,9 +369,9 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
         case InputReminded():
             return _remind(state, event)
         case ExecutionCancelled():
-            state = _end_wait(state, recorded_at)
+            state = _end_wait(state, at)
             state = _move(state, event, ExecutionPhase.CANCELLED)
-            return replace(state, ended_at=recorded_at)
+            return replace(state, ended_at=at.wall)
         case (
             LegEnded()
             | LegLost()
@@ -379,13 +394,13 @@ def _advance_by_one(state: ExecutionState, event: Event, recorded_at: datetime) 
             assert_never(event)
 
 
-def _advance_legs(state: ExecutionState, event: Event, recorded_at: datetime) -> ExecutionState:
+def _advance_legs(state: ExecutionState, event: Event, at: Moment) -> ExecutionState:
     """What an event says of legs: who has one in hand, and which were lost without getting any further."""
     match event:
         case LegStarted(runner=runner):
             return replace(state, leg_runner=runner)
         case LegLost(runner=runner, cause=cause, how=how):
-            lost = (*state.lost_legs, LostLeg(runner, cause, recorded_at, how))[-MAX_LOST_LEGS:]
+            lost = (*state.lost_legs, LostLeg(runner, cause, at.wall, how))[-MAX_LOST_LEGS:]
             return replace(state, leg_runner=None, lost_legs=lost)
         case LegEnded():
             return replace(state, leg_runner=None, leg_task_token=None, lost_legs=())
@@ -407,7 +422,7 @@ def _move(state: ExecutionState, event: Event, phase: ExecutionPhase) -> Executi
     return replace(state, phase=phase)
 
 
-def _begin_wait(state: ExecutionState, event: LegEnded, recorded_at: datetime) -> ExecutionState:
+def _begin_wait(state: ExecutionState, event: LegEnded, at: Moment) -> ExecutionState:
     """The leg ends, and nothing works on the execution until one of the reasons has come."""
     if not event.waiting_for or event.seen is None:
         raise IllegalMove(event.type, "waits, and does not say for what, or how far it knows the log")
@@ -424,21 +439,27 @@ def _begin_wait(state: ExecutionState, event: LegEnded, recorded_at: datetime) -
         raise IllegalMove(event.type, "cannot wait: the execution is to be cancelled")
     state = _move(state, event, ExecutionPhase.WAITING)
     reasons = event.waiting_for
-    return replace(state, waiting_for=tuple(reasons), waiting_since=recorded_at, wake_at=first_time(reasons))
+    return replace(
+        state,
+        waiting_for=tuple(reasons),
+        waiting_since=at.wall,
+        uncounted_since=at.steady,
+        wake_at=first_time(reasons),
+    )
 
 
-def _retry(state: ExecutionState, event: ExecutionRetried, recorded_at: datetime) -> ExecutionState:
+def _retry(state: ExecutionState, event: ExecutionRetried, at: Moment) -> ExecutionState:
     """Go on after a failure, or wait no more for a model (which `_wake` sees to).
 
     The attempt counts up, so that a runner of before, which may not know of the end, writes nothing more. The
     time that went by since the end does not count towards `limits.duration`.
     """
-    state = replace(state, retried_at=recorded_at, limits=event.limits or state.limits)
+    state = replace(state, retried_at=at.wall, limits=event.limits or state.limits)
     if state.waits_for_model:
         return state
     if state.phase is not ExecutionPhase.FAILED:
         raise IllegalMove(event.type, f"cannot follow while the execution is {state.phase}")
-    idle = recorded_at - (state.ended_at or recorded_at)
+    idle = _uncounted(state, at, at.wall - (state.ended_at or at.wall))
     return replace(
         _move(state, event, ExecutionPhase.IN_PROGRESS),
         attempt=state.attempt + 1,
@@ -447,7 +468,8 @@ def _retry(state: ExecutionState, event: ExecutionRetried, recorded_at: datetime
         cancel_requested_at=None,
         cancel_reason=None,
         deadline_at=None if state.deadline_at is None else state.deadline_at + idle,
-        wake_at=recorded_at,
+        uncounted_since=None,
+        wake_at=at.wall,
         leg_runner=None,
         leg_task_token=None,
         lost_legs=(),
@@ -482,7 +504,7 @@ def _resolve(state: ExecutionState, event: InputResolved) -> ExecutionState:
     return replace(state, open_inputs=left)
 
 
-def _wake(state: ExecutionState, event: Event, recorded_at: datetime) -> ExecutionState:
+def _wake(state: ExecutionState, event: Event, at: Moment) -> ExecutionState:
     """The next leg is due at once, where the execution waits for this event."""
     if isinstance(event, ExecutionResumed):
         is_due = bool(state.waiting_for)  # whatever came meanwhile, the next leg finds
@@ -490,15 +512,29 @@ def _wake(state: ExecutionState, event: Event, recorded_at: datetime) -> Executi
         is_due = any(ends_wait(event.type, event, reason) for reason in state.waiting_for)
     if not is_due or state.paused_at is not None:
         return state
-    state = _move(_end_wait(state, recorded_at), event, ExecutionPhase.IN_PROGRESS)
-    return replace(state, wake_at=recorded_at)
+    state = _move(_end_wait(state, at), event, ExecutionPhase.IN_PROGRESS)
+    return replace(state, wake_at=at.wall)
 
 
-def _end_wait(state: ExecutionState, recorded_at: datetime) -> ExecutionState:
+def _end_wait(state: ExecutionState, at: Moment) -> ExecutionState:
     """Wait no more. The time that went by does not count towards `limits.duration`."""
     if state.waiting_since is None:
         return state
-    ended_at = recorded_at if state.wake_at is None else min(recorded_at, state.wake_at)
-    waited = max(ended_at - state.waiting_since, timedelta())
+    waited = _uncounted(state, at, at.wall - state.waiting_since)
+    if state.wake_at is not None:
+        waited = min(waited, state.wake_at - state.waiting_since)
+    waited = max(waited, timedelta())
     deadline_at = None if state.deadline_at is None else state.deadline_at + waited
-    return replace(state, waiting_for=(), waiting_since=None, wake_at=None, deadline_at=deadline_at)
+    return replace(
+        state,
+        waiting_for=(),
+        waiting_since=None,
+        uncounted_since=None,
+        wake_at=None,
+        deadline_at=deadline_at,
+    )
+
+
+def _uncounted(state: ExecutionState, at: Moment, by_wall_clock: timedelta) -> timedelta:
+    """For how long `limits.duration` stood still; by the wall clock where an older server let it begin to."""
+    return by_wall_clock if state.uncounted_since is None else at.steady - state.uncounted_since

@@ -75,6 +75,7 @@ from stigmer_server.session_history import SessionHistory, find_history
 from stigmer_server.sessions import find_session
 from stigmer_server.snapshots import newest_listing
 from stigmer_server.standing_reasons import StandingReasons
+from stigmer_server.steady_clock import SteadyClock
 from stigmer_server.tables import executions
 from stigmer_server.temporal_client import TemporalClient
 
@@ -225,7 +226,9 @@ class Executions:
         self._installation.clocks.note(request)
         appended = await take_leg(execution_id, request, self._log, self._holds, self._presence)
         _check_open(appended.state)
-        grant = await self._database.read(lambda connection: _load_grant(connection, appended.state))
+        grant = await self._database.read(
+            lambda connection: _load_grant(connection, appended.state, self._log.clock)
+        )
         if not appended.stored:
             _check_attempt(appended.state, _attempt_at(grant.stored, appended.last_sequence))
         if self._installation.placement_of(grant.workspace) != appended.state.leg_task_queue:
@@ -394,7 +397,7 @@ def _attempt_at(stored: Sequence[StoredEvent], sequence: int) -> int:
     return next((event.attempt or 0 for event in stored if event.sequence == sequence), 0)
 
 
-def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
+def _load_grant(connection: Connection, state: ExecutionState, clock: SteadyClock) -> Grant:
     [opening] = read_events(connection, state.execution_id, limit=1)
     first = EVENT_ADAPTER.validate_json(opening.body)
     assert isinstance(first, ExecutionStarted)
@@ -417,7 +420,7 @@ def _load_grant(connection: Connection, state: ExecutionState) -> Grant:
         history=history,
         previous_execution_ids=history.previous,
         stored=stored,
-        seconds_left=_seconds_left(state, stored[-1].recorded_at),
+        seconds_left=_seconds_left(state, clock.now()),
     )
 
 

@@ -145,7 +145,7 @@ class Forks:
             further = [NewEvent.of(event, is_servers=True) for event in (*cut.copied, *said)]
             for sha256 in {each for new in further for each in new.blobs}:
                 grant_to_session(connection, sha256, begun.session_id)
-            begun, stored = insert_further_events(connection, begun, further)
+            begun, stored = insert_further_events(connection, begun, further, self._installation.steady_clock)
             return begun, first, stored
 
         return await self._begin(act, f"forks of {state.execution_id}", request, caller, idempotency_key)
@@ -176,7 +176,7 @@ class Forks:
             said = InlinePayload(value=wanted.input)
             begun, first = insert_execution(connection, wanted, caller, said, self._installation, fork=origin)
             further = [NewEvent.of(event, is_servers=True) for event in cut.copied]
-            begun, stored = insert_further_events(connection, begun, further)
+            begun, stored = insert_further_events(connection, begun, further, self._installation.steady_clock)
             return begun, first, stored
 
         return await self._begin(act, f"rewinds of {state.execution_id}", request, caller, idempotency_key)

@@ -22,6 +22,7 @@ from stigmer_contract.temporal import (
 from stigmer_server.clock_readings import ClockReadings
 from stigmer_server.database import Database, insert_where_absent
 from stigmer_server.sessions import UNENDED_PHASES
+from stigmer_server.steady_clock import SteadyClock
 from stigmer_server.tables import executions, server_keys
 
 KEY_NAME: Final = "installation"
@@ -32,13 +33,19 @@ class Installation:
     """The id, and the names made of it. `load` comes first."""
 
     def __init__(
-        self, database: Database, base_task_queue: str, *, runner_per_workspace: bool = False
+        self,
+        database: Database,
+        steady_clock: SteadyClock,
+        base_task_queue: str,
+        *,
+        runner_per_workspace: bool = False,
     ) -> None:
         """`base_task_queue` is what servers and runners are set to."""
         self._database = database
         self._runner_per_workspace = runner_per_workspace
         self._base_task_queue = base_task_queue
         self._unknown_legs = 0
+        self.steady_clock: Final = steady_clock
         self.clocks: Final = ClockReadings()
         self.installation_id = ""
         self._version = version("stigmer-server")

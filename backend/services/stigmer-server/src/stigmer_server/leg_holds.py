@@ -115,9 +115,15 @@ _hold = (
 _want = leg_holds.update().where(_here).values(wants=leg_holds.c.wants + 1)
 _select_counts = select(leg_holds.c.holds, leg_holds.c.wants).where(_here)
 _select_held = select(leg_holds.c.attempt, leg_holds.c.holds).where(_here)
-_delete_those_over = leg_holds.delete().where(
-    leg_holds.c.execution_id != bindparam("execution"),
-    ~exists().where(
-        executions.c.execution_id == leg_holds.c.execution_id, executions.c.leg_runner.is_not(None)
-    ),
+_those_over = (
+    select(leg_holds.c.execution_id)
+    .where(
+        leg_holds.c.execution_id != bindparam("execution"),
+        ~exists().where(
+            executions.c.execution_id == leg_holds.c.execution_id, executions.c.leg_runner.is_not(None)
+        ),
+    )
+    # Another server may have one in hand, and wait for what this one has: two would wait for each other.
+    .with_for_update(of=leg_holds, skip_locked=True)
 )
+_delete_those_over = leg_holds.delete().where(leg_holds.c.execution_id.in_(_those_over))

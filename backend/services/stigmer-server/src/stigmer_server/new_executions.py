@@ -192,7 +192,7 @@ def insert_execution(
         model=request.model or manifest.spec.model,
         input_head=head_of(request.input),
         created_at=now,
-        deadline_at=None if duration is None else now + duration,
+        deadline_at=None if duration is None else installation.steady_clock.now() + duration,
         place=next_place(connection, session.session_id),
         workflow_id=installation.workflow_id(execution_id),
         task_queue=installation.task_queue,

@@ -196,7 +196,7 @@ class Reconciler:
     async def _look(self, state: ExecutionState) -> None:
         async with self._looks:
             try:
-                if _is_overdue(state):
+                if _is_overdue(state, self._installation.steady_clock.now()):
                     await self._end_overdue(state)
                 elif not self._temporal_is_away:
                     await self._look_at_workflow(state)
@@ -422,7 +422,8 @@ def _is_due(state: ExecutionState) -> bool:
     return state.wake_at is not None and datetime.now(UTC) > state.wake_at + DUE_GRACE
 
 
-def _is_overdue(state: ExecutionState) -> bool:
+def _is_overdue(state: ExecutionState, now: datetime) -> bool:
+    """`now` is the steady clock's."""
     if state.phase is ExecutionPhase.WAITING:
         return False  # the deadline moves on
-    return state.deadline_at is not None and datetime.now(UTC) > state.deadline_at + DURATION_GRACE
+    return state.deadline_at is not None and now > state.deadline_at + DURATION_GRACE

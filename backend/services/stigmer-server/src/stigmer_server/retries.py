@@ -21,6 +21,7 @@ from stigmer_server.idempotency import append_id
 from stigmer_server.owners import Caller
 from stigmer_server.policies import check_approve, check_costs, check_policy
 from stigmer_server.sessions import find_session, newest_place
+from stigmer_server.steady_clock import SteadyClock
 
 
 class Retries:
@@ -63,7 +64,8 @@ class Retries:
                 return Change(state)
             limits = None if request.limits is None else _merged(state.limits or spec.limits, request.limits)
             if limits is not None:
-                state = _with_duration(state, (state.limits or spec.limits).duration, limits.duration)
+                before = (state.limits or spec.limits).duration
+                state = _with_duration(state, before, limits.duration, self._log.clock)
             began_again.append(state.phase is ExecutionPhase.FAILED)
             return Change(replace(state, token_id=token_id), [NewEvent.of(ExecutionRetried(limits=limits))])
 
@@ -115,12 +117,16 @@ def _merged(before: Limits, wanted: Limits) -> Limits:
 
 
 def _with_duration(
-    state: ExecutionState, before: timedelta | None, after: timedelta | None
+    state: ExecutionState, before: timedelta | None, after: timedelta | None, clock: SteadyClock
 ) -> ExecutionState:
     """With the deadline of another `limits.duration`: what has been used of it stays used."""
     if before == after:
         return state
     if after is None:
         return replace(state, deadline_at=None)
-    since = state.created_at if state.deadline_at is None or before is None else state.deadline_at - before
+    if state.deadline_at is None or before is None:
+        # Nothing was counted so far: what has gone by is what the wall clock says.
+        since = clock.now() - (datetime.now(UTC) - state.created_at)
+    else:
+        since = state.deadline_at - before
     return replace(state, deadline_at=since + after)

@@ -27,7 +27,7 @@ from stigmer_server.blobs import BlobStore
 from stigmer_server.database import Database
 from stigmer_server.errors import CallRefused, InvalidRequest, NotFound, PayloadTooLarge
 from stigmer_server.event_log import NewEvent, StoredEvent, insert_log
-from stigmer_server.execution_state import ExecutionState, advance
+from stigmer_server.execution_state import ExecutionState, Moment, advance
 from stigmer_server.installation import Installation
 from stigmer_server.new_executions import head_of
 from stigmer_server.owners import Caller
@@ -132,7 +132,8 @@ class SessionImports:
             token_id=caller.token_id if caller.policy.max_cost_per_day_usd is not None else None,
         )
         for each in rest:
-            state = advance(state, [each.event], min(each.recorded_at.astimezone(UTC), now))
+            recorded_at = min(each.recorded_at.astimezone(UTC), now)
+            state = advance(state, [each.event], Moment(recorded_at, recorded_at))
         if not state.phase.is_terminal:
             raise InvalidRequest("it has not ended")
         state = replace(state, leg_runner=None, leg_task_token=None, lost_legs=())

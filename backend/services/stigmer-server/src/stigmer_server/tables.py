@@ -28,7 +28,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0024"
+SCHEMA_REVISION = "0025"
 """The newest migration; a test holds it to the files."""
 
 
@@ -120,6 +120,7 @@ executions = Table(
     Column("place", Integer, nullable=False, server_default="1", comment="in its session, from 1"),
     Column("waiting_for", Text, comment="JSON list of WaitReason; null unless the phase is waiting"),
     Column("waiting_since", UtcDateTime),
+    Column("uncounted_since", UtcDateTime, comment="limits.duration stands still; by the steady clock"),
     Column("wake_at", UtcDateTime, comment="when the next leg is due; null where none is"),
     Column("woken_sequence", Integer, nullable=False, server_default="0"),
     Column("message_sequence", Integer, nullable=False, server_default="0", comment="its newest message"),
@@ -379,6 +380,13 @@ leg_holds = Table(
     Column("attempt", Integer, nullable=False),
     Column("holds", Integer, nullable=False, comment="how often its runner said that it works on"),
     Column("wants", Integer, nullable=False, comment="how often another one asked for it"),
+)
+
+machine_starts = Table(
+    "machine_starts",
+    metadata,
+    Column("boot_id", String(64), primary_key=True),
+    Column("began_at", UtcDateTime, nullable=False, comment="by the database's clock, at first sight"),
 )
 
 server_keys = Table(

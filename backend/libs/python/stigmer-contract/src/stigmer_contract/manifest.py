@@ -125,7 +125,7 @@ class Limits(ManifestPart):
     cost_usd: Decimal | None = Field(default=None, gt=0)
     """US dollars, by the known prices; a model without a known price is then refused."""
     duration: Duration | None = None
-    """Wall-clock time from creation to end."""
+    """Time from creation to end. That it waits or has failed does not count, nor that a clock is set anew."""
     model_unavailable: Patience | None = None
     """How long a model that is away is waited for, or `forever`; default 30m, or until the provider says
     that it will be back."""
