@@ -74,6 +74,21 @@ def test_it_has_the_settings_of_models_and_nothing_of_another_stack(
     wait_until(lambda: home.processes() == [], "the supervisor has gone, too")
 
 
+def test_it_ends_where_whoever_wanted_it_is_killed_before_it_is_ready(
+    holder: "subprocess.Popen[str]", tmp_path: Path
+) -> None:
+    wait_until(lambda: list(tmp_path.glob("stigmer-private-*/run/supervisor.json")) != [], "it begins")
+    holder.kill()
+    [path] = tmp_path.glob("stigmer-private-*")
+    home = StackHome(path, {"STIGMER_HOME": str(path)})
+    try:
+        log = path / "logs" / "supervisor.log"
+        wait_until(lambda: "is no more" in log.read_text(encoding="utf-8"), "the supervisor has seen it")
+        wait_until(lambda: home.processes() == [], "the stack has ended")
+    finally:
+        end_everything(home)
+
+
 def test_it_ends_where_whoever_wanted_it_is_killed(holder: "subprocess.Popen[str]", tmp_path: Path) -> None:
     home = private_home(holder)
     try:

@@ -110,6 +110,21 @@ def test_a_wait_that_is_too_long_says_for_what_and_leaves_nothing(stack_home: St
     assert stack_home.processes() == []
 
 
+def test_a_start_says_at_once_why_a_part_is_not_ready_and_waits_on(stack_home: StackHome) -> None:
+    stack_home.order("server-unready")
+    arguments = [sys.executable, "-m", "stigmer_cli", "server", "start"]
+    start = subprocess.Popen(arguments, env=stack_home.environment, stderr=subprocess.PIPE, text=True)
+    assert start.stderr is not None
+    said = list[str]()
+    while "server is not ready yet: orders: told to be unready" not in said:
+        line = start.stderr.readline()
+        assert line, said  # it has ended
+        said.append(line.rstrip("\n"))
+    stack_home.withdraw("server-unready")
+    rest = start.communicate(timeout=COMMAND_SECONDS)[1]
+    assert (start.returncode, rest.count("told to be unready")) == (0, 0)
+
+
 def test_the_stack_outlives_the_terminal(stack_home: StackHome) -> None:
     controller, terminal = pty.openpty()
     take_terminal = (

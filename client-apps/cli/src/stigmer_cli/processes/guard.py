@@ -1,8 +1,9 @@
 """Ends the components when the supervisor was killed and could not: `python -m stigmer_cli.processes.guard`.
 
-Reads from stdin which processes run (`+ PID MARK`) and which have ended (`- PID`). The supervisor holds the
-other end, so the end of stdin is the end of the supervisor. Unlike Linux's PR_SET_PDEATHSIG this is portable,
-and the components get time to end in good order. Does nothing as long as the supervisor lives.
+Reads from stdin which processes run (`+ PID MARK SECONDS`, the time that each may take to end) and which have
+ended (`- PID`). The supervisor holds the other end, so the end of stdin is the end of the supervisor. Unlike
+Linux's PR_SET_PDEATHSIG this is portable, and the components get time to end in good order. Does nothing as
+long as the supervisor lives.
 """
 
 import signal
@@ -12,7 +13,6 @@ from typing import Final
 
 from stigmer_cli.processes.identity import ProcessIdentity, end_processes
 
-GRACE_SECONDS = 5.0
 GUARD_COMMAND: Final = (sys.executable, "-P", "-m", "stigmer_cli.processes.guard")
 
 
@@ -25,16 +25,16 @@ def main() -> None:
     """Waits for the end of stdin, then ends what still runs."""
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)  # ends with the supervisor, never before it
-    watched: dict[int, ProcessIdentity] = {}
+    watched: dict[int, tuple[ProcessIdentity, float]] = {}
     for line in sys.stdin:
         match line.split():
-            case ["+", pid, mark]:
-                watched[int(pid)] = ProcessIdentity(int(pid), mark)
+            case ["+", pid, mark, seconds]:
+                watched[int(pid)] = ProcessIdentity(int(pid), mark), float(seconds)
             case ["-", pid]:
                 watched.pop(int(pid), None)
             case _:
                 raise ValueError(f"the supervisor sent {line!r}")
-    end_processes(tuple(watched.values()), GRACE_SECONDS)
+    end_processes(dict(watched.values()))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,16 +47,19 @@ def identify(pid: int) -> ProcessIdentity | None:
     return _identify_by_proc(pid) if sys.platform == "linux" else _identify_by_psutil(pid)
 
 
-def end_processes(processes: tuple[ProcessIdentity, ...], grace_seconds: float) -> None:
-    """Asks processes to end, and kills those, with their groups, that do not within the grace."""
-    for process in processes:
+def end_processes(grace_seconds: Mapping[ProcessIdentity, float]) -> None:
+    """Asks processes to end, and kills each, with its group, that does not within its grace."""
+    for process in grace_seconds:
         process.send(signal.SIGTERM)
-    deadline = time.monotonic() + grace_seconds
-    while any(process.is_alive() for process in processes):
-        if time.monotonic() >= deadline:
-            for process in processes:
+    asked_at = time.monotonic()
+    left = dict(grace_seconds)
+    while left := {process: seconds for process, seconds in left.items() if process.is_alive()}:
+        for process, seconds in left.items():
+            if time.monotonic() - asked_at >= seconds:
                 process.send(signal.SIGKILL, to_group=True)
-            return
+        left = {
+            process: seconds for process, seconds in left.items() if time.monotonic() - asked_at < seconds
+        }
         time.sleep(_POLL_SECONDS)
 
 

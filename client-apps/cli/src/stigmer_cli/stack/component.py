@@ -75,6 +75,8 @@ class Component:
     probe: Probe
     stop_seconds: float = 5.0
     """Longest time from being asked to end until it is killed."""
+    orphan_seconds: float = 5.0
+    """Likewise, where the supervisor was killed, and nobody waits for its end."""
     version: str | None = None
     """Where it is known before it runs."""
     hang_seconds: float | None = None

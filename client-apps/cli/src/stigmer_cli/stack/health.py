@@ -20,6 +20,13 @@ _MAX_ANSWER_BYTES = 65_536
 _TEMPORAL_FRONTEND = "temporal.api.workflowservice.v1.WorkflowService"
 
 
+NOTHING_ANSWERS = "nothing answers there"
+TOO_SLOW = "it does not answer in time"
+NOT_SERVING = "it does not serve yet"
+USUAL_AT_START = frozenset({NOTHING_ANSWERS, TOO_SLOW, NOT_SERVING})
+"""What is said of every component for a while, and means nothing."""
+
+
 @dataclass(frozen=True)
 class Health:
     """What a component answered."""
@@ -101,7 +108,7 @@ def temporal_probe(host: str, port: int) -> Probe:
                 return Health(ready=True)
         except OSError as error:
             return Health(ready=False, reason=_why(error))
-        return Health(ready=False, reason="it does not serve yet")
+        return Health(ready=False, reason=NOT_SERVING)
 
     return probe
 
@@ -152,7 +159,7 @@ def _read_enclosure(isolation: "dict[str, Any]") -> str | None:
 
 def _why(error: Exception) -> str:
     if isinstance(error, ConnectionRefusedError):
-        return "nothing answers there"
+        return NOTHING_ANSWERS
     if isinstance(error, TimeoutError):
-        return "it does not answer in time"
+        return TOO_SLOW
     return str(error) or type(error).__name__

@@ -49,10 +49,11 @@ class ComponentKeeper:
         launcher: Launcher,
         log: RotatingLog,
         on_change: Callable[[ComponentState], None],
-        on_process: Callable[[ProcessIdentity, bool], None],
+        on_process: Callable[[ProcessIdentity, float | None], None],
         policy: RestartPolicy,
     ) -> None:
-        """`on_process` is told of each process, True when it starts and False when it has ended."""
+        """`on_process` is told of each process: when it starts, with the component's `orphan_seconds`, and
+        when it has ended, with None."""
         self.component = component
         self._launcher = launcher
         self._log = log
@@ -102,11 +103,11 @@ class ComponentKeeper:
         except OSError as error:
             self._fail(f"it could not be started: {error.strerror or error}")
             return None
-        self._on_process(running.process, True)
+        self._on_process(running.process, self.component.orphan_seconds)
         self._change(process=running.process)
         logger.info("started component=%s pid=%d", self.component.name, running.process.pid)
         ready_at, exit_code = await self._watch(running)
-        self._on_process(running.process, False)
+        self._on_process(running.process, None)
         self._change(process=None)
         return self._judge(ready_at, exit_code)
 

@@ -138,7 +138,14 @@ def start(
         try:
             needed = COMPONENT_NAMES if started else needed_where_it_runs
             tells = started and not wish.is_quiet
-            wait_until_ready(files, report, announce=tells, timeout_seconds=wait_seconds, needed=needed)
+            wait_until_ready(
+                files,
+                report,
+                announce=tells,
+                tells_reasons=not wish.is_quiet,
+                timeout_seconds=wait_seconds,
+                needed=needed,
+            )
         except (ComponentFailed, NotReadyInTime):
             if started:  # half a stack would be in the way of the next start
                 stop(configuration)
@@ -319,7 +326,7 @@ def _end_leftovers(configuration: Configuration, files: StackFiles, grace_second
     """Ends what a supervisor that is no more has left behind. Only while no supervisor runs."""
     state = read_state(files.state)
     if state is not None and not is_locked(files.supervisor_lock):
-        end_processes(state.processes, grace_seconds)
+        end_processes(dict.fromkeys(state.processes, grace_seconds))
     if not is_locked(files.supervisor_lock):
         files.state.unlink(missing_ok=True)
         remove_left_containers(configuration)

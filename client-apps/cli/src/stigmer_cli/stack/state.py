@@ -111,8 +111,24 @@ class StackFiles:
         self.grace = run_directory / "grace"
         """How many seconds a supervisor that is asked to hand over has its runner drain at most."""
         self._run_directory = run_directory
+        self._owner = run_directory / "owner.json"
         self.change_lock = run_directory / "change.lock"
         """Held by a command while it starts or stops the stack."""
+
+    def note_owner(self, owner: ProcessIdentity) -> None:
+        """Have the supervisor that starts next end with this process, even where it is killed.
+
+        Raises:
+            HomeUnusable: it cannot be written.
+        """
+        write_json(self._owner, asdict(owner))
+
+    def read_owner(self) -> ProcessIdentity | None:
+        """The process for which alone the stack runs; None: it is anybody's."""
+        try:
+            return ProcessIdentity(**json.loads(self._owner.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def draining(self, supervisor: ProcessIdentity) -> Path:
         """The record of a supervisor that has handed over, and waits for its runner's end."""

@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 PLACED_PROBE_SECONDS = 0.5
 STOP_SECONDS = 9.0
+OWNER_INTERVAL_SECONDS = 0.5
 """Everything has ended after this long, or is killed: `stigmer server stop` takes 10 s at most."""
 
 
@@ -89,7 +90,8 @@ class Supervisor:
         self._has_handed_over = False
         self._guard_pipe: int | None = None
         """What is written there the guard reads; that it closes tells the guard that we are no more."""
-        self._watched: set[ProcessIdentity] = set()
+        self._watched: dict[ProcessIdentity, float] = {}
+        """What runs, with the seconds that the guard gives it to end."""
         states = tuple(_initial_state(component) for component in components)
         self._identity = identity
         self._state = StackState(identity, version, model_fingerprint, states, can_hand_over=True)
@@ -109,6 +111,7 @@ class Supervisor:
         write_state(self._files.state, self._state)
         on_running()
         guarding = asyncio.create_task(self._keep_guard())
+        owned = asyncio.create_task(self._end_with_owner())
         keepers = [self._make_keeper(component) for component in self._components if component.launcher]
         tasks = [asyncio.create_task(keeper.keep()) for keeper in keepers]
         placements = self._make_placements(self._placing) if self._placing else None
@@ -132,6 +135,7 @@ class Supervisor:
         await _end_in_time(kept, closing)
         for process in self._watched:  # the time is up
             process.send(signal.SIGKILL, to_group=True)
+        owned.cancel()
         guarding.cancel()
         await asyncio.wait([guarding])
         if self._has_handed_over:
@@ -139,6 +143,18 @@ class Supervisor:
         else:
             self._files.state.unlink(missing_ok=True)
         logger.info("stopped")
+
+    async def _end_with_owner(self) -> None:
+        """Stops where the process is no more that this stack was started for alone."""
+        owner = self._files.read_owner()
+        if owner is None:
+            return
+        while True:
+            if not owner.is_alive():
+                logger.info("the process for which this stack was started is no more")
+                self._stop_requested.set()
+                return
+            await asyncio.sleep(OWNER_INTERVAL_SECONDS)
 
     async def _is_handed_over(self) -> bool:
         """Waits until all is to end; whether the runner is to finish what it is at."""
@@ -223,12 +239,12 @@ class Supervisor:
         except Exception:  # a full disk must not end the components
             logger.exception("could not write the state")
 
-    def _watch_process(self, process: ProcessIdentity, is_running: bool) -> None:
-        if is_running:
-            self._watched.add(process)
-            self._tell_guard(f"+ {process.pid} {process.mark}\n")
+    def _watch_process(self, process: ProcessIdentity, orphan_seconds: float | None) -> None:
+        if orphan_seconds is not None:
+            self._watched[process] = orphan_seconds
+            self._tell_guard(f"+ {process.pid} {process.mark} {orphan_seconds}\n")
         else:
-            self._watched.discard(process)
+            self._watched.pop(process, None)
             self._tell_guard(f"- {process.pid}\n")
 
     def _tell_guard(self, line: str) -> None:
@@ -241,8 +257,8 @@ class Supervisor:
             read_end, self._guard_pipe = os.pipe()
             os.set_blocking(self._guard_pipe, False)
             try:
-                for process in self._watched:  # before it starts, so that it never knows too little
-                    self._tell_guard(f"+ {process.pid} {process.mark}\n")
+                for process, seconds in self._watched.items():  # before it starts: it never knows too little
+                    self._tell_guard(f"+ {process.pid} {process.mark} {seconds}\n")
                 await self._run_guard(read_end)
             finally:
                 os.close(self._guard_pipe)
