@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent_runner.toolsets.shown_names import meant_name, shown_name
 from agent_runner.toolsets.text_edits import EditRefused, Replacement, apply_replacements
 from agent_runner.workspace import SessionWorkspace
+from huge_file_calls import HUGE_FILE_CALLS, MAKE_HUGE_FILES
 from stigmer_isolation.launcher import CommandLauncher
 from tool_calls import Result, call_tools
 
@@ -114,22 +115,12 @@ async def test_a_huge_file_costs_a_failed_call_and_no_memory(
 ) -> None:
     [made, *results] = await call_tools(
         workspace,
-        (
-            "run_command",
-            {"command": "truncate -s 9G huge; printf x | dd of=text.bin bs=1 seek=70M 2>/dev/null"},
-        ),
-        ("read_file", {"path": "huge"}),
-        ("edit_file", {"path": "huge", "old_text": "a", "new_text": "b"}),
-        ("file_info", {"path": "huge"}),
-        ("search_files", {"pattern": "needle"}),
-        ("write_file", {"path": "huge", "content": "small", "expected_hash": "0"}),
-        ("write_file", {"path": "huge", "content": "small"}),
-        ("read_file", {"path": "huge"}),
+        ("run_command", {"command": MAKE_HUGE_FILES}),
+        *((tool, arguments) for tool, arguments, _ in HUGE_FILE_CALLS),
     )
     assert made.outcome == "success"
-    assert [result.outcome for result in results] == [
-        "failed", "failed", "success", "success", "failed", "success", "success",
-    ]  # fmt: skip
+    expected = ["success" if succeeds else "failed" for _, _, succeeds in HUGE_FILE_CALLS]
+    assert [result.outcome for result in results] == expected
     assert (tmp_path / "session/huge").stat().st_size == 5
 
 
