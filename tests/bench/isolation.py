@@ -39,7 +39,7 @@ async def _bench(table: Table) -> None:
                 child = await asyncio.create_subprocess_exec("sh", "-c", "true", cwd=root, env={})
                 await child.wait()
 
-            async def confined_read() -> None:
+            async def isolated_read() -> None:
                 await workspace.read_bytes(path)
 
             async def plain_read() -> None:
@@ -60,18 +60,18 @@ async def _bench(table: Table) -> None:
                 started = time.perf_counter()
                 await isolated()
                 first = time.perf_counter() - started
-                beside, enclosed = await _medians(plain, isolated, COMMANDS)
+                beside, inside = await _medians(plain, isolated, COMMANDS)
                 table.add(
                     "a command, in bubblewrap too, beside plain (median)",
-                    f"{enclosed * 1000:.1f} / {beside * 1000:.1f} ms; the first {first * 1000:.0f} ms",
-                    enclosed - beside,
+                    f"{inside * 1000:.1f} / {beside * 1000:.1f} ms; the first {first * 1000:.0f} ms",
+                    inside - beside,
                     Bound(0.02, "at most 20 ms more"),
                 )
-            beside, confined = await _medians(plain_read, confined_read, FILE_OPERATIONS)
+            beside, inside = await _medians(plain_read, isolated_read, FILE_OPERATIONS)
             table.add(
-                "reading a file of 1 kB, confined beside plain (median)",
-                f"{confined * 1000:.3f} / {beside * 1000:.3f} ms",
-                confined - beside,
+                "reading a file of 1 kB, isolated beside plain (median)",
+                f"{inside * 1000:.3f} / {beside * 1000:.3f} ms",
+                inside - beside,
                 Bound(0.0002, "at most 0.2 ms more"),
             )
 

@@ -54,7 +54,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     ) as model:
         home = tmp_path_factory.mktemp("mcp")
         (home / "servers").mkdir()
-        environment = runner_environment(model) | {"STIGMER_SANDBOX_READ_PATHS": str(home / "servers")}
+        environment = runner_environment(model) | {"STIGMER_ISOLATION_READ_PATHS": str(home / "servers")}
         with RunningStack(
             home,
             server_environment=QUICK_HEARTBEAT | ALLOWED,

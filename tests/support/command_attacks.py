@@ -248,7 +248,7 @@ async def _main() -> None:
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # as `protect_process`
     environ = {**os.environ, "STIGMER_TOKEN": "none"}
     if sys.argv[1:] == ["unprotected"]:
-        environ["STIGMER_SANDBOX"] = "off"
+        environ["STIGMER_ISOLATION"] = "off"
     settings = load_settings(environ)
     async with open_commands(settings, command_environment(os.environ)) as commands:
         if sys.argv[1:] == ["exhaust"]:

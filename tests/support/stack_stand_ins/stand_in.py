@@ -41,12 +41,12 @@ def run(name: str, port_variable: str) -> None:
             return None
         is_weak = (orders / f"{name}-weak").exists()
         findings = ["a command could read another session's file"] if is_weak else []
-        enclosed = {
-            "enclosed": not is_weak,
-            "not_enclosed_because": "it is not installed" if is_weak else None,
+        in_bubblewrap = {
+            "bubblewrap": not is_weak,
+            "no_bubblewrap_because": "it is not installed" if is_weak else None,
         }
         level = "weak" if is_weak else "full"
-        return {"level": level, "setting": "warn", "findings": findings, **enclosed}
+        return {"level": level, "setting": "warn", "findings": findings, **in_bubblewrap}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

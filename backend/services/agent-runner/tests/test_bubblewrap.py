@@ -1,4 +1,4 @@
-"""Bubblewrap around commands: when it is used, what it shows, and when an enclosure ends."""
+"""Bubblewrap around commands: when it is used, what it shows, and when it ends."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ def session(root: Path, launcher: CommandLauncher, name: str = "session") -> Ses
     return SessionWorkspace(directory, launcher=launcher)
 
 
-def enclosures() -> list[psutil.Process]:
+def bubblewraps() -> list[psutil.Process]:
     """Those of this process, each by the program that waits for its end."""
     found: list[psutil.Process] = []
     for child in psutil.Process().children():
@@ -55,7 +55,7 @@ def enclosures() -> list[psutil.Process]:
 
 async def until_none_is_left() -> None:
     async with asyncio.timeout(BOUND_SECONDS):
-        while enclosures():  # noqa: ASYNC110 - other processes raise no event
+        while bubblewraps():  # noqa: ASYNC110 - other processes raise no event
             await asyncio.sleep(0.02)
 
 
@@ -103,7 +103,7 @@ async def test_shared_memory_is_the_sessions_own(tmp_path: Path, launcher: Comma
     assert not Path("/dev/shm/known").exists()  # noqa: ASYNC240 - a directory in memory
 
 
-async def test_one_enclosure_serves_a_session_and_ends_when_nothing_is_to_do(
+async def test_one_bubblewrap_serves_a_session_and_ends_when_nothing_is_to_do(
     tmp_path: Path, launcher: CommandLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zygotes, "IDLE_SECONDS", 1.0)
@@ -111,7 +111,7 @@ async def test_one_enclosure_serves_a_session_and_ends_when_nothing_is_to_do(
     of_the_other = set((tmp_path / "temporary").iterdir())
     for _ in range(3):
         await asyncio.gather(*(mine.run(["true"]) for _ in range(3)))
-    assert len(enclosures()) == 1
+    assert len(bubblewraps()) == 1
     [temporary] = set((tmp_path / "temporary").iterdir()) - of_the_other
     await until_none_is_left()
     async with asyncio.timeout(BOUND_SECONDS):
@@ -119,19 +119,19 @@ async def test_one_enclosure_serves_a_session_and_ends_when_nothing_is_to_do(
             await asyncio.sleep(0.02)
 
 
-async def test_no_more_than_some_enclosures_wait_for_work(
+async def test_no_more_than_some_bubblewraps_wait_for_work(
     tmp_path: Path, launcher: CommandLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zygotes, "MAX_IDLE", 2)
     for number in range(4):
         await session(tmp_path, launcher, str(number)).run(["true"])
     async with asyncio.timeout(BOUND_SECONDS):
-        while len(enclosures()) > 2:  # noqa: ASYNC110 - other processes raise no event
+        while len(bubblewraps()) > 2:  # noqa: ASYNC110 - other processes raise no event
             await asyncio.sleep(0.02)
-    assert len(enclosures()) == 2
+    assert len(bubblewraps()) == 2
 
 
-async def test_a_directory_that_is_made_anew_gets_an_enclosure_of_its_own(
+async def test_a_directory_that_is_made_anew_gets_a_bubblewrap_of_its_own(
     tmp_path: Path, launcher: CommandLauncher
 ) -> None:
     mine = session(tmp_path, launcher)
@@ -143,11 +143,11 @@ async def test_a_directory_that_is_made_anew_gets_an_enclosure_of_its_own(
     assert [path.name for path in directory.iterdir()] == ["file"]
 
 
-async def test_an_enclosure_that_is_killed_is_replaced(tmp_path: Path, launcher: CommandLauncher) -> None:
+async def test_a_bubblewrap_that_is_killed_is_replaced(tmp_path: Path, launcher: CommandLauncher) -> None:
     mine = session(tmp_path, launcher)
     await mine.run(["true"])
-    [enclosure] = enclosures()
-    [zygote] = enclosure.children()
+    [bubblewrap] = bubblewraps()
+    [zygote] = bubblewrap.children()
     zygote.kill()
     await until_none_is_left()
     assert (await mine.run(["echo", "again"])).stdout == "again\n"
@@ -203,7 +203,7 @@ def programs(tmp_path: Path) -> Iterator[Path]:
 
 
 async def opened(root: Path) -> tuple[Commands, bool]:
-    """Commands as the runner opens them with that root, and whether they are enclosed."""
+    """Commands as the runner opens them with that root, and whether they run in bubblewrap."""
     settings = load_settings({"STIGMER_TOKEN": "none", "SANDBOX_ROOT_DIR": str(root)})
     async with open_commands(settings, command_environment(os.environ)) as commands:
         return commands, commands.launcher.bubblewrap is not None
@@ -211,10 +211,10 @@ async def opened(root: Path) -> tuple[Commands, bool]:
 
 async def test_bubblewrap_is_used_where_it_works(tmp_path: Path) -> None:
     working_bubblewrap()
-    commands, is_enclosed = await opened(tmp_path)
-    assert (commands.isolation.found.no_bubblewrap_because, is_enclosed) == (None, True)
+    commands, in_bubblewrap = await opened(tmp_path)
+    assert (commands.isolation.found.no_bubblewrap_because, in_bubblewrap) == (None, True)
     assert commands.isolation.level is IsolationLevel.FULL
-    assert enclosures() == []
+    assert bubblewraps() == []
 
 
 async def test_where_it_is_missing_commands_run_without_and_that_is_said(
@@ -222,23 +222,23 @@ async def test_where_it_is_missing_commands_run_without_and_that_is_said(
 ) -> None:
     monkeypatch.setattr(system_programs, "SYSTEM_DIRECTORIES", (str(programs),))
     with caplog.at_level("INFO"):
-        commands, is_enclosed = await opened(programs)
-    assert (commands.isolation.level, is_enclosed) == (IsolationLevel.FULL, False)
+        commands, in_bubblewrap = await opened(programs)
+    assert (commands.isolation.level, in_bubblewrap) == (IsolationLevel.FULL, False)
     said = "isolation of commands: full, without bubblewrap (it is not installed)"
     assert said in [record.getMessage() for record in caplog.records]
-    assert commands.isolation.to_json()["enclosed"] is False
+    assert commands.isolation.to_json()["bubblewrap"] is False
 
 
 async def test_one_that_hides_nothing_is_found_out(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Runs what follows `--`, which is what a bubblewrap that encloses nothing would do.
+    # Runs what follows `--`, which is what a bubblewrap that isolates nothing would do.
     stand_in = programs / "bwrap"
     stand_in.write_text(
         '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n', encoding="utf-8"
     )
     stand_in.chmod(0o755)
     monkeypatch.setattr(Bubblewrap, "find", lambda: Bubblewrap(str(stand_in)))
-    commands, is_enclosed = await opened(programs)
-    assert not is_enclosed
+    commands, in_bubblewrap = await opened(programs)
+    assert not in_bubblewrap
     assert commands.isolation.found.no_bubblewrap_because == (
         "a command could use another program's shared memory"
     )

@@ -42,9 +42,9 @@ pytestmark = [
 NEWEST = abi_version()
 FORCED = {
     "this kernel": NEWEST,
-    "enclosed": NEWEST,
+    "bubblewrap": NEWEST,
     "as Linux 6.10": 5,
-    "enclosed as Linux 6.10": 5,
+    "bubblewrap as Linux 6.10": 5,
     "as Linux 5.19": 2,
     "as Linux 5.13": 1,
 }
@@ -66,7 +66,7 @@ async def isolated(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGener
         pytest.skip("a newer kernel is needed")
     policy = policy._replace(landlock_abi=FORCED[request.param])
     async with CommandLauncher(policy=policy) as launcher:
-        if "enclosed" in request.param:
+        if "bubblewrap" in request.param:
             launcher.bubblewrap = working_bubblewrap()
         async with scene(launcher, tmp_path) as here:
             yield here
@@ -132,7 +132,7 @@ async def test_the_list_does_succeed_without_isolation(unprotected: Scene) -> No
     assert len(outcomes) > 60
 
 
-@pytest.mark.parametrize("isolated", ["this kernel", "enclosed"], indirect=True)
+@pytest.mark.parametrize("isolated", ["this kernel", "bubblewrap"], indirect=True)
 async def test_killing_everyone_kills_the_command_only(isolated: Scene) -> None:
     # Not isolated, this would be the end of the machine: so nothing is killed if the runner can be.
     guarded = "kill -0 $RUNNER 2>/dev/null && exit 99; kill -9 $RUNNER; kill -9 1; kill -STOP $PPID; "
@@ -145,7 +145,7 @@ async def test_killing_everyone_kills_the_command_only(isolated: Scene) -> None:
 
 
 @pytest.mark.parametrize("title", ATTACKS_ON_SESSIONS)
-@pytest.mark.parametrize("isolated", ["this kernel", "enclosed"], indirect=True)
+@pytest.mark.parametrize("isolated", ["this kernel", "bubblewrap"], indirect=True)
 async def test_an_attack_on_a_session_is_refused(title: str, isolated: Scene) -> None:
     assert await ATTACKS_ON_SESSIONS[title](isolated, isolated.attacker) == []
 
@@ -166,7 +166,7 @@ async def test_a_program_works(title: str, isolated: Scene) -> None:
     assert result.exit_code == 0, result.stderr
 
 
-@pytest.mark.parametrize("isolated", ["this kernel", "enclosed"], indirect=True)
+@pytest.mark.parametrize("isolated", ["this kernel", "bubblewrap"], indirect=True)
 async def test_a_groups_directory_hands_its_group_on(isolated: Scene, tmp_path: Path) -> None:
     shared = next(tmp_path.glob("a-*"))  # noqa: ASYNC240 - of a test
     shared.chmod(0o2770)
@@ -181,7 +181,7 @@ async def test_a_groups_directory_hands_its_group_on(isolated: Scene, tmp_path: 
 
 
 @pytest.mark.parametrize("title", MUST_WORK_WHERE_INSTALLED)
-@pytest.mark.parametrize("isolated", ["this kernel", "enclosed"], indirect=True)
+@pytest.mark.parametrize("isolated", ["this kernel", "bubblewrap"], indirect=True)
 async def test_a_developers_program_works(title: str, isolated: Scene) -> None:
     program, script = MUST_WORK_WHERE_INSTALLED[title]
     if shutil.which(program) is None:

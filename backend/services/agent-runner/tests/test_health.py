@@ -77,8 +77,8 @@ async def test_how_well_commands_are_isolated_is_told_to_people_and_to_prometheu
         "level": "weak",
         "setting": "warn",
         "findings": ["a command could do it"],
-        "enclosed": True,
-        "not_enclosed_because": None,
+        "bubblewrap": True,
+        "no_bubblewrap_because": None,
     }
     async with HealthServer("127.0.0.1", 0, {}, version="1.2.3", isolation=isolation) as server:
         readiness = Readiness.model_validate_json((await get(server, "/readyz")).content)
@@ -87,7 +87,7 @@ async def test_how_well_commands_are_isolated_is_told_to_people_and_to_prometheu
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert 'stigmer_runner_isolation{level="weak"} 1\n' in metrics.text
     assert 'stigmer_runner_isolation{level="full"} 0\n' in metrics.text
-    assert "stigmer_runner_enclosed 1\n" in metrics.text
+    assert "stigmer_runner_bubblewrap 1\n" in metrics.text
 
 
 async def test_a_runner_that_is_not_ready_is_alive_all_the_same() -> None:

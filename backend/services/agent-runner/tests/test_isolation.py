@@ -125,12 +125,12 @@ async def test_where_isolation_is_required_and_missing_commands_are_refused(
 ) -> None:
     monkeypatch.setattr(agent_runner.commands, "command_policy", policy_without_landlock)
     monkeypatch.setattr(Bubblewrap, "find", lambda: None)
-    async with commands_with(tmp_path, STIGMER_SANDBOX="require") as commands:
+    async with commands_with(tmp_path, STIGMER_ISOLATION="require") as commands:
         with pytest.raises(
             WorkspaceError, match=f"isolation on this machine is `{WITHOUT_LANDLOCK}`"
         ) as caught:
             await SessionWorkspace(tmp_path, launcher=commands.launcher).run(["true"])
-        assert "STIGMER_SANDBOX=warn" in str(caught.value)
+        assert "STIGMER_ISOLATION=warn" in str(caught.value)
     [record] = [
         record
         for record in caplog.records
@@ -172,7 +172,7 @@ async def test_where_it_is_only_warned_of_commands_run(
 
 
 async def test_turned_off_nothing_is_isolated_and_that_is_said(tmp_path: Path) -> None:
-    async with commands_with(tmp_path, STIGMER_SANDBOX="off") as commands:
+    async with commands_with(tmp_path, STIGMER_ISOLATION="off") as commands:
         workspace = SessionWorkspace(tmp_path, launcher=commands.launcher)
         assert commands.isolation.level is IsolationLevel.NONE
         assert (await workspace.run(["cat", "/proc/self/status"])).exit_code == 0
@@ -202,7 +202,7 @@ async def test_each_network_reaches_what_it_says(tmp_path: Path) -> None:
     assert reached == {"none": [False, False], "web": [True, False], "all": [True, True]}
 
 
-async def test_the_web_is_refused_where_ports_cannot_be_confined(tmp_path: Path) -> None:
+async def test_the_web_is_refused_where_ports_cannot_be_held_in(tmp_path: Path) -> None:
     async with CommandLauncher(policy=command_policy(os.defpath)._replace(landlock_abi=3)) as launcher:
         with pytest.raises(WorkspaceError, match=r"`network: web` needs Linux 6\.7"):
             await reach("web", 443, tmp_path, launcher)
@@ -227,7 +227,7 @@ async def test_a_proxy_is_told_to_commands_with_a_network_only(tmp_path: Path) -
 async def small(tmp_path: Path) -> AsyncGenerator[SessionWorkspace]:
     """A session that may use 64 MiB of disk and 256 MiB of memory."""
     async with commands_with(
-        tmp_path, STIGMER_SANDBOX_DISK_MB="64", STIGMER_SANDBOX_MEMORY_MB="256"
+        tmp_path, STIGMER_ISOLATION_DISK_MB="64", STIGMER_ISOLATION_MEMORY_MB="256"
     ) as commands:
         yield SessionWorkspace(tmp_path, launcher=commands.launcher)
 

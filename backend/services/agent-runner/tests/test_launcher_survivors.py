@@ -69,13 +69,13 @@ SHAPES = {
 RETURNING = [shape for shape in SHAPES if "supervisor" not in shape]
 
 
-# Without isolation, and where signals are not confined, all processes are found by their parents.
+# Without isolation, and where signals are not isolated, all processes are found by their parents.
 POLICIES = {
     "isolated": None,
     "isolated, old kernel": 5,
     "not isolated": 0,
-    "enclosed": None,
-    "enclosed, old kernel": 5,
+    "bubblewrap": None,
+    "bubblewrap, old kernel": 5,
 }
 
 
@@ -86,7 +86,7 @@ async def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGene
     if abi is not None:
         policy = policy._replace(landlock_abi=abi) if abi else Policy()
     async with CommandLauncher(policy=policy) as launcher:
-        if "enclosed" in request.param:
+        if "bubblewrap" in request.param:
             launcher.bubblewrap = working_bubblewrap()
         yield SessionWorkspace(tmp_path, launcher=launcher)
 
@@ -176,7 +176,7 @@ from stigmer_isolation.running_command import command_output_listener
 
 async def main():
     async with CommandLauncher() as launcher:
-        if sys.argv[2] == "enclosed":
+        if sys.argv[2] == "bubblewrap":
             launcher.bubblewrap = Bubblewrap.find()
         workspace = SessionWorkspace(Path(sys.argv[1]), launcher=launcher)
         command_output_listener.set(lambda stream, text: print(launcher.zygote_pid, flush=True))
@@ -187,9 +187,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("kind", ["not enclosed", "enclosed"])
+@pytest.mark.parametrize("kind", ["no bubblewrap", "bubblewrap"])
 async def test_nothing_is_left_when_the_runner_is_killed(kind: str, tmp_path: Path, token: str) -> None:
-    if kind == "enclosed":
+    if kind == "bubblewrap":
         working_bubblewrap()
     scripts = [script_of(shape, token, "sleep 1000") for shape in SHAPES]
     runner = await asyncio.create_subprocess_exec(

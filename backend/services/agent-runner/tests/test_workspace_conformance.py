@@ -17,10 +17,10 @@ from stigmer_isolation.launcher import CommandLauncher
 class TestSessionWorkspaceConforms(WorkspaceBackendSuite):
     """Every rule, but for background jobs: here they end with their command."""
 
-    @pytest.fixture(params=["not enclosed", "enclosed"])
+    @pytest.fixture(params=["no bubblewrap", "bubblewrap"])
     async def launcher(self, request: pytest.FixtureRequest) -> AsyncGenerator[CommandLauncher]:
         async with CommandLauncher() as launcher:
-            if request.param == "enclosed":
+            if request.param == "bubblewrap":
                 launcher.bubblewrap = working_bubblewrap()
             yield launcher
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
 from agent_runner.workspace import FileOperationFailed, SessionWorkspace, session_workspace
-from agent_runner.workspace.confined_files import MAX_BYTES_AT_ONCE, ConfinedFiles, NotAtOnce
+from agent_runner.workspace.isolated_files import MAX_BYTES_AT_ONCE, IsolatedFiles, NotAtOnce
 from stigmer_isolation import beneath
 from stigmer_isolation.launcher import CommandLauncher
 
@@ -40,8 +40,8 @@ def root(tmp_path: Path) -> Path:
 async def workspace(
     root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> SessionWorkspace:
-    """The workspace, by the system call that confines paths, by the walk that stands in for it, and on a disk
-    that may take its time."""
+    """The workspace, by the system call that keeps paths in, by the walk that stands in for it, and on
+    a disk that may take its time."""
     if request.param == "walk":
         monkeypatch.setattr(beneath, "has_openat2", lambda: False)
     elif not beneath.has_openat2():
@@ -210,7 +210,7 @@ def test_what_may_take_long_is_not_begun_where_it_must_be_done_at_once(root: Pat
     (root / "large").write_bytes(large)
     (root / "target").write_bytes(b"content")
     (root / "link").symlink_to("target")
-    patient = ConfinedFiles(str(root))
+    patient = IsolatedFiles(str(root))
     prompt = patient.at_once()
     refused: dict[str, Callable[[], object]] = {
         "large content read": lambda: prompt.read_bytes(f"{root}/large"),

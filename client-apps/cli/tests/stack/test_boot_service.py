@@ -97,7 +97,7 @@ def test_what_stands_in_the_environment_alone_is_found(tmp_path: Path) -> None:
         "STIGMER_TOKEN": "of-another-server",
         "STIGMER_LLM_MODEL": "gpt-5",
         "STIGMER_LLM_ENDPOINTS": json.dumps({"router": {"url": "https://llm.example", "key": "ROUTER_KEY"}}),
-        "STIGMER_SANDBOX_MEMORY_MB": "512",
+        "STIGMER_ISOLATION_MEMORY_MB": "512",
         "OPENAI_API_KEY": KEY,
         "ROUTER_KEY": KEY,
         "HTTPS_PROXY": "http://user:secret@proxy.example",
@@ -113,7 +113,7 @@ def test_what_stands_in_the_environment_alone_is_found(tmp_path: Path) -> None:
         "llm.model": "gpt-5",
     }
     assert set(found.variables) == {
-        *("STIGMER_SANDBOX_MEMORY_MB", "OPENAI_API_KEY", "ROUTER_KEY", "HTTPS_PROXY", "PGPASSWORD")
+        *("STIGMER_ISOLATION_MEMORY_MB", "OPENAI_API_KEY", "ROUTER_KEY", "HTTPS_PROXY", "PGPASSWORD")
     }
 
 
@@ -200,7 +200,7 @@ def test_where_systemd_refuses_nothing_is_left(installing_home: StackHome, verb:
 
 
 def test_where_systemd_refuses_what_was_stored_before_is_as_it_was(installing_home: StackHome) -> None:
-    first = installing_home.stigmer("server", "install", "--yes", variables={"STIGMER_SANDBOX": "warn"})
+    first = installing_home.stigmer("server", "install", "--yes", variables={"STIGMER_ISOLATION": "warn"})
     assert first.returncode == 0, first.stderr
     files = [
         *(unit_of(installing_home), stored_environment_file(installing_home.path)),

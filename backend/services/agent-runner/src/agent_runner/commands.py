@@ -62,24 +62,24 @@ async def open_commands(
     Enter it first, while there is the least to inherit. What watches over commands holds the descriptors of
     `held`, until they have ended; `tell_in_hand` is told how many commands there are.
     """
-    place = find_temporary_place(settings.sandbox_root_dir, settings.sandbox_disk_mb << 20)
+    place = find_temporary_place(settings.sandbox_root_dir, settings.isolation_disk_mb << 20)
     async with CommandLauncher(
         command_variables,
         temporary_root=Path(place),
         policy=_policy(settings, command_variables.get("PATH", "")),
-        quotas=DiskQuotas(settings.sandbox_disk_mb << 20 or None),
-        web=WebAccess(settings.sandbox_web_ports, settings.sandbox_proxy),
+        quotas=DiskQuotas(settings.isolation_disk_mb << 20 or None),
+        web=WebAccess(settings.isolation_web_ports, settings.isolation_proxy),
         held=held,
         tell_in_hand=tell_in_hand,
     ) as launcher:
         granted = _granted_processes(settings)
         await calibrate_process_limit(launcher, granted)
         found = SelfTest(IsolationLevel.NONE, ("it was turned off",))
-        if settings.sandbox != "off":
+        if settings.isolation != "off":
             found = await measure_isolation(launcher, Bubblewrap.find())
         if found.is_enough:
             await _check_own_state(launcher, settings)
-        isolation = Isolation(found, settings.sandbox)
+        isolation = Isolation(found, settings.isolation)
         isolation.log()
         await asyncio.to_thread(remove_abandoned_roots, place)
         launcher.refusal, launcher.warning = isolation.refusal, isolation.warning
@@ -126,18 +126,18 @@ def _granted_processes(settings: RunnerSettings) -> int | None:
     The kernel holds commands to it. What a single session may have is counted by ourselves, a moment later.
     """
     granted = _container_processes()
-    if settings.sandbox_processes:
+    if settings.isolation_processes:
         granted.append(
-            settings.sandbox_processes + PROCESSES_PER_EXECUTION * settings.temporal_max_concurrency
+            settings.isolation_processes + PROCESSES_PER_EXECUTION * settings.temporal_max_concurrency
         )
     return min(granted, default=None)
 
 
 def _processes_of_a_session(settings: RunnerSettings) -> int | None:
     """So many that another session finds as many, also in a small container."""
-    if not settings.sandbox_processes:
+    if not settings.isolation_processes:
         return None
-    return min([settings.sandbox_processes, *(limit // 2 for limit in _container_processes())])
+    return min([settings.isolation_processes, *(limit // 2 for limit in _container_processes())])
 
 
 def _container_processes() -> list[int]:
@@ -146,23 +146,25 @@ def _container_processes() -> list[int]:
 
 
 def _policy(settings: RunnerSettings, path: str) -> Policy:
-    if settings.sandbox == "off":
+    if settings.isolation == "off":
         policy = Policy()
     else:
-        withheld, readable = _withheld(settings), settings.sandbox_read_paths or ()
+        withheld, readable = _withheld(settings), settings.isolation_read_paths or ()
         policy = command_policy(path, readable=(*readable, *name_own_user()), withheld=withheld)
         for wanted in readable:
             if is_beneath(os.path.realpath(wanted), [os.path.realpath(closed) for closed in withheld]):
                 logger.warning(
-                    "commands cannot read %s of STIGMER_SANDBOX_READ_PATHS: it is Stigmer's own, or sessions "
-                    "can write to it",
+                    "commands cannot read %s of STIGMER_ISOLATION_READ_PATHS: it is Stigmer's own, or "
+                    "sessions can write to it",
                     wanted,
                 )
-    memory = _half_of_the_memory() if settings.sandbox_memory_mb is None else settings.sandbox_memory_mb << 20
+    memory = (
+        _half_of_the_memory() if settings.isolation_memory_mb is None else settings.isolation_memory_mb << 20
+    )
     return policy._replace(
         session_processes=_processes_of_a_session(settings),
         memory_bytes=memory or None,
-        file_bytes=settings.sandbox_disk_mb << 20 or None,
+        file_bytes=settings.isolation_disk_mb << 20 or None,
     )
 
 

@@ -37,9 +37,9 @@ _COMMANDS: Final = b"\1"
 class RunnerLocks:
     """The locks in a SANDBOX_ROOT_DIR, one of them our own."""
 
-    def __init__(self, sandbox_root: Path, runner: str) -> None:
+    def __init__(self, root: Path, runner: str) -> None:
         """Takes nothing yet."""
-        self._directory = sandbox_root / RUNNER_FILES
+        self._directory = root / RUNNER_FILES
         self._runner = runner
         self._held: int | None = None
         self._said = _NO_COMMANDS

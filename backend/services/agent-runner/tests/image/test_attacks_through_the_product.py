@@ -191,7 +191,7 @@ def scene(
     assert (EXECUTED in told(planted), made.outcome) == (False, ToolOutcome.SUCCEEDED)
     on_path = {"PATH": f"{SESSIONS}/{planter.session_id}/.venv/bin:{PATH}"}
     with runner(
-        engine, image, stack, sessions, token, **on_path, STIGMER_SANDBOX_DISK_MB=str(DISK_MB)
+        engine, image, stack, sessions, token, **on_path, STIGMER_ISOLATION_DISK_MB=str(DISK_MB)
     ) as container:
         bystander = play(stack, command(WORK), session_id=victim.session_id)
         there = Scene(stack, container, sessions, planter.session_id, bystander, life_of(container))

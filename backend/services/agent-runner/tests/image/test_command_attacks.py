@@ -64,7 +64,7 @@ def test_the_list_does_succeed_without_isolation(engine: Engine, image: str) -> 
 
 
 def test_a_command_that_uses_everything_up_leaves_the_runner_at_work(engine: Engine, image: str) -> None:
-    options = ("--memory=768m", "--pids-limit=512", "--env=STIGMER_SANDBOX_DISK_MB=200")
+    options = ("--memory=768m", "--pids-limit=512", "--env=STIGMER_ISOLATION_DISK_MB=200")
     ends = attack(engine, image, "exhaust", options=options)
     expected = dict.fromkeys(EXHAUSTION, "WorkspaceTimeoutError") | {
         "22 fork bomb": "limit of processes",
@@ -94,4 +94,4 @@ def test_without_landlock_the_image_refuses_commands(engine: Engine, image: str)
     options = ("--rm", "--network=none", *LOCKED_DOWN, f"--entrypoint={PYTHON}", image, "-c", script)
     done = engine.call("run", *options, check=False)
     assert done.returncode == 1
-    assert "commands are refused: STIGMER_SANDBOX is `require`" in done.stderr
+    assert "commands are refused: STIGMER_ISOLATION is `require`" in done.stderr

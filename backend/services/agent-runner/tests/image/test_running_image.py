@@ -52,7 +52,7 @@ def runner(
         "STIGMER_HEALTH_PORT": str(free_port()),
     }
     if os.environ.get("STIGMER_TEST_EMULATED"):  # qemu's user emulation refuses what shuts commands in
-        own["STIGMER_SANDBOX"] = "off"
+        own["STIGMER_ISOLATION"] = "off"
     with engine.container(
         image,
         *LOCKED_DOWN,

@@ -223,9 +223,9 @@ def _describe(current: StackStatus) -> str:
         if component is not None:
             lines += [f"  warning: {warning}" for warning in component.warnings]
         if component is not None and component.isolation:
-            enclosure = "" if component.enclosure is None else f", {component.enclosure}"
+            bubblewrap = "" if component.bubblewrap is None else f", {component.bubblewrap}"
             findings = "".join(f"; {finding}" for finding in component.isolation_findings)
-            lines.append(f"  isolation of commands: {component.isolation}{enclosure}{findings}")
+            lines.append(f"  isolation of commands: {component.isolation}{bubblewrap}{findings}")
     return "\n".join(lines)
 
 

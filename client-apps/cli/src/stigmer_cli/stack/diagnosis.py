@@ -163,8 +163,8 @@ def _check_ports(configuration: Configuration, status: StackStatus) -> list[Find
 
 def _check_isolation(component: ComponentStatus) -> Finding:
     name, detail = "isolation of commands", f"level {component.isolation}"
-    if component.enclosure is not None:
-        detail += f", {component.enclosure}"
+    if component.bubblewrap is not None:
+        detail += f", {component.bubblewrap}"
     if component.isolation in ENOUGH:
         return Finding(name, Outcome.PASSED, detail)
     detail = "; ".join([detail, *component.isolation_findings])

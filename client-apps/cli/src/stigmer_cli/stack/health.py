@@ -38,7 +38,7 @@ class Health:
     """Where the component tells it."""
     isolation: str | None = None
     """How well a runner isolates commands: `full`, `good`, `partial`, `weak` or `none`."""
-    enclosure: str | None = None
+    bubblewrap: str | None = None
     """Whether bubblewrap hides from them what they may not use, and if not, why; None: not told."""
     isolation_findings: tuple[str, ...] = ()
     """What commands could do that they should not."""
@@ -138,7 +138,7 @@ def _read_readiness(status: int, body: bytes) -> Health:
         ready = document["ready"] is True and status == http.client.OK
         isolation = cast("dict[str, Any]", document.get("isolation") or {})
         level, findings = isolation.get("level"), tuple(map(str, isolation.get("findings", ())))
-        enclosure = _read_enclosure(isolation)
+        bubblewrap = _read_bubblewrap(isolation)
         warnings = tuple(map(str, document.get("warnings") or ()))
         other_build = None if document.get("other_build") is None else str(document["other_build"])
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -147,13 +147,13 @@ def _read_readiness(status: int, body: bytes) -> Health:
     level = None if level is None else str(level)
     if other_build is not None:
         warnings += (other_build,)
-    return Health(ready, reason, version, level, enclosure, findings, warnings, other_build)
+    return Health(ready, reason, version, level, bubblewrap, findings, warnings, other_build)
 
 
-def _read_enclosure(isolation: "dict[str, Any]") -> str | None:
-    if isolation.get("enclosed"):
+def _read_bubblewrap(isolation: "dict[str, Any]") -> str | None:
+    if isolation.get("bubblewrap"):
         return "in bubblewrap"
-    reason = isolation.get("not_enclosed_because")
+    reason = isolation.get("no_bubblewrap_because")
     return None if reason is None else f"without bubblewrap ({reason})"
 
 

@@ -38,7 +38,7 @@ class ComponentStatus:
     """Why it is not ready."""
     isolation: str | None = None
     """How well a runner isolates commands of agents: `full`, `good`, `partial`, `weak` or `none`."""
-    enclosure: str | None = None
+    bubblewrap: str | None = None
     """Whether bubblewrap hides from them what they may not use, and if not, why; None: not told."""
     isolation_findings: tuple[str, ...] = ()
     """What commands could do that they should not."""
@@ -165,7 +165,7 @@ def _ask(recorded: ComponentState) -> ComponentStatus:
         restarts=recorded.restarts,
         reason=None if health.ready else _why_not(recorded, health),
         isolation=health.isolation,
-        enclosure=health.enclosure,
+        bubblewrap=health.bubblewrap,
         isolation_findings=health.isolation_findings,
         warnings=health.warnings,
     )

@@ -35,7 +35,7 @@ from stigmer_contract.events import (
 from stigmer_contract.identifiers import OWNER_PATTERN as OWNER_PATTERN
 from stigmer_contract.inputs import MAX_REASON_CHARACTERS, InputKind, InputOutcome
 from stigmer_contract.inspections import Inspection
-from stigmer_contract.isolation_words import IsolationLevel, Network, SandboxSetting
+from stigmer_contract.isolation_words import IsolationLevel, IsolationSetting, Network
 from stigmer_contract.manifest import AgentManifest, AgentSpec, Limits
 from stigmer_contract.manifest_approval import ApprovalPolicy
 from stigmer_contract.manifest_parts import MAX_SECRET_CHARACTERS, MIN_SECRET_CHARACTERS
@@ -731,13 +731,13 @@ class IsolationState(_Resource):
 
     level: IsolationLevel
     """From best to worst; below `partial` sessions are not isolated from each other."""
-    setting: SandboxSetting
-    """`STIGMER_SANDBOX`; with `require`, commands are refused below `partial`."""
+    setting: IsolationSetting
+    """`STIGMER_ISOLATION`; with `require`, commands are refused below `partial`."""
     findings: list[str] = []
     """What commands can do that they should not, in words."""
-    enclosed: bool = False
+    bubblewrap: bool = False
     """Whether bubblewrap hides from commands what they may not use, besides; no level depends on it."""
-    not_enclosed_because: str | None = None
+    no_bubblewrap_because: str | None = None
     """Why it does not."""
 
 

@@ -6,8 +6,8 @@ Network: TypeAlias = Literal["none", "web", "all"]
 """What commands may reach: nothing, HTTPS (TCP port 443 and name resolution over TCP), or everything."""
 IsolationLevel: TypeAlias = Literal["full", "good", "partial", "weak", "none"]
 """From best to worst; below `partial` sessions are not isolated from each other."""
-SandboxSetting: TypeAlias = Literal["require", "warn", "off"]
-"""`STIGMER_SANDBOX`; with `require`, commands are refused below `partial`."""
+IsolationSetting: TypeAlias = Literal["require", "warn", "off"]
+"""`STIGMER_ISOLATION`; with `require`, commands are refused below `partial`."""
 
 ISOLATION_LEVELS: Final[tuple[IsolationLevel, ...]] = get_args(IsolationLevel)
 ENOUGH: Final[tuple[IsolationLevel, ...]] = ("full", "good", "partial")

@@ -216,7 +216,7 @@ RULES: Final[dict[Kind, Rule]] = {
 }
 """In the order of their precedence: the first that holds is told."""
 
-COMMAND_NAME: Final = re.compile(r"stigmer-([0-9a-f]{32}|(calibration|enclosure|self-test|temporary)-.*)")
+COMMAND_NAME: Final = re.compile(r"stigmer-([0-9a-f]{32}|(calibration|self-test|temporary)-.*)")
 """What commands and self-tests of agents' runners are given among everybody's temporary files."""
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from agent_runner.approval.calls import FILES, ApprovalCall, Decision
 from agent_runner.approval.rules import ApprovalRules
 from agent_runner.toolsets.shown_names import meant_name
-from agent_runner.workspace import ConfinedFiles, SessionWorkspace
+from agent_runner.workspace import IsolatedFiles, SessionWorkspace
 
 LONG_COMMAND_CHARACTERS: Final = 500
 """A command up to this is looked at in at most some ten milliseconds; one of 2000 took up to 45 (2026-11)."""
@@ -33,7 +33,7 @@ async def decide(rules: ApprovalRules, call: ApprovalCall, workspace: SessionWor
     return rules.decide(call)
 
 
-def find_paths(files: ConfinedFiles, path: str) -> tuple[str, ...]:
+def find_paths(files: IsolatedFiles, path: str) -> tuple[str, ...]:
     """The path that a file tool opens, relative to the workspace: as it is written, and where links lead.
 
     What leads outside is told as it is written and as an absolute path; the tools refuse it.

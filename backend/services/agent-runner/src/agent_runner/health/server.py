@@ -133,7 +133,7 @@ class HealthServer:
 
     def _metrics(self) -> bytes:
         isolation = self._isolation or {}
-        level, enclosed = isolation.get("level"), isolation.get("enclosed", False)
+        level, bubblewrap = isolation.get("level"), isolation.get("bubblewrap", False)
         lines = [
             "# HELP stigmer_runner_isolation How well commands are isolated: 1 for the level that holds.",
             "# TYPE stigmer_runner_isolation gauge",
@@ -141,9 +141,9 @@ class HealthServer:
                 f'stigmer_runner_isolation{{level="{each}"}} {int(each == level)}'
                 for each in ISOLATION_LEVELS
             ),
-            "# HELP stigmer_runner_enclosed Whether bubblewrap encloses commands, besides.",
-            "# TYPE stigmer_runner_enclosed gauge",
-            f"stigmer_runner_enclosed {int(bool(enclosed))}",
+            "# HELP stigmer_runner_bubblewrap Whether commands run in bubblewrap, besides.",
+            "# TYPE stigmer_runner_bubblewrap gauge",
+            f"stigmer_runner_bubblewrap {int(bool(bubblewrap))}",
         ]
         return ("\n".join(lines) + "\n").encode("ascii")
 

@@ -35,7 +35,7 @@ from stigmer_contract.environment import (
     parse_text,
     parse_url,
 )
-from stigmer_contract.isolation_words import SandboxSetting
+from stigmer_contract.isolation_words import IsolationSetting
 from stigmer_contract.log_lines import LogFormat
 from stigmer_contract.model_names import PROVIDERS, ModelEndpoint, parse_endpoints
 
@@ -229,20 +229,20 @@ class RunnerSettings:
             "warn",
         ),
     ]
-    sandbox: Annotated[
-        SandboxSetting,
+    isolation: Annotated[
+        IsolationSetting,
         Variable(
-            "STIGMER_SANDBOX",
+            "STIGMER_ISOLATION",
             "What to do where agents' commands cannot be isolated well enough: `require`: refuse them, "
             "`warn`: run them and say so, `off`: never isolate. The container image sets `require`.",
-            choice_of(get_args(SandboxSetting)),
+            choice_of(get_args(IsolationSetting)),
             "warn",
         ),
     ]
-    sandbox_read_paths: Annotated[
+    isolation_read_paths: Annotated[
         tuple[Path, ...] | None,
         Variable(
-            "STIGMER_SANDBOX_READ_PATHS",
+            "STIGMER_ISOLATION_READ_PATHS",
             "Further files and directories that commands may read and execute, separated by colons.",
             parse_paths,
         ),
@@ -267,46 +267,46 @@ class RunnerSettings:
             "",
         ),
     ]
-    sandbox_web_ports: Annotated[
+    isolation_web_ports: Annotated[
         tuple[int, ...],
         Variable(
-            "STIGMER_SANDBOX_WEB_PORTS",
+            "STIGMER_ISOLATION_WEB_PORTS",
             "TCP ports, separated by commas, that commands of agents with `network: web` may connect to.",
             parse_ports,
             "443",
         ),
     ]
-    sandbox_proxy: Annotated[
+    isolation_proxy: Annotated[
         str | None,
         Variable(
-            "STIGMER_SANDBOX_PROXY",
+            "STIGMER_ISOLATION_PROXY",
             "URL of an HTTP proxy that commands with a network are told to use.",
             parse_url,
         ),
     ]
-    sandbox_processes: Annotated[
+    isolation_processes: Annotated[
         int,
         Variable(
-            "STIGMER_SANDBOX_PROCESSES",
+            "STIGMER_ISOLATION_PROCESSES",
             "Processes and threads that the commands of one session may have at once; 0: no limit. In a "
             "container at most half of what it leaves them.",
             integer_between(0, 1_000_000),
             "512",
         ),
     ]
-    sandbox_memory_mb: Annotated[
+    isolation_memory_mb: Annotated[
         int | None,
         Variable(
-            "STIGMER_SANDBOX_MEMORY_MB",
+            "STIGMER_ISOLATION_MEMORY_MB",
             "Private memory of each process of a command, in MiB; 0: no limit. Unset: half of the machine's, "
             "or the container's.",
             integer_between(0),
         ),
     ]
-    sandbox_disk_mb: Annotated[
+    isolation_disk_mb: Annotated[
         int,
         Variable(
-            "STIGMER_SANDBOX_DISK_MB",
+            "STIGMER_ISOLATION_DISK_MB",
             "What a session's directory may hold, in MiB, and most that one file may; 0: no limit.",
             integer_between(0),
             "10240",

@@ -30,10 +30,10 @@ from agent_runner.toolsets.globs import InvalidGlob
 from agent_runner.toolsets.shown_names import meant_name, shown_name
 from agent_runner.toolsets.text_edits import EditRefused, Replacement, apply_replacements
 from agent_runner.workspace import (
-    ConfinedFiles,
     DirectoryEntry,
     EntryKind,
     FileOperationFailed,
+    IsolatedFiles,
     SessionWorkspace,
 )
 from stigmer_contract.workspace_rules import is_git_name
@@ -82,7 +82,7 @@ async def read_file(
     header_room = len(path) + file_content.HASH_CHARACTERS + 100
     room = MAX_RESULT_CHARACTERS - header_room
 
-    def read(files: ConfinedFiles, place: str) -> str | list[str | BinaryContent]:
+    def read(files: IsolatedFiles, place: str) -> str | list[str | BinaryContent]:
         with files.opened(place) as file:
             content = file_content.read_window(file, path, offset=offset, limit=lines, max_characters=room)
         match content:
@@ -122,7 +122,7 @@ async def write_file(
     """
     data = _encoded(content)
 
-    def write(files: ConfinedFiles, place: str) -> str:
+    def write(files: IsolatedFiles, place: str) -> str:
         with files.held():
             if expected_hash is not None:
                 with contextlib.suppress(FileNotFoundError), files.opened(place) as file:
@@ -165,7 +165,7 @@ async def edit_file(
     """
     edits = _edits(old_text, new_text, replacements)
 
-    def edit(files: ConfinedFiles, place: str) -> str:
+    def edit(files: IsolatedFiles, place: str) -> str:
         with files.held():
             data = files.read_bytes(place, max_bytes=file_content.MAX_EDIT_BYTES)
             if data is None:
@@ -202,7 +202,7 @@ async def list_directory(ctx: RunContext[None], path: str = ".") -> str:
         Paths relative to the working directory, with type indicators and sizes; of links where they lead.
     """
 
-    def list_entries(files: ConfinedFiles, place: str) -> str:
+    def list_entries(files: IsolatedFiles, place: str) -> str:
         entries, complete = files.scan(place)
         relative = os.path.relpath(place, files.root)
         lines = [_entry_line(entry, "" if relative == "." else f"{relative}/") for entry in entries]
@@ -281,7 +281,7 @@ async def create_directory(ctx: RunContext[None], path: str) -> str:
         Confirmation message.
     """
 
-    def create(files: ConfinedFiles, place: str) -> str:
+    def create(files: IsolatedFiles, place: str) -> str:
         files.make_dir(place)
         return f"Created directory: {path}"
 
@@ -300,7 +300,7 @@ async def file_info(ctx: RunContext[None], path: str) -> str:
         where a link leads.
     """
 
-    def describe(files: ConfinedFiles, place: str) -> str:
+    def describe(files: IsolatedFiles, place: str) -> str:
         entry = files.stat(place)
         parts = [f"path: {path}", f"type: {'directory' if entry.is_dir else 'file'}"]
         if entry.size is not None:
@@ -326,7 +326,7 @@ async def file_info(ctx: RunContext[None], path: str) -> str:
 
 
 async def _on_file(
-    ctx: RunContext[None], path: str, operation: Callable[[ConfinedFiles, str], _T], *, writes: bool = False
+    ctx: RunContext[None], path: str, operation: Callable[[IsolatedFiles, str], _T], *, writes: bool = False
 ) -> _T:
     """Do something with the place that the model calls `path`, and say in its words what went wrong."""
     workspace = workspace_of(ctx)
@@ -334,7 +334,7 @@ async def _on_file(
         root = await workspace.working_dir()
         place = _place(root, path)
 
-        def there(files: ConfinedFiles) -> _T:
+        def there(files: IsolatedFiles) -> _T:
             meant = meant_name(place)
             if meant is None or files.exists(place):
                 meant = place
@@ -345,7 +345,7 @@ async def _on_file(
         return await workspace.soon(there)
 
 
-def _refuse_git(files: ConfinedFiles, path: str, place: str) -> None:
+def _refuse_git(files: IsolatedFiles, path: str, place: str) -> None:
     """A hook planted there runs when the directory's owner next uses git."""
     for reached in (place, files.realpath(os.path.dirname(place)), files.realpath(place)):
         if any(is_git_name(name) for name in reached.removeprefix(files.root).split("/")):
@@ -383,7 +383,7 @@ def _place(root: str, path: str) -> str:
 async def _start_of(ctx: RunContext[None], path: str) -> tuple[SessionWorkspace, str]:
     """The workspace, and where a search in `path` begins, relative to it and without links."""
 
-    def resolve(files: ConfinedFiles, place: str) -> str:
+    def resolve(files: IsolatedFiles, place: str) -> str:
         real = files.realpath(place)
         if real != files.root and not real.startswith(f"{files.root}/"):
             raise ToolFailed(f"{path!r} leads outside the workspace through a link")

@@ -13,7 +13,7 @@ from typing import Any, Final
 from agent_runner.toolsets import file_content
 from agent_runner.toolsets.shown_names import meant_name
 from agent_runner.toolsets.text_edits import EditRefused, Replacement, apply_replacements
-from agent_runner.workspace import ConfinedFiles
+from agent_runner.workspace import IsolatedFiles
 
 NO_FILE: Final = "absent"
 """In the place of a hash: there is no such file. As an `expected_hash` it refuses to write over one."""
@@ -36,7 +36,7 @@ class Proposal:
 
 
 def propose(
-    files: ConfinedFiles, tool: str, arguments: Mapping[str, Any], earlier: Mapping[str, Proposal]
+    files: IsolatedFiles, tool: str, arguments: Mapping[str, Any], earlier: Mapping[str, Proposal]
 ) -> Proposal | None:
     """What a call would make of its file; None where it would fail, or is no such call.
 
@@ -65,7 +65,7 @@ def propose(
     return Proposal(place, base, after, _diff(path, before or b"", after))
 
 
-def _read(files: ConfinedFiles, place: str) -> bytes | None:
+def _read(files: IsolatedFiles, place: str) -> bytes | None:
     try:
         data = files.read_bytes(place, max_bytes=file_content.MAX_EDIT_BYTES)
     except FileNotFoundError:

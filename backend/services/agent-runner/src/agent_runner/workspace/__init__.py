@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         AgentsFile,
         AgentsFileReader,
     )
-    from agent_runner.workspace.confined_files import ConfinedFiles, DirectoryEntry, EntryKind
     from agent_runner.workspace.errors import FileOperationFailed
+    from agent_runner.workspace.isolated_files import DirectoryEntry, EntryKind, IsolatedFiles
     from agent_runner.workspace.opening import open_workspace
     from agent_runner.workspace.packs import PackFolders, open_packs
     from agent_runner.workspace.programs import find_ripgrep, find_shell
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _OF_LEGS: Final = (
     "agents_file",
-    "confined_files",
+    "isolated_files",
     "errors",
     "opening",
     "packs",
@@ -48,10 +48,10 @@ __all__ = [
     "NO_FILE",
     "AgentsFile",
     "AgentsFileReader",
-    "ConfinedFiles",
     "DirectoryEntry",
     "EntryKind",
     "FileOperationFailed",
+    "IsolatedFiles",
     "Isolation",
     "PackFolders",
     "RunnableWatch",

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic_ai.workspaces import WorkspaceUnavailableError
 
-from agent_runner.workspace.confined_files import ConfinedFiles
+from agent_runner.workspace.isolated_files import IsolatedFiles
 from agent_runner.workspace.session_workspace import SessionWorkspace
 
 AGENTS_FILE: Final = "AGENTS.md"
@@ -61,7 +61,7 @@ class AgentsFileReader:
             problem = (error.strerror or str(error)).lower()
             return AgentsFile(_digest(problem.encode()), problem=problem)
 
-    def _read(self, files: ConfinedFiles, path: str) -> AgentsFile:
+    def _read(self, files: IsolatedFiles, path: str) -> AgentsFile:
         with files.opened(path) as file:
             status = os.fstat(file.fileno())
             stamp = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)

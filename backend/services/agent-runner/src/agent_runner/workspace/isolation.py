@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from stigmer_contract.isolation_words import SandboxSetting
+from stigmer_contract.isolation_words import IsolationSetting
 from stigmer_isolation.self_test import IsolationLevel, SelfTest
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ class Isolation:
     """What the self-test found, and what was asked for."""
 
     found: SelfTest
-    setting: SandboxSetting
+    setting: IsolationSetting
 
     @property
     def level(self) -> IsolationLevel:
@@ -31,9 +31,9 @@ class Isolation:
         if self.setting != "require" or self.found.is_enough:
             return None
         return (
-            "commands are refused: STIGMER_SANDBOX is `require`, and isolation on this machine is "
+            "commands are refused: STIGMER_ISOLATION is `require`, and isolation on this machine is "
             f"`{self.level}` ({self._because()}). Run the runner on Linux 5.13 or newer with Landlock turned "
-            "on, or accept the risk with STIGMER_SANDBOX=warn"
+            "on, or accept the risk with STIGMER_ISOLATION=warn"
         )
 
     @property
@@ -42,11 +42,11 @@ class Isolation:
         if self.found.is_enough:
             return None
         if self.setting == "off":
-            return "Shell commands run WITHOUT isolation, because STIGMER_SANDBOX is `off`."
+            return "Shell commands run WITHOUT isolation, because STIGMER_ISOLATION is `off`."
         return (
             f"Shell commands run WITHOUT sufficient isolation on this machine (level `{self.level}`: "
             f"{self._because()}). They can read your files and keys. Use the container image, or set "
-            "STIGMER_SANDBOX=require to refuse commands."
+            "STIGMER_ISOLATION=require to refuse commands."
         )
 
     def log(self) -> None:
@@ -66,8 +66,8 @@ class Isolation:
             "level": self.level.value,
             "setting": self.setting,
             "findings": list(self.found.findings),
-            "enclosed": self.found.no_bubblewrap_because is None,
-            "not_enclosed_because": self.found.no_bubblewrap_because,
+            "bubblewrap": self.found.no_bubblewrap_because is None,
+            "no_bubblewrap_because": self.found.no_bubblewrap_because,
         }
 
     def _because(self) -> str:

@@ -27,7 +27,7 @@ from pydantic_ai.workspaces import (
 )
 
 from agent_runner.workspace.command_errors import as_workspace_errors
-from agent_runner.workspace.confined_files import ConfinedFiles, NotAtOnce, open_root
+from agent_runner.workspace.isolated_files import IsolatedFiles, NotAtOnce, open_root
 from agent_runner.workspace.local_disks import is_on_local_disk
 from agent_runner.workspace.packs import PackFolders
 from agent_runner.workspace.runnable_watch import RunnableWatch
@@ -90,8 +90,8 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         self._network: Network = network
         self._launcher = launcher
         self._directory: str | None = None
-        self._files: ConfinedFiles | None = None
-        self._files_at_once: ConfinedFiles | None = None
+        self._files: IsolatedFiles | None = None
+        self._files_at_once: IsolatedFiles | None = None
         """Where the directory is on a disk that answers at once."""
 
     @property
@@ -153,7 +153,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
 
     async def list_dir(self, path: str) -> Sequence[FileEntry]:
         """The entries of a directory, by name."""
-        return await asyncio.to_thread(lambda: self._confined().list_dir(path))
+        return await asyncio.to_thread(lambda: self._isolated().list_dir(path))
 
     async def make_dir(self, path: str) -> None:
         """Make a directory and its missing parents."""
@@ -161,7 +161,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
 
     async def remove(self, path: str) -> None:
         """Remove a file, a link itself, or a directory with all that is in it."""
-        await asyncio.to_thread(lambda: self._confined().remove(path))
+        await asyncio.to_thread(lambda: self._isolated().remove(path))
 
     async def exists(self, path: str) -> bool:
         """Whether something is at the path."""
@@ -289,7 +289,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         os.close(open_root(self._directory, self._identity))
         return self._directory
 
-    async def soon(self, operation: Callable[[ConfinedFiles], _T]) -> _T:
+    async def soon(self, operation: Callable[[IsolatedFiles], _T]) -> _T:
         """Do it in the event loop where that takes microseconds; a thread would make a millisecond of them.
 
         A file tool makes six calls, so with threads they cost more than everything else about it (2026-11).
@@ -297,7 +297,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         if self._files_at_once is not None:
             with contextlib.suppress(NotAtOnce):
                 return operation(self._files_at_once)
-        return await asyncio.to_thread(lambda: operation(self._confined()))
+        return await asyncio.to_thread(lambda: operation(self._isolated()))
 
     def open_directory(self) -> int:
         """A descriptor of the directory, for passing through; blocks.
@@ -320,7 +320,7 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
 
         def keep() -> None:
             directory = self._ensure_there() if self._home is None else os.path.realpath(self._home)
-            files, folder = ConfinedFiles(directory), f"{directory}/{OUTPUT_FOLDER}"
+            files, folder = IsolatedFiles(directory), f"{directory}/{OUTPUT_FOLDER}"
             files.write_bytes(f"{folder}/{name}", text.encode("utf-8", errors="backslashreplace"))
             entries, _ = files.scan(folder)
             kept = sorted((entry.name for entry in entries), reverse=True)
@@ -333,10 +333,10 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
             return None
         return f"$HOME/{OUTPUT_FOLDER}/{name}"
 
-    def _confined(self) -> ConfinedFiles:
+    def _isolated(self) -> IsolatedFiles:
         directory = self._directory or self._ensure_there()
         if self._files is None:
-            self._files = ConfinedFiles(directory, self._identity)
+            self._files = IsolatedFiles(directory, self._identity)
             if is_on_local_disk(directory):
                 self._files_at_once = self._files.at_once()
         return self._files

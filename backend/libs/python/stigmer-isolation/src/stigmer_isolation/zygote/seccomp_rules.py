@@ -43,7 +43,7 @@ _NOT_THERE: Final = "clone3 openat2 inotify_init inotify_init1"
 """Reported as missing: libc then uses clone and openat, whose flags can be seen, and programs look by
 themselves."""
 _NOT_SUPPORTED: Final = "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"
-"""Reported as on a file system without extended attributes: Landlock does not confine them."""
+"""Reported as on a file system without extended attributes: Landlock does not hold for them."""
 
 _NEW_NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET
 _IOCTLS: Final = (
@@ -90,7 +90,7 @@ def filter_for(
         machine: as `kernel.MACHINE`.
         network: `none`, `web` or `all`.
         landlock_abi: what Landlock already sees to; 0: nothing.
-        supervisor: pid of the command's supervisor; counts where Landlock does not confine signals.
+        supervisor: pid of the command's supervisor; counts where Landlock does not hold for signals.
         protected: pids and process groups that must not be signalled either; counts there, too.
     """
     numbers = numbers_for(machine)
@@ -180,7 +180,7 @@ def _connecting_otherwise() -> dict[str, list[Check]]:
 
 
 def _signals(supervisor: int, protected: tuple[int, ...]) -> dict[str, list[Check]]:
-    """For kernels whose Landlock does not confine signals: nothing as old as the supervisor can be signalled.
+    """For kernels whose Landlock does not hold for signals: what is as old as the supervisor gets none.
 
     Pids are given out in ascending order, so what is older has a lower one, threads of the runner too, and
     what the command starts has a higher one. Since the numbers begin anew at some point, the runner and the
@@ -202,7 +202,7 @@ def _signals(supervisor: int, protected: tuple[int, ...]) -> dict[str, list[Chec
 
 
 def _truncation() -> dict[str, list[Check]]:
-    """For kernels whose Landlock does not confine truncation: both ways that need no right to write."""
+    """For kernels whose Landlock does not hold for truncation: both ways that need no right to write."""
     read_and_empty = {"value": _O_TRUNC, "error": errno.EPERM, "mask": _O_TRUNC | _O_ACCMODE}
     return {
         "truncate": [refuse(errno.EPERM)],

@@ -74,8 +74,8 @@ class NotAtOnce(Exception):
     """The operation could take its time, and has not begun: it is to be done in a thread."""
 
 
-class ConfinedFiles:
-    """File operations on absolute paths, confined to `root`.
+class IsolatedFiles:
+    """File operations on absolute paths, none of which leaves `root`.
 
     Every operation raises PermissionError for a path that leads outside, WorkspaceUnavailableError where the
     root is gone, FileOperationFailed where the machine cannot do it (full disk), and else what open(2) says.
@@ -93,7 +93,7 @@ class ConfinedFiles:
         """The directory that everything is beneath."""
         return self._root
 
-    def at_once(self) -> "ConfinedFiles":
+    def at_once(self) -> "IsolatedFiles":
         """The same files, where all but `list_dir`, `scan`, `remove` raise NotAtOnce rather than take time.
 
         That is: following links, of which an agent could lay out thousands; content of more than
