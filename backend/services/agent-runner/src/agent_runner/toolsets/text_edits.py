@@ -1,11 +1,12 @@
 """Exact replacements in the text of a file, whatever its line ends. Pure."""
 
-import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_LINE_END: Final = re.compile("\r\n|\n")
+MAX_REPLACEMENTS: Final = 500
+"""Most in one call: each looks through the whole file."""
 
 
 class EditRefused(ValueError):
@@ -29,8 +30,10 @@ def apply_replacements(text: str, replacements: Sequence[Replacement], path: str
     new text takes those of the place it is put, else of the file.
 
     Raises:
-        EditRefused: one is empty, or found never or more than once.
+        EditRefused: one is empty, or found never or more than once; or they are more than `MAX_REPLACEMENTS`.
     """
+    if len(replacements) > MAX_REPLACEMENTS:
+        raise EditRefused(f"at most {MAX_REPLACEMENTS} replacements can be made in one call")
     for number, replacement in enumerate(replacements, start=1):
         label = f"replacement {number}" if len(replacements) > 1 else "old_text"
         if not replacement.old_text:
@@ -46,15 +49,27 @@ def _place_of(text: str, wanted: str, label: str, path: str) -> tuple[int, int]:
     if start != -1:
         _refuse_several(text.count(wanted), label, path)
         return start, start + len(wanted)
-    places: list[re.Match[str]] = []
-    if "\n" in wanted:
-        # Literal pieces between line ends: nothing to go back for, so linear.
-        pattern = "\r?\n".join(map(re.escape, _LINE_END.split(wanted)))
-        places = list(re.finditer(pattern, text))
-    if not places:
+    place = _place_whatever_line_ends(text, wanted, label, path) if "\n" in wanted else None
+    if place is None:
         raise EditRefused(f"{label} not found in {path}. No changes were written.")
-    _refuse_several(len(places), label, path)
-    return places[0].span()
+    return place
+
+
+def _place_whatever_line_ends(text: str, wanted: str, label: str, path: str) -> tuple[int, int] | None:
+    # By `find` and `count`, which are linear: `re` would hold the interpreter, and with it all sessions, for
+    # hours over a text that nearly fits everywhere.
+    plain, wanted = text.replace("\r\n", "\n"), wanted.replace("\r\n", "\n")
+    start = plain.find(wanted)
+    if start == -1:
+        return None
+    _refuse_several(plain.count(wanted), label, path)
+    return _place_in(text, start), _place_in(text, start + len(wanted))
+
+
+def _place_in(text: str, place: int) -> int:
+    """Where in the text that is which is at `place` of it with plain line ends."""
+    places = range(len(text) + 1)
+    return bisect_right(places, place, key=lambda each: each - text.count("\r\n", 0, each)) - 1
 
 
 def _refuse_several(count: int, label: str, path: str) -> None:
@@ -68,7 +83,9 @@ def _refuse_several(count: int, label: str, path: str) -> None:
 def _with_line_ends_of(text: str, start: int, end: int, replacement: Replacement) -> str:
     if "\r" in replacement.new_text or "\r\n" in replacement.old_text:
         return replacement.new_text  # whoever writes line ends out means them
-    nearby = _LINE_END.search(text, start, end) or _LINE_END.search(text)
-    if nearby is None or nearby[0] == "\n":
+    nearby = text.find("\n", start, end)
+    if nearby == -1:
+        nearby = text.find("\n")
+    if nearby < 1 or text[nearby - 1] != "\r":
         return replacement.new_text
     return replacement.new_text.replace("\n", "\r\n")
