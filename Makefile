@@ -8,6 +8,7 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 # The Node.js that builds the console, equal to that of .ci/lint-workflows; users need none.
 NODE_VERSION := 24.19.0
+LIGHTHOUSE_VERSION := 13.5.0
 # An own uv in the checkout where there is none on PATH.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := .venv/bin
@@ -49,6 +50,20 @@ setup: .venv/.synced
 .PHONY: demo
 demo: setup ## Run the first example on a real Temporal, kill its runner half-way, see it finish
 	$(RUN)/python examples/demo.py
+
+.PHONY: pictures
+pictures: setup web ## Take the pictures of the console that stand in README and docs, of the examples at work
+	PYTHONPATH=tests/support $(RUN)/python examples/take_pictures.py
+
+.lighthouse/.installed-$(LIGHTHOUSE_VERSION): .node/.installed-$(NODE_VERSION)
+	@rm -rf .lighthouse && mkdir .lighthouse
+	env PATH="$(CURDIR)/.node/bin:$$PATH" npm install --silent --no-audit --no-fund --no-save --ignore-scripts \
+		--prefix .lighthouse lighthouse@$(LIGHTHOUSE_VERSION)
+	@touch $@
+
+.PHONY: lighthouse
+lighthouse: setup web .lighthouse/.installed-$(LIGHTHOUSE_VERSION) ## What Lighthouse says of each view of the console, signed in
+	env PATH="$(CURDIR)/.node/bin:$$PATH" PYTHONPATH=tests/support $(RUN)/python tests/bench/lighthouse.py
 
 .PHONY: check
 check: setup ## Formatting, lint, types, layers, lock file, generated files
@@ -163,5 +178,5 @@ release: setup ## VERSION=X.Y.Z: commit and tag a release; with --dry-run show w
 
 .PHONY: clean
 clean: ## Remove environments, caches and what demo left
-	rm -rf .venv .venv-* .uv .node $(WEB)/node_modules .demo .chaos .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-* .uv .node .lighthouse $(WEB)/node_modules .demo .chaos .pytest_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -61,7 +61,7 @@ def main() -> int:
 
 def _demonstrate() -> int:
     began = time.monotonic()
-    stigmer = Stigmer()
+    stigmer = Stigmer(FOLDER)
     _say("Starting Temporal, stigmer-server and a runner of the demo's own.")
     with stigmer.running_stack():
         runner = stigmer.runner_pid()
@@ -70,7 +70,7 @@ def _demonstrate() -> int:
             f"The agent {EXAMPLE} is to write a report about a sales export of 194 rows, some of them dirty.",
             "Its model answers from a recording, so no key is needed; its commands really run.",
         )
-        events = _watch_and_kill(stigmer, runner)
+        events = watch_and_kill(stigmer, runner, WORKSPACE)
         execution_id = str(events[0]["execution_id"])
         _show_proof(stigmer, execution_id)
     _show_result()
@@ -81,7 +81,9 @@ def _demonstrate() -> int:
 class Stigmer:
     """The `stigmer` command, with a home and ports that nobody else uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """`folder`: holds the home, and the workspace of each example beside it."""
+        self._folder = folder
         command = find_stigmer()
         if command is None:
             raise DemoFailed("there is no `stigmer` command; run `make setup`")
@@ -93,7 +95,7 @@ class Stigmer:
         }
         temporal, server, health = _free_ports(3)
         self._environment = kept | {
-            "STIGMER_HOME": str(FOLDER / "home"),
+            "STIGMER_HOME": str(folder / "home"),
             "STIGMER_TEMPORAL_PORT": str(temporal),
             "STIGMER_PORT": str(server),
             "STIGMER_HEALTH_PORT": str(health),
@@ -104,7 +106,7 @@ class Stigmer:
     def running_stack(self) -> Generator[None]:
         """A fresh stack, ready; stopped at the end, whatever happens."""
         self.run("server", "stop")  # what an earlier demo left behind, if it was killed
-        for leftover in (FOLDER / "home", WORKSPACE):
+        for leftover in (self._folder / "home", self._folder / EXAMPLE):
             shutil.rmtree(leftover, ignore_errors=True)
         try:
             self.run("server", "start", shown=True)
@@ -162,11 +164,11 @@ class Stigmer:
 # --- what one sees ----------------------------------------------------------------------------
 
 
-def _watch_and_kill(stigmer: Stigmer, runner: int) -> list[Event]:
+def watch_and_kill(stigmer: Stigmer, runner: int, workspace: Path) -> list[Event]:
     """Show the execution to its end, and kill its runner on the way."""
     seen: list[Event] = []
     killed_at = 0.0
-    with stigmer.events(*run_arguments(EXAMPLE, WORKSPACE, None)) as events:
+    with stigmer.events(*run_arguments(EXAMPLE, workspace, None)) as events:
         for line in events:
             seen.append(line)
             event = line["event"]

@@ -188,9 +188,13 @@ class Tab:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self._browser.call("Emulation.setEmulatedMedia", self._session, features=features)
 
-    def picture(self) -> bytes:
-        """What the screen shows, as PNG."""
-        shot = self._browser.call("Page.captureScreenshot", self._session, format="png")
+    def hide_scrollbars(self) -> None:
+        """For pictures: on most screens they show only while somebody scrolls."""
+        self._browser.call("Emulation.setScrollbarsHidden", self._session, hidden=True)
+
+    def picture(self, kind: str = "png", **options: int) -> bytes:
+        """What the screen shows, as PNG or in another format that the browser knows."""
+        shot = self._browser.call("Page.captureScreenshot", self._session, format=kind, **options)
         return base64.b64decode(shot["data"])
 
     def text(self) -> str:

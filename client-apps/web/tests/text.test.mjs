@@ -1,7 +1,19 @@
 // Run by Node.js itself, which takes the types away.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { editableJson, encodePart, formatBytes, formatSeconds, formatTokens, inert } from "../src/parts/text.ts";
+import {
+  editableJson,
+  encodePart,
+  formatBytes,
+  formatCostOrTokens,
+  formatModel,
+  formatOffset,
+  formatSeconds,
+  formatTokens,
+  inert,
+  readableFields,
+  ruleWords,
+} from "../src/parts/text.ts";
 
 /** Numbers of every size, the same each time (an LCG of Numerical Recipes), and those beside the borders. */
 function* numbers(borders) {
@@ -57,3 +69,40 @@ test("edited JSON is the same value", () => {
 });
 
 test("any text can stand in an address", () => assert.equal(encodePart("a/\ud800?"), "a%2F%EF%BF%BD%3F"));
+
+test("a call's arguments are read as lines, and no text passes for another field", () => {
+  assert.equal(readableFields({ command: "python3 - <<EOF\nprint(1)\r\npath: x\nEOF", timeout: 5, "a\nb": null }), [
+    "command:",
+    "  python3 - <<EOF",
+    "  print(1)",
+    "  path: x",
+    "  EOF",
+    "timeout: 5",
+    '"a\\nb": null',
+  ].join("\n"));
+  assert.equal(readableFields({ text: "a\u202eb" }), "text: a⟨202E⟩b");
+  assert.equal(readableFields({}), "{}");
+  assert.equal(readableFields("words"), "words");
+});
+
+test("a model that is known by a digest is told by its beginning", () => {
+  assert.equal(formatModel(`replay:sha256:${"19e2dec0".repeat(8)}`), "replay:19e2dec0…");
+  assert.equal(formatModel("openai:gpt-5"), "openai:gpt-5");
+  assert.equal(formatModel(null), "");
+});
+
+test("a rule is told in words where it has no more to say", () => {
+  assert.equal(ruleWords('{"tool":"read_file","when":"/a.txt","policy":"allow"}'), "read_file /a.txt");
+  assert.equal(ruleWords('{"tool":"skills/load_skill","policy":"allow"}'), "skills/load_skill");
+  for (const rule of ['{"tool":"shell","destructive":true}', "shell: git push*", "null", "3"]) assert.equal(ruleWords(rule), rule);
+});
+
+test("a clock that differs is ahead or behind", () => {
+  assert.deepEqual([-0.006, 0.0001, 75].map(formatOffset), ["6 ms behind", "the same", "1 min 15 s ahead"]);
+});
+
+test("what has no price is told by its tokens", () => {
+  assert.equal(formatCostOrTokens({ cost_usd: "0", input_tokens: 5 }), "$0.00");
+  assert.equal(formatCostOrTokens({ cost_usd: null, input_tokens: 12_000, output_tokens: 400 }), "12.4 k");
+  assert.equal(formatCostOrTokens({}), "–");
+});

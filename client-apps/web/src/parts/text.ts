@@ -46,6 +46,37 @@ export function readable(value: unknown): string {
   return inert(typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? ""));
 }
 
+/** What a call is given, as people read it: a text of several lines as lines below its name, each of them indented, so
+ * that none can pass for another field. */
+export function readableFields(value: unknown): string {
+  if (value === null || typeof value !== "object" || Array.isArray(value)) return readable(value);
+  const fields = Object.entries(value).map(([name, each]) => {
+    const shown = /^[\w.-]+$/.test(name) ? name : JSON.stringify(name);
+    if (typeof each !== "string") return `${shown}: ${JSON.stringify(each, null, 2)}`;
+    const lines = each.split(/\r\n?|\n/);
+    return lines.length === 1 ? `${shown}: ${each}` : `${shown}:\n${lines.map((line) => `  ${line}`).join("\n")}`;
+  });
+  return fields.length === 0 ? "{}" : inert(fields.join("\n"));
+}
+
+/** A model by name; of what is known by a digest alone its beginning is enough. */
+export function formatModel(model: string | null | undefined): string {
+  return inert(model ?? "").replace(/(?:sha256:)?([0-9a-f]{8})[0-9a-f]{24,}/g, "$1…");
+}
+
+/** A rule of approval in words: which calls it means. */
+export function ruleWords(rule: string): string {
+  try {
+    const { tool, when, policy: _, ...rest } = JSON.parse(rule) as Record<string, unknown>;
+    if (typeof tool === "string" && Object.keys(rest).length === 0) {
+      return inert(typeof when === "string" ? `${tool} ${when}` : tool);
+    }
+  } catch {
+    // Not a rule that this page knows: as it is.
+  }
+  return inert(rule);
+}
+
 /** An address that a link may lead to; undefined for all but the web's. */
 export function safeAddress(address: string): string | undefined {
   if (!/^https?:\/\//i.test(address)) return undefined;
@@ -74,6 +105,13 @@ export function formatCost(cost: string | number | null | undefined): string {
   return `$${amount.toFixed(amount > 0 && amount < 0.1 ? 4 : 2)}`;
 }
 
+/** What it cost; where no price is known, the tokens that it took. */
+export function formatCostOrTokens(usage: { cost_usd?: string | null; input_tokens?: number; output_tokens?: number }): string {
+  if (usage.cost_usd !== null && usage.cost_usd !== undefined) return formatCost(usage.cost_usd);
+  const tokens = (usage.input_tokens ?? 0) + (usage.output_tokens ?? 0);
+  return tokens === 0 ? "–" : formatTokens(tokens);
+}
+
 export function formatSeconds(seconds: number): string {
   // Rounded once, before it is taken apart: else there would be minutes of 60 seconds.
   const tenths = Math.round(seconds * 10);
@@ -82,6 +120,14 @@ export function formatSeconds(seconds: number): string {
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+/** How far a clock is from another's. */
+export function formatOffset(seconds: number): string {
+  const amount = Math.abs(seconds);
+  if (amount < 0.0005) return "the same";
+  const size = amount < 1 ? `${Math.round(amount * 1000)} ms` : formatSeconds(amount);
+  return `${size} ${seconds > 0 ? "ahead" : "behind"}`;
 }
 
 export function formatPhase(phase: string): string {
