@@ -4,7 +4,10 @@ import pytest
 
 from agent_runner.approval.command_lines import MAX_LINE_BYTES, parse_line
 from agent_runner.approval.shell_rules import find_reason, is_all
+from handed_commands import FURTHER_ORDINARY, HANDED_OVER, HIDDEN, UNSEEN
 from shell_commands import BYPASSES, ORDINARY, RULES
+
+_SEVERAL_RULES = (*RULES, "curl*", "terraform apply*", "gh pr merge*")
 
 
 @pytest.mark.parametrize("command", BYPASSES)
@@ -12,15 +15,31 @@ def test_each_way_round_a_rule_is_asked_about(command: str) -> None:
     assert find_reason("git push*", command) is not None
 
 
+@pytest.mark.parametrize("line", HANDED_OVER)
+def test_a_command_that_something_else_is_told_to_run_is_asked_about(line: str) -> None:
+    for hidden in HIDDEN:
+        for rule in _SEVERAL_RULES:
+            assert find_reason(rule, line.format(hidden)) is not None, (rule, hidden)
+    assert find_reason("git push*", line.format("'git push'")) is not None
+
+
+@pytest.mark.parametrize("line", UNSEEN)
+def test_a_line_that_runs_what_nobody_can_know_is_asked_about(line: str) -> None:
+    assert all(find_reason(rule, line) is not None for rule in ("git push*", "kubectl delete*", "terraform*"))
+    assert not is_all("*", line)
+
+
 def test_there_are_enough_ways_round_to_say_something() -> None:
     assert len(set(BYPASSES)) == len(BYPASSES) >= 60
+    assert len({*HANDED_OVER, *UNSEEN}) == len(HANDED_OVER) + len(UNSEEN) >= 80
 
 
 def test_of_ordinary_commands_at_most_one_in_twenty_is_asked_about_needlessly() -> None:
-    needless = [line for line in ORDINARY if any(find_reason(rule, line) for rule in RULES)]
+    for lines in (ORDINARY, FURTHER_ORDINARY):
+        needless = [line for line in lines if any(find_reason(rule, line) for rule in RULES)]
 
-    assert len(ORDINARY) >= 60
-    assert len(needless) / len(ORDINARY) <= 0.05, needless
+        assert len(lines) >= 60
+        assert len(needless) / len(lines) <= 0.05, needless
 
 
 @pytest.mark.parametrize(
@@ -128,6 +147,7 @@ def test_an_allowing_rule_holds_for_nothing_else(rule: str, command: str) -> Non
     ["(", "$(", "{ ", "cat <<A\n", "'\"", "`", "a&&", "if ", "case x in ", "a ", "[[ ", "$((", "${x:-", ")\n",
      "a ) ( < > ;; ", "bash -c '", "env ", "eval ", "xargs -a x ", "git -x git ", "a|", "((=", "a.", ",",
      "\">&*`", "=|&", " #", "sed '\n\n", "sed 's1",
+     "psql '\n", "sed '/s/", "git -c a=b -c ", "env A=; ", "docker exec a sh -c '", "watch a; ", "tmux (a) ",
      pytest.param("python3 -c 'open" + " " * 30_000, id="spaces")],
 )  # fmt: skip
 def test_a_hostile_line_takes_bounded_time(piece: str) -> None:
@@ -141,3 +161,11 @@ def test_a_line_that_is_too_long_is_not_understood() -> None:
     assert parse_line("a" * (MAX_LINE_BYTES + 1)).not_understood is not None
     assert find_reason("git push*", "ls " + "a" * MAX_LINE_BYTES) is not None
     assert not is_all("ls*", "ls " + "a" * MAX_LINE_BYTES)
+
+
+@pytest.mark.parametrize(
+    "text", ["{\U0010ffff", "ls {1..\U0010ffff}", "{\\\n\U000eeeee", "ls {\u6f22,\u5b57}"]
+)
+def test_what_would_end_the_parser_is_asked_about(text: str) -> None:
+    assert find_reason("git push*", text) is not None
+    assert not is_all("*", text)

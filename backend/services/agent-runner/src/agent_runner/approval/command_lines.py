@@ -31,9 +31,16 @@ _RESERVED: Final = frozenset(
     {"{", "}", "[[", "]]", "then", "do", "done", "fi", "if", "else", "elif", "esac", "case", "for", "while"}
     | {"until", "select", "in", "function"}
 )
+_PLAINLY_READ: Final = _SIMPLE | {"redirected_statement"}
+_EVALUATING: Final = frozenset({"declaration_command", "unset_command", "test_command"})
+"""Statements that evaluate what stands in brackets of a text."""
 _CONTINUED: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\\n")
 _COMMENT: Final = re.compile(r"(?:^|[\s;&|()'\"`])#")
-_PASSED_OVER: Final = frozenset({"heredoc_start", "heredoc_end"})
+_PASSED_OVER_BYTES: Final = re.compile(rb"[\s\\]*(?:- *)?")
+"""What no node stands for: white space, and the dash in front of a here-document (grammar 0.25)."""
+_ENDS_THE_PARSER: Final = re.compile(r"\{[0-9]*\.{0,2}[0-9]*[^\x00-\xff]")
+"""Here the grammar (0.25) looks a character up in a table of 256, and the whole process may end."""
+_QUOTED: Final = re.compile(r"[\\'\"]")
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class CommandLine:
     text: str
     """As the shell reads it: continued lines are joined."""
     commands: list[Command] = field(default_factory=list[Command])
+    assignments: list[tuple[str, Word]] = field(default_factory=list[tuple[str, Word]])
+    """Variables that are set anywhere in it, and to what."""
     not_understood: str | None = None
     """Why nothing can be said of a part of it; None: all of it was understood."""
     is_simple: bool = True
@@ -71,7 +80,7 @@ def parse_line(text: str) -> CommandLine:
     """Read a line; never fails."""
     # The grammar (0.25) takes a continued line in the middle of a word for the end of the word.
     joined = _CONTINUED.sub(r"\1", text)
-    line = CommandLine(joined, not_understood=_find_hindrance(text))
+    line = CommandLine(joined, not_understood=_find_hindrance(text, joined))
     if line.not_understood is None:
         root = _parse(joined.encode())
         if root is None:
@@ -101,7 +110,7 @@ def _parse(source: bytes) -> Node | None:
         return None
 
 
-def _find_hindrance(text: str) -> str | None:
+def _find_hindrance(text: str, joined: str) -> str | None:
     """Why a text is not even to be parsed."""
     try:
         size_bytes = len(text.encode())
@@ -113,6 +122,8 @@ def _find_hindrance(text: str) -> str | None:
         return f"it has more than {MAX_BRANCHES} pipes or backticks"
     if "\0" in text:
         return "it holds a null byte"
+    if _ENDS_THE_PARSER.search(joined):
+        return "a brace stands in front of a character that the parser does not bear"
     # A comment is not continued: to join its line with the next would hide that one.
     continued = (line for line in text.split("\n")[:-1] if line.endswith("\\"))
     return "a comment in it ends with a backslash" if any(map(_COMMENT.search, continued)) else None
@@ -124,21 +135,53 @@ def _read(line: CommandLine, root: Node) -> None:
     pending, seen = [root], 0
     here: dict[int, list[str]] = {}
     behind: dict[int, list[Node]] = {}
+    read_until, text_until = root.start_byte, 0
+    source = root.text or b""
     while pending:
         node = pending.pop()
         seen += 1
         if seen > MAX_NODES:
             line.not_understood = "it has too many parts"
             return
+        if node.type == "heredoc_body":
+            text_until = node.end_byte
+        if not node.children:
+            passed_over = source[read_until - root.start_byte : node.start_byte - root.start_byte]
+            if node.start_byte >= text_until and _PASSED_OVER_BYTES.fullmatch(passed_over) is None:
+                line.not_understood = line.not_understood or "a part of it cannot be parsed"
+            read_until = max(read_until, node.end_byte)
         if node.type == "command":
             _read_command(line, node, here.pop(node.id, []), behind.pop(node.id, []))
         elif node.type == "redirected_statement":
             _read_redirects(line, node, here, behind)
+        elif node.type == "variable_assignment":
+            _read_assignment(line, node)
+        elif node.type in _EVALUATING and _holds_substitution(node):
+            line.not_understood = line.not_understood or "a text with a substitution in it may be evaluated"
+        elif node.type == "expansion" and _text(node).endswith("@P}"):
+            line.not_understood = line.not_understood or "a variable is expanded as a prompt is"
         elif node.type == "command_substitution" and _nests_backticks(node):
             line.not_understood = "it nests backticks"
-        elif node.is_named and node.type not in _SIMPLE and not _is_inside_word(node):
+        if node.is_named and node.type not in _PLAINLY_READ and not _is_inside_word(node):
             line.is_simple = False
-        pending.extend(child for child in reversed(node.children) if child.type not in _PASSED_OVER)
+        pending.extend(child for child in reversed(node.children))
+
+
+def _read_assignment(line: CommandLine, node: Node) -> None:
+    name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+    if name is not None and value is not None:
+        line.assignments.append((_text(name), read_word(value)))
+
+
+def _holds_substitution(statement: Node) -> bool:
+    """Whether a text that the shell leaves alone for now has a substitution in it."""
+    return any(
+        found in _text(child)
+        for child in statement.named_children
+        for each in (child, *child.named_children)
+        if each.type in ("raw_string", "ansi_c_string")
+        for found in ("$(", "`")
+    )
 
 
 def _read_command(line: CommandLine, node: Node, input_texts: list[str], behind: list[Node]) -> None:
@@ -176,10 +219,19 @@ def _read_redirects(
             behind.setdefault(command.id, []).extend(further)
         elif further and body is not None:
             line.not_understood = line.not_understood or "words stand behind a redirect that may have none"
-        if redirect.type == "heredoc_redirect" and command is not None:
-            here.setdefault(command.id, []).append(_text(redirect))
+        if redirect.type == "heredoc_redirect":
+            _read_here_document(line, redirect)
+            if command is not None:
+                here.setdefault(command.id, []).append(_text(redirect))
         if not _is_harmless(redirect):
             line.is_simple = False
+
+
+def _read_here_document(line: CommandLine, redirect: Node) -> None:
+    """The grammar (0.25) takes backticks in one for text."""
+    start = next((child for child in redirect.children if child.type == "heredoc_start"), None)
+    if "`" in _text(redirect) and (start is None or not _QUOTED.search(_text(start))):
+        line.not_understood = line.not_understood or "a here-document in it has backticks"
 
 
 def _last_command(body: Node) -> Node | None:

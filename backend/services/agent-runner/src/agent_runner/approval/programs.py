@@ -41,7 +41,7 @@ CODE_OPTIONS: Final = {
     "ruby": "e",
     "node": "ep",
     "nodejs": "ep",
-    "php": "r",
+    "php": "rBRE",
     "lua": "e",
     "luajit": "e",
     "bun": "e",
@@ -52,9 +52,27 @@ CODE_OPTIONS: Final = {
     "irb": "",
 }
 """Of the interpreters that read code from standard input: the letters of options with code behind them."""
+VALUE_OPTIONS: Final = {
+    "python": "WX",
+    "pypy": "WX",
+    "perl": "MmIiF",
+    "ruby": "rIi",
+    "node": "r",
+    "nodejs": "r",
+    "php": "dc",
+    "lua": "l",
+    "luajit": "l",
+    "bun": "r",
+}
+"""Letters that take the rest of their word, or the next one, for a value."""
+NEVER_IN_THE_NEXT_WORD: Final = "i"
+"""Of those letters: `perl -i -pe …`."""
+CODE_MODULES: Final = _names("timeit pdb code trace profile cProfile doctest runpy idlelib")
+"""Python's modules that run what stands behind them, or what they read."""
 LONG_CODE_OPTIONS: Final = frozenset({"--eval", "--print", "--command"})
 EVALUATE_TEXT: Final = _names(
-    "let declare typeset local export readonly test [ unset printf read mapfile readarray complete bind alias"
+    "let declare typeset local export readonly test [ unset printf read mapfile readarray complete compgen"
+    " bind alias wait"
 )
 """Builtins that evaluate a part of an argument: what is in brackets, or a command to be run later."""
 _VERSION: Final = re.compile(r"[0-9.]+$")

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent_runner.approval.command_lines import Command, CommandLine, parse_line
+from agent_runner.approval.delegates import Code, Delegated, Foreign, Programs, assigned, delegated
 from agent_runner.approval.programs import (
+    CODE_MODULES,
     CODE_OPTIONS,
     EVALUATE_TEXT,
     FINDERS,
     LONG_CODE_OPTIONS,
+    NEVER_IN_THE_NEXT_WORD,
     RUN_WORDS,
     SHELLS,
     TEXT_PROGRAMS,
+    VALUE_OPTIONS,
     WRAPPERS,
     without_version,
 )
@@ -39,11 +43,15 @@ _STARTS_PROGRAMS: Final = compile_pattern(
     rf"|\|{_SPACES}\"|\"{_SPACES}\||\bpack\b|syscall|ffi|kernel|decode|fromhex|runpy|atob|buffer|shell_exec"
     rf"|\bopen{_SPACES}\(?{_SPACES}[\w\x{{80}}-\x{{10ffff}}]*,?{_SPACES}[\"'][^\"']*\|"
     rf"|passthru|proc_open|require\({_SPACES}[^\"')]|fromcharcode|join"
+    r"|\bpdb\b|\bbdb\b|\bcode\.|timeit|profile|\btrace\b|doctest|pickle|shelve|marshal|multiprocess|webbrowser"
+    r"|dictconfig|\binput\(|constructor|function\(|worker|dlopen|\bimport\(|mainmodule|binding|\bvm\b|deno\."
+    rf"|\$\w+{_SPACES}\(|\){_SPACES}\(|&{_SPACES}[$\x{{7b}}]|->\(|\bdo\b{_SPACES}[\"']|\bsend\b|\bmethod\(|instance_"
 )
 """What code of a general interpreter needs in order to start another program, or to hide that it does."""
+_TAKE_SEVERAL: Final = frozenset({"perl", "ruby", "php", "lua"})
 _SUBSTITUTES: Final = re.compile(r"\$\(|`")
 _EVALUATED_VARIABLES: Final = re.compile(
-    r"^(?:PS[0-4]|PROMPT_COMMAND|BASH_ENV|ENV|SHELLOPTS|BASHOPTS|IFS|BASH_FUNC_\w+)\+?="
+    r"^(?:PS[0-4]|PROMPT_COMMAND|BASH_ENV|ENV|SHELLOPTS|BASHOPTS|BASH_FUNC_\w+)\+?="
 )
 
 
@@ -71,9 +79,40 @@ def _look(line: CommandLine, seen: Seen, depth: int, budget: list[int]) -> None:
         return
     if line.not_understood is not None:
         seen.unseen = seen.unseen or line.not_understood
+    for name, value in line.assignments:
+        _look_at_delegated(assigned(name, value), seen, depth, budget)
     for command in line.commands:
         seen.commands.append(command)
         _look_at(command, seen, depth, budget)
+
+
+def _look_at_delegated(found: Iterator[Delegated], seen: Seen, depth: int, budget: list[int]) -> None:
+    for each in found:
+        match each:
+            case Foreign(reason):
+                seen.unseen = seen.unseen or reason
+            case Code(words):
+                reason, code = _code_of(words, "another program")
+                if code is None:
+                    seen.unseen = seen.unseen or reason
+                elif budget[0] <= 0:
+                    seen.unseen = seen.unseen or "it nests code too deep"
+                    return
+                elif _is_worth_reading(code):
+                    _look(parse_line(code), seen, depth + 1, budget)
+            case Programs(words):
+                for inner in _as_command(words, is_fed=False):
+                    if depth >= MAX_DEPTH or budget[0] <= 0:
+                        seen.unseen = seen.unseen or "it nests programs too deep"
+                        return
+                    budget[0] -= 1
+                    seen.commands.append(inner)
+                    _look_at(inner, seen, depth + 1, budget)
+
+
+def _is_worth_reading(code: str) -> bool:
+    """A word alone, or a few, run no more than they show; they are found as words of the line."""
+    return not _ALL_PLAIN.fullmatch(code)
 
 
 def _look_at(command: Command, seen: Seen, depth: int, budget: list[int]) -> None:
@@ -82,6 +121,9 @@ def _look_at(command: Command, seen: Seen, depth: int, budget: list[int]) -> Non
             seen.unseen = seen.unseen or reason
         else:
             _look(parse_line(code), seen, depth + 1, budget)
+    if command.name.is_literal:
+        found = delegated(command.program, command.arguments, command.input_texts)
+        _look_at_delegated(found, seen, depth, budget)
     for inner in _inner_commands(command):
         if depth >= MAX_DEPTH or budget[0] <= 0:
             seen.unseen = seen.unseen or "it nests programs too deep"
@@ -89,6 +131,9 @@ def _look_at(command: Command, seen: Seen, depth: int, budget: list[int]) -> Non
         budget[0] -= 1
         seen.commands.append(inner)
         _look_at(inner, seen, depth + 1, budget)
+
+
+_ALL_PLAIN: Final = re.compile(r"[\w\s.,:/@%+=^-]*")
 
 
 def _hidden(command: Command) -> Iterator[tuple[str, str | None]]:
@@ -138,20 +183,28 @@ def _hidden_in_shell(command: Command) -> Iterator[tuple[str, str | None]]:
             return
         arguments = arguments[1:]
     operand: Word | None = None
-    is_code = False
+    is_code, is_value, reads_input = False, False, False
     for word in arguments:
+        if is_value:
+            is_value = False
+            continue
+        if word.text.isdigit():
+            # The grammar takes the descriptor in `bash 0<file` for an argument.
+            continue
         if not word.is_literal:
             operand = word
             break
         if word.text.startswith(("-", "+")) and len(word.text) > 1:
             is_code |= not word.text.startswith("--") and "c" in word.text[1:]
             is_code |= word.text in LONG_CODE_OPTIONS
+            reads_input |= not word.text.startswith("--") and "s" in word.text[1:]
+            is_value = word.text in ("-O", "+O", "-o", "+o", "--rcfile", "--init-file")
             if word.text in ("--version", "--help", "-n"):
                 return
             continue
         operand = word
         break
-    if operand is None or _is_stream(operand.text) or operand.text == "-":
+    if operand is None or (reads_input and not is_code) or _is_stream(operand.text) or operand.text == "-":
         yield f"{command.program} runs commands that are not in the line", None
     elif is_code:
         # Behind options such as -o stands a value: what is code cannot be told from it, so all of it is.
@@ -163,37 +216,35 @@ def _hidden_in_shell(command: Command) -> Iterator[tuple[str, str | None]]:
 
 
 def _hidden_in_interpreter(command: Command, program: str) -> Iterator[tuple[str, str | None]]:
-    letters, is_code, operand = CODE_OPTIONS[program], False, False
-    for word in command.arguments:
+    """Code that an option holds, or that is read from standard input since no operand names a file."""
+    skipped = False
+    for at, word in enumerate(command.arguments):
         text = word.text
-        if word.is_literal and text in _INFORMS and not is_code:
-            return
-        if is_code:
-            if not word.is_literal or _may_start_programs(text):
+        if skipped:
+            skipped = False
+            continue
+        if word.is_literal and text in _INFORMS:
+            if program in ("python", "pypy") and _runs_code_module(command.arguments[at:]):
                 yield f"{program} is given code that may start programs", None
             return
         if word.is_literal and text.startswith("-") and len(text) > 1:
             name, separator, value = text.partition("=")
-            if name in LONG_CODE_OPTIONS and separator:
-                if _may_start_programs(value):
-                    yield f"{program} is given code that may start programs", None
+            following = command.arguments[at + 1 : at + 2]
+            if name in LONG_CODE_OPTIONS:
+                yield from _code_of_interpreter(program, [Word(value)] if separator else following)
                 return
-            found = next((at for at, letter in enumerate(text[1:], 1) if letter in letters), None)
-            if text in LONG_CODE_OPTIONS or (not text.startswith("--") and found == len(text) - 1):
-                is_code = True
-            elif not text.startswith("--") and found is not None:
-                # Its code follows in the same word, or further letters do.
-                if _may_start_programs(text[found + 1 :]):
-                    yield f"{program} is given code that may start programs", None
-                is_code = True
+            kind, rest = _option_letter(program, text)
+            if kind == "code":
+                yield from _code_of_interpreter(program, [Word(rest)] if rest else following)
+                # What stands behind `-e1` may be code as well: it is told again, as `-e` anew.
+                if not rest or program not in _TAKE_SEVERAL:
+                    return
+            skipped = kind == "value" and not rest
             continue
         if text == "-" or _is_stream(text):
             break
         if not word.is_literal and text.startswith(("<(", ">(")):
             yield f"{program} runs code that is not in the line", None
-        operand = True
-        break
-    if operand:
         return
     if not command.input_texts:
         yield f"{program} runs code that is not in the line", None
@@ -201,18 +252,52 @@ def _hidden_in_interpreter(command: Command, program: str) -> Iterator[tuple[str
         yield f"{program} is given code that may start programs", None
 
 
+def _option_letter(program: str, text: str) -> tuple[str, str]:
+    """Of letters in one word the first that takes the rest: whether as code or as a value; and the rest."""
+    if text.startswith("--"):
+        return "", ""
+    for at, letter in enumerate(text[1:], 1):
+        rest = text[at + 1 :]
+        if letter in CODE_OPTIONS[program]:
+            return "code", rest
+        if letter in VALUE_OPTIONS.get(program, ""):
+            return ("", "") if letter in NEVER_IN_THE_NEXT_WORD else ("value", rest)
+    return "", ""
+
+
+def _code_of_interpreter(program: str, words: Sequence[Word]) -> Iterator[tuple[str, str | None]]:
+    if any(not word.is_literal or _may_start_programs(word.text) for word in words):
+        yield f"{program} is given code that may start programs", None
+
+
+def _runs_code_module(words: Sequence[Word]) -> bool:
+    return [word.text for word in words[:1]] == ["-m"] and any(
+        word.text.partition(".")[0] in CODE_MODULES for word in words[1:2]
+    )
+
+
 def _hidden_in_text_program(command: Command, program: str) -> Iterator[tuple[str, str | None]]:
     """Of awk and sed the code is an argument, and says plainly when it starts something."""
     pattern = _SED_RUNS if program == "sed" else _AWK_RUNS
-    for word in command.arguments:
-        if len(word.text) > MAX_TEXT_CODE_CHARACTERS or pattern.search(word.text):
+    for at, word in enumerate(command.arguments):
+        text = _TEXT_OPTION.sub("", word.text, count=1)
+        if len(text) > MAX_TEXT_CODE_CHARACTERS or pattern.search(text):
             yield f"{program} is given code that may start programs", None
             return
+        before = command.arguments[at - 1].text if at else ""
+        if (_is_stream(text) or text.startswith("<(") or text == "-") and f"{before}{word.text}".startswith(
+            ("-f", "--file", "-E")
+        ):
+            yield f"{program} runs code that is not in the line", None
 
 
-_AWK_RUNS: Final = re.compile(r"\bsystem\s*\(|\|\s*getline|\|&|(?<!\|)\|\s*[\"A-Za-z_(]|\"\s*\|(?!\|)|@load")
+_TEXT_OPTION: Final = re.compile(r"-[nEriszu]*e(?=.)|--(?:expression|source|file)=|-f(?=.)", re.DOTALL)
+_AWK_RUNS: Final = re.compile(
+    r"\bsystem\s*\(|\|\s*getline|\|&|(?<!\|)\|\s*[\"A-Za-z_(]|\"\s*\|(?!\|)|@load|@include|@\w+\s*\("
+)
 _SED_RUNS: Final = re.compile(
-    r"^\s*(?:[0-9$,~+!]|/[^/]*/)*\s*e(?:\s|$)|[;{\n]\s*(?:[0-9$,]*)e(?:\s|$)|^s(.).*\1[gpiImM0-9]*e[gpiImM0-9]*\s*(?:$|[;}w])",
+    r"^\s*(?:[0-9$,~+!]|/[^/]*/)*\s*e(?:\s|$)|[;{\n]\s*(?:[0-9$,]*)e(?:\s|$|[;}])"
+    r"|(?:^|[;{}\n/]\s*)s(.).*\1[gpiImM0-9]*e[gpiImM0-9]*\s*(?:$|[;}w\n])|^\\\W.*\W\s*e\s*$",
     re.DOTALL,
 )
 
