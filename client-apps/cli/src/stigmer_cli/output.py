@@ -10,7 +10,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from stigmer_cli.errors import OutputFailed
@@ -26,6 +26,7 @@ __all__ = [
     "format_json",
     "has_colour",
     "is_terminal",
+    "notes",
     "open_streams",
     "print_error",
     "print_json",
@@ -161,6 +162,16 @@ def writing_stderr() -> contextlib.suppress:
 def print_note(text: str) -> None:
     """Writes one line to stderr."""
     write_stderr(sanitize(text) + "\n")
+
+
+def notes(*, is_quiet: bool) -> Callable[[str], None]:
+    """What tells a person how something goes on; a quiet one only of what a person should know."""
+    return _print_what_matters if is_quiet else print_note
+
+
+def _print_what_matters(text: str) -> None:
+    if text.startswith(("note: ", "warning: ")):
+        print_note(text)
 
 
 def print_error(error: Explained, mark: str = "error:") -> None:

@@ -50,7 +50,12 @@ def test_starting_says_what_happens_and_what_to_do_next(stack_home: StackHome) -
 def test_a_quiet_start_says_only_what_a_person_should_know(stack_home: StackHome) -> None:
     first, second = (stack_home.stigmer("server", "start", "--quiet") for _ in range(2))
     assert (first.returncode, second.returncode, second.stderr) == (0, 0, "")
-    assert first.stderr == "note: commands of agents run directly on this machine, not in a container\n"
+    said = "note: commands of agents run directly on this machine, not in a container\n"
+    assert first.stderr == said
+    again = stack_home.stigmer("server", "restart", "--quiet", "--native")
+    assert (again.returncode, again.stderr) == (0, said)
+    kept = stack_home.stigmer("server", "restart", "--quiet")
+    assert (kept.returncode, kept.stderr) == (0, said)
 
 
 def test_a_runner_of_another_build_than_the_server_is_told_of_by_start_and_status(

@@ -26,10 +26,10 @@ def runner() -> None:
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def pull(engine: str | None, verify: Verify | None, quiet: bool) -> None:
     """Pull the runner's image; a running container stays as it is."""
-    from stigmer_cli.output import print_line, print_note
+    from stigmer_cli.output import notes, print_line
     from stigmer_cli.stack.runner_image import pull_runner_image
 
-    chosen = pull_runner_image(_configuration(verify), engine, print_note, is_quiet=quiet)
+    chosen = pull_runner_image(_configuration(verify), engine, notes(is_quiet=quiet), is_quiet=quiet)
     print_line(f"{chosen.reference} {chosen.digest or chosen.image.image_id}")
 
 

@@ -48,14 +48,14 @@ def start(
     Where the stack runs, only a runner's container that is to be another one now is replaced.
     """
     from stigmer_cli import stack
-    from stigmer_cli.output import print_note
+    from stigmer_cli.output import notes
 
     configuration = local_configuration("start")
     wish = runner_wish(native, engine, use_local_image, image_archive, verify, quiet)
     seconds = timeout or stack.START_TIMEOUT_SECONDS
     started = stack.start(
         configuration,
-        report=print_note,
+        report=notes(is_quiet=quiet),
         wait=wait,
         wait_seconds=seconds,
         runner=wish,
@@ -90,13 +90,13 @@ def restart(
     before it is replaced. Flags that the last start was given hold on, where no other is given.
     """
     from stigmer_cli import stack
-    from stigmer_cli.output import print_note
+    from stigmer_cli.output import notes
 
     configuration = local_configuration("restart")
     wish = runner_wish(native, engine, use_local_image, image_archive, verify, quiet)
     started = stack.restart(
         configuration,
-        report=print_note,
+        report=notes(is_quiet=quiet),
         wait=wait,
         wait_seconds=timeout or stack.START_TIMEOUT_SECONDS,
         runner=wish,
@@ -111,22 +111,23 @@ def restart(
 def update(verify: Verify | None, quiet: bool) -> None:
     """Pull the runner's image, and replace a running container with a drain."""
     from stigmer_cli import stack
-    from stigmer_cli.output import print_note
+    from stigmer_cli.output import notes
 
     configuration = local_configuration("update")
     if verify is not None:
         configuration = replace(configuration, runner_verify=verify)
+    report = notes(is_quiet=quiet)
     wish = stack.RunnerWish(verify=verify, must_pull=True, is_quiet=quiet)
     if stack.running_version(configuration) is None:
         from stigmer_cli.stack.runner_image import pull_runner_image
 
-        chosen = pull_runner_image(configuration, None, print_note, is_quiet=quiet)
-        print_note(f"{chosen.reference} is here; the next `stigmer server start` uses it")
+        chosen = pull_runner_image(configuration, None, report, is_quiet=quiet)
+        report(f"{chosen.reference} is here; the next `stigmer server start` uses it")
         return
     from stigmer_cli.stack.runner_replacement import refresh_runner
 
-    replaced = refresh_runner(configuration, wish, print_note)
-    print_note("the runner is up to date" if not replaced else "the runner is ready again")
+    replaced = refresh_runner(configuration, wish, report)
+    report("the runner is up to date" if not replaced else "the runner is ready again")
 
 
 @server.command(epilog="Example: stigmer server stop")
@@ -173,7 +174,7 @@ def status(as_json: bool) -> int:
 def _tell_started(
     configuration: Configuration, wish: RunnerWish, *, is_started: bool, is_ready: bool
 ) -> None:
-    from stigmer_cli.output import print_note
+    from stigmer_cli.output import notes
 
     if is_started and is_ready:
         said = "the stack is ready; run `stigmer run AGENT PROMPT`, or end it with `stigmer server stop`"
@@ -185,8 +186,7 @@ def _tell_started(
         if is_ready:
             _raise_if_unready(configuration)
         said = "the stack is already running; see `stigmer server status`"
-    if not wish.is_quiet:
-        print_note(said)
+    notes(is_quiet=wish.is_quiet)(said)
 
 
 def _raise_if_unready(configuration: Configuration) -> None:
@@ -201,14 +201,14 @@ def _raise_if_unready(configuration: Configuration) -> None:
 
 
 def _refresh(configuration: Configuration, wish: RunnerWish) -> bool:
-    from stigmer_cli.output import print_note
+    from stigmer_cli.output import notes
     from stigmer_cli.stack.runner_choice import has_plan
 
     if not has_plan(configuration) and not wish.wants_container:
         return False
     from stigmer_cli.stack.runner_replacement import refresh_runner
 
-    return refresh_runner(configuration, wish, print_note)
+    return refresh_runner(configuration, wish, notes(is_quiet=wish.is_quiet))
 
 
 def _describe(current: StackStatus) -> str:
