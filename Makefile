@@ -122,6 +122,10 @@ people-and-kills: setup ## ROUNDS=20: 20 executions wait for people while everyt
 snapshots-and-kills: setup ## ROUNDS=10: runner and server die in snapshots, forks and restores, five times a round
 	STIGMER_TEST_ROUNDS=$(or $(ROUNDS),10) $(RUN)/pytest -n 1 tests/e2e/test_snapshots_and_kills.py
 
+.PHONY: many-cycles
+many-cycles: setup ## CYCLES=50: start and stop a stack so often, with each engine, and see that nothing is left
+	STIGMER_TEST_CYCLES=$(or $(CYCLES),50) $(RUN)/pytest -n 1 client-apps/cli/tests/runner_container/test_many_cycles.py
+
 .PHONY: workflow-histories
 workflow-histories: setup ## VERSION=1.2.3: record what this release's workflow leaves in Temporal, for replays
 	PYTHONPATH=tests/support $(RUN)/python backend/services/agent-runner/tests/record_workflow_histories.py \

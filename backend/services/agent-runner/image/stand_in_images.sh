@@ -2,6 +2,7 @@
 # Makes stand-ins for the images that the build starts from, for machines that reach no public registry, and
 # pushes them: stand_in_images.sh REGISTRY UV_BINARY
 # Out of Debian's packages: Python 3.11 in /usr/local, for amd64 and arm64, and uv. For tests; Debian 12 and root.
+# The same packages give the same digests, so that what the engines have built on them before is found again.
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=SCRIPTDIR/engine.sh
@@ -9,6 +10,7 @@ cd "$(dirname "$0")"
 
 readonly registry=$1 uv_binary=$2
 readonly suite=bookworm
+export SOURCE_DATE_EPOCH=1704067200 # mmdebstrap and passwd's programs write it for the time of day
 readonly excluded=(/usr/share/man /usr/share/locale /usr/share/info)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -31,6 +33,14 @@ make_native() {
     chroot "$work/$native" dpkg --purge --force-depends python3 python3-minimal python3.11 python3.11-minimal \
         python3.11-venv libpython3.11-stdlib libpython3.11-minimal libpython3-stdlib python3-distutils \
         python3-lib2to3 media-types >/dev/null 2>&1
+    forget_when "$work/$native"
+}
+
+# What tells when and where it was made. Without compiled modules, as the official image: they hold a file's time.
+forget_when() { # directory
+    find "$1/usr" -depth -name __pycache__ -exec rm -r {} +
+    find "$1/var/log" "$1/var/cache/debconf" "$1/var/cache/apt" "$1/var/lib/apt/lists" -type f -delete
+    rm -f "$1"/var/cache/ldconfig/aux-cache "$1"/var/lib/dpkg/*-old "$1"/etc/*-
 }
 
 # The official image has its Python in /usr/local.
@@ -79,13 +89,18 @@ unpack() { # archive, directory
         tar --extract --keep-directory-symlink --directory "$2" "${excluded[@]/#/--exclude=.}" 2>/dev/null
 }
 
+# With one time for the image and all of its files; OCI's form names no machine and no container, as Docker's does.
+make_image() { # architecture, name, directory
+    podman build --quiet --pull=never --no-cache --timestamp $SOURCE_DATE_EPOCH --format oci --platform "linux/$1" \
+        --tag "$2" --ignorefile /dev/null --file - "$3" <<<$'FROM scratch\nCOPY . /' >/dev/null
+}
+
 push_python() {
     local index=localhost/stand-in-python architecture
     podman manifest rm $index >/dev/null 2>&1 || true
     podman manifest create $index >/dev/null
     for architecture in "$native" "$foreign"; do
-        tar --create --directory "$work/$architecture" . |
-            podman import --quiet --arch "$architecture" - "localhost/stand-in-python-$architecture" >/dev/null
+        make_image "$architecture" "localhost/stand-in-python-$architecture" "$work/$architecture"
         podman manifest add $index "containers-storage:localhost/stand-in-python-$architecture" >/dev/null
     done
     podman manifest push --quiet --all --format v2s2 --tls-verify=false $index "docker://$registry/python:3.11-slim" >/dev/null
@@ -94,9 +109,10 @@ push_python() {
 }
 
 push_uv() {
-    tar --create --directory "$(dirname "$uv_binary")" "$(basename "$uv_binary")" |
-        podman import --quiet --arch "$native" - "$registry/uv:stand-in" >/dev/null
-    podman push --quiet --tls-verify=false "$registry/uv:stand-in" >/dev/null
+    mkdir "$work/uv"
+    cp "$uv_binary" "$work/uv/"
+    make_image "$native" "$registry/uv:stand-in" "$work/uv"
+    podman push --quiet --format v2s2 --tls-verify=false "$registry/uv:stand-in" >/dev/null
 }
 
 ((EUID == 0)) || fail 'the stand-ins are made by root' "$EXIT_ENVIRONMENT"

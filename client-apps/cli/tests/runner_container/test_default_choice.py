@@ -18,6 +18,9 @@ pytestmark = pytest.mark.timeout(600)
 
 OURS = f"{REPOSITORY}:{program_version()}"
 UNCONTAINED = "note: commands of agents run directly on this machine, not in a container"
+WITHOUT = (
+    "; or run it without a container: `stigmer server start --native`, or STIGMER_ENGINE=none for one command"
+)
 NO_ENGINE = {
     "PATH": "/nowhere",
     "DOCKER_HOST": "unix:///nowhere/d.sock",
@@ -78,7 +81,7 @@ def test_an_engine_that_is_asked_for_must_be_there(plain_home: StackHome, flag: 
     assert (started.returncode, started.stdout) == (3, "")
     title = flag.capitalize()
     assert started.stderr.splitlines()[0] == f"error: could not use {title}: {reason}"
-    assert started.stderr.splitlines()[2].endswith("; or pass --native to run the runner without a container")
+    assert started.stderr.splitlines()[2].endswith(WITHOUT)
     assert plain_home.processes() == []
 
 
@@ -101,7 +104,7 @@ def test_a_registry_that_cannot_be_reached_is_an_error_and_never_costs_the_conta
         "[Errno 111] Connection refused",
         "",
         "hint: check the network and the proxy variables; where there is no registry, use "
-        "`stigmer server start --image-archive FILE`; or pass --native to run the runner without a container",
+        f"`stigmer server start --image-archive FILE`{WITHOUT}",
     ]
     assert plain_home.processes() == []
 
@@ -219,7 +222,7 @@ def test_an_image_that_is_named_must_be_there(plain_home: StackHome, engine: Eng
     assert error.startswith(f"error: could not get the image '{image}': the registry cannot be reached: ")
     assert hint == (
         "hint: check the network and the proxy variables; where there is no registry, use "
-        "`stigmer server start --image-archive FILE`; or pass --native to run the runner without a container"
+        f"`stigmer server start --image-archive FILE`{WITHOUT}"
     )
     assert plain_home.processes() == []
 

@@ -21,7 +21,9 @@ LABELS = {
     "org.opencontainers.image.title": "agent-runner",
     "org.opencontainers.image.version": program_version(),
 }
-WITHOUT = "; or pass --native to run the runner without a container"
+WITHOUT = (
+    "; or run it without a container: `stigmer server start --native`, or STIGMER_ENGINE=none for one command"
+)
 
 
 @pytest.fixture

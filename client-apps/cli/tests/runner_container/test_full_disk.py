@@ -30,7 +30,7 @@ LABELS = {
 }
 HINT = (
     "hint: make room on the engine's disk, for example with `podman image prune`, and try again"
-    "; or pass --native to run the runner without a container"
+    "; or run it without a container: `stigmer server start --native`, or STIGMER_ENGINE=none for one command"
 )
 
 

@@ -35,7 +35,9 @@ _IMAGE_HINTS: dict[type[ImageError], str] = {
 }
 _NONE = (EngineUnusable, ImageNotFound, RegistryDenied)
 """There is no engine for this person, or no such image: waiting brings none."""
-_UNCONTAINED = "; or pass --native to run the runner without a container"
+_UNCONTAINED = (
+    "; or run it without a container: `stigmer server start --native`, or STIGMER_ENGINE=none for one command"
+)
 
 
 def open_engine(
