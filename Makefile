@@ -171,6 +171,12 @@ chaos: setup ## MINUTES=30 SEED=1: kill, freeze and cut everything for so long, 
 	PYTHONPATH=tests:tests/support $(RUN)/python -m chaos --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) \
 		--json .chaos/report.json --home .chaos/run
 
+.PHONY: recoveries
+recoveries: setup ## STRIKES=10 SEED=1: runners die and hang under load; how long until the next step
+	rm -rf .chaos
+	PYTHONPATH=tests:tests/support $(RUN)/python -m chaos --recoveries $(or $(STRIKES),10) $(if $(SEED),--seed $(SEED)) \
+		--json .chaos/report.json --home .chaos/run
+
 .PHONY: schema
 schema: setup ## Write the generated files: JSON Schema and reference pages
 	$(RUN)/python -m stigmer_contract.schema docs/reference/agent.schema.json

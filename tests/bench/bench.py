@@ -24,8 +24,10 @@ import psutil
 import yaml
 from baselines import TOOL_CALLS, plain_activities_loop, run_bare
 from figures import Bound, ProcessorTime, Table, milliseconds, percentile
+from half_open import bench_half_open
 from http_model import ModelOverHttp
 from isolation import bench_isolation
+from lists import bench_lists
 from long_conversations import bench_long_conversations
 from many_tools import bench_many_tools
 from model_path import bench_model_path
@@ -356,6 +358,8 @@ def main() -> None:
         bench_people(table, home / "people")
         bench_first_token(table, home / "first-token")
         bench_recovery(table, home / "recovery")
+        bench_half_open(table)
+        bench_lists(table, home / "lists")
         bench_command_line(table, home / "command-line", cassette)
         table.conclude()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from chaos.plan import FaultKind, Plan, Shape, make_plan, make_recovery_plan
 from chaos.run import run_chaos
 from postgres_server import find_postgres_binaries
 
@@ -20,6 +21,12 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=1.0, help="how long faults come (default: 1)")
     parser.add_argument("--seed", type=int, help="replays a schedule (default: another one each time)")
+    parser.add_argument(
+        "--recoveries",
+        type=int,
+        metavar="STRIKES",
+        help="in place of all faults: so many known deaths, unknown ones and hangs, one after the other",
+    )
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--home", type=Path, help="an empty directory for the logs of all programs")
     options = parser.parse_args()
@@ -33,9 +40,17 @@ def main() -> int:
     home: Path = (options.home or Path(tempfile.mkdtemp(prefix="stigmer-chaos-home-"))).resolve()
     home.mkdir(parents=True, exist_ok=True)
     print(f"seed {seed}, logs in {home}", file=sys.stderr, flush=True)
-    report = run_chaos(
-        seed, options.minutes, binaries, home, lambda line: print(line, file=sys.stderr, flush=True)
-    )
+    strikes: int | None = options.recoveries
+    minutes: float = options.minutes
+
+    def make(kinds: frozenset[FaultKind]) -> Plan:
+        return (
+            make_plan(seed, Shape.of(minutes), kinds)
+            if strikes is None
+            else make_recovery_plan(seed, strikes)
+        )
+
+    report = run_chaos(make, binaries, home, lambda line: print(line, file=sys.stderr, flush=True))
     if options.json is not None:
         report.write(options.json)
     print("\n".join(report.lines()), flush=True)

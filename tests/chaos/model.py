@@ -5,11 +5,10 @@ import json
 import random
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.plan import Work
+from chaos.plan import Plan, Work
 from model_server import Fault, FaultKind, ModelServer, Request, ScriptedCall, ScriptedModel, ScriptedTurn
 from model_wire_formats import Question, WireFormat, read_question
 
@@ -47,16 +46,18 @@ class Asking:
 class ChaosScript(ScriptedModel):
     """Executions that leave a mark before and after each command, and faults that a seed decides."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self) -> None:
         """Knows no execution yet."""
         super().__init__(turns=[ScriptedTurn(text="Nothing is known of this conversation.")])
-        self._seed = seed
+        self._seed = 0
         self.is_healthy = False
         """From now on nothing goes wrong."""
 
-    def expect(self, works: Sequence[Work]) -> None:
-        """Know what these executions are to do."""
-        self.conversations |= {work.key: _turns_of(work) for work in works}
+    def expect(self, plan: Plan) -> None:
+        """Know what its executions are to do, and what goes wrong."""
+        self._seed = plan.seed
+        self.is_healthy = not plan.has_model_faults
+        self.conversations |= {work.key: _turns_of(work) for work in plan.works}
 
     def fault(self, question: Question, nth: int) -> Fault | None:
         chance = random.Random(f"{self._seed}/{question.conversation}/{question.turn}/{nth}")

@@ -119,6 +119,8 @@ class Plan:
     shape: Shape
     faults: tuple[Fault, ...]
     works: tuple[Work, ...] = field(default=())
+    has_model_faults: bool = True
+    """Whether the model does wrong, too."""
 
 
 _WEIGHTS: Final[Mapping[FaultKind, float]] = {
@@ -135,6 +137,16 @@ _WEIGHTS: Final[Mapping[FaultKind, float]] = {
 }
 _PROGRAMS: Final = ((*RUNNERS, *RUNNERS, *SERVERS, POSTGRES, TEMPORAL), (*RUNNERS, *SERVERS))
 """Runners are hit most, for there are the most of them."""
+_STRIKES: Final[Mapping[FaultKind, tuple[float, float]]] = {
+    FaultKind.KILL_TOLD: (0.0, 9.0),
+    FaultKind.KILL: (0.0, 14.0),
+    FaultKind.FREEZE: (12.0, 5.0),
+}
+"""How long each holds, and what comes after it: until all have recovered, and the runner is back."""
+_FIRST_STRIKE_SECONDS: Final = 5.0
+_SECONDS_BETWEEN_STARTS: Final = 1.25
+_TURNS_OF_STRUCK: Final = 12
+"""So that some of them are at work on each runner at any time."""
 _LARGE_ANSWER_CHARACTERS: Final = 80_000
 
 
@@ -151,6 +163,31 @@ def make_plan(seed: int, shape: Shape, kinds: frozenset[FaultKind]) -> Plan:
         at_seconds += chance.uniform(0.5, 1.5) * shape.fault_seconds
     works = tuple(_make_work(number, seed, shape, chance) for number in range(shape.executions))
     return Plan(seed, shape, tuple(faults), works)
+
+
+def make_recovery_plan(seed: int, strikes: int) -> Plan:
+    """Runners that die or hang while they are at work, so many of each kind, and nothing else meanwhile."""
+    chance = random.Random(seed)
+    faults = list[Fault]()
+    at_seconds = _FIRST_STRIKE_SECONDS
+    for number in range(strikes):
+        for kind, (holds_seconds, pause_seconds) in _STRIKES.items():
+            target = RUNNERS[number % len(RUNNERS)]
+            faults.append(Fault(round(at_seconds, 3), kind, target, holds_seconds))
+            # At no fixed place within a step, or between the moments at which anybody looks.
+            at_seconds += holds_seconds + pause_seconds + chance.uniform(0.0, 1.0)
+    seconds = at_seconds
+    works = tuple(
+        Work(
+            key=f"{seed}-{number}",
+            at_seconds=number * _SECONDS_BETWEEN_STARTS,
+            commands=(0.2,) * _TURNS_OF_STRUCK,
+            answer_seconds=0.4,
+        )
+        for number in range(int(seconds / _SECONDS_BETWEEN_STARTS))
+    )
+    shape = Shape(seconds / 60, len(works), seconds / len(faults), _STRIKES[FaultKind.FREEZE][0], 0.2)
+    return Plan(seed, shape, tuple(faults), works, has_model_faults=False)
 
 
 def _make_fault(kind: FaultKind, at_seconds: float, shape: Shape, chance: random.Random) -> Fault:

@@ -1,6 +1,7 @@
 """The figures of a chaos run: a short table for people, the same as JSON for programs."""
 
 import json
+import os
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -59,6 +60,7 @@ class Report:
             "seed": self.plan.seed,
             "minutes_of_faults": self.plan.shape.minutes,
             "seconds": round(self.seconds, 1),
+            "load_average": [round(one, 1) for one in os.getloadavg()],
             **_executions(self.evidence.ran),
             **_steps(self.evidence.ran),
             **_faults(self.evidence.happened),
@@ -93,7 +95,8 @@ class Report:
         """For people."""
         figures = self.to_json()
         length = f"{figures['minutes_of_faults']:g} min of faults, {figures['seconds']:g} s in all"
-        yield f"chaos, seed {figures['seed']}, {length}"
+        load = ", ".join(map(str, figures["load_average"]))
+        yield f"chaos, seed {figures['seed']}, {length}, load at the end {load}"
         yield f"  executions       {figures['executions']}: {_counts(figures['executions_by_end'])}"
         for failure in figures["failures"]:
             yield f"                   {failure}"

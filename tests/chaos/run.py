@@ -16,7 +16,7 @@ from chaos.faults import Injector, kinds_possible
 from chaos.invariants import broken_invariants
 from chaos.links import Network
 from chaos.model import ChaosModel, ChaosScript
-from chaos.plan import DISKS, Plan, Shape, make_plan
+from chaos.plan import DISKS, FaultKind, Plan
 from chaos.report import Report
 from chaos.watch import Watch
 from chaos.workload import Workload
@@ -28,13 +28,15 @@ _DISK_MEGABYTES: Final = 400
 
 
 def run_chaos(
-    seed: int, minutes: float, binaries: Path, home: Path, say: Callable[[str], None] = lambda line: None
+    make: Callable[[frozenset[FaultKind]], Plan],
+    binaries: Path,
+    home: Path,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Let everything go wrong for so many minutes, then see what has become of it.
+    """Let the faults of a plan happen, then see what has become of everything.
 
     Args:
-        seed: decides which faults come when, and what the executions do.
-        minutes: how long.
+        make: gives the plan, with faults of the kinds that this machine can let happen.
         binaries: of PostgreSQL.
         home: an existing directory; logs stay in it.
         say: told what goes on.
@@ -45,12 +47,12 @@ def run_chaos(
         postgres_disk, blobs = (disks[name].path for name in DISKS)
         postgres = stack.enter_context(PostgresServer(binaries, directory=postgres_disk))
         network = stack.enter_context(Network())
-        model = stack.enter_context(ChaosModel(ChaosScript(seed)))
+        model = stack.enter_context(ChaosModel(ChaosScript()))
         cluster = Cluster(home, postgres, network, model.port, blobs)
         stack.callback(cluster.stop)
         kinds = kinds_possible(disks, can_move_clocks=cluster.can_move_clocks)
-        plan = make_plan(seed, Shape.of(minutes), kinds)
-        model.chaos_script.expect(plan.works)
+        plan = make(kinds)
+        model.chaos_script.expect(plan)
         cluster.start()
         watch = stack.enter_context(Watch(cluster.database_url))
         say(f"started after {time.monotonic() - began_at:.0f} s; {len(plan.faults)} faults are to come")

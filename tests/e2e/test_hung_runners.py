@@ -1,6 +1,7 @@
 """A leg that holds its runner's event loop for good: the supervisor ends the runner, and at the second time
-the log says why the execution failed."""
+the log says why the execution failed. And a stack of which nothing is left."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -8,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
 import pytest
 
-from e2e_script import runner_environment, ten_tool_script
-from executions import Execution, agent_manifest
+from e2e_script import TOOL_CALLS, runner_environment, ten_tool_script
+from executions import Execution, agent_manifest, answered_turns
 from model_server import ModelServer
 from stack_home import wait_until
 from stigmer_contract.error_codes import ErrorCode
@@ -88,3 +90,21 @@ def test_a_runner_that_somebody_stops_for_a_while_goes_on(stack: SupervisedStack
     os.kill(runner, signal.SIGCONT)
     execution.wait_until_completed()
     assert stack.pid("runner") == runner
+
+
+def test_an_execution_goes_on_with_the_next_start_after_everything_was_killed_at_once(
+    stack: SupervisedStack,
+) -> None:
+    execution = start(stack)
+    execution.wait_for(lambda recorded: isinstance(recorded.event, ToolFinished) and recorded.event.turn >= 3)
+    processes = stack.home.processes()
+    for signal_number in (signal.SIGSTOP, signal.SIGKILL):  # nobody sees another one die
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal_number)
+    wait_until(lambda: not stack.home.processes(), "nothing is left, the supervisor and its guard neither")
+
+    stack.home.start()
+
+    execution.wait_until_completed()
+    assert answered_turns(execution.events) == list(range(1, TOOL_CALLS + 2))

@@ -21,9 +21,9 @@ WITHOUT_RUNNER = ("no runner has taken it yet", "no runner is connected")
 UNTIL_TOLD = "while [ ! -e go ]; do sleep 0.1; done"
 
 
-def listed(stack: RunningStack) -> str:
-    """What `stigmer executions list` shows."""
-    arguments = [sys.executable, "-m", "stigmer_cli", "executions", "list"]
+def shown(stack: RunningStack, *what: str) -> str:
+    """What `stigmer executions` shows."""
+    arguments = [sys.executable, "-m", "stigmer_cli", "executions", *what]
     return subprocess.run(
         arguments, env=stack.environment, capture_output=True, text=True, check=True, timeout=60
     ).stdout
@@ -44,11 +44,12 @@ def test_executions_behind_a_busy_runner_and_without_one_say_so_until_there_is_o
 
             wait_until(lambda: second.resource.pending_reason == BUSY, "the second says that it waits")
             wait_until(lambda: first.resource.standing_reason is None, "somebody works on the first")
-            assert f"pending ({BUSY})" in listed(stack)
+            assert f"pending ({BUSY})" in shown(stack, "list")
+            assert f"pending ({BUSY})" in " ".join(shown(stack, "get", second.execution_id).split())
 
             stack.kill_runner(stack.runners[0])
             wait_until(lambda: first.resource.standing_reason in WITHOUT_RUNNER, "nobody works on the first")
-            assert "in_progress (no runner " in listed(stack)
+            assert "in_progress (no runner " in shown(stack, "list")
 
             for execution in (first, second):
                 workspace = stack.workspace_root / execution.session_id

@@ -50,13 +50,15 @@ class RunningStack:
         *,
         server_environment: Mapping[str, str] | None = None,
         runner_environment: Mapping[str, str] | None = None,
+        temporal: TemporalServer | None = None,
+        server_port: int | None = None,
     ) -> None:
         """Starts nothing yet. `home` gets the database, Temporal's file, workspaces and logs."""
         self.home = home
         self.token = secrets.token_hex(16)
         self.runner_token = secrets.token_hex(16)
-        self.server_port = free_port()
-        self.temporal = TemporalServer(home / "temporal.db")
+        self.server_port = server_port or free_port()
+        self.temporal = temporal or TemporalServer(home / "temporal.db")
         self._server_environment = dict(server_environment or {})
         self._runner_environment = dict(runner_environment or {})
         self._server: subprocess.Popen[bytes] | None = None

@@ -1,12 +1,14 @@
-"""The runner's calls to a server whose connections go bad."""
+"""The runner's calls to a server whose connections go bad, or that is not there for a moment."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from agent_runner.server_client import ServerClient
+from stigmer_contract.http_statuses import RETRYABLE_STATUSES
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -66,3 +68,27 @@ async def test_a_connection_that_swallows_everything_is_given_up_and_others_too(
         for _ in range(before):  # none of the old connections is tried any more
             assert await client.request("GET", "/x") == b"ok"
         assert half_open.swallowed == swallowed
+
+
+@pytest.mark.parametrize("status", sorted(RETRYABLE_STATUSES))
+async def test_an_answer_that_another_moment_may_change_is_asked_for_again(status: int) -> None:
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                asked += 1
+                refusal = f"HTTP/1.1 {status} Later\r\nContent-Length: 0\r\n\r\n".encode()
+                writer.write(refusal if asked == 1 else ANSWER)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    client = ServerClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "a-token")
+    try:
+        async with asyncio.timeout(60):
+            assert await client.request("GET", "/x") == b"ok"
+    finally:
+        await client.close()
+        server.close()
+    assert asked == 2
