@@ -37,6 +37,23 @@ def test_a_session_gets_a_directory_of_its_own_and_finds_it_again(tmp_path: Path
     assert [path.name for path in open_session_directory(root, session_id).iterdir()] == ["kept"]
 
 
+async def test_a_command_that_closes_its_directory_shuts_no_later_one_out(tmp_path: Path) -> None:
+    own, given = new_id(SESSION_PREFIX), tmp_path / "given"
+    given.mkdir()
+    async with CommandLauncher() as launcher:
+        alone = SessionWorkspace(open_session_directory(tmp_path, own), launcher=launcher)
+        beside = SessionWorkspace(given, launcher=launcher, home=tmp_path / own)
+        for workspace, closing in ((alone, "0 ."), (beside, "0 . ~"), (beside, "555 .")):
+            await workspace.run(["sh", "-c", f"chmod {closing}"])
+            await workspace.write_bytes(f"{await workspace.working_dir()}/file", b"written")
+            assert (await workspace.run(["sh", "-c", "cat file; ls ~"])).stdout.startswith("written")
+            for directory in (tmp_path / own, given):
+                assert directory.stat().st_mode & stat.S_IRWXU == stat.S_IRWXU
+    # Where the runner was killed before it could see to that.
+    (tmp_path / own).chmod(0)
+    assert stat.S_IMODE(open_session_directory(tmp_path, own).stat().st_mode) == stat.S_IRWXU
+
+
 @pytest.mark.parametrize(
     "session_id",
     ["", ".", "..", "../elsewhere", "ses_short", "exe_01k9zv5w8m3c2t4n6p8r0s2t4v", f"ses_{'a' * 25}/"],

@@ -111,6 +111,18 @@ async def test_what_a_session_can_write_no_other_session_executes(person: Person
 
 
 @needs_landlock
+async def test_a_name_planted_on_path_stands_before_no_program_of_other_sessions(person: Person) -> None:
+    person.write("proj/.venv/bin/cat")
+    known, own = [person.home / "proj"], person.write("own/file", "read")
+    read = ["sh", "-c", f"cat {own}"]
+    assert await outcome(read, person, ["proj/.venv/bin"], withheld=known) == "read"
+    assert await outcome(read, person, ["proj/.venv/bin/"], withheld=known) == "read"
+    # What a session has planted in its own directory, it finds there.
+    person.write("own/bin/cat")
+    assert await outcome(read, person, ["own/bin"], withheld=[person.home / "own"]) == "it works"
+
+
+@needs_landlock
 async def test_a_directory_that_becomes_a_workspace_is_withheld_from_the_next_command_on(
     person: Person,
 ) -> None:

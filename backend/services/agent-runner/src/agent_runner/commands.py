@@ -22,8 +22,9 @@ from stigmer_isolation.errors import IsolationError
 from stigmer_isolation.launcher import CommandLauncher
 from stigmer_isolation.process_limit import calibrate_process_limit
 from stigmer_isolation.self_test import IsolationLevel, SelfTest, measure_isolation
-from stigmer_isolation.temporary_root import find_temporary_place, remove_abandoned_roots
+from stigmer_isolation.temporary_root import find_temporary_place
 from stigmer_isolation.web_access import WebAccess
+from stigmer_isolation.zygote.abandoned_roots import remove_abandoned_roots
 from stigmer_isolation.zygote.policy import Policy
 
 logger = logging.getLogger(__name__)

@@ -42,7 +42,7 @@ from agent_runner.tracing import open_tracing
 from agent_runner.workflows import AgentExecution
 from stigmer_contract.builds import find_other_build
 from stigmer_contract.disk_space import free_bytes, warning_of
-from stigmer_isolation.temporary_root import remove_abandoned_roots
+from stigmer_isolation.zygote.abandoned_roots import remove_abandoned_roots
 
 logger = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ from stigmer_isolation.command_results import (
 )
 from stigmer_isolation.disk_quota import CHECK_SECONDS, DiskQuotas, DiskWatch
 from stigmer_isolation.running_command import CommandEnd, EndCause, RunningCommand
+from stigmer_isolation.search_path import searched
 from stigmer_isolation.web_access import WebAccess
 from stigmer_isolation.zygote.policy import Network, Policy
 from stigmer_isolation.zygote.tree_removal import remove_tree
@@ -165,6 +166,7 @@ class CommandLauncher:
         """
         policy = self.web.allow(policy or self.policy, network)
         merged = {**self._base_environment, **self.web.environment(network), **environment}
+        merged["PATH"] = searched(merged.get("PATH", ""), policy, directory, writable)
         check_text(argv, merged)
         policy = policy._replace(
             writable=(*policy.writable, *map(str, writable)),

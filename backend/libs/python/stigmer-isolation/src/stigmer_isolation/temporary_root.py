@@ -1,4 +1,4 @@
-"""Directories for temporary files, gone with their commands; what a killed program left, the next removes."""
+"""Directories for temporary files, gone with their commands."""
 
 # ruff: noqa: PTH102 - paths here are text, as the kernel and bubblewrap take them
 
@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from stigmer_isolation.zygote.abandoned_roots import ROOT_PREFIX, open_root
 from stigmer_isolation.zygote.tree_removal import remove_tree
 
-_PREFIX: Final = "stigmer-temporary-"
 _MAKE_TRIES: Final = 3
 _NO_PROGRAMS: Final = int(getattr(os, "ST_NOEXEC", 0))
 """Flag of a mount from which nothing can be executed (statvfs(3)); not told on macOS."""
@@ -62,11 +62,11 @@ class TemporaryRoot:
             OSError: it cannot be made.
         """
         for _ in range(_MAKE_TRIES):
-            self.path = f"{parent}/{_PREFIX}{os.urandom(8).hex()}"
+            self.path = f"{parent}/{ROOT_PREFIX}{os.urandom(8).hex()}"
             os.mkdir(self.path, 0o700)
             # Another process may have taken it for abandoned before it was locked.
             with contextlib.suppress(FileNotFoundError):
-                self._lock = _open(self.path)
+                self._lock = open_root(self.path)
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
                 return
         raise FileNotFoundError(self.path)
@@ -84,20 +84,3 @@ class TemporaryRoot:
         """Remove it with all that is in it. Takes its time."""
         remove_tree(self.path)
         os.close(self._lock)
-
-
-def remove_abandoned_roots(parent: str | None = None) -> None:
-    """Remove this user's that no living process uses. Default: in the system's temporary directory."""
-    for path in Path(parent or tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            lock = _open(str(path))
-            try:
-                if os.fstat(lock).st_uid == os.getuid():
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    remove_tree(str(path))
-            finally:
-                os.close(lock)
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -32,10 +32,13 @@ _SCRIPT = Path(__file__).with_name("zygote") / "main.py"
 class ZygoteProcess:
     """A zygote, and the socket it takes commands from. `stop` and `sweep` block."""
 
-    def __init__(self, prefix: Sequence[str] = (), held: Sequence[int] = ()) -> None:
+    def __init__(
+        self, prefix: Sequence[str] = (), held: Sequence[int] = (), *, cleared: str | None = None
+    ) -> None:
         """Start it, with the command line of `prefix`, bubblewrap's, before its own.
 
-        Descriptors of `held` it keeps open until its last command has ended; no command gets them.
+        Descriptors of `held` it keeps open until its last command has ended; no command gets them. From
+        `cleared` it removes at its end what killed launchers left there.
 
         Raises:
             OSError: no process or descriptor is to be had.
@@ -57,8 +60,9 @@ class ZygoteProcess:
                     passed.callback(os.close, writer)
                     descriptors.append(writer)
                     prefix = [prefix[0], "--info-fd", str(writer), *prefix[1:]]
+                script = [sys.executable, "-I", "-S", "-E", str(_SCRIPT), str(theirs.fileno())]
                 self._process = subprocess.Popen(
-                    [*prefix, sys.executable, "-I", "-S", "-E", str(_SCRIPT), str(theirs.fileno())],
+                    [*prefix, *script, *([] if cleared is None else [cleared])],
                     pass_fds=[*descriptors, *held],
                     env={},
                     cwd="/",
@@ -129,6 +133,8 @@ class ZygoteProcess:
 
     def stop(self) -> None:
         """Let it kill what runs, and end."""
+        with contextlib.suppress(OSError):
+            self._control.send(b".")  # it is no death, after which it would have to clear up
         self._control.close()
         try:
             self._process.wait(STOP_SECONDS)

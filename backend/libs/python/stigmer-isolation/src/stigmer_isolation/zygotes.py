@@ -32,7 +32,7 @@ class Zygote:
         Raises:
             OSError: no process, descriptor or directory is to be had.
         """
-        self._held = held
+        self._held, self._parent = held, parent
         self.users = 0
         """How many commands are, or are about to be, in its hands."""
         self.temporary = TemporaryRoot(parent)
@@ -43,7 +43,7 @@ class Zygote:
             raise
 
     def _start(self) -> ZygoteProcess:
-        return ZygoteProcess(held=self._held)
+        return ZygoteProcess(held=self._held, cleared=self._parent)
 
     def stop(self) -> None:
         """End it and all that it runs. Blocks."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.settings import RunnerSettings
+from agent_runner.workspace.owner_rights import give_back_rights
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.identifiers import SESSION_PREFIX
 from stigmer_contract.workspace_directories import (
@@ -54,6 +55,8 @@ def open_session_directory(root: Path, session_id: str) -> Path:
         ) from error
     if not stat.S_ISDIR(status.st_mode):
         raise _unavailable(f"could not open the workspace {str(directory)!r}: it is not a directory")
+    # Closed by a command whose runner was killed before it could see to that.
+    give_back_rights(str(directory))
     return _usable(directory)
 
 
@@ -80,7 +83,8 @@ def open_named_directory(path: str, session_id: str, settings: RunnerSettings) -
                     f"could not open the workspace {path!r}: it was removed", "make it anew, then run again"
                 )
             if not os.access(".", os.R_OK | os.W_OK | os.X_OK, dir_fd=directory.descriptor):
-                raise _not_writable(path)
+                is_own = os.fstat(directory.descriptor).st_uid == os.geteuid()
+                raise _not_writable(path, "it is closed to its owner: `chmod u+rwx` it" if is_own else None)
             _check_identity(directory, session_id, settings.sandbox_root_dir)
             return NamedDirectory(Path(directory.place.path), directory.identity)
     except LinkOnTheWay as error:
@@ -146,10 +150,10 @@ def _usable(directory: Path) -> Path:
     return directory
 
 
-def _not_writable(path: str) -> ExecutionFailure:
+def _not_writable(path: str, hint: str | None = None) -> ExecutionFailure:
     return _unavailable(
         f"could not open the workspace {path!r}: the runner may not write to it",
-        "let the user that runs the runner read and write the directory",
+        hint or "let the user that runs the runner read and write the directory",
     )
 
 

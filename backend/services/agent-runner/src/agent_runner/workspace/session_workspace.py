@@ -29,6 +29,7 @@ from pydantic_ai.workspaces import (
 from agent_runner.workspace.command_errors import as_workspace_errors
 from agent_runner.workspace.isolated_files import IsolatedFiles, NotAtOnce, open_root
 from agent_runner.workspace.local_disks import is_on_local_disk
+from agent_runner.workspace.owner_rights import give_back_rights
 from agent_runner.workspace.packs import PackFolders
 from agent_runner.workspace.runnable_watch import RunnableWatch
 from stigmer_contract.workspace_directories import Identity
@@ -266,8 +267,17 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
                         attached=attached,
                     )
         finally:
-            os.close(directory)
+            try:
+                await asyncio.to_thread(self._open_again, directory)
+            finally:
+                os.close(directory)
         return CommandResult(exit_code=result.exit_code, stdout=result.stdout, stderr=result.stderr)
+
+    def _open_again(self, directory: int) -> None:
+        """Give back what a command took of its owner's rights: else nothing later gets in."""
+        give_back_rights(directory)
+        if self._home is not None:
+            give_back_rights(str(self._home))
 
     def _policy_with(self, readable: Sequence[Path]) -> Policy:
         policy = self._launcher.policy

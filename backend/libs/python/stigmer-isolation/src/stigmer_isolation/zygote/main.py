@@ -1,12 +1,15 @@
 """The process that starts commands: forks a supervisor for each, and kills what a command leaves behind.
 
-Run as a script (`python -I -S -E main.py FD`) with an empty environment, before its launcher has anything to
-hide; so it imports little of the standard library and this folder only, has one thread, and knows no secrets.
+Run as a script (`python -I -S -E main.py FD [PLACE]`) with an empty environment, before its launcher has
+anything to hide; so it imports little of the standard library and this folder only, has one thread, and knows
+no secrets. At its end it removes from PLACE what launchers left there that were killed.
 
 For each command the launcher sends over FD how many processes its session may have (4 bytes, big-endian; 0:
 any number), with four descriptors: a control socket, the command's stdout and stderr, and its directory; a
-fifth is its stdin, where somebody talks with it. Over the control socket goes a length (4 bytes, big-endian)
-and a request `{"argv": [...], "env": {...}, "input": "...", "has_input": bool, "directory": "...",
+fifth is its stdin, where somebody talks with it. A single byte says that the launcher goes.
+
+Over the control socket goes a length (4 bytes, big-endian) and a request
+`{"argv": [...], "env": {...}, "input": "...", "has_input": bool, "directory": "...",
 "temporary": "...", "policy": {...}}`, the policy as `Policy.to_request` gives it, the input null where there
 is none, `has_input` true where it is the fifth descriptor, the directory's path null except where the zygote
 is in bubblewrap. Back come lines of JSON: `{"supervisor": pid}` once, then one report: `{"exit_code": n,
@@ -33,6 +36,7 @@ from typing import Any, Final, NoReturn
 # Isolated from everything but the standard library, by `-I -S`: the program's own package is found like this,
 # and nothing else beside it is, for the rest of this process's life.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from stigmer_isolation.zygote.abandoned_roots import remove_abandoned_roots
 from stigmer_isolation.zygote.kernel import IS_LINUX, MACHINE
 from stigmer_isolation.zygote.landlock import SCOPE_ABI
 from stigmer_isolation.zygote.layers import enter_supervisor_domain, isolate_command, separate_command
@@ -65,6 +69,7 @@ POLL_MILLISECONDS: Final = 20.0
 OVER_SHARE: Final = signal.SIGUSR1
 """Tells a supervisor that its command's session has more processes than it may."""
 
+TOLD_TO_END: Final = -1
 _DESCRIPTORS_PER_COMMAND: Final = 4
 Streams = tuple[int | None, int, int]
 """A command's stdin, None where it has no input, its stdout and its stderr."""
@@ -85,14 +90,15 @@ def main() -> None:
     poller.register(control, select.POLLIN)
     poller.register(children_ended, select.POLLIN)
     supervisors, unreported, give_up_at = set[int](), list[int](), 0.0
-    shares = ProcessShares()
+    shares, launcher = ProcessShares(), os.getppid()
     while True:
         pause = POLL_MILLISECONDS if unreported else shares.poll_milliseconds
         ready = {descriptor for descriptor, _ in poller.poll(pause)}
         drain(children_ended)
         if control.fileno() in ready:
             started = serve(control, shares)
-            if started is None:
+            if started is None or started == TOLD_TO_END:
+                is_told = started is not None
                 break
             if started:
                 supervisors.add(started)
@@ -110,6 +116,9 @@ def main() -> None:
         for pid in shares.find_over():
             send_signal(pid, OVER_SHARE)
     end_supervisors(supervisors, children_ended)
+    if not is_told and len(sys.argv) > 2:
+        wait_for_end_of(launcher)
+        remove_abandoned_roots(sys.argv[2])
 
 
 def prepare_filters() -> None:
@@ -132,14 +141,24 @@ def end_supervisors(supervisors: set[int], children_ended: int) -> None:
     kill_all(children_ended)
 
 
+def wait_for_end_of(launcher: int) -> None:
+    """Its socket may close a moment before the locks that say that it lives."""
+    give_up_at = time.monotonic() + KILL_SECONDS
+    while os.getppid() == launcher and time.monotonic() < give_up_at:
+        time.sleep(POLL_MILLISECONDS / 1000)
+
+
 def serve(control: socket.socket, shares: ProcessShares) -> int | None:
-    """Start the supervisor of one command; its pid, 0 where there is none, None once the launcher is gone."""
+    """Start the supervisor of one command; its pid, 0 where there is none, None once the launcher is gone.
+
+    `TOLD_TO_END` where the launcher says that it goes, and removes by itself what is left.
+    """
     try:
         request, descriptors, _, _ = socket.recv_fds(control, SHARE_BYTES, _DESCRIPTORS_PER_COMMAND + 1)
     except OSError:
         return None
     if len(request) < SHARE_BYTES:
-        return None
+        return TOLD_TO_END if request else None
     try:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
