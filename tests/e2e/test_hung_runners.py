@@ -22,8 +22,15 @@ from supervised_stack import SupervisedStack
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("hung-runners")]
 
+HANG_SECONDS = 10
+"""In place of half a minute."""
 FREEZING = """
-import asyncio, os
+import asyncio, os, sys
+
+if sys.orig_argv[-1] == "stigmer_cli.stack.supervisor":
+    from stigmer_cli.stack import local_components
+    local_components._RUNNER_HANG_SECONDS = {seconds:.1f}
+
 sleep = asyncio.sleep
 
 def freeze(*arguments, **more):
@@ -35,8 +42,9 @@ def freeze(*arguments, **more):
 
 asyncio.sleep = freeze
 """
-"""What makes an agent's work hold the loop: its leg pauses before its first step."""
-STOPPED_SECONDS = 45.0
+"""What makes an agent's work hold the loop, since its leg pauses before its first step; and the supervisor
+impatient."""
+STOPPED_SECONDS = 1.5 * HANG_SECONDS
 """Longer than a runner may hang."""
 
 
@@ -49,7 +57,9 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stack(order: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupervisedStack]:
     """A stack whose runners can be frozen."""
-    (order.parent / "sitecustomize.py").write_text(FREEZING.format(order=str(order)), encoding="utf-8")
+    (order.parent / "sitecustomize.py").write_text(
+        FREEZING.format(order=str(order), seconds=HANG_SECONDS), encoding="utf-8"
+    )
     with ModelServer(ten_tool_script()) as model:
         environment = runner_environment(model) | {"PYTHONPATH": str(order.parent)}
         with SupervisedStack(tmp_path_factory.mktemp("hung") / "home", environment) as one:
@@ -75,7 +85,7 @@ def test_a_leg_that_froze_its_runner_twice_is_failed_with_that_reason(
     assert (resource.error.code, resource.error.message) == (
         ErrorCode.RUNNER_LOST,
         "2 runners hung one after the other in the same place: "
-        "it did not answer for 30 seconds, and was ended",
+        f"it did not answer for {HANG_SECONDS} seconds, and was ended",
     )
     start(stack).wait_until_completed()  # the runner after it is well
 
