@@ -120,12 +120,13 @@ async def commands_with(root: Path, **environ: str) -> AsyncGenerator[Commands]:
         yield commands
 
 
+@pytest.mark.parametrize("variable", ["STIGMER_ISOLATION", "STIGMER_SANDBOX"])
 async def test_where_isolation_is_required_and_missing_commands_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent_runner.commands, "command_policy", policy_without_landlock)
     monkeypatch.setattr(Bubblewrap, "find", lambda: None)
-    async with commands_with(tmp_path, STIGMER_ISOLATION="require") as commands:
+    async with commands_with(tmp_path, **{variable: "require"}) as commands:
         with pytest.raises(
             WorkspaceError, match=f"isolation on this machine is `{WITHOUT_LANDLOCK}`"
         ) as caught:

@@ -20,7 +20,9 @@ from stigmer_contract.environment import (
     parse_path,
     parse_paths,
     parse_url,
+    under_present_names,
 )
+from stigmer_contract.isolation_words import FORMER_VARIABLES
 
 PARSERS: list[Callable[[str], object]] = [
     choice_of(("debug", "info")),
@@ -109,3 +111,16 @@ def test_a_secret_in_both_places_is_refused_and_not_shown(tmp_path: Path) -> Non
 def test_a_wrong_value_names_its_variable() -> None:
     with pytest.raises(VariableWrong, match="PORT: 'x' is not a whole number from 1 to 65535"):
         Environment({"PORT": "x"}).read("PORT", "1", integer_between(1, 65535))
+
+
+@pytest.mark.parametrize(("old", "present"), FORMER_VARIABLES.items())
+def test_a_former_name_is_read_and_never_loosens_what_the_present_one_says(old: str, present: str) -> None:
+    assert under_present_names({old: "require", "HOME": "/"}, FORMER_VARIABLES) == {
+        present: "require",
+        "HOME": "/",
+    }
+    both = {old: "require", present: "require"}
+    assert under_present_names(both, FORMER_VARIABLES) == {present: "require"}
+    assert under_present_names({old: " ", present: "warn"}, FORMER_VARIABLES) == {present: "warn"}
+    with pytest.raises(VariableWrong, match=rf"^{old}: is called {present} now"):
+        under_present_names({old: "off", present: "require"}, FORMER_VARIABLES)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from stigmer_cli.config.catalogue import Configuration, Setting, settings_by_field
 from stigmer_cli.errors import ConfigurationError, HomeUnusable, UsageError
-from stigmer_contract.environment import Environment, VariableWrong
+from stigmer_contract.environment import Environment, VariableWrong, under_present_names
+from stigmer_contract.isolation_words import FORMER_VARIABLES
 
 if TYPE_CHECKING:
     from stigmer_cli.config.config_file import ConfigFile
@@ -29,9 +30,10 @@ def load_configuration(environ: Mapping[str, str]) -> Configuration:
     from stigmer_cli.config.config_file import ConfigFile
     from stigmer_cli.config.stored_environment import read_stored_environment, with_stored
 
+    environ = _under_present_names(environ)
     environment = Environment(environ)
     home = _find_home(environment)
-    stored = read_stored_environment(home)
+    stored = _under_present_names(read_stored_environment(home))
     path = home / "config.yaml"
     file = _read_file(path) if os.path.lexists(path) else ConfigFile(path, "", {}, {})
     values: dict[str, Any] = {}  # each parser returns its field's type
@@ -46,6 +48,13 @@ def load_configuration(environ: Mapping[str, str]) -> Configuration:
         raise ConfigurationError(error.variable, error.problem) from error
     _check_ports(configuration)
     return configuration
+
+
+def _under_present_names(variables: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return under_present_names(variables, FORMER_VARIABLES)
+    except VariableWrong as error:
+        raise ConfigurationError(error.variable, error.problem) from error
 
 
 def set_value(configuration: Configuration, key: str, text: str) -> Path:

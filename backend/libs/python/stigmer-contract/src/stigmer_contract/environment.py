@@ -83,6 +83,23 @@ class Environment:
         return None if self.text(name) is None else self.read(name, "", parse)
 
 
+def under_present_names(variables: Mapping[str, str], former: Mapping[str, str]) -> dict[str, str]:
+    """The variables, those with a name that was given up (the keys of `former`) under the present one.
+
+    Raises:
+        VariableWrong: a variable is set under both names, to different values.
+    """
+    renamed = dict(variables)
+    for old, name in former.items():
+        text = renamed.pop(old, "").strip()
+        if not text:
+            continue
+        if (present := renamed.get(name, "").strip()) and present != text:
+            raise VariableWrong(old, f"is called {name} now, which is set to another value; keep that one")
+        renamed[name] = text
+    return renamed
+
+
 def parse_text(text: str) -> str:
     """Any text."""
     return text

@@ -12,3 +12,10 @@ IsolationSetting: TypeAlias = Literal["require", "warn", "off"]
 ISOLATION_LEVELS: Final[tuple[IsolationLevel, ...]] = get_args(IsolationLevel)
 ENOUGH: Final[tuple[IsolationLevel, ...]] = ("full", "good", "partial")
 """Levels at which sessions are isolated from each other."""
+
+FORMER_VARIABLES: Final = {
+    f"STIGMER_SANDBOX{end}": f"STIGMER_ISOLATION{end}"
+    for end in ("", "_READ_PATHS", "_WEB_PORTS", "_PROXY", "_PROCESSES", "_MEMORY_MB", "_DISK_MB")
+}
+"""What the variables about isolation were called until November 2026, with their names of today: who set
+`require` then must not be held to less, or to nothing, in silence."""

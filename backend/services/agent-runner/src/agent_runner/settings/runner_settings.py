@@ -34,8 +34,9 @@ from stigmer_contract.environment import (
     parse_paths,
     parse_text,
     parse_url,
+    under_present_names,
 )
-from stigmer_contract.isolation_words import IsolationSetting
+from stigmer_contract.isolation_words import FORMER_VARIABLES, IsolationSetting
 from stigmer_contract.log_lines import LogFormat
 from stigmer_contract.model_names import PROVIDERS, ModelEndpoint, parse_endpoints
 
@@ -497,7 +498,7 @@ def load_settings(environ: Mapping[str, str]) -> RunnerSettings:
         SettingsError: a value is wrong or missing; names the variable and what would be right.
     """
     try:
-        return _load(Environment(environ))
+        return _load(Environment(under_present_names(environ, FORMER_VARIABLES)))
     except VariableWrong as error:
         raise SettingsError(error.variable, error.problem) from error
 
