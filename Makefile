@@ -177,6 +177,23 @@ recoveries: setup ## STRIKES=10 SEED=1: runners die and hang under load; how lon
 	PYTHONPATH=tests:tests/support $(RUN)/python -m chaos --recoveries $(or $(STRIKES),10) $(if $(SEED),--seed $(SEED)) \
 		--json .chaos/report.json --home .chaos/run
 
+# The judge needs a newer Python than the product: where PATH has none, JUDGE_PYTHON=/path/to/python3.12 names one.
+JUDGE_VERSION := 0.1.0
+JUDGE_PYTHON ?= $(shell for each in python3.14 python3.13 python3.12 $(PYTHON) \
+	$$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[2-9]*/bin/python3 2>/dev/null); do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && { echo "$$each"; break; }; done)
+
+.conformance/.installed-$(JUDGE_VERSION): | $(filter .uv/bin/uv,$(UV))
+	@[ -n '$(JUDGE_PYTHON)' ] || { echo 'error: the judge needs Python 3.12 or newer; set JUDGE_PYTHON=/path/to/python3.12' >&2; exit 3; }
+	$(UV) venv --quiet --clear --python '$(JUDGE_PYTHON)' .conformance/judge
+	$(UV) pip install --quiet --python .conformance/judge/bin/python conformance==$(JUDGE_VERSION)
+	@touch $@
+
+.PHONY: conformance
+conformance: setup .conformance/.installed-$(JUDGE_VERSION) ## SEED=1 INVARIANT=1..9: an outside judge of agent runtimes decides what holds under its faults
+	PYTHONPATH=tests/support $(RUN)/python tests/conformance/judge.py --judge .conformance/judge/bin/conformance \
+		--seed $(or $(SEED),1) $(if $(INVARIANT),--invariant $(INVARIANT)) --result .conformance/result.json
+
 .PHONY: schema
 schema: setup ## Write the generated files: JSON Schema and reference pages
 	$(RUN)/python -m stigmer_contract.schema docs/reference/agent.schema.json
@@ -188,5 +205,5 @@ release: setup ## VERSION=X.Y.Z: commit and tag a release; with --dry-run show w
 
 .PHONY: clean
 clean: ## Remove environments, caches and what demo left
-	rm -rf .venv .venv-* .uv .node .lighthouse $(WEB)/node_modules .demo .chaos .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-* .uv .node .lighthouse $(WEB)/node_modules .demo .chaos .conformance .pytest_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
