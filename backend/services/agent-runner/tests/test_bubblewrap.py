@@ -96,6 +96,22 @@ async def test_a_directory_of_a_persons_own_is_shown_beside_the_sessions_home(
     assert (home / "there").exists()
 
 
+async def test_no_file_of_a_workspace_gets_another_name_outside_of_it(
+    tmp_path: Path, launcher: CommandLauncher
+) -> None:
+    own, home = tmp_path / "own", tmp_path / "home"
+    own.mkdir()
+    home.mkdir()
+    (own / "file").touch()
+    workspace = SessionWorkspace(own, launcher=launcher, home=home)
+    assert workspace.keeps_links_in
+    for place in ("$TMPDIR", "$HOME", "/dev/shm"):
+        done = await workspace.run(["sh", "-c", f"ln file inside-$$ && ln file {place}/outside"])
+        assert done.exit_code != 0
+    assert list(home.iterdir()) == []
+    assert len(list(own.glob("inside-*"))) == 3
+
+
 async def test_shared_memory_is_the_sessions_own(tmp_path: Path, launcher: CommandLauncher) -> None:
     first, second = session(tmp_path, launcher, "first"), session(tmp_path, launcher, "second")
     assert (await first.run(["sh", "-c", "echo on >/dev/shm/known; cat /dev/shm/known"])).stdout == "on\n"

@@ -41,11 +41,11 @@ from agent_runner.journal.unexecuted import UnexecutedCalls
 from agent_runner.journal.waits import WaitSteps
 from agent_runner.journal.writer import LogWriter
 from agent_runner.leg_parts import LegParts, StopReason, cancel_and_wait, defect, sleep_for
-from agent_runner.leg_workspace import restore_fork, rewind_workspace, walk_rules
+from agent_runner.leg_workspace import restore_fork, rewind_workspace, snapshot_taker
 from agent_runner.masking import Masker
 from agent_runner.models import ShownAnswers, describe_unusable, has_price, model_settings
 from agent_runner.server_client import LegClient
-from agent_runner.snapshots import SnapshotTaker, StepSnapshots
+from agent_runner.snapshots import StepSnapshots
 from agent_runner.toolsets import asker, middle_of_call, waiter
 from agent_runner.toolsets.command_variables import excess_of, tool_variables
 from agent_runner.tracing import mark_leg_end
@@ -131,7 +131,11 @@ class Leg:
                 on_failure=self._append_refused,
                 on_paused=self.pause,
             ) as writer:
-                result = await self._run_and_conclude(writer, masker)
+                try:
+                    result = await self._run_and_conclude(writer, masker)
+                finally:
+                    if self._snapshots is not None:
+                        self._snapshots.close()
         logger.info("leg ended: %s", result.outcome, extra=log_context)
         return result
 
@@ -384,7 +388,7 @@ class Leg:
             network=grant.spec.network,
         )
         if self._snapshots is not None and grant.spec.takes_snapshots(grant.workspace):
-            taker = SnapshotTaker(walk_rules(grant))
+            taker = snapshot_taker(grant, workspace)
             self._snapshots.watch(taker, workspace.open_directory, grant.snapshot)
         return workspace
 

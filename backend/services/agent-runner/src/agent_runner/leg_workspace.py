@@ -13,8 +13,10 @@ from pydantic_ai.workspaces import WorkspaceError
 
 from agent_runner.errors import AttemptSuperseded, ExecutionFailure, ServerRefused
 from agent_runner.settings import RunnerSettings
-from agent_runner.snapshots import StepSnapshots, WalkRules, bring
+from agent_runner.snapshots import WATCHED_FROM, SnapshotTaker, StepSnapshots, WalkRules, bring
 from agent_runner.toolsets.shown_names import shown_name
+from agent_runner.workspace import SessionWorkspace
+from agent_runner.workspace.local_disks import is_on_local_disk
 from stigmer_contract.api import LegGrant
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.errors import SnapshotDamaged
@@ -46,9 +48,16 @@ SESSIONS_OWN: Final = WalkRules()
 PERSONS: Final = WalkRules(left_out=GIT_OBJECTS, left_out_names=GENERATED)
 
 
-def walk_rules(grant: LegGrant) -> WalkRules:
-    """What snapshots of the leg's workspace keep."""
-    return SESSIONS_OWN if grant.workspace is None else PERSONS
+def snapshot_taker(grant: LegGrant, workspace: SessionWorkspace) -> SnapshotTaker:
+    """Takes the snapshots of the leg's workspace.
+
+    It is watched where every change by the leg is reported: its commands have ended by then, and make no name
+    for a file elsewhere. Servers of tools live on, and may write through a mapping of memory.
+    """
+    rules = SESSIONS_OWN if grant.workspace is None else PERSONS
+    lives_on = any(server.url is None for server in grant.spec.mcp_servers)
+    watches = not lives_on and workspace.keeps_links_in and is_on_local_disk(str(workspace.directory))
+    return SnapshotTaker(rules, watches_from=WATCHED_FROM if watches else None)
 
 
 async def restore_fork(

@@ -10,7 +10,9 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 
 from agent_runner.errors import ServerRefused
 from agent_runner.legs import ActivityAttempt
-from agent_runner.snapshots import SnapshotTaker, StepSnapshots, WalkRules, around_steps
+from agent_runner.snapshots import WATCHED_FROM, SnapshotTaker, StepSnapshots, WalkRules, around_steps
+from agent_runner.snapshots.tree_watch import SHARES
+from bubblewrap import working_bubblewrap
 from leg_server import SESSION, Server, leg_runner
 from stigmer_contract.events import (
     BlobPayload,
@@ -223,3 +225,32 @@ async def test_a_leg_keeps_the_files_around_each_command_in_its_log(
         SnapshotTaken,
         *[ToolStarted, ToolFinished, SnapshotTaken] * 3,
     ]
+
+
+async def test_a_leg_watches_over_a_large_workspace_for_as_long_as_it_works(tmp_path: Path) -> None:
+    server = Server(tools=["shell"])
+    watched: list[tuple[int, int]] = []
+    (tmp_path / SESSION / "many").mkdir(parents=True)
+    for number in range(WATCHED_FROM):
+        (tmp_path / SESSION / "many" / f"{number}").touch()
+
+    def answer(messages: list[ModelMessage]) -> ModelResponse:
+        turn = 1 + sum(isinstance(message, ModelResponse) for message in messages)
+        watched.append(SHARES.in_use)
+        if turn > 4:
+            return ModelResponse(parts=[TextPart("done")])
+        change = f"echo {turn} > many/{turn}" if turn % 2 else "true"
+        return ModelResponse(parts=[ToolCallPart("run_command", {"command": change}, f"call-{turn}")])
+
+    async with CommandLauncher() as launcher:
+        launcher.bubblewrap = working_bubblewrap()
+        await leg_runner(server, answer, launcher, tmp_path).run("exe_1", ActivityAttempt("try-1", b"token"))
+    taken = [event for event in server.events if isinstance(event, SnapshotTaken)]
+    assert [event.changed for event in taken[1:]] == [1, 0, 1, 0]
+    chain = provide(load_chain(taken[-1].listing.sha256), server.blobs.__getitem__)
+    again = SnapshotTaker()
+    work = again.take(lambda: os.open(tmp_path / SESSION, os.O_RDONLY | os.O_DIRECTORY))
+    assert list(work)
+    assert {**again.entries}.keys() == {**chain.entries}.keys()
+    assert watched[-1] == (1, 2)
+    assert SHARES.in_use == (0, 0)

@@ -86,7 +86,9 @@ class CommandLauncher:
         self._quotas = DiskQuotas(None) if quotas is None else quotas
         self.web = WebAccess() if web is None else web
         """What `network: web` opens; read before each command."""
-        self._zygotes = Zygotes(str(temporary_root or tempfile.gettempdir()), held)
+        self.temporary_root = str(temporary_root or tempfile.gettempdir())
+        """Where commands have their directories for temporary files."""
+        self._zygotes = Zygotes(self.temporary_root, held)
         self._withheld = set[str]()
         self._is_closed = False
         self._removing = set[asyncio.Task[bool]]()

@@ -102,6 +102,11 @@ class StepSnapshots:
         self.after_change()
         await self._wait()
 
+    def close(self) -> None:
+        """Watch over the workspace no more."""
+        if self._taker is not None:
+            self._taker.close()
+
     async def entries_now(self) -> dict[str, Entry] | None:
         """What the files are now, which is kept as a snapshot; None: none was taken, and the log says why."""
         if self._taker is None:
@@ -154,6 +159,8 @@ class StepSnapshots:
         if self._newest is not None:
             newest, self._newest = self._newest, None
             await self._go_on_from(taker, newest.sha256)
+        if (same := taker.unchanged(self._open)) is not None:
+            return same, []
         work = taker.take(self._open)
         stored = list[BlobPayload]()
         while True:

@@ -15,11 +15,14 @@ from typing import Final
 from agent_runner.snapshots.tree_walk import (
     Found,
     Known,
+    Walk,
     WalkRules,
     reliable,
     signature_of,
+    walk_folders,
     walk_tree,
 )
+from agent_runner.snapshots.tree_watch import TreeWatch
 from stigmer_contract.snapshots import (
     MAX_CHAIN,
     OWN_PACK,
@@ -44,6 +47,8 @@ OWN_PACK_BYTES: Final = 256 << 10
 TRIES: Final = 3
 MAX_LEFT_OUT: Final = 1_000
 """Most that are named."""
+WATCHED_FROM: Final = 300
+"""A tree of fewer entries is walked in the time that watching takes."""
 _OPEN: Final = "open "
 """Begins the name of a pack that has no digest yet."""
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -69,9 +74,19 @@ class Taken:
 class SnapshotTaker:
     """The snapshots of one workspace, one after the other."""
 
-    def __init__(self, rules: WalkRules | None = None) -> None:
-        """Knows nothing of the workspace yet; see `go_on_from`."""
+    def __init__(self, rules: WalkRules | None = None, *, watches_from: int | None = None) -> None:
+        """Knows nothing of the workspace yet; see `go_on_from`.
+
+        A tree of `watches_from` entries or more is watched between two snapshots, so that what nobody touched
+        is not walked. Default: none is, for not all changes are reported (see `tree_watch`).
+        """
         self._rules = rules or WalkRules()
+        self._watches_from = watches_from
+        self._watch: TreeWatch | None = None
+        self._walk = Walk()
+        """The last one that counts."""
+        self._again: set[str] = set()
+        """Folders that are listed again, whatever is reported: not all that was in them could be read."""
         self._known: dict[str, Known] = {}
         self._newest: Taken | None = None
         self._chain_length = 0
@@ -108,9 +123,70 @@ class SnapshotTaker:
         finally:
             os.close(root)
 
+    def close(self) -> None:
+        """Watch no more. What was taken stays, and each look is a walk."""
+        self._watches_from = None  # for a snapshot that is being taken in a thread
+        if self._watch is not None:
+            self._watch.close()
+
+    def unchanged(self, open_root: Callable[[], int]) -> Taken | None:
+        """The newest snapshot again, where it is known without looking that nothing has changed; else None.
+
+        Takes microseconds.
+        """
+        if self._watch is None or self._newest is None or self._again or self._walk.linked:
+            return None
+        root = open_root()
+        try:
+            if not self._is_watched(root, self._watch):
+                return None
+        finally:
+            os.close(root)
+        touched = self._watch.touched()
+        if touched is None:
+            self._watch.close()
+            return None
+        if touched:
+            self._again |= touched
+            return None
+        return replace(self._newest, changed=0, size_bytes=self._walk.size_bytes, unsettled=0)
+
+    @staticmethod
+    def _is_watched(root: int, watch: TreeWatch) -> bool:
+        status = os.fstat(root)
+        return watch.is_open and watch.identity == (status.st_dev, status.st_ino)
+
+    def _look(self, root: int) -> tuple[Walk, TreeWatch | None]:
+        """What there is, and the watch over it; walks no further than it has to."""
+        watch, self._watch = self._watch, None  # it is put back when this snapshot counts
+        if watch is not None and self._is_watched(root, watch):
+            touched = watch.touched()
+            if touched is not None:
+                folders = touched | self._again | self._walk.linked_folders
+                walk = walk_folders(root, self._known, self._rules, watch, folders, self._walk)
+                if walk is not None:
+                    return walk, watch
+        is_refused = watch is not None and watch.is_refused
+        if watch is not None:
+            watch.close()
+        if self._watches_from is None or is_refused or len(self._known) < self._watches_from:
+            return walk_tree(root, self._known, self._rules), watch
+        watch = TreeWatch(root)
+        return walk_tree(root, self._known, self._rules, watch), watch
+
     def _take(self, root: int) -> Generator[bytes, None, Taken]:
         packs = _Packs()
-        walk = walk_tree(root, self._known, self._rules)
+        walk, watch = self._look(root)
+        taken = yield from self._stored(root, walk, packs, again := set[str]())
+        self._watch, self._walk, self._again = watch, walk, again
+        if watch is not None and self._watches_from is None:
+            watch.close()
+        return taken
+
+    def _stored(
+        self, root: int, walk: Walk, packs: "_Packs", again: set[str]
+    ) -> Generator[bytes, None, Taken]:
+        """Read what has to be read; folders with what could not be, go to `again`."""
         left_out = walk.left_out
         # Mostly the very same objects, which takes no time to see.
         if not walk.to_read and walk.unchanged == self._known and self._newest is not None:
@@ -123,14 +199,16 @@ class SnapshotTaker:
             except _NeverAtRest:
                 left_out.append(LeftOut(found.path, "it changed whenever it was read"))
                 unsettled += 1
-                continue
             except PermissionError:
                 left_out.append(LeftOut(found.path, "it cannot be read"))
-                continue
             except OSError:
-                continue  # gone meanwhile, or something else by now
-            unsettled += not is_settled
-            tree[found.path] = known
+                pass  # gone meanwhile, or something else by now
+            else:
+                unsettled += not is_settled
+                tree[found.path] = known
+                if is_settled:
+                    continue
+            again.add(found.path.rpartition("/")[0])
         if packs.open_bytes > OWN_PACK_BYTES:
             yield from packs.close()
         if walk.lost_folders:

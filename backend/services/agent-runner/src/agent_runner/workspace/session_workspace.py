@@ -123,6 +123,25 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
         )
 
     @property
+    def keeps_links_in(self) -> bool:
+        """Whether no command can give a file of the directory another name outside of it; blocks.
+
+        link(2) makes none in another mount, and in bubblewrap all that a command may write to is one.
+        """
+        if not self.holds_files_in:
+            return False
+        if self._launcher.bubblewrap is not None:
+            return True
+        elsewhere = [self._launcher.temporary_root, *self._launcher.policy.writable]
+        if self._home is not None:
+            elsewhere.append(str(self._home))
+        try:
+            here = self.directory.stat().st_dev
+            return all(Path(path).stat().st_dev != here for path in elsewhere)
+        except OSError:
+            return False
+
+    @property
     def ref(self) -> WorkspaceRef:
         """Names the session's workspace in a message history; holds no path."""
         return WORKSPACE_REF
