@@ -17,6 +17,7 @@ PYTEST_WORKERS ?= 3
 MIGRATIONS := backend/services/stigmer-server/src/stigmer_server/migrations/versions
 WEB := client-apps/web
 WEB_INSTALLED := $(WEB)/node_modules/.installed
+MCP_SUITE := tests/mcp_conformance/node_modules/.installed
 NPM := env PATH="$(CURDIR)/.node/bin:$$PATH" npm --prefix $(WEB)
 # Behind a private authority, Node.js has to be told of it by a name of its own.
 ifdef SSL_CERT_FILE
@@ -126,6 +127,14 @@ snapshots-and-kills: setup ## ROUNDS=10: runner and server die in snapshots, for
 many-cycles: setup ## CYCLES=50: start and stop a stack so often, with each engine, and see that nothing is left
 	STIGMER_TEST_CYCLES=$(or $(CYCLES),50) $(RUN)/pytest -n 1 client-apps/cli/tests/runner_container/test_many_cycles.py
 
+$(MCP_SUITE): tests/mcp_conformance/package-lock.json tests/mcp_conformance/.npmrc .node/.installed-$(NODE_VERSION)
+	env PATH="$(CURDIR)/.node/bin:$$PATH" npm --prefix tests/mcp_conformance ci --silent
+	@touch $@
+
+.PHONY: mcp-conformance
+mcp-conformance: setup $(MCP_SUITE) ## The official suite for MCP clients, with all of a stack under test
+	STIGMER_TEST_NODE=$(CURDIR)/.node/bin/node $(RUN)/pytest -n 1 tests/mcp_conformance $(PYTEST_ARGS)
+
 .PHONY: workflow-histories
 workflow-histories: setup ## VERSION=1.2.3: record what this release's workflow leaves in Temporal, for replays
 	PYTHONPATH=tests/support $(RUN)/python backend/services/agent-runner/tests/record_workflow_histories.py \
@@ -205,5 +214,5 @@ release: setup ## VERSION=X.Y.Z: commit and tag a release; with --dry-run show w
 
 .PHONY: clean
 clean: ## Remove environments, caches and what demo left
-	rm -rf .venv .venv-* .uv .node .lighthouse $(WEB)/node_modules .demo .chaos .conformance .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-* .uv .node .lighthouse $(WEB)/node_modules tests/mcp_conformance/node_modules .demo .chaos .conformance .pytest_cache .ruff_cache .hypothesis dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -106,6 +106,8 @@ class McpSignInServer(McpHttpServer):
         """After so many calls of tools no token is taken any more that was given before."""
         self.refuses_calls = False
         """Whether no token is good enough to call a tool with."""
+        self.begins_with_everybody = False
+        """Whether it asks nobody who calls as a conversation begins, and then for the scope `write`."""
 
     @property
     def issuer(self) -> str:
@@ -179,9 +181,12 @@ class _Handler(McpHandler):
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
         scope, until = known.live.get(token, ("", 0.0))
         is_call = message["method"] == "tools/call"
+        if self.web.begins_with_everybody and message["method"] == "initialize":
+            return True
         if until < time.monotonic() or (is_call and self.web.refuses_calls):
             where = f"{self.web.issuer}/.well-known/oauth-protected-resource/mcp"
-            self.answer(401, headers={"www-authenticate": f'Bearer resource_metadata="{where}"'})
+            more = ', scope="write"' if self.web.begins_with_everybody else ""
+            self.answer(401, headers={"www-authenticate": f'Bearer resource_metadata="{where}"{more}'})
             return False
         needed = known.adds_scope_for_calls
         if is_call and len(self.web.calls) + 1 == self.web.ends_tokens_after_calls:

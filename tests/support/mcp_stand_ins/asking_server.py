@@ -39,8 +39,7 @@ def send(**message: Any) -> None:
 
 
 def result(call_id: Any, said: str) -> None:
-    more = {"resultType": "complete"} if IS_MODERN else {}
-    send(id=call_id, result={"content": [{"type": "text", "text": said}], **more})
+    send(id=call_id, result={"content": [{"type": "text", "text": said}]})
 
 
 def told(answer: Any) -> str:
@@ -97,18 +96,12 @@ def answer(message: dict[str, Any]) -> None:
         }
         send(id=message["id"], result=found)
     elif method == "server/discover":
-        found: dict[str, Any] = {
-            "supportedVersions": ["2026-07-28"],
-            "capabilities": {"tools": {}},
-            "resultType": "complete",
-            "ttlMs": 0,
-            "cacheScope": "private",
-        }
+        # And not what a client has to take as said.
+        found: dict[str, Any] = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
         send(id=message["id"], result=found)
     elif method == "tools/list":
-        more = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if IS_MODERN else {}
         listed = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
-        send(id=message["id"], result={"tools": listed, **more})
+        send(id=message["id"], result={"tools": listed})
     elif method == "tools/call":
         call(message)
     else:

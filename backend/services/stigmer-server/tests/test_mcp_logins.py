@@ -112,6 +112,14 @@ def test_a_leg_is_given_the_token_of_its_owner_s_sign_in_at_just_that_server(
     assert api.http.get("/v1/mcp-logins").json()["logins"] == []
 
 
+def test_what_a_server_asks_for_with_the_first_question_is_what_the_sign_in_asks_for(
+    person: ServerApi, web: McpSignInServer
+) -> None:
+    web.begins_with_everybody = True
+    assert sign_in(person, web)["scopes"] == ["write"]
+    assert web.calls == []
+
+
 def test_nobody_finds_a_token_in_lists_of_secrets_in_the_database_or_in_the_log(
     server: ServerProcess, api: ServerApi, person: ServerApi, web: McpSignInServer
 ) -> None:

@@ -63,6 +63,17 @@ async def once_asked(server: Server) -> None:
         await server.written.wait_for(lambda: bool(asked(server)))
 
 
+def test_a_field_that_an_answer_leaves_out_has_the_default_that_the_server_says() -> None:
+    fields = {
+        "name": {"type": "string", "default": "Ada"},
+        "age": {"type": "integer", "default": 30},
+        "why": {"type": "string"},
+    }
+    schema = {"type": "object", "properties": fields}
+    form = person_asked("s", "t", {"message": "Who?", "requestedSchema": schema})
+    assert form.accepted({"age": 31}) == {"action": "accept", "content": {"name": "Ada", "age": 31}}
+
+
 @pytest.mark.parametrize(
     ("outcome", "answer", "told"),
     [

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
@@ -49,6 +49,8 @@ _ASK: Final[dict[str, Any]] = {
         "clientInfo": {"name": "stigmer", "version": "1"},
     },
 }
+_ASK_FOR_TOOLS: Final[dict[str, Any]] = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+_SESSION: Final = "mcp-session-id"
 _HEADERS: Final = {
     "accept": "application/json, text/event-stream",
     "content-type": "application/json",
@@ -90,8 +92,8 @@ class _Kept:
 
 
 class _Carrier(httpx2.AsyncBaseTransport):
-    """Carries the requests of a flow. Of those to the MCP server itself at most the first is sent: it is
-    asked only what it wants."""
+    """Carries the requests of a flow. Of those to the MCP server itself none is sent but what finds out what
+    it wants of whom."""
 
     def __init__(self, addresses: McpAddresses, url: str, first: httpx2.Response | None) -> None:
         """`first` is what the server has answered already."""
@@ -113,10 +115,23 @@ class _Carrier(httpx2.AsyncBaseTransport):
         response = self._first
         if response is None:
             response = await self._addresses.send(request)
-            if response.status_code not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-                # Some ask for nothing until a tool is called.
+            if not _asks_who_calls(response):
+                # Some let everybody begin, and say with the first question what they want.
+                session = response.headers.get(_SESSION)
+                more = {} if session is None else {_SESSION: session}
+                response = await self._addresses.send(_request(self._url, _ASK_FOR_TOOLS, more))
+            if not _asks_who_calls(response):
+                # And some ask for nothing until a tool is called.
                 response = httpx2.Response(HTTPStatus.UNAUTHORIZED)
         return httpx2.Response(response.status_code, headers=response.headers, request=request)
+
+
+def _request(url: str, message: Mapping[str, Any], headers: Mapping[str, str]) -> httpx2.Request:
+    return httpx2.Request("POST", url, json=message, headers={**_HEADERS, **headers})
+
+
+def _asks_who_calls(response: httpx2.Response) -> bool:
+    return response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 class SignIn:

@@ -25,6 +25,8 @@ from stigmer_contract.mcp_logins import MAX_SCOPES, ScopeName
 MAX_SERVERS: Final = 32
 MAX_TOOL_NAME_CHARACTERS: Final = 256
 MAX_ASK_WAIT: Final = timedelta(hours=1)
+McpProtocol = Literal["2025-11-25", "2026-07-28"]
+"""Versions of the protocol: with an agreement at the start, and without one."""
 
 
 def unique_servers(servers: "list[McpServer]") -> "list[McpServer]":
@@ -113,7 +115,9 @@ class McpServer(ManifestPart):
     pin: bool | None = Field(default=None, strict=True)
     """Whether tools that the server describes otherwise than when they were pinned are refused until somebody
     accepts them with `stigmer apply`; left out: where the server is given secrets."""
-
+    protocol: McpProtocol | None = None
+    """The version of the protocol to speak; left out: `2025-11-25`, or one before it, where the server agrees
+    to that, else `2026-07-28`."""
     auth: McpAuthorisation | None = None
     """How somebody signs in at `url` with `stigmer mcp login`, where the server alone does not say enough."""
     sampling: Literal["deny", "allow"] = "deny"

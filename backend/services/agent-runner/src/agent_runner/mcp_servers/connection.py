@@ -34,10 +34,11 @@ from agent_runner.mcp_servers.questions import (
     ServerRequest,
     TakenUp,
 )
+from agent_runner.mcp_servers.requests import Requests
 from agent_runner.mcp_servers.stdio import ServerProcess, not_started, open_process
 from agent_runner.mcp_servers.tool_list import read_tools
 from agent_runner.workspace import SessionWorkspace
-from stigmer_contract.manifest_mcp import McpServer
+from stigmer_contract.manifest_mcp import McpProtocol, McpServer
 from stigmer_contract.tool_lists import ToolList
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ LIST_SECONDS: Final = 120.0
 SETTLE_SECONDS: Final = 2.0
 MAX_PAGES: Final = 100
 MAX_PROGRESS_CHARACTERS: Final = 500
+STATELESS: Final = "2026-07-28"
+"""The version from which on nothing is agreed at the start."""
 _LOST: Final = (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
 
 Progress = Callable[[str], None]
@@ -265,8 +268,7 @@ async def open_connection(
     async with _open_streams(server, values, workspace, allowed, bearer) as (read, write, process):
         info = types.Implementation(name="stigmer", version=version("stigmer-agent-runner"))
         async with _Session(
-            read,
-            write,
+            dispatcher=Requests(read, write),
             sampling_callback=sample if server.sampling == "allow" else None,
             elicitation_callback=elicit,
             list_roots_callback=roots,
@@ -278,7 +280,7 @@ async def open_connection(
             exchange.set(began)
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    await _agree(session)
+                    await _agree(session, server.protocol)
             except TimeoutError as error:
                 raise ServerUnavailable(
                     f"could not start MCP server {server.name!r}: it did not answer within "
@@ -366,15 +368,18 @@ def _not_reached(server: McpServer, fault: Exception) -> ServerUnavailable:
     return ServerUnavailable(f"could not reach MCP server {server.name!r}: {fault}")
 
 
-async def _agree(session: ClientSession) -> None:
+async def _agree(session: ClientSession, protocol: McpProtocol | None) -> None:
     """Initialise as most servers know it; where one does not, ask by the newer form of the protocol.
 
     In this order: some servers end when something else than `initialize` comes first.
     """
+    if protocol == STATELESS:
+        await session.discover()
+        return
     try:
         await session.initialize()
     except MCPError as error:
-        if error.error.code in _LOST:
+        if error.error.code in _LOST or protocol is not None:
             raise
         await session.discover()
 

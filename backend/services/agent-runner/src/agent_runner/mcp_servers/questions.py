@@ -66,8 +66,20 @@ class PersonAsked:
     """Whether the answer is what the server wants to know; else it is told that the page was seen to."""
 
     def accepted(self, answer: JsonValue) -> dict[str, JsonValue]:
-        """What the server is told of an answer."""
-        return {"action": "accept", "content": answer} if self.is_form else {"action": "accept"}
+        """What the server is told of an answer: a field that is left out has its default (SEP-1034)."""
+        if not self.is_form:
+            return {"action": "accept"}
+        return {"action": "accept", "content": {**defaults_of(self.schema), **_object(answer)}}
+
+
+def defaults_of(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What a form's fields are where nobody says anything else; only the fields that say it."""
+    fields = {name: _object(each) for name, each in _object(schema.get("properties")).items()}
+    return {name: each["default"] for name, each in fields.items() if "default" in each}
+
+
+def _object(value: JsonValue) -> Mapping[str, JsonValue]:
+    return value if isinstance(value, dict) else {}
 
 
 class CallHost(Protocol):
