@@ -287,6 +287,14 @@ async def test_a_pattern_of_a_cassette_cannot_hold_the_runner_up() -> None:
         await model.request([asked("a")], None, ModelRequestParameters())
 
 
+async def test_an_answer_of_spaces_does_not_hold_the_runner_up() -> None:
+    spaces = " " * 400_000  # took minutes
+    model = replay(f"version: 1\nturns: [{{text: '{spaces}'}}, {{text: '{spaces}x'}}]")
+    watching = Watching()
+    response = await model.answer([asked("Hi")], None, ModelRequestParameters(), watching)
+    assert (response.parts, "".join(watching.pieces)) == ([TextPart(spaces)], spaces)
+
+
 async def test_a_long_difference_is_cut() -> None:
     expected = json.dumps("\n".join(f"old {number} " + "x" * 500 for number in range(100)))
     text = f"version: 1\nturns: [{{expect: {{prompt: {expected}}}, text: a}}]"

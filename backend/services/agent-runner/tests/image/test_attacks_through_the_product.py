@@ -282,6 +282,14 @@ def test_11_temporary_files_go_with_their_command_and_empty_ones_count(scene: Sc
     assert scene.is_unharmed()
 
 
+def test_a_command_that_closes_its_directory_shuts_no_later_one_out(scene: Scene) -> None:
+    calls = (command("chmod 0 ."), command("echo in again"), ("write_file", {"path": "f", "content": "new"}))
+    execution = play(scene.stack, *calls)
+    execution.wait_until_completed()
+    assert [one.outcome for one in results(execution)] == [ToolOutcome.SUCCEEDED] * 3
+    assert scene.is_unharmed()
+
+
 def test_the_bystander_s_command_ends_well_on_the_runner_that_began_it(scene: Scene) -> None:
     assert scene.is_unharmed()
     (scene.sessions / scene.bystander.session_id / "go").touch()

@@ -1,6 +1,5 @@
 """Programs that run other programs, by how they do. Names; what that means for a command is `unseen`'s."""
 
-import re
 from typing import Final
 
 
@@ -75,9 +74,8 @@ EVALUATE_TEXT: Final = _names(
     " bind alias wait"
 )
 """Builtins that evaluate a part of an argument: what is in brackets, or a command to be run later."""
-_VERSION: Final = re.compile(r"[0-9.]+$")
 
 
 def without_version(program: str) -> str:
     """`python3.11` is `python`."""
-    return _VERSION.sub("", program) or program
+    return program.rstrip("0123456789.") or program

@@ -296,8 +296,9 @@ _AWK_RUNS: Final = re.compile(
     r"\bsystem\s*\(|\|\s*getline|\|&|(?<!\|)\|\s*[\"A-Za-z_(]|\"\s*\|(?!\|)|@load|@include|@\w+\s*\("
 )
 _SED_RUNS: Final = re.compile(
-    r"^\s*(?:[0-9$,~+!]|/[^/]*/)*\s*e(?:\s|$)|[;{\n]\s*(?:[0-9$,]*)e(?:\s|$|[;}])"
-    r"|(?:^|[;{}\n/]\s*)s(.).*\1[gpiImM0-9]*e[gpiImM0-9]*\s*(?:$|[;}w\n])|^\\\W.*\W\s*e\s*$",
+    # Possessive, and not over a line's end, where it begins anew: linear for what is blank for the most part.
+    r"^\s*+(?:[0-9$,~+!]|/[^/]*+/)*+\s*+e(?:\s|$)|[;{\n][^\S\n]*+[0-9$,]*+e(?:\s|$|[;}])"
+    r"|(?:^|[;{}\n/][^\S\n]*+)s(.).*\1[gpiImM0-9]*e[gpiImM0-9]*\s*(?:$|[;}w\n])|^\\\W.*\W\s*e\s*$",
     re.DOTALL,
 )
 

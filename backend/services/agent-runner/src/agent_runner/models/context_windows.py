@@ -27,7 +27,7 @@ ASKING_SECONDS: Final = 10.0
 MAX_ANSWER_BYTES: Final = 4 << 20
 _LISTED: Final = ("max_model_len", "context_length", "max_context_length", "context_window", "n_ctx")
 """vLLM; OpenRouter and Together; LM Studio and Mistral; Groq; llama.cpp."""
-_NUM_CTX: Final = re.compile(r"^\s*num_ctx\s+(\d+)", re.MULTILINE)
+_NUM_CTX: Final = re.compile(r"^[^\S\n]*+num_ctx[^\S\n]++(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)

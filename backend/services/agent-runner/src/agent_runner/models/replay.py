@@ -27,7 +27,7 @@ from stigmer_contract.cassette import Cassette, CassetteToolCall, Turn
 
 PROVIDER_NAME = "replay"
 
-_CHUNK = re.compile(r"\s*\S+\s*")
+_CHUNK = re.compile(r"\A\s*+\S++\s*+|\S++\s*+")  # linear also where there is space only
 
 
 class ReplayModel(Model, Answers):

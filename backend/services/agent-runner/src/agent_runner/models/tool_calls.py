@@ -25,7 +25,9 @@ _NOT_OF_A_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]+")
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _SPECIAL_TOKEN: Final = re.compile(r"<[|｜].*", re.DOTALL)
 _RECIPIENT: Final = re.compile(r"\bto=([\w.-]+)")
-_FENCE: Final = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
+_FENCE: Final = "```"
+MAX_WRAPPINGS: Final = 4
+"""How often arguments are looked for in what quotes or fences them."""
 _NOTHING: Final = frozenset({"", "null", "None", "undefined", "{}"})
 
 
@@ -192,7 +194,7 @@ def whole_arguments(pieces: list[str]) -> list[str]:
     return unique
 
 
-def _objects_in(text: str) -> list[str]:
+def _objects_in(text: str, wrappings: int = MAX_WRAPPINGS) -> list[str]:
     """The JSON objects that a text consists of, as JSON; none where it is something else."""
     value = parse_json(text)
     if isinstance(value, str):
@@ -201,8 +203,10 @@ def _objects_in(text: str) -> list[str]:
         value = cast("list[object]", value)[0]
     if isinstance(value, dict):
         return [_as_json(text, cast("JsonObject", value))]
-    if (fenced := _FENCE.match(text)) is not None:
-        return _objects_in(fenced.group(1))
+    # Not by a pattern: what a model says may be spaces for the most part.
+    if text.startswith(_FENCE) and text.endswith(_FENCE) and len(text) >= 2 * len(_FENCE) and wrappings:
+        inner = text[len(_FENCE) : -len(_FENCE)].removeprefix("json").strip()
+        return _objects_in(inner, wrappings - 1)
     return _objects_in_a_row(text)
 
 
