@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
     TextPart,
+    ToolAvailabilityDeltaPart,
     ToolCallPart,
     ToolReturnPart,
     ToolSearchCallPart,
@@ -25,7 +27,7 @@ from pydantic_ai.usage import RequestUsage, UsageLimits
 
 from agent_runner.errors import ExecutionFailure
 from agent_runner.journal.compacting import CompactionRules
-from agent_runner.journal.compaction import CLEARED, Draft, clear_results, cut_large_parts
+from agent_runner.journal.compaction import CLEARED, Draft, applied, clear_results, cut_large_parts
 from agent_runner.journal.context_size import bytes_of
 from agent_runner.journal.essentials import Essentials
 from agent_runner.journal.history import TURNS_A_PIECE
@@ -378,6 +380,38 @@ def test_what_a_search_for_tools_found_stays_as_it_is() -> None:
     draft = Draft(list(messages))
     assert cut_large_parts(draft, 0, 1, 1) == 1
     assert draft.messages[1].parts[0] is found
+
+
+def test_what_a_search_for_tools_found_survives_a_summary_of_it_and_the_next() -> None:
+    def searched(name: str) -> list[ModelMessage]:
+        found = ToolSearchReturnPart(content={"discovered_tools": [{"name": name}]}, tool_call_id=name)
+        asked = ModelResponse(parts=[ToolSearchCallPart(args={"queries": ["a"]}, tool_call_id=name)])
+        return [asked, ModelRequest(parts=[found])]
+
+    def summarised(messages: list[ModelMessage]) -> list[ModelMessage]:
+        value = Compaction(
+            cause=CompactionCause.SIZE,
+            window_tokens=1,
+            window_source=WindowSource.MANIFEST,
+            tokens_before=2,
+            tokens_after=1,
+            at=datetime(2026, 11, 27, tzinfo=UTC),
+            kept=1,
+            text="All is well.",
+            carried=Essentials().extended(messages[:-1]).model_dump(mode="json"),
+        )
+        return applied(messages, value)
+
+    def known(messages: list[ModelMessage]) -> list[str]:
+        parts = [part for message in messages for part in message.parts]
+        return [
+            name for part in parts if isinstance(part, ToolAvailabilityDeltaPart) for name in part.tools_added
+        ]
+
+    more: ModelMessage = ModelRequest(parts=[UserPromptPart("more")])
+    once = summarised([*searched("shop__sell"), more])
+    assert known(once) == ["shop__sell"]
+    assert known(summarised([*once, *searched("shop__buy"), more])) == ["shop__sell", "shop__buy"]
 
 
 async def test_the_history_is_stored_anew_at_a_compaction_and_stays_bounded() -> None:

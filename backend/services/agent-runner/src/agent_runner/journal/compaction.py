@@ -3,7 +3,7 @@ replaced. Pure; asks no model.
 
 A call keeps its result, if only in a word, and an answer is kept whole or not at all: so every provider takes
 what is left, signatures of thoughts among it. What a search for tools found stays as it is: pydantic-ai reads
-that anew in each turn.
+that anew in each turn; where its message is dropped, the names are carried on.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,9 @@ from typing import Final, cast
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
+    ModelRequestPart,
     ModelResponse,
+    ToolAvailabilityDeltaPart,
     ToolReturnPart,
     ToolSearchReturnPart,
     UserPromptPart,
@@ -67,12 +69,15 @@ def applied(messages: Sequence[ModelMessage], compaction: Compaction) -> list[Mo
     if compaction.text is None or compaction.kept is None:
         return draft.messages
     carried = Essentials.model_validate(compaction.carried)
-    standing = standing_part(compaction.text, carried, compaction.at)
+    standing: list[ModelRequestPart] = [standing_part(compaction.text, carried, compaction.at)]
+    if carried.found:
+        # By these pydantic-ai knows in each turn what was found; the searches themselves may be gone.
+        standing.append(ToolAvailabilityDeltaPart(tools_added=carried.found))
     kept = draft.messages[len(draft.messages) - compaction.kept :]
     [first, *rest] = kept
     if isinstance(first, ModelRequest):
-        return [replace(first, parts=[standing, *_own_parts(first)]), *rest]
-    return [ModelRequest(parts=[standing], timestamp=compaction.at), *kept]
+        return [replace(first, parts=[*standing, *_own_parts(first)]), *rest]
+    return [ModelRequest(parts=standing, timestamp=compaction.at), *kept]
 
 
 def with_text(message: ModelMessage, part: int, text: str | None) -> ModelMessage:
@@ -158,7 +163,7 @@ def _content(part: object) -> object:
     return getattr(part, "content", None)
 
 
-def _own_parts(message: ModelRequest) -> list[object]:
+def _own_parts(message: ModelRequest) -> list[ModelRequestPart]:
     return [part for part in message.parts if essentials_in(part) is None]
 
 

@@ -1,7 +1,7 @@
 """What of a conversation survives a compaction by construction, whatever a summary says or leaves out.
 
-The person's words, what the agent told the person, what was refused and why, and which files were changed are
-taken from the messages themselves, and carried from one compaction to the next. Pure.
+The person's words, what the agent told the person, what was refused and why, which files were changed, and
+which tools a search found are taken from the messages themselves, and carried on by each compaction. Pure.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,10 @@ from pydantic_ai.messages import (
     ModelResponse,
     TextContent,
     TextPart,
+    ToolAvailabilityDeltaPart,
     ToolCallPart,
     ToolReturnPart,
+    ToolSearchReturnPart,
     UserPromptPart,
 )
 
@@ -57,6 +59,8 @@ class Essentials(BaseModel):
     said: list[Said] = []
     refused: list[str] = []
     files: list[str] = []
+    found: list[str] = []
+    """Names of tools, by the first search that found them: the model goes on with them."""
     summary: str | None = None
     told: JsonValue = None
     """What notes had told by then, as `models.notes` keeps it."""
@@ -152,6 +156,7 @@ class _Reader:
     def __init__(self, known: Essentials) -> None:
         self._said, self._refused = list(known.said), list(known.refused)
         self._files, self._summary, self._told = dict.fromkeys(known.files), known.summary, known.told
+        self._found = dict.fromkeys(known.found)
         self._calls: dict[str, ToolCallPart] = {}
         self._words: str | None = None
 
@@ -166,6 +171,7 @@ class _Reader:
             said=self._said,
             refused=list(dict.fromkeys(self._refused)),
             files=list(self._files),
+            found=list(self._found),
             summary=self._summary,
             told=self._told,
         )
@@ -183,7 +189,11 @@ class _Reader:
     def _read_request(self, message: ModelRequest) -> None:
         has_results = any(isinstance(part, ToolReturnPart) for part in message.parts)
         for part in message.parts:
-            if isinstance(part, ToolReturnPart):
+            if isinstance(part, ToolSearchReturnPart):
+                self._found.update(dict.fromkeys(each["name"] for each in part.discovered_tools))
+            elif isinstance(part, ToolAvailabilityDeltaPart):
+                self._found.update(dict.fromkeys(part.tools_added))
+            elif isinstance(part, ToolReturnPart):
                 self._read_result(part)
             elif isinstance(part, UserPromptPart):
                 self._read_words(part, is_beside_results=has_results)
@@ -193,6 +203,7 @@ class _Reader:
             self._said = [*earlier.said, *self._said]
             self._refused = [*earlier.refused, *self._refused]
             self._files = dict.fromkeys([*earlier.files, *self._files])
+            self._found = dict.fromkeys([*earlier.found, *self._found])
             self._summary = earlier.summary or self._summary
         if (told := told_in(part)) is not None:
             self._told = cast("JsonValue", told) or self._told
