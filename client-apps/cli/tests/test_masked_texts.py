@@ -1,11 +1,24 @@
 """What is shown of files holds no key that can be told from other text."""
 
+import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from stigmer_cli.config import load_configuration
+from stigmer_cli.rendering.differences import (
+    MAX_STEP_CHARACTERS,
+    Compared,
+    ComparedStep,
+    differences_json,
+    format_differences,
+)
 from stigmer_cli.rendering.masked_texts import SecretMask
+from stigmer_contract.api import ExecutionResource
+from stigmer_contract.events import Usage
+from stigmer_contract.phases import ExecutionPhase
+from stigmer_contract.snapshots import Chain, FileEntry, Piece
 
 KEY = "a-key-of-my-own-0123456789"
 
@@ -33,4 +46,44 @@ def test_keys_are_masked_and_words_are_not(mask: SecretMask, text: str, shown: s
         assert masked == "-----BEGIN PRIVATE KEY-----[secret]-----END PRIVATE KEY-----"
     else:
         assert masked == (text if shown == "unchanged" else shown)
-    assert mask.mask_json({"a": [text, 1, None]}) == {"a": [masked, 1, None]}
+
+
+def test_a_comparison_is_masked_before_it_is_cut(mask: SecretMask) -> None:
+    blobs = dict[str, bytes]()
+    said = "x" * (MAX_STEP_CHARACTERS - len(KEY) // 2) + KEY
+    sides = [compared(blobs, said + end, f"first\nkey={KEY}{end}\nlast\n") for end in ("one", "other")]
+    text = format_differences(sides[0], sides[1], blobs.__getitem__, mask.mask)
+    json = str(differences_json(sides[0], sides[1], blobs.__getitem__, mask.mask))
+    assert KEY[:10] not in text
+    assert KEY[:10] not in json
+    assert "+key=[secret llm.openaiApiKey]other" in text
+
+
+def test_files_that_differ_in_a_secret_alone_say_so(mask: SecretMask) -> None:
+    blobs = dict[str, bytes]()
+    sides = [compared(blobs, "done", f"key=sk-{character * 20}\n") for character in "ab"]
+    text = format_differences(sides[0], sides[1], blobs.__getitem__, mask.mask)
+    assert "they differ in what is masked as a secret alone" in text
+    assert "sk-" not in text
+
+
+def compared(blobs: dict[str, bytes], said: str, content: str) -> Compared:
+    """An execution that said something and left a file."""
+    execution = ExecutionResource(
+        execution_id="exe_1",
+        session_id="ses_1",
+        agent_name="main",
+        model=None,
+        phase=ExecutionPhase.COMPLETED,
+        attempt=1,
+        last_sequence=3,
+        cancel_requested=False,
+        usage=Usage(),
+        created_at=datetime.now(UTC),
+    )
+    stored = content.encode()
+    digest = hashlib.sha256(stored).hexdigest()
+    blobs[digest] = stored
+    entry = FileEntry(0o644, 0, len(stored), digest, (Piece(digest, 0, len(stored), False),))
+    chain = Chain({"file.txt": entry}, [], 1, 1, 1, 0)
+    return Compared(execution, [ComparedStep(1, "answer", said, "")], chain)

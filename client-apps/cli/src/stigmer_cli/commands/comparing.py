@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from stigmer_contract.api import ExecutionResource
 
 MAX_MODELS: Final = 10
-POLL_SECONDS: Final = 0.1
 ANSWER_CHARACTERS: Final = 60
 
 
@@ -139,13 +137,15 @@ def _start(
 
 def _ended(client: "ApiClient", execution_ids: Sequence[str]) -> "Iterator[ExecutionResource]":
     """Each as it has ended, or waits for a person."""
+    from stigmer_cli.commands.awaiting import Awaited
     from stigmer_cli.commands.test_runs import waits_for_person
 
     for execution_id in execution_ids:
-        while not (execution := client.get_execution(execution_id)).phase.is_terminal:
-            if waits_for_person(execution.waiting_for):
-                break
-            time.sleep(POLL_SECONDS)
+        with Awaited(client, execution_id) as awaited:
+            while not (execution := awaited.look()).phase.is_terminal:
+                if waits_for_person(execution.waiting_for):
+                    break
+                awaited.wait(None)
         yield execution
 
 

@@ -40,11 +40,11 @@ def diff(one: str, other: str, no_files: bool, as_json: bool) -> None:
             compared(client, find_execution_id(client, given, last=False), with_files=not no_files)
             for given in (one, other)
         ]
-        mask = SecretMask(load_configuration(os.environ))
+        mask = SecretMask(load_configuration(os.environ)).mask
         if as_json:
-            print_json(mask.mask_json(differences_json(both[0], both[1], client.fetch_blob)))
+            print_json(differences_json(both[0], both[1], client.fetch_blob, mask))
         else:
-            print_line(mask.mask(format_differences(both[0], both[1], client.fetch_blob)))
+            print_line(format_differences(both[0], both[1], client.fetch_blob, mask))
 
 
 def compared(client: "ApiClient", execution_id: str, *, with_files: bool) -> "Compared":

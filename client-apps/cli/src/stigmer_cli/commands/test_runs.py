@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from stigmer_contract.waits import WaitReason
 
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
-POLL_SECONDS: Final = 0.1
 END_SECONDS: Final = 60.0
 """How long a cancelled execution is waited for: a runner that is no more ends none."""
 
@@ -171,19 +170,22 @@ def wait_for_end(
     Raises:
         StigmerError: it was cancelled, and has not ended since.
     """
+    from stigmer_cli.commands.awaiting import Awaited
+
     deadline = time.monotonic() + timeout_seconds
     reason: str | None = None
-    while not (execution := client.get_execution(execution_id)).phase.is_terminal:
-        waits, is_over = waits_for_person(execution.waiting_for), time.monotonic() > deadline
-        if reason is None and (waits or is_over):
-            reason = "it waits, and a test has nobody to ask" if waits else "the test's time is over"
-            client.cancel_execution(execution_id, reason)
-            deadline = time.monotonic() + END_SECONDS
-        elif reason is not None and is_over:
-            stands = f": {execution.standing_reason}" if execution.standing_reason else ""
-            within = f"within {END_SECONDS:.0f} s of being cancelled"
-            raise StigmerError(f"{reason}, and the execution has not ended {within}{stands}")
-        time.sleep(POLL_SECONDS)
+    with Awaited(client, execution_id) as awaited:
+        while not (execution := awaited.look()).phase.is_terminal:
+            waits, is_over = waits_for_person(execution.waiting_for), time.monotonic() > deadline
+            if reason is None and (waits or is_over):
+                reason = "it waits, and a test has nobody to ask" if waits else "the test's time is over"
+                client.cancel_execution(execution_id, reason)
+                deadline = time.monotonic() + END_SECONDS
+            elif reason is not None and is_over:
+                stands = f": {execution.standing_reason}" if execution.standing_reason else ""
+                within = f"within {END_SECONDS:.0f} s of being cancelled"
+                raise StigmerError(f"{reason}, and the execution has not ended {within}{stands}")
+            awaited.wait(deadline)
     return execution, list(client.read_events(execution_id))
 
 

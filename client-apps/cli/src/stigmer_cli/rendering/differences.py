@@ -23,6 +23,8 @@ MAX_DIFF_LINES: Final = 200
 """Of one file."""
 
 LoadBlob = Callable[[str], bytes]
+Mask = Callable[[str], str]
+"""Takes secrets out of a text: before it is cut, for a part of one is not known as one."""
 
 
 class ComparedStep(NamedTuple):
@@ -63,28 +65,32 @@ def first_difference(one: Compared, other: Compared) -> int | None:
     return None if shorter == longer else shorter
 
 
-def format_differences(one: Compared, other: Compared, load: LoadBlob) -> str:
+def format_differences(one: Compared, other: Compared, load: LoadBlob, mask: Mask) -> str:
     """The comparison for a person."""
     lines = [_heading("A", one), _heading("B", other), ""]
     place = first_difference(one, other)
+    one, other = (side._replace(steps=_masked(side.steps, mask)) for side in (one, other))
     if place is None:
         lines.append(f"all {len(one.steps)} steps are the same")
     else:
         lines.append(f"the first {place} steps are the same" if place else "no step is the same")
         for name, side in (("A", one), ("B", other)):
             lines += ["", f"{name} from there:", *_format_steps(side.steps[place:])]
-    lines += ["", *_format_files(one, other, load)]
+    lines += ["", *_format_files(one, other, load, mask)]
     return sanitize("\n".join(lines))
 
 
-def differences_json(one: Compared, other: Compared, load: LoadBlob) -> dict[str, JsonValue]:
+def differences_json(one: Compared, other: Compared, load: LoadBlob, mask: Mask) -> dict[str, JsonValue]:
     """The comparison for a program."""
     place = first_difference(one, other)
+    one, other = (side._replace(steps=_masked(side.steps, mask)) for side in (one, other))
     shared = len(one.steps) if place is None else place
     files: JsonValue = None
     if isinstance(one.files, Chain) and isinstance(other.files, Chain):
-        changed = compare_files(one.files.entries, other.files.entries, load)
-        files = [{"path": shown(each.path), "change": each.change, "diff": each.diff} for each in changed]
+        changed = compare_files(one.files.entries, other.files.entries, load, mask)
+        files = [
+            {"path": mask(shown(each.path)), "change": each.change, "diff": each.diff} for each in changed
+        ]
     return {
         "same_steps": shared,
         "first_difference": None if place is None else place + 1,
@@ -95,7 +101,7 @@ def differences_json(one: Compared, other: Compared, load: LoadBlob) -> dict[str
 
 
 def compare_files(
-    one: Mapping[str, Entry], other: Mapping[str, Entry], load: LoadBlob | None
+    one: Mapping[str, Entry], other: Mapping[str, Entry], load: LoadBlob | None, mask: Mask = str
 ) -> list[ChangedFile]:
     """Paths that are otherwise in both, sorted; times do not count. Without `load`, no contents."""
     changed = list[ChangedFile]()
@@ -104,7 +110,7 @@ def compare_files(
         if a is None or b is None:
             changed.append(ChangedFile(path, "only in B" if a is None else "only in A", None))
         elif _identity(a) != _identity(b):
-            unified = None if load is None else _unified(path, a, b, load)
+            unified = None if load is None else _unified(path, a, b, load, mask)
             changed.append(ChangedFile(path, "differs", unified))
     return changed
 
@@ -124,13 +130,16 @@ def _identity(entry: Entry) -> tuple[object, ...]:
             return ("link", entry.target)
 
 
-def _unified(path: str, one: Entry, other: Entry, load: LoadBlob) -> str | None:
+def _unified(path: str, one: Entry, other: Entry, load: LoadBlob, mask: Mask) -> str | None:
     texts = [_text(entry, load) for entry in (one, other)]
     if texts[0] is None or texts[1] is None or texts[0] == texts[1]:
         return None
-    name = shown(path)
+    masked = [mask(text) for text in (texts[0], texts[1])]
+    if masked[0] == masked[1]:
+        return "they differ in what is masked as a secret alone"
+    name = mask(shown(path))
     lines = difflib.unified_diff(
-        texts[0].splitlines(), texts[1].splitlines(), f"A/{name}", f"B/{name}", lineterm=""
+        masked[0].splitlines(), masked[1].splitlines(), f"A/{name}", f"B/{name}", lineterm=""
     )
     kept = [line for _, line in zip(range(MAX_DIFF_LINES), lines, strict=False)]
     return "\n".join(kept + (["…"] if len(kept) == MAX_DIFF_LINES else []))
@@ -163,6 +172,10 @@ def format_step(step: ComparedStep | None) -> str:
     return sanitize(text if len(text) <= MAX_STEP_CHARACTERS else f"{text[:MAX_STEP_CHARACTERS]} …")
 
 
+def _masked(steps: list[ComparedStep], mask: Mask) -> list[ComparedStep]:
+    return [each._replace(what=mask(each.what), result=mask(each.result)) for each in steps]
+
+
 def _format_steps(steps: list[ComparedStep]) -> Iterator[str]:
     if not steps:
         yield "  nothing more"
@@ -177,17 +190,17 @@ def _format_steps(steps: list[ComparedStep]) -> Iterator[str]:
         yield f"  … and {len(steps) - MAX_STEPS} steps more"
 
 
-def _format_files(one: Compared, other: Compared, load: LoadBlob) -> Iterator[str]:
+def _format_files(one: Compared, other: Compared, load: LoadBlob, mask: Mask) -> Iterator[str]:
     for name, side in (("A", one), ("B", other)):
         if isinstance(side.files, str):
             yield f"files of {name}: {side.files}"
     if not (isinstance(one.files, Chain) and isinstance(other.files, Chain)):
         return
-    changed = compare_files(one.files.entries, other.files.entries, load)
+    changed = compare_files(one.files.entries, other.files.entries, load, mask)
     if not changed:
         yield "the files are the same"
     for each in changed:
-        yield f"{each.change}: {shown(each.path) or '.'}"
+        yield f"{each.change}: {mask(shown(each.path)) or '.'}"
         if each.diff is not None:
             yield each.diff
 

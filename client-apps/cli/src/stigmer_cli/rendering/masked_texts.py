@@ -7,8 +7,6 @@ on a server is not known here: only its runners see it.
 import re
 from typing import Final
 
-from pydantic import JsonValue
-
 from stigmer_cli.config import Configuration, Secret, settings_by_field
 
 MIN_CHARACTERS: Final = 8
@@ -44,15 +42,3 @@ class SecretMask:
         for value, name in self._known.items():
             text = text.replace(value, name)
         return _LOOKS_SECRET.sub("[secret]", _KEY_BLOCK.sub(r"\1[secret]\2", text))
-
-    def mask_json(self, value: JsonValue) -> JsonValue:
-        """The same for every text in a JSON value."""
-        match value:
-            case str():
-                return self.mask(value)
-            case list():
-                return [self.mask_json(each) for each in value]
-            case dict():
-                return {name: self.mask_json(each) for name, each in value.items()}
-            case _:
-                return value
