@@ -8,7 +8,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
 from agent_runner.server_client import ServerClient
-from agent_runner.worker import KEEP_ALIVE
+from agent_runner.temporal_connection import KEEP_ALIVE
 from swallowing_proxy import SwallowingProxy
 from temporal_server import TemporalServer
 

@@ -17,6 +17,7 @@ from console_world import VIEWS, make_world
 from server_process import ServerProcess
 
 BOUND: Final = 95
+TRIES: Final = 5
 ASKED: Final = ("performance", "accessibility", "best-practices")
 MODULES: Final = Path(__file__).parents[2] / ".lighthouse" / "node_modules"
 
@@ -40,9 +41,12 @@ def main() -> int:
             "link": f"{server.url}/console/#sign-in={secret}",
             "addresses": [f"{server.url}/console/{address}" for address in views],
             "modules": str(MODULES),
+            "bound": BOUND,
+            "tries": TRIES,
         }
         print(f"load at the start: {load:.1f}\n")
-        print(f"{'view':<40} {'performance':>11} {'access.':>8} {'practices':>9} {'first paint':>11}")
+        heads = ("performance", "access.", "practices", "first paint", "tries")
+        print(f"{'view':<40} {' '.join(f'{head:>11}' for head in heads)}")
         lowest = _measure(asked, list(views.values()))
     print(f"\nlowest: {lowest}, bound: {BOUND}")
     return 0 if lowest >= BOUND else 1
@@ -64,12 +68,8 @@ def _measure(asked: Mapping[str, object], names: list[str]) -> int:
             found = json.loads(line)
             scores = [int(found[each]) for each in ASKED]
             figures += scores
-            performance, accessibility, practices = scores
-            print(
-                f"{name or 'home':<40} {performance:>11} {accessibility:>8} {practices:>9} "
-                f"{found['firstPaint']:>8} ms",
-                flush=True,
-            )
+            told = [*scores, f"{found['firstPaint']} ms", found["tries"]]
+            print(f"{name or 'home':<40} {' '.join(f'{each!s:>11}' for each in told)}", flush=True)
             if min(scores) < BOUND:
                 print(f"  {', '.join(found['faults'])}", flush=True)
     return min(figures, default=0) if process.returncode == 0 and len(figures) == 3 * len(names) else 0

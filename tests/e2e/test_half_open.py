@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from agent_runner import worker
+from agent_runner import temporal_connection
 from e2e_script import runner_environment
 from executions import Execution, agent_manifest, tool_results
 from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
@@ -98,7 +98,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_half_open_connections_to_temporal_are_given_up_within_twenty_seconds() -> None:
-    for keep_alive in (worker.KEEP_ALIVE, temporal_client.KEEP_ALIVE):
+    for keep_alive in (temporal_connection.KEEP_ALIVE, temporal_client.KEEP_ALIVE):
         assert keep_alive.interval_millis + keep_alive.timeout_millis <= 20_000
 
 

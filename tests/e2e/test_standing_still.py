@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,12 @@ def shown(stack: RunningStack, *what: str) -> str:
     ).stdout
 
 
+def runners(stack: RunningStack) -> list[dict[str, Any]]:
+    """As the console's stack shows them."""
+    found: list[dict[str, Any]] = stack.client.get("/v1/stack").raise_for_status().json()["runners"]
+    return found
+
+
 def test_executions_behind_a_busy_runner_and_without_one_say_so_until_there_is_one(tmp_path: Path) -> None:
     turns = [
         ScriptedTurn(text="Working.", calls=[ScriptedCall("run_command", {"command": UNTIL_TOLD})]),
@@ -40,6 +47,12 @@ def test_executions_behind_a_busy_runner_and_without_one_say_so_until_there_is_o
         with stack:
             first = Execution.start(stack, agent_manifest(), "Do it. [conversation first]")
             first.wait_for(lambda recorded: isinstance(recorded.event, ToolStarted))
+            wait_until(
+                lambda: [each["slots"] for each in runners(stack)] == [1], "the runner tells its slots"
+            )
+            [runner] = runners(stack)
+            assert (runner["in_hand"], runner["draining"]) == (1, False)
+            assert runner["version"] and runner["isolation"] is not None
             second = Execution.start(stack, agent_manifest(), "Do it. [conversation second]")
 
             wait_until(lambda: second.resource.pending_reason == BUSY, "the second says that it waits")

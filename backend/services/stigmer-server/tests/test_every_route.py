@@ -43,6 +43,7 @@ APPEND: Final[dict[str, Any]] = {"attempt": 1, "append_id": "x", "events": [resp
 LIVE: Final[dict[str, Any]] = {"attempt": 1, "events": [{"type": "model.delta", "turn": 1, "text": "x"}]}
 HOLD: Final[dict[str, Any]] = {"attempt": 1}
 LEG: Final[dict[str, Any]] = {"runner": "1@test", "runner_version": "0"}
+REPORT: Final[dict[str, Any]] = {"runner": "1@test", "version": "0.1.0", "slots": 4}
 ENDED: Final[dict[str, Any]] = {"runner": "1@test", "proof": "x", "how": "it was ended by signal 9"}
 MOVE: Final[dict[str, Any]] = {"owner": "thief", "shared_with": "everybody"}
 SIGN_IN: Final[dict[str, Any]] = {
@@ -141,6 +142,8 @@ RULES: Final[dict[tuple[str, str], Rule]] = {
     ("POST", "/v1/executions/{execution_id}/legs"): Rule(RUNNERS, "nothing", LEG, is_done_by_owner=False),
     # Bound by the proof that only who named the runner has.
     ("POST", "/v1/runners/ended"): Rule(RUNNERS, "nothing", ENDED, is_done_by_owner=False),
+    # Shown to people; nothing is decided by it.
+    ("POST", "/v1/runners/reports"): Rule(RUNNERS, "nothing", REPORT, is_done_by_owner=False),
     ("GET", "/v1/placements"): Rule(ADMINS, "nothing", is_done_by_owner=False),
     ("POST", "/v1/placements/{placement_id}/reports"): Rule(
         ADMINS, "nothing", {"phase": "ready"}, is_done_by_owner=False

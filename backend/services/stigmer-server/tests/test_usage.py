@@ -143,3 +143,27 @@ def test_the_stack_tells_of_runners_and_of_what_stands_before_them(
     [runner] = [each for each in stack["runners"] if each["name"] == "1@test"]
     assert runner["in_hand"] >= 1
     assert stack["queue"]["in_hand"] >= 1
+
+
+def test_runners_tell_how_they_stand_until_they_have_ended(api: ServerApi, person: ServerApi) -> None:
+    def tell(**report: Any) -> int:
+        told = {"runner": "7@reports", "version": "0.1.0", "slots": 4, "isolation": "good"} | report
+        return api.http.post("/v1/runners/reports", json=told).status_code
+
+    def shown() -> list[dict[str, Any]]:
+        stack = person.http.get("/v1/stack").raise_for_status().json()
+        return [each for each in stack["runners"] if each["name"] == "7@reports"]
+
+    finding = "commands can see the processes of other sessions"
+    assert tell(findings=[finding]) == 204
+    [begun] = shown()
+    assert tell(draining=True) == 204
+    [draining] = shown()
+    assert tell(draining=True, ended=True) == 204
+    ended = shown()
+
+    figures = ("in_hand", "slots", "isolation", "version", "findings", "draining")
+    assert [begun[each] for each in figures] == [0, 4, "good", "0.1.0", [finding], False]
+    assert [draining[each] for each in figures] == [0, 4, "good", "0.1.0", [], True]
+    assert ended == []
+    assert tell(slots=0) == tell(isolation="splendid") == tell(findings=["x" * 1001]) == 422

@@ -22,9 +22,8 @@ from typing import Any, Final, Self
 from temporalio.api.enums.v1 import DescribeTaskQueueMode, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client, TLSConfig
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.service import KeepAliveConfig, RPCError
+from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from agent_runner.activities import HEARTBEAT_INTERVAL, LegActivities
@@ -38,6 +37,8 @@ from agent_runner.runner_locks import RunnerLocks
 from agent_runner.secrets_in_use import SecretsInUse
 from agent_runner.server_client import ServerClient
 from agent_runner.settings import RunnerSettings
+from agent_runner.standing_reports import StandingReports
+from agent_runner.temporal_connection import connect
 from agent_runner.tracing import open_tracing
 from agent_runner.workflows import AgentExecution
 from stigmer_contract.builds import find_other_build
@@ -60,9 +61,6 @@ RENEW_AFTER_SECONDS: Final = 120.0
 """So long a container's runner is idle before it gives back what it has loaded and kept for its legs, some
 60 MB; whoever comes later waits the second that loading takes."""
 IDLE_LOOK_SECONDS: Final = 10.0
-KEEP_ALIVE: Final = KeepAliveConfig(interval_millis=11_000, timeout_millis=8_000)
-"""A connection that swallows everything is given up after 19 s at most. More often than every 10 s Temporal's
-frontend allows nobody, and cuts the connection (1.32, `frontend.keepAliveMinTime`)."""
 DRAIN_TIMEOUT: Final = timedelta(days=1)
 """Of Temporal's worker; what really bounds a drain is how long the legs are waited for."""
 DESCRIBE_TIMEOUT: Final = timedelta(seconds=2)
@@ -130,7 +128,14 @@ async def run_worker(
             locks=locks,
         )
         legs = LegRunner(parts, identity=identity)
-        runner = _Runner(settings, server, legs, identity, is_renewable=is_contained)
+        reports = StandingReports(
+            server,
+            identity=identity,
+            version=RUNNER_VERSION,
+            slots=settings.temporal_max_concurrency,
+            isolation=commands.isolation.to_json(),
+        )
+        runner = _Runner(settings, server, legs, identity, reports, is_renewable=is_contained)
         health = await resources.enter_async_context(
             HealthServer(
                 settings.health_host,
@@ -239,6 +244,7 @@ class _Runner:
         server: ServerClient,
         legs: LegRunner,
         identity: str,
+        reports: StandingReports,
         *,
         is_renewable: bool,
     ) -> None:
@@ -249,6 +255,7 @@ class _Runner:
         self._task_queue: str | None = None
         """The installation's own; None: the server has not said it yet."""
         self._identity = identity
+        self._reports = reports
         self._drain_until: float | None = None
         self._is_renewable = is_renewable
         self.other_build: str | None = None
@@ -284,6 +291,7 @@ class _Runner:
         logger.info("polling task queue %s as %s", ", ".join(polls), self._identity)
         retiring = asyncio.create_task(self._retire_older(polls))
         idling = asyncio.create_task(self._until_long_idle(ending))
+        telling = asyncio.create_task(self._reports.run())
         await until_one_ends(lambda: {stopping, idling, *(poll.task for poll in polls.values())})
         self.wants_renewal = idling.done()
         if self.wants_renewal:
@@ -293,8 +301,9 @@ class _Runner:
             health.stop_listening()  # who comes after this runner may be here already
         else:
             self._drain_until = asyncio.get_running_loop().time() + self._settings.drain_grace_seconds
-        for waiting in (stopping, idling, retiring):
+        for waiting in (stopping, idling, retiring, telling):
             waiting.cancel()
+        last_words = asyncio.create_task(self._reports.tell_end(ended=False))
         if stop.is_set():
             logger.info("draining: %d leg(s) in hand", self._legs.active_legs)
             self._legs.drain()
@@ -304,7 +313,8 @@ class _Runner:
         grace = math.inf if has_time else self.drain_seconds_left() - SHUTDOWN_MARGIN_SECONDS
         # A leg that came in the last moment before a renewal has no drain of its own to be patient for.
         await self._legs.finish(grace, stop if self.wants_renewal else ending.hurried)
-        await asyncio.gather(*stopped, *(poll.task for poll in polls.values()))
+        await asyncio.gather(*stopped, *(poll.task for poll in polls.values()), last_words)
+        await self._reports.tell_end(ended=True)
         logger.info("stopped")
 
     async def _until_long_idle(self, ending: _Ending) -> None:
@@ -378,7 +388,7 @@ class _Runner:
         delay = CONNECT_FIRST_DELAY_SECONDS
         while True:
             try:
-                return await _connect_once(self._settings, self._identity)
+                return await connect(self._settings, self._identity)
             except (RPCError, RuntimeError) as error:
                 logger.warning(
                     "Temporal at %s does not answer (%s); trying again",
@@ -451,31 +461,6 @@ async def until_one_ends(tasks: Callable[[], Collection[asyncio.Task[Any]]]) -> 
     """Wait until one of the tasks that are there by then has ended: one that was taken out may."""
     while not any(task.done() for task in tasks()):
         await asyncio.wait(tasks(), return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _connect_once(settings: RunnerSettings, identity: str) -> Client:
-    api_key = settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None
-    return await Client.connect(
-        settings.temporal_address,
-        namespace=settings.temporal_namespace,
-        api_key=api_key,
-        tls=_tls(settings) if settings.uses_temporal_tls else False,
-        identity=identity,
-        data_converter=pydantic_data_converter,
-        keep_alive_config=KEEP_ALIVE,
-    )
-
-
-def _tls(settings: RunnerSettings) -> TLSConfig:
-    def read(path: Path | None) -> bytes | None:
-        return None if path is None else path.read_bytes()
-
-    return TLSConfig(
-        server_root_ca_cert=read(settings.temporal_tls_server_ca_cert_path),
-        domain=settings.temporal_tls_server_name,
-        client_cert=read(settings.temporal_tls_client_cert_path),
-        client_private_key=read(settings.temporal_tls_client_key_path),
-    )
 
 
 def _why_not_writable(directory: Path) -> str | None:

@@ -83,6 +83,7 @@ from stigmer_server.reconciler import Reconciler
 from stigmer_server.retention import Keeper
 from stigmer_server.retries import Retries
 from stigmer_server.runner_presence import RunnerPresence
+from stigmer_server.runner_reports import RunnerReports
 from stigmer_server.secret_keys import SecretKeyFile
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.session_files import SessionFiles
@@ -184,6 +185,7 @@ class StigmerServer:
             settings.home / "data" / "workspace" if is_local else None,
         )
         self._storage = StorageWatch(self._database, self._blobs, settings.blob_directory)
+        reports = RunnerReports(self._database)
         services = Services(
             database=self._database,
             temporal=temporal,
@@ -218,6 +220,7 @@ class StigmerServer:
             installation=self._installation,
             placements=self._placements,
             lost_runners=LostRunners(self._database, self._log, temporal),
+            runner_reports=reports,
             audit=self._audit,
             storage=self._storage,
             tool_pins=ToolListPins(self._database),
@@ -229,7 +232,7 @@ class StigmerServer:
                 settings.mcp_client_metadata_url,
             ),
             usage=UsageReports(self._database),
-            stack=StackView(self._database, temporal, self._installation, self._presence),
+            stack=StackView(self._database, temporal, self._installation, self._presence, reports),
             workspaces=WorkspaceChoice(settings),
             version=VERSION,
         )

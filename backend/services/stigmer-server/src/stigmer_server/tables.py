@@ -28,7 +28,7 @@ from sqlalchemy import (
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0025"
+SCHEMA_REVISION = "0026"
 """The newest migration; a test holds it to the files."""
 
 
@@ -371,6 +371,15 @@ runners = Table(
     metadata,
     Column("name", String(255), primary_key=True),
     Column("heard_at", UtcDateTime, nullable=False, comment="some seconds behind"),
+)
+
+runner_reports = Table(
+    "runner_reports",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("reported_at", UtcDateTime, nullable=False),
+    Column("ended", Boolean, nullable=False),
+    Column("report", Text, comment="JSON, as the runner told it; NULL: others told that it has ended"),
 )
 
 leg_holds = Table(

@@ -618,6 +618,22 @@ class RunnerEnded(_Request):
     """Execution whose leg held its event loop to the last, where that is known."""
 
 
+class RunnerReport(_Request):
+    """`POST /v1/runners/reports`: how a runner stands, told once a minute and when it changes."""
+
+    runner: str = Field(min_length=1, max_length=255)
+    version: str = Field(min_length=1, max_length=64)
+    slots: int = Field(ge=1, le=100_000)
+    """How many executions it takes in hand at once."""
+    draining: bool = False
+    """It takes no more."""
+    ended: bool = False
+    """It is about to be no more."""
+    isolation: IsolationLevel | None = None
+    findings: list[Annotated[str, Field(max_length=1000)]] = Field(default=[], max_length=100)
+    """What commands of agents can do that they should not, in words."""
+
+
 class LostLegs(_Resource):
     """Answer of `POST /v1/runners/ended`."""
 
@@ -935,9 +951,19 @@ class RunnerState(_Resource):
 
     name: str
     heard_at: datetime
-    """Each of its calls counts; one that has nothing to do makes none."""
+    """Each of its calls counts; one that has nothing to do makes one a minute."""
     in_hand: int
     """How many executions it works on."""
+    version: str | None = None
+    """None, like what follows: it has not said so, as one of an earlier version."""
+    slots: int | None = None
+    """How many executions it takes in hand at once."""
+    draining: bool = False
+    """It takes no more."""
+    isolation: IsolationLevel | None = None
+    """How well it isolates agents' commands."""
+    findings: list[str] = []
+    """What commands can do that they should not, in words."""
 
 
 class QueueState(_Resource):

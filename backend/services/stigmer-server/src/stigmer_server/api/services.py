@@ -38,6 +38,7 @@ from stigmer_server.pauses import Pauses
 from stigmer_server.placements import Placements
 from stigmer_server.retries import Retries
 from stigmer_server.runner_presence import RunnerPresence
+from stigmer_server.runner_reports import RunnerReports
 from stigmer_server.secrets_store import Secrets
 from stigmer_server.session_files import SessionFiles
 from stigmer_server.session_imports import SessionImports
@@ -88,6 +89,7 @@ class Services:
     installation: Installation
     placements: Placements
     lost_runners: LostRunners
+    runner_reports: RunnerReports
     audit: AuditTrail
     storage: StorageWatch
     tool_pins: ToolListPins
