@@ -8,6 +8,7 @@ from collections.abc import Callable
 import httpx2
 from figures import Bound, Table
 from pydantic_ai.messages import (
+    InstructionPart,
     ModelMessage,
     ModelRequest,
     ModelResponse,
@@ -27,6 +28,8 @@ from model_wire_formats import Answer, WireFormat, encode_stream
 
 TURNS = (10, 100, 500)
 PIECES = 1000
+PARAMETERS = ModelRequestParameters(instruction_parts=[InstructionPart("Work.")])
+"""As an agent asks, which has instructions."""
 _WIRES = {
     "Chat Completions": (compatible_model, WireFormat.CHAT),
     "Responses": (openai_model, WireFormat.RESPONSES),
@@ -72,8 +75,8 @@ async def _writing_milliseconds(model: Model, turns: int) -> float:
 
 async def _write(model: Model, messages: list[ModelMessage]) -> None:
     assert isinstance(model, AsksDirectly)
-    prepared = model.as_taken_back(model.prepare_messages(messages, ModelRequestParameters()))
-    body, _ = await model.body_of(prepared, ModelSettings(), ModelRequestParameters())
+    prepared = model.as_taken_back(model.prepare_messages(messages, PARAMETERS))
+    body, _ = await model.body_of(prepared, ModelSettings(), PARAMETERS)
     encode_body(body)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import httpx2
 import pytest
@@ -27,6 +28,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.settings import ModelSettings
 
 from agent_runner.models.anthropic_models import anthropic_model
@@ -123,6 +125,27 @@ def test_a_model_that_has_asked_before_sends_what_one_that_has_not_would(
                     messages[place] = replace(message, parts=[*message.parts, UserPromptPart("besides")])
             case _:
                 pass
+
+
+def test_of_a_conversation_that_goes_on_only_what_is_new_is_written_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts: list[int] = []
+    write_all = OpenAIChatModel._map_messages  # pyright: ignore[reportPrivateUsage] - what is to be spared
+
+    async def count(self: OpenAIChatModel, messages: Sequence[ModelMessage], *rest: Any, **more: Any) -> Any:
+        counts.append(len(messages))
+        return await write_all(self, messages, *rest, **more)
+
+    monkeypatch.setattr(OpenAIChatModel, "_map_messages", count)
+    model = compatible_model("gpt-5", endpoint=ENDPOINT)
+    messages: list[ModelMessage] = [ModelRequest(parts=[UserPromptPart("go")])]
+    for number in range(4):
+        asyncio.run(_sent(model, messages, PARAMETERS[1]))
+        call_id = f"call_{number}"
+        messages.append(ModelResponse(parts=[ToolCallPart("read_file", "{}", call_id)]))
+        messages.append(ModelRequest(parts=[ToolReturnPart("read_file", "done", call_id)]))
+    assert counts == [1, 2, 2, 2]
 
 
 def test_only_what_the_last_request_had_is_kept_and_new_parts_make_another_message() -> None:

@@ -94,7 +94,8 @@ class ChatModel(DirectModel, OpenAIChatModel):
         super().__init__(name, provider=provider)
         AsksDirectly.__init__(self, endpoint)
         self._written = PerMessage[list[ChatCompletionMessageParam]]()
-        self._begun, self._items = Begun(), list[ChatCompletionMessageParam]()
+        # A name of its own: `AsksDirectly` has such a one of the conversation before it is written.
+        self._begun_written, self._items = Begun(), list[ChatCompletionMessageParam]()
 
     async def body_of(
         self, messages: list[ModelMessage], settings: ModelSettings, parameters: ModelRequestParameters
@@ -132,7 +133,7 @@ class ChatModel(DirectModel, OpenAIChatModel):
                 some, model_request_parameters, model_settings=model_settings
             )
 
-        begun, whole = self._begun.known(messages), None
+        begun, whole = self._begun_written.known(messages), None
         if begun and self._goes_on_plainly(messages[begun:], model_request_parameters):
             new = await written(messages[begun:])
             # Instructions come first, and then the answer that what is new begins with.
@@ -160,13 +161,13 @@ class ChatModel(DirectModel, OpenAIChatModel):
 
     def _note_items(self, messages: Sequence[ModelMessage], begun: int) -> None:
         """Keep what messages were written as for the next request, where its end can be written alone."""
-        self._begun.note([])
+        self._begun_written.note([])
         for message in messages[begun:]:
             items = self._written.find(message)
             if items is None or not _is_without_thinking(message):
                 return
             self._items += items
-        self._begun.note(messages)
+        self._begun_written.note(messages)
 
     async def _map_user_message(self, message: ModelRequest) -> AsyncIterable[ChatCompletionMessageParam]:
         written = self._written.find(message)
