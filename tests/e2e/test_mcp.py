@@ -105,6 +105,21 @@ def test_the_tools_of_a_server_are_pinned_shown_called_and_held_to_what_they_wer
     assert stigmer.run("mcp", "list").stdout.splitlines()[1].split()[3] == "pinned"
 
 
+def test_doctor_tries_the_servers_of_the_agents_that_it_is_given(stack: RunningStack, tmp_path: Path) -> None:
+    program = stack.home / "servers" / "tried.py"
+    program.write_bytes((STAND_INS / "plain_server.py").read_bytes())
+    text = AGENT.format(python=sys.executable, program=program).replace("adder", "tried")
+    text += f"    - {{name: gone, command: [{sys.executable}, /nowhere.py]}}\n"
+    (tmp_path / "agent.yaml").write_text(text, encoding="utf-8")
+    doctor = Command(stack.environment, tmp_path).run("doctor", "./agent.yaml", "nobody", "--json")
+    assert doctor.exit_code == 3, doctor.stderr
+    found = {each["name"]: each for each in json.loads(doctor.stdout)["findings"] if "MCP" in each["name"]}
+    assert [each["outcome"] for each in found.values()] == ["passed", "failed", "failed"]
+    assert "tools, protocol 2025-11-25" in found["MCP server plain of ./agent.yaml"]["detail"]
+    assert "could not start MCP server 'gone'" in found["MCP server gone of ./agent.yaml"]["detail"]
+    assert "nobody" in found["MCP servers of nobody"]["detail"]
+
+
 def test_a_person_signs_in_at_a_server_its_tools_are_called_and_nothing_shows_the_tokens(
     stack: RunningStack, tmp_path: Path
 ) -> None:

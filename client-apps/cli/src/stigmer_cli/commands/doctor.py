@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stigmer_cli.commands.completions import complete_runnable
 from stigmer_cli.errors import ConfigurationError, EnvironmentNotReady
 
 if TYPE_CHECKING:
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: stigmer doctor --json")
+@click.argument("agents", nargs=-1, metavar="[AGENT]...", shell_complete=complete_runnable)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(as_json: bool) -> int:
+def doctor(agents: tuple[str, ...], as_json: bool) -> int:
     """Check that this machine can run agents.
 
-    The exit code is 3 where something has to be repaired, else 0.
+    The MCP servers of each AGENT, which is a manifest, a folder with an agent.yaml or the name of an applied
+    agent, are started and asked what they offer. The exit code is 3 where something has to be repaired, else
+    0.
     """
     from dataclasses import asdict
 
@@ -26,6 +30,10 @@ def doctor(as_json: bool) -> int:
     from stigmer_cli.stack.finding import Outcome
 
     findings = _find()
+    if agents:
+        from stigmer_cli.commands.server_checks import check_servers
+
+        findings += [finding for agent in agents for finding in check_servers(agent)]
     broken = any(finding.outcome is Outcome.FAILED for finding in findings)
     if as_json:
         print_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})

@@ -33,6 +33,8 @@ class ListedTool(BaseModel):
     """As written."""
     annotations: dict[str, JsonValue] = {}
     """`readOnlyHint`, `destructiveHint`, `idempotentHint`, `title`, …; the server's own word."""
+    is_ours: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Whether it is no tool of the server's but what reads its resources."""
 
     @property
     def digest(self) -> str:

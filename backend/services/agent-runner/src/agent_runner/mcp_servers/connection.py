@@ -35,6 +35,12 @@ from agent_runner.mcp_servers.questions import (
     TakenUp,
 )
 from agent_runner.mcp_servers.requests import Requests
+from agent_runner.mcp_servers.resources import (
+    LIST_RESOURCES,
+    list_resources,
+    read_resource,
+    with_resources,
+)
 from agent_runner.mcp_servers.stdio import ServerProcess, not_started, open_process
 from agent_runner.mcp_servers.tool_list import read_tools
 from agent_runner.workspace import SessionWorkspace
@@ -82,6 +88,8 @@ class Connection:
         """Those under way, the newest last."""
         self.is_lost = False
         """Whether it can be used no more."""
+        self._ours = frozenset[str]()
+        """Tools that are no tools of the server's."""
         self.is_list_due = True
         """Whether the server has to be asked what it offers: nobody has yet, or it says that this changed."""
 
@@ -105,7 +113,10 @@ class Connection:
             if isinstance(error, TimeoutError):
                 raise CallLost(f"it did not answer within {LIST_SECONDS:g} s") from error
             raise
-        return read_tools(self._server.name, found, self._session.protocol_version or "")
+        own = read_tools(self._server.name, found, self._session.protocol_version or "")
+        listed = with_resources(own, self._session.server_capabilities)
+        self._ours = frozenset(tool.name for tool in listed.tools if tool.is_ours)
+        return listed
 
     async def _listed(self) -> list[JsonValue]:
         found, cursor, seen = list[JsonValue](), None, set[str]()
@@ -161,13 +172,18 @@ class Connection:
             told(f"{(message or 'progress')[:MAX_PROGRESS_CHARACTERS]} ({progress:g}{of})\n")
 
         answers = None if taken_up is None else await self._answers(taken_up)
+        state = None if taken_up is None else taken_up.state
+        if tool in self._ours:
+            if tool == LIST_RESOURCES:
+                return await list_resources(self._session)
+            return await read_resource(self._session, arguments, answers, state)
         try:
             result = await self._session.call_tool(
                 tool,
                 dict(arguments),
                 progress_callback=show,
                 input_responses=answers,
-                request_state=None if taken_up is None else taken_up.state,
+                request_state=state,
                 allow_input_required=True,
             )
         except MCPError as error:

@@ -86,6 +86,8 @@ class SideEffects:
 
 def side_effects_of(server: McpServer, tool: ListedTool) -> SideEffects:
     """What holds: the manifest's word, and the server's where the manifest trusts it."""
+    if tool.is_ours:
+        return SideEffects(reads_only=True, may_repeat=True)
     hints = tool.annotations if server.trust_annotations else {}
     reads_only = tool.name in server.read_only or hints.get("readOnlyHint") is True
     may_repeat = tool.name in server.idempotent or hints.get("idempotentHint") is True

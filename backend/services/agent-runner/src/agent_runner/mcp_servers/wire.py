@@ -83,6 +83,11 @@ def mended(message: dict[str, Any]) -> dict[str, Any]:
         if isinstance(tools, list):
             mended_tools = [_tool(each) for each in cast("list[Any]", tools)]
             fields["tools"] = [each for each in mended_tools if each is not None]
+        for name, address in (("resources", "uri"), ("resourceTemplates", "uriTemplate")):
+            listed = fields.get(name)
+            if isinstance(listed, list):
+                described = [_described(each, address) for each in cast("list[Any]", listed)]
+                fields[name] = [each for each in described if each is not None]
         if fields.get("nextCursor") is None:
             fields.pop("nextCursor", None)
     return message
@@ -112,6 +117,15 @@ def _content(part: Any) -> dict[str, Any]:
     if fits:
         return fields
     return {"type": "text", "text": json.dumps(part, ensure_ascii=False)}
+
+
+def _described(resource: Any, address: str) -> dict[str, Any] | None:
+    """A resource, or a template of its address, as the SDK takes it; the rest is of no use to a model."""
+    fields = cast("dict[str, Any]", resource) if isinstance(resource, dict) else {}
+    if not isinstance(fields.get(address), str):
+        return None
+    texts = {name: fields.get(name) for name in (address, "name", "mimeType", "description")}
+    return {"name": fields[address], **{name: text for name, text in texts.items() if isinstance(text, str)}}
 
 
 def _tool(tool: Any) -> dict[str, Any] | None:
