@@ -125,7 +125,7 @@ snapshots-and-kills: setup ## ROUNDS=10: runner and server die in snapshots, for
 
 .PHONY: many-cycles
 many-cycles: setup ## CYCLES=50: start and stop a stack so often, with each engine, and see that nothing is left
-	STIGMER_TEST_CYCLES=$(or $(CYCLES),50) $(RUN)/pytest -n 1 client-apps/cli/tests/runner_container/test_many_cycles.py
+	STIGMER_TEST_CYCLES=$(or $(CYCLES),50) $(RUN)/pytest -n 1 client-apps/cli/tests/runner/test_many_cycles.py
 
 $(MCP_SUITE): tests/mcp_conformance/package-lock.json tests/mcp_conformance/.npmrc .node/.installed-$(NODE_VERSION)
 	env PATH="$(CURDIR)/.node/bin:$$PATH" npm --prefix tests/mcp_conformance ci --silent

@@ -21,7 +21,7 @@ os.rename(path + ".draft", path + ".json")
 """
 _PROGRAMS = (
     *("stigmer_cli.stack.supervisor", "stigmer_cli.processes.guard"),
-    *("stigmer_server", "agent_runner", "stigmer_cli.runner_container.attendant"),
+    *("stigmer_server", "agent_runner", "stigmer_cli.runner.attendant"),
 )
 
 

@@ -182,7 +182,7 @@ from pathlib import Path
 from stigmer_cli.config import load_configuration
 from stigmer_cli.containers import ImageReference
 from stigmer_cli.errors import ImageUntrusted
-from stigmer_cli.runner_container import verification
+from stigmer_cli.runner import verification
 configuration = load_configuration({"STIGMER_HOME": str(Path.cwd() / "home")})
 digest = "sha256:" + "ab" * 32
 reference = ImageReference("ghcr.io", "stigmer/agent-runner", tag="1.2.3", digest=digest)

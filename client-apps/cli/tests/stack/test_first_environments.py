@@ -13,8 +13,8 @@ from first_environments import FirstEnvironments
 from stack_home import STAND_INS, StackHome, wait_until
 from stigmer_cli.config import Configuration, load_configuration
 from stigmer_cli.stack.local_components import container_component, local_components
+from stigmer_cli.stack.native_runner import RunnerLauncher
 from stigmer_cli.stack.process_launcher import ProcessLauncher
-from stigmer_cli.stack.runner_process import RunnerLauncher
 from stigmer_cli.stack.temporal_database import TemporalLauncher
 from stigmer_contract.handed_environment import SHOWN, SOCKET_VARIABLE
 

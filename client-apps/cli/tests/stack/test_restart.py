@@ -7,7 +7,7 @@ import pytest
 
 from stack_home import StackHome
 from stigmer_cli.config import load_configuration
-from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish
+from stigmer_cli.runner.wish import RunnerWish, keep_wish, kept_wish
 
 LOADED = ("acme/runner:1", "sha256:1")
 NATIVE, PODMAN, LOCAL = (

@@ -106,7 +106,7 @@ def check_expected_image(version: Version, said: str) -> None:
     if expected.partition("@")[0].rpartition(":")[2] != str(version):
         raise Disagreement(
             f"the tag {version.git_tag} does not agree with the command line, which pulls {expected}",
-            "run `uv sync`, and see client-apps/cli/src/stigmer_cli/runner_container/released_image.py",
+            "run `uv sync`, and see client-apps/cli/src/stigmer_cli/runner/released_image.py",
         )
 
 

@@ -9,7 +9,7 @@ from stigmer_release.errors import TreeUnfit
 from stigmer_release.packages import PACKAGES, extras
 from stigmer_release.programs import run_program
 
-RELEASED_IMAGE: Final = "client-apps/cli/src/stigmer_cli/runner_container/released_image.py"
+RELEASED_IMAGE: Final = "client-apps/cli/src/stigmer_cli/runner/released_image.py"
 _DIGEST_LINE: Final = re.compile(r"^RELEASE_DIGEST: Final\[str \| None\] = .*$", re.MULTILINE)
 _IMPORT_ALL: Final = """
 import importlib, importlib.metadata, pkgutil, sys

@@ -27,7 +27,7 @@ def runner() -> None:
 def pull(engine: str | None, verify: Verify | None, quiet: bool) -> None:
     """Pull the runner's image; a running container stays as it is."""
     from stigmer_cli.output import notes, print_line
-    from stigmer_cli.stack.runner_image import pull_runner_image
+    from stigmer_cli.runner.pulling import pull_runner_image
 
     chosen = pull_runner_image(_configuration(verify), engine, notes(is_quiet=quiet), is_quiet=quiet)
     print_line(f"{chosen.reference} {chosen.digest or chosen.image.image_id}")
@@ -78,7 +78,7 @@ def shell(command: tuple[str, ...]) -> None:
     import sys
 
     from stigmer_cli.output import is_terminal
-    from stigmer_cli.runner_container.plan import read_plan
+    from stigmer_cli.runner.plan import read_plan
     from stigmer_cli.stack.status import stack_status
 
     configuration = _configuration()

@@ -16,7 +16,7 @@ from stigmer_cli.errors import EnvironmentNotReady
 
 if TYPE_CHECKING:
     from stigmer_cli.config import Configuration
-    from stigmer_cli.runner_container.inspection import ContainerStatus
+    from stigmer_cli.runner.inspection import ContainerStatus
     from stigmer_cli.stack import RunnerWish
     from stigmer_cli.stack.status import ComponentStatus, StackStatus
 
@@ -119,12 +119,12 @@ def update(verify: Verify | None, quiet: bool) -> None:
     report = notes(is_quiet=quiet)
     wish = stack.RunnerWish(verify=verify, must_pull=True, is_quiet=quiet)
     if stack.running_version(configuration) is None:
-        from stigmer_cli.stack.runner_image import pull_runner_image
+        from stigmer_cli.runner.pulling import pull_runner_image
 
         chosen = pull_runner_image(configuration, None, report, is_quiet=quiet)
         report(f"{chosen.reference} is here; the next `stigmer server start` uses it")
         return
-    from stigmer_cli.stack.runner_replacement import refresh_runner
+    from stigmer_cli.stack.replacement import refresh_runner
 
     replaced = refresh_runner(configuration, wish, report)
     report("the runner is up to date" if not replaced else "the runner is ready again")
@@ -202,11 +202,11 @@ def _raise_if_unready(configuration: Configuration) -> None:
 
 def _refresh(configuration: Configuration, wish: RunnerWish) -> bool:
     from stigmer_cli.output import notes
-    from stigmer_cli.stack.runner_choice import has_plan
+    from stigmer_cli.runner.choice import has_plan
 
     if not has_plan(configuration) and not wish.wants_container:
         return False
-    from stigmer_cli.stack.runner_replacement import refresh_runner
+    from stigmer_cli.stack.replacement import refresh_runner
 
     return refresh_runner(configuration, wish, notes(is_quiet=wish.is_quiet))
 

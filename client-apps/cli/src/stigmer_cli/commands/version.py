@@ -17,7 +17,7 @@ def version(as_json: bool) -> None:
     from stigmer_cli.config import load_configuration
     from stigmer_cli.output import print_json, print_line
     from stigmer_cli.program_version import program_version
-    from stigmer_cli.runner_container.resolution import wanted_reference
+    from stigmer_cli.runner.resolution import wanted_reference
     from stigmer_cli.stack import running_version
 
     configuration = load_configuration(os.environ)

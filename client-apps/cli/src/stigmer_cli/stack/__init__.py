@@ -3,6 +3,8 @@
 Only what `stigmer run` needs is imported here, since its start-up time matters; the rest is in the modules.
 """
 
+from stigmer_cli.runner.choice import UNCONTAINED_NOTE, why_uncontained
+from stigmer_cli.runner.wish import RunnerWish
 from stigmer_cli.stack.lifecycle import (
     ENGINE_TIMEOUT_SECONDS,
     ensure_running,
@@ -13,8 +15,6 @@ from stigmer_cli.stack.lifecycle import (
 )
 from stigmer_cli.stack.model_settings import find_ollama
 from stigmer_cli.stack.readiness import START_TIMEOUT_SECONDS
-from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE, why_uncontained
-from stigmer_cli.stack.runner_wish import RunnerWish
 from stigmer_cli.stack.state import find_other_build, running_version
 
 __all__ = [

@@ -10,7 +10,7 @@ from stigmer_cli.config import Configuration
 from stigmer_cli.errors import ProgramMissing
 from stigmer_cli.processes.ports import find_holder, is_free
 from stigmer_cli.program_version import program_version
-from stigmer_cli.runner_container.plan import read_plan
+from stigmer_cli.runner.plan import read_plan
 from stigmer_cli.stack.clock_diagnosis import check_clock
 from stigmer_cli.stack.database_diagnosis import check_databases
 from stigmer_cli.stack.engine_diagnosis import check_engine

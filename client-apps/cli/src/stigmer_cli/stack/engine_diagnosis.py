@@ -17,11 +17,12 @@ from stigmer_cli.containers.errors import (
 )
 from stigmer_cli.containers.registry import describe_image
 from stigmer_cli.errors import ImageIncompatible
-from stigmer_cli.runner_container.engine_access import open_engine
-from stigmer_cli.runner_container.inspection import ANSWER_SECONDS
-from stigmer_cli.runner_container.plan import read_plan
-from stigmer_cli.runner_container.pull_report import LOOK_SECONDS
-from stigmer_cli.runner_container.resolution import (
+from stigmer_cli.runner.choice import UNCONTAINED_NOTE
+from stigmer_cli.runner.engine_access import open_engine
+from stigmer_cli.runner.inspection import ANSWER_SECONDS
+from stigmer_cli.runner.plan import read_plan
+from stigmer_cli.runner.pull_report import LOOK_SECONDS
+from stigmer_cli.runner.resolution import (
     ChosenImage,
     check_image,
     check_labels,
@@ -30,7 +31,6 @@ from stigmer_cli.runner_container.resolution import (
 )
 from stigmer_cli.stack.clock_diagnosis import ClockReading
 from stigmer_cli.stack.finding import Finding, Outcome
-from stigmer_cli.stack.runner_choice import UNCONTAINED_NOTE
 
 _ENGINE, _IMAGE, _LIMITS = "container engine", "runner image", "container limits"
 _BUILD = "run `make build-image` and pass --use-local-image, or set `runner.image`"

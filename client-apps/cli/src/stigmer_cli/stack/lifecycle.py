@@ -20,10 +20,7 @@ from stigmer_cli.errors import (
 )
 from stigmer_cli.processes.identity import end_processes
 from stigmer_cli.program_version import is_newer, program_version
-from stigmer_cli.stack.database_backup import back_up, note_version, require_room
-from stigmer_cli.stack.locks import hold, is_locked
-from stigmer_cli.stack.readiness import START_TIMEOUT_SECONDS, wait_until_ready
-from stigmer_cli.stack.runner_choice import (
+from stigmer_cli.runner.choice import (
     PlainRunner,
     PlannedRunner,
     Report,
@@ -31,10 +28,13 @@ from stigmer_cli.stack.runner_choice import (
     has_plan,
     is_plan_outdated,
     plan_runner,
-    plan_when_there,
     remove_left_containers,
 )
-from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish, wish_after_crash
+from stigmer_cli.runner.wish import RunnerWish, keep_wish, kept_wish, wish_after_crash
+from stigmer_cli.stack.database_backup import back_up, note_version, require_room
+from stigmer_cli.stack.engine_wait import plan_when_there
+from stigmer_cli.stack.locks import hold, is_locked
+from stigmer_cli.stack.readiness import START_TIMEOUT_SECONDS, wait_until_ready
 from stigmer_cli.stack.state import (
     COMPONENT_NAMES,
     LOOPBACK,

@@ -16,17 +16,17 @@ from stigmer_cli.config import Configuration, Secret, settings_by_field
 from stigmer_cli.errors import ProgramMissing, StackNotInstalled
 from stigmer_cli.processes.ports import find_free_port, is_free
 from stigmer_cli.processes.runner_reports import RunnerReports
+from stigmer_cli.runner.choice import has_plan, runner_gateway_name
 from stigmer_cli.stack.component import Component
 from stigmer_cli.stack.health import Probe, http_probe, tcp_probe, temporal_probe
 from stigmer_cli.stack.model_settings import MODEL_FIELDS
+from stigmer_cli.stack.native_runner import RunnerLauncher
 from stigmer_cli.stack.process_launcher import ProcessLauncher
-from stigmer_cli.stack.runner_choice import has_plan, runner_gateway_name
-from stigmer_cli.stack.runner_process import RunnerLauncher
 from stigmer_cli.stack.state import LOOPBACK, RUNNER, SERVER, TEMPORAL, StackFiles
 from stigmer_cli.stack.temporal_database import TemporalLauncher
 
 if TYPE_CHECKING:
-    from stigmer_cli.runner_container.placement import Placement
+    from stigmer_cli.runner.placement import Placement
 
 # Within the supervisor's 9 s: what the runner has in hand comes first, then the log, then the queue.
 _RUNNER_STOP_SECONDS = 6.5
@@ -275,7 +275,7 @@ def container_component(configuration: Configuration, placement: "Placement | No
     environment["STIGMER_HOME"] = str(configuration.home)
     launcher = ProcessLauncher(
         (
-            *(sys.executable, "-P", "-m", "stigmer_cli.runner_container.attendant"),
+            *(sys.executable, "-P", "-m", "stigmer_cli.runner.attendant"),
             *([placement.placement_id] if placement else []),
         ),
         environment,

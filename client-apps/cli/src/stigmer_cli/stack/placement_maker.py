@@ -3,13 +3,13 @@
 from stigmer_cli.config import Configuration
 from stigmer_cli.errors import UsageError
 from stigmer_cli.processes.ports import free_port
-from stigmer_cli.runner_container.placement import (
+from stigmer_cli.runner.placement import (
     Placement,
     check_directory,
     forget_placement,
     write_placement,
 )
-from stigmer_cli.runner_container.plan import read_plan
+from stigmer_cli.runner.plan import read_plan
 from stigmer_cli.stack.local_components import container_component
 from stigmer_cli.stack.placements import PlacementMaker, PlacementRefused, PreparedPlacement, WantedPlacement
 from stigmer_contract.workspace_directories import opened

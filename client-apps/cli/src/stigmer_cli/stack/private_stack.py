@@ -23,8 +23,8 @@ from stigmer_cli.config import (
 from stigmer_cli.config.stored_environment import read_stored_environment, stored_environment_file
 from stigmer_cli.processes.identity import identify
 from stigmer_cli.processes.ports import is_free
+from stigmer_cli.runner.choice import Report
 from stigmer_cli.stack.lifecycle import ensure_running, stop
-from stigmer_cli.stack.runner_choice import Report
 from stigmer_cli.stack.state import LOOPBACK, StackFiles
 
 _ELSEWHERE = (

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from stigmer_cli.errors import ComponentFailed, EnvironmentNotReady, NotReadyInTime
 from stigmer_cli.rendering.waiting_line import WaitingLine
+from stigmer_cli.runner.choice import Report
 from stigmer_cli.stack.health import USUAL_AT_START
 from stigmer_cli.stack.locks import is_locked
-from stigmer_cli.stack.runner_choice import Report
 from stigmer_cli.stack.state import COMPONENT_NAMES, ComponentPhase, ComponentState, StackFiles, read_state
 
 START_TIMEOUT_SECONDS = 120.0

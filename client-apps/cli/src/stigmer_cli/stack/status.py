@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from stigmer_cli.config import Configuration
 from stigmer_cli.processes.identity import uptime_seconds
-from stigmer_cli.runner_container.inspection import ContainerStatus, container_status
-from stigmer_cli.runner_container.plan import read_plan
+from stigmer_cli.runner.inspection import ContainerStatus, container_status
+from stigmer_cli.runner.plan import read_plan
 from stigmer_cli.stack.health import Health, endpoint_probe
 from stigmer_cli.stack.local_components import component_probe
 from stigmer_cli.stack.locks import is_locked

@@ -382,9 +382,9 @@ def main() -> int:
     protect_process()  # before it is given the runner's keys
     receive_environment(os.environ)
     from stigmer_cli.config import load_configuration
+    from stigmer_cli.runner.choice import has_plan
     from stigmer_cli.stack.local_components import local_components
     from stigmer_cli.stack.model_settings import model_fingerprint
-    from stigmer_cli.stack.runner_choice import has_plan
 
     configuration = load_configuration(os.environ)
     files = StackFiles(configuration)

@@ -22,9 +22,9 @@ from stigmer_cli.config import load_configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.errors import ImageUntrusted
 from stigmer_cli.program_version import program_version
-from stigmer_cli.runner_container.pull_report import ImagePuller
-from stigmer_cli.runner_container.resolution import ChosenImage, ImageWish, choose_image
-from stigmer_cli.runner_container.verification import expected_signer
+from stigmer_cli.runner.pull_report import ImagePuller
+from stigmer_cli.runner.resolution import ChosenImage, ImageWish, choose_image
+from stigmer_cli.runner.verification import expected_signer
 from stigmer_release.registry import Manifest, Repository, open_repository
 
 OTHER_COMMIT = "f" * 40

@@ -16,14 +16,14 @@ from typing import Any, cast
 from stigmer_cli.config import Configuration, replace_file
 from stigmer_cli.containers import BindMount, ContainerSpec, EngineKind, EngineTraits, PublishedPort
 from stigmer_cli.errors import HomeUnusable
-from stigmer_cli.runner_container.belongings import give
-from stigmer_cli.runner_container.environment import (
+from stigmer_cli.runner.belongings import give
+from stigmer_cli.runner.environment import (
     SECRETS_TARGET,
     WORKSPACE_TARGET,
     RunnerEnvironment,
     runner_environment,
 )
-from stigmer_cli.runner_container.resolution import ChosenImage
+from stigmer_cli.runner.resolution import ChosenImage
 from stigmer_contract.workspace_directories import CONTAINED_USER
 
 STOP_SECONDS = 5

@@ -18,7 +18,7 @@ from model_server import ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from small_image import write_image_archive
 from stack_home import StackHome
 from stigmer_cli.containers import Container, ContainerSpec, Engine
-from stigmer_cli.runner_container.inspection import find_own_containers
+from stigmer_cli.runner.inspection import find_own_containers
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -11,7 +11,7 @@ from stigmer_cli.containers.api import EngineApi
 from stigmer_cli.containers.registry import describe_image
 from stigmer_cli.errors import ImageIncompatible
 from stigmer_cli.program_version import program_version
-from stigmer_cli.runner_container.pull_report import ImagePuller
+from stigmer_cli.runner.pull_report import ImagePuller
 
 TITLE, VERSION = "org.opencontainers.image.title", "org.opencontainers.image.version"
 TRAITS = EngineTraits(EngineKind.DOCKER, "20.10.24", "1.41", "amd64", False, False, True)

@@ -13,7 +13,7 @@ import container_engine
 from stack_home import StackHome, end_everything, make_stack_home
 from stigmer_cli.containers import ContainerSpec, Engine, EngineKind, find_engine
 from stigmer_cli.containers.errors import EngineUnusable
-from stigmer_cli.runner_container.inspection import remove_containers
+from stigmer_cli.runner.inspection import remove_containers
 
 ARCHIVED = "localhost/stigmer-tests/archived-runner"
 RELABELLED = "localhost/stigmer-tests/contained-runner"

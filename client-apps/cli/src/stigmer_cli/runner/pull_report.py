@@ -14,8 +14,8 @@ from stigmer_cli.containers.credentials import Credentials, find_credentials
 from stigmer_cli.containers.errors import EngineGone, ImageError, RateLimited, RegistryUnreachable
 from stigmer_cli.containers.pulling import DownloadSeen, PullEvent, PullProgress
 from stigmer_cli.containers.registry import RemoteImage, describe_image
-from stigmer_cli.runner_container.resolution import check_labels
-from stigmer_cli.runner_container.verification import verify_image, verify_present
+from stigmer_cli.runner.resolution import check_labels
+from stigmer_cli.runner.verification import verify_image, verify_present
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

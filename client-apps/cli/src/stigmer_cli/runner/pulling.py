@@ -5,11 +5,11 @@ from dataclasses import replace
 from stigmer_cli.config import Configuration, prepare_home
 from stigmer_cli.containers import EngineKind
 from stigmer_cli.errors import HomeUnusable
-from stigmer_cli.runner_container.engine_access import open_engine, told_to_the_person
-from stigmer_cli.runner_container.plan import read_plan
-from stigmer_cli.runner_container.pull_report import ImagePuller
-from stigmer_cli.runner_container.resolution import ChosenImage, ImageWish, choose_image
-from stigmer_cli.stack.runner_choice import Report
+from stigmer_cli.runner.choice import Report
+from stigmer_cli.runner.engine_access import open_engine, told_to_the_person
+from stigmer_cli.runner.plan import read_plan
+from stigmer_cli.runner.pull_report import ImagePuller
+from stigmer_cli.runner.resolution import ChosenImage, ImageWish, choose_image
 
 
 def pull_runner_image(

@@ -11,7 +11,7 @@ from executions import agent_manifest
 from model_server import VALID_KEY, ModelServer, ScriptedModel, ScriptedTurn
 from stack_home import StackHome
 from stigmer_cli.containers import Container, Engine
-from stigmer_cli.runner_container.inspection import find_own_containers
+from stigmer_cli.runner.inspection import find_own_containers
 from tls_front import TlsFront
 
 pytestmark = pytest.mark.timeout(600)

@@ -1,4 +1,4 @@
-"""Stands for a runner's container as a process: `python -m stigmer_cli.runner_container.attendant [ID]`.
+"""Stands for a runner's container as a process: `python -m stigmer_cli.runner.attendant [ID]`.
 
 The supervisor starts, watches and ends it as it does any component: what the container writes comes out
 of it, SIGTERM drains and removes the container, and it ends with the container's exit code. It reads the plan
@@ -30,14 +30,14 @@ from stigmer_cli.containers.errors import (
 from stigmer_cli.errors import UsageError
 from stigmer_cli.processes.exit_codes import EXIT_AWAY
 from stigmer_cli.processes.runner_reports import post_report
-from stigmer_cli.runner_container.environment import LOOPBACK
-from stigmer_cli.runner_container.placement import (
+from stigmer_cli.runner.environment import LOOPBACK
+from stigmer_cli.runner.placement import (
     PlacementFiles,
     check_directory,
     placement_spec,
     read_placement,
 )
-from stigmer_cli.runner_container.plan import (
+from stigmer_cli.runner.plan import (
     HOME_LABEL,
     PLACEMENT_LABEL,
     PLAN_LABEL,

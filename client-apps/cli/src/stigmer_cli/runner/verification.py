@@ -13,11 +13,11 @@ from stigmer_cli.containers import ImageReference
 from stigmer_cli.containers.credentials import Credentials
 from stigmer_cli.containers.registry import attached_documents
 from stigmer_cli.errors import ImageUntrusted
-from stigmer_cli.runner_container.released_image import RELEASE_DIGEST, REPOSITORY
-from stigmer_cli.runner_container.signature_copies import copied_documents, copy_documents
+from stigmer_cli.runner.released_image import RELEASE_DIGEST, REPOSITORY
+from stigmer_cli.runner.signature_copies import copied_documents, copy_documents
 
 if TYPE_CHECKING:
-    from stigmer_cli.runner_container.signatures import Statement
+    from stigmer_cli.runner.signatures import Statement
 
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SIGNATURE: Final = "https://sigstore.dev/cosign/sign/v1"
@@ -141,7 +141,7 @@ _CANNOT_TELL: Final = "try again, name a copy of the trust root in `runner.trust
 def _judge(
     reference: ImageReference, digest: str, signer: str, bundles: list[bytes], configuration: Configuration
 ) -> Verification:
-    from stigmer_cli.runner_container.signatures import CannotTell, verified_statements
+    from stigmer_cli.runner.signatures import CannotTell, verified_statements
 
     try:
         found, refused = verified_statements(bundles, digest, signer, configuration.runner_trust_root)

@@ -10,7 +10,7 @@ from typing import Final
 from stigmer_cli.containers import Engine, Image
 from stigmer_cli.errors import ImageUnavailable
 from stigmer_cli.program_version import program_version
-from stigmer_cli.runner_container.released_image import image_version
+from stigmer_cli.runner.released_image import image_version
 from stigmer_contract.versions import LOCAL_VERSION, is_compatible
 
 TITLE_LABEL: Final = "org.opencontainers.image.title"

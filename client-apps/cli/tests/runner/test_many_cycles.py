@@ -12,7 +12,7 @@ import pytest
 from stack_home import StackHome, end_everything, make_stack_home
 from stigmer_cli.containers import ContainerSpec, Engine
 from stigmer_cli.program_version import program_version
-from stigmer_cli.runner_container.inspection import find_own_containers, remove_containers
+from stigmer_cli.runner.inspection import find_own_containers, remove_containers
 
 CYCLES = int(os.environ.get("STIGMER_TEST_CYCLES", "12"))
 """What one leaves is seen after one; what adds up, such as a port or a file, after a few."""

@@ -10,7 +10,7 @@ from small_image import write_image_archive
 from stigmer_cli.config import load_configuration
 from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.errors import ImageIncompatible
-from stigmer_cli.runner_container.resolution import ImageWish, choose_image
+from stigmer_cli.runner.resolution import ImageWish, choose_image
 
 
 class _Nothing:

@@ -10,17 +10,17 @@ from dataclasses import replace
 from stigmer_cli.config import Configuration
 from stigmer_cli.errors import ComponentFailed, UsageError
 from stigmer_cli.processes.identity import ProcessIdentity
-from stigmer_cli.runner_container.plan import (
+from stigmer_cli.runner.choice import PlainRunner, Report, plan_runner
+from stigmer_cli.runner.plan import (
     RunnerPlan,
     differences,
     read_plan,
     write_plan,
 )
+from stigmer_cli.runner.wish import RunnerWish, keep_wish, kept_wish
 from stigmer_cli.stack.lifecycle import CHANGE_TIMEOUT_SECONDS, ensure_token
 from stigmer_cli.stack.locks import hold
 from stigmer_cli.stack.readiness import wait_until_ready
-from stigmer_cli.stack.runner_choice import PlainRunner, Report, plan_runner
-from stigmer_cli.stack.runner_wish import RunnerWish, keep_wish, kept_wish
 from stigmer_cli.stack.state import RUNNER, ComponentPhase, StackFiles, StackState, read_state
 
 _END_TIMEOUT_SECONDS = 30.0

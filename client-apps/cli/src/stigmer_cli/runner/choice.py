@@ -5,23 +5,21 @@ Asks engine and registry; starts nothing. Imports what it needs of containers on
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stigmer_cli.config import Configuration, replace_file
-from stigmer_cli.stack.runner_wish import RunnerWish
+from stigmer_cli.runner.wish import RunnerWish
 
 if TYPE_CHECKING:
-    from stigmer_cli.runner_container.environment import RunnerEnvironment
-    from stigmer_cli.runner_container.plan import RunnerPlan
+    from stigmer_cli.runner.environment import RunnerEnvironment
+    from stigmer_cli.runner.plan import RunnerPlan
 
-_ENGINE_PAUSE_SECONDS = 0.5
 Report = Callable[[str], None]
 
 PLAN_FILE = "runner-container.json"
-"""In the run directory; as `runner_container.plan` names it, which is not imported to ask for this."""
+"""In the run directory; as `plan` names it, which is not imported to ask for this."""
 WITHOUT_FILE = "runner-without-container"
 """In the run directory: why there is no container, where that was nobody's choice."""
 UNCONTAINED_NOTE = "commands of agents run directly on this machine, not in a container"
@@ -82,33 +80,6 @@ def plan_runner(
         return PlainRunner(f"{error.message}; to have one, {error.hint}" if error.hint else error.message)
 
 
-def plan_when_there(
-    configuration: Configuration, wish: RunnerWish, token: str, report: Report, seconds: float
-) -> PlannedRunner | PlainRunner:
-    """How the runner shall run; an engine that is needed and away is waited for, for so long at most.
-
-    Raises:
-        EnvironmentNotReady: as `plan_runner`.
-    """
-    from stigmer_cli.errors import EngineNotReady
-    from stigmer_cli.rendering.waiting_line import WaitingLine
-
-    deadline = time.monotonic() + seconds
-    is_told = False
-    with WaitingLine() as line:
-        while True:
-            try:
-                return plan_runner(configuration, wish, token, report)
-            except EngineNotReady as error:
-                if not error.is_away or time.monotonic() >= deadline:
-                    raise
-                if not is_told:
-                    report(f"{error.message}; it is waited for, {seconds:.0f} s at most")
-                    is_told = True
-            line.show("waiting for the engine")
-            time.sleep(_ENGINE_PAUSE_SECONDS)
-
-
 def is_container_asked_for(configuration: Configuration, wish: RunnerWish) -> bool:
     """Whether a plain process instead of a container would be an error, as where the last one was in one."""
     is_named = configuration.runner_engine in ("docker", "podman") or configuration.runner_image is not None
@@ -120,10 +91,10 @@ def _plan_container(
     configuration: Configuration, wish: RunnerWish, token: str, report: Report, *, keeps_image: bool
 ) -> PlannedRunner:
     from stigmer_cli.containers import EngineKind
-    from stigmer_cli.runner_container.engine_access import open_engine, told_to_the_person
-    from stigmer_cli.runner_container.plan import make_plan, read_plan
-    from stigmer_cli.runner_container.pull_report import ImagePuller
-    from stigmer_cli.runner_container.resolution import ImageWish, choose_image
+    from stigmer_cli.runner.engine_access import open_engine, told_to_the_person
+    from stigmer_cli.runner.plan import make_plan, read_plan
+    from stigmer_cli.runner.pull_report import ImagePuller
+    from stigmer_cli.runner.resolution import ImageWish, choose_image
 
     old = read_plan(configuration)
     current = (old.image_reference, old.image_id) if old and keeps_image else None
@@ -160,7 +131,7 @@ def apply_plan(configuration: Configuration, planned: PlannedRunner | PlainRunne
     without = configuration.run_directory / WITHOUT_FILE
     if isinstance(planned, PlainRunner):
         if has_plan(configuration):
-            from stigmer_cli.runner_container.plan import forget_plan
+            from stigmer_cli.runner.plan import forget_plan
 
             forget_plan(configuration)
         report(f"note: {UNCONTAINED_NOTE}" + (f": {planned.reason}" if planned.reason else ""))
@@ -170,7 +141,7 @@ def apply_plan(configuration: Configuration, planned: PlannedRunner | PlainRunne
             without.unlink(missing_ok=True)
         return
     without.unlink(missing_ok=True)
-    from stigmer_cli.runner_container.plan import write_plan
+    from stigmer_cli.runner.plan import write_plan
 
     write_plan(planned.plan, planned.environment, configuration)
     report(f"the runner's container is {planned.plan.image_reference} in {planned.plan.traits.title}")
@@ -193,7 +164,7 @@ def runner_gateway_name(configuration: Configuration) -> str | None:
     """The name by which the runner's container reaches this machine; None where it is on its network."""
     if not has_plan(configuration):
         return None
-    from stigmer_cli.runner_container.plan import read_plan
+    from stigmer_cli.runner.plan import read_plan
 
     plan = read_plan(configuration)
     return None if plan is None or plan.is_on_host_network else plan.traits.gateway_name
@@ -201,7 +172,7 @@ def runner_gateway_name(configuration: Configuration) -> str | None:
 
 def is_plan_outdated(configuration: Configuration, token: str) -> bool:
     """Whether the settings of now would give the runner another environment."""
-    from stigmer_cli.runner_container.plan import is_environment_changed, read_plan
+    from stigmer_cli.runner.plan import is_environment_changed, read_plan
 
     plan = read_plan(configuration)
     return plan is None or is_environment_changed(plan, configuration, token)
@@ -218,8 +189,8 @@ def remove_left_containers(configuration: Configuration) -> None:
     from stigmer_cli.containers import reopen_engine
     from stigmer_cli.containers.errors import ContainersError
     from stigmer_cli.errors import EngineNotReady
-    from stigmer_cli.runner_container.inspection import ANSWER_SECONDS, remove_containers
-    from stigmer_cli.runner_container.plan import forget_secrets, read_plan
+    from stigmer_cli.runner.inspection import ANSWER_SECONDS, remove_containers
+    from stigmer_cli.runner.plan import forget_secrets, read_plan
 
     plan = read_plan(configuration)
     if plan is None:

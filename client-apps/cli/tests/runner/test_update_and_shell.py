@@ -14,7 +14,7 @@ from image_registry import ImageRegistry
 from pushed_runner import log_in, push_anew
 from stack_home import StackHome, wait_until
 from stigmer_cli.containers import Engine, ImageReference
-from stigmer_cli.runner_container.inspection import find_own_containers
+from stigmer_cli.runner.inspection import find_own_containers
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from stigmer_cli.config import load_configuration
 from stigmer_cli.containers.container import ExitState
 from stigmer_cli.containers.specs import ContainerSpec
-from stigmer_cli.runner_container.attendant import Attendant, Wanted
-from stigmer_cli.runner_container.plan import HOME_LABEL, PLACEMENT_LABEL, PLAN_LABEL
+from stigmer_cli.runner.attendant import Attendant, Wanted
+from stigmer_cli.runner.plan import HOME_LABEL, PLACEMENT_LABEL, PLAN_LABEL
 
 home = Path(sys.argv[1])
 over = threading.Event()

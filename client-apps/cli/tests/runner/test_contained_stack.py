@@ -15,7 +15,7 @@ from stack_home import StackHome, wait_until
 from stigmer_cli.config import load_configuration
 from stigmer_cli.containers import Container, ContainerSpec, Engine
 from stigmer_cli.program_version import program_version
-from stigmer_cli.runner_container.inspection import find_own_containers
+from stigmer_cli.runner.inspection import find_own_containers
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -11,8 +11,8 @@ import pytest
 from stack_home import StackHome, end_everything, make_stack_home, wait_until
 from stigmer_cli.containers import Engine, EngineKind
 from stigmer_cli.program_version import program_version
-from stigmer_cli.runner_container.inspection import find_own_containers, remove_containers
-from stigmer_cli.runner_container.released_image import REPOSITORY
+from stigmer_cli.runner.inspection import find_own_containers, remove_containers
+from stigmer_cli.runner.released_image import REPOSITORY
 
 pytestmark = pytest.mark.timeout(600)
 

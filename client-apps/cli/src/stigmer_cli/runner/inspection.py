@@ -7,7 +7,7 @@ from stigmer_cli.config import Configuration
 from stigmer_cli.containers import Container, Engine, RunningContainer, reopen_engine
 from stigmer_cli.containers.container import Usage
 from stigmer_cli.containers.errors import ContainersError, EngineGone, EngineRefused
-from stigmer_cli.runner_container.plan import (
+from stigmer_cli.runner.plan import (
     HOME_LABEL,
     PLACEMENT_LABEL,
     STANDING,

@@ -12,8 +12,8 @@ from stigmer_cli.config import Configuration, load_configuration
 from stigmer_cli.containers import BindMount, EngineKind, EngineTraits, Image
 from stigmer_cli.containers.specs import render_creation
 from stigmer_cli.errors import ConfigurationError, UsageError
-from stigmer_cli.runner_container.environment import runner_environment
-from stigmer_cli.runner_container.placement import (
+from stigmer_cli.runner.environment import runner_environment
+from stigmer_cli.runner.placement import (
     Placement,
     check_directory,
     forget_placement,
@@ -21,7 +21,7 @@ from stigmer_cli.runner_container.placement import (
     read_placement,
     write_placement,
 )
-from stigmer_cli.runner_container.plan import (
+from stigmer_cli.runner.plan import (
     RunnerPlan,
     container_spec,
     differences,
@@ -29,7 +29,7 @@ from stigmer_cli.runner_container.plan import (
     read_plan,
     write_plan,
 )
-from stigmer_cli.runner_container.resolution import ChosenImage
+from stigmer_cli.runner.resolution import ChosenImage
 from stigmer_contract.workspace_directories import CONTAINED_USER
 
 DOCKER = EngineTraits(EngineKind.DOCKER, "20.10.24", "1.41", "amd64", False, False, True)

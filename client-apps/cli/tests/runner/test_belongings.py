@@ -9,8 +9,8 @@ import pytest
 from containers_user import CONTAINERS_USER, give_to_containers
 from stigmer_cli.config import load_configuration
 from stigmer_cli.errors import UsageError
-from stigmer_cli.runner_container.belongings import can_write, give
-from stigmer_cli.runner_container.placement import check_directory
+from stigmer_cli.runner.belongings import can_write, give
+from stigmer_cli.runner.placement import check_directory
 from stigmer_contract.workspace_directories import judge, surroundings_here
 from stigmer_contract.workspace_rules import Kind
 

@@ -25,9 +25,9 @@ from executions import agent_manifest
 from model_server import VALID_KEY, ModelServer, ScriptedCall, ScriptedModel, ScriptedTurn
 from stack_home import StackHome, wait_until
 from stigmer_cli.containers import BindMount, Container, ContainerSpec, Engine
-from stigmer_cli.runner_container.inspection import find_own_containers
-from stigmer_cli.runner_container.placement import MOUNTS_VARIABLE
-from stigmer_cli.runner_container.plan import HOME_LABEL, PLACEMENT_LABEL, STANDING, home_mark
+from stigmer_cli.runner.inspection import find_own_containers
+from stigmer_cli.runner.placement import MOUNTS_VARIABLE
+from stigmer_cli.runner.plan import HOME_LABEL, PLACEMENT_LABEL, STANDING, home_mark
 from stigmer_contract.placements import placement_id_of
 from stigmer_contract.workspace_directories import opened
 

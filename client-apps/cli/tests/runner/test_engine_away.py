@@ -11,7 +11,7 @@ from engine_socket import EngineSocket
 from stack_home import StackHome, wait_until
 from stigmer_cli.config import load_configuration
 from stigmer_cli.containers import Engine
-from stigmer_cli.runner_container.inspection import find_own_containers
+from stigmer_cli.runner.inspection import find_own_containers
 from stigmer_cli.stack.state import RUNNER, ComponentPhase, StackFiles, read_state
 
 pytestmark = pytest.mark.timeout(600)

@@ -16,7 +16,7 @@ from pushed_runner import log_in, push_anew
 from stack_home import StackHome
 from stigmer_cli.cli import root
 from stigmer_cli.containers import Engine, ImageReference
-from stigmer_cli.runner_container.inspection import find_own_containers
+from stigmer_cli.runner.inspection import find_own_containers
 
 ARCHIVED = "localhost/stigmer-tests/archived-runner"
 GUIDE = Path(__file__).parents[2] / "docs" / "container-mode.md"

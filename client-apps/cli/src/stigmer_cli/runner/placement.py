@@ -14,9 +14,9 @@ from pathlib import Path
 from stigmer_cli.config import Configuration, replace_file
 from stigmer_cli.containers import BindMount, ContainerSpec, PublishedPort
 from stigmer_cli.errors import HomeUnusable, UsageError
-from stigmer_cli.runner_container.belongings import can_write, give
-from stigmer_cli.runner_container.environment import SECRETS_TARGET, WORKSPACE_TARGET
-from stigmer_cli.runner_container.plan import (
+from stigmer_cli.runner.belongings import can_write, give
+from stigmer_cli.runner.environment import SECRETS_TARGET, WORKSPACE_TARGET
+from stigmer_cli.runner.plan import (
     PLACEMENT_LABEL,
     PLAN_LABEL,
     RunnerPlan,

@@ -14,15 +14,15 @@ from stigmer_cli.containers import Engine, Image, ImageReference
 from stigmer_cli.containers.errors import ImageNotFound, RegistryDenied, RegistryUnreachable
 from stigmer_cli.errors import ConfigurationError, ImageIncompatible, ImageUnavailable
 from stigmer_cli.program_version import program_version
-from stigmer_cli.runner_container.local_builds import (
+from stigmer_cli.runner.local_builds import (
     TITLE,
     TITLE_LABEL,
     VERSION_LABEL,
     find_local_build,
     require_local_build,
 )
-from stigmer_cli.runner_container.released_image import release_reference
-from stigmer_cli.runner_container.verification import refuse_unverifiable
+from stigmer_cli.runner.released_image import release_reference
+from stigmer_cli.runner.verification import refuse_unverifiable
 from stigmer_contract.versions import is_compatible
 
 _NOT_TO_BE_HAD = (ImageNotFound, RegistryDenied, RegistryUnreachable)
