@@ -37,7 +37,7 @@ def checkout(tmp_path: Path, registry: ImageRegistry) -> ScratchCheckout:
     """A clone whose workflow knows the registry on loopback."""
     checkout = ScratchCheckout(tmp_path / "checkout")
     workflow = checkout.root / IMAGE_WORKFLOW
-    text = workflow.read_text("utf-8").replace("ghcr.io/stigmer/agent-runner", registry.repository)
+    text = workflow.read_text("utf-8").replace("ghcr.io/stigmer", registry.repository.rpartition("/")[0])
     dockerfile = checkout.root / "backend/services/agent-runner/Dockerfile"
     pinned = f"127.0.0.1/base:1@sha256:{'c' * 64}"
     base = re.sub(

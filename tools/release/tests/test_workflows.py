@@ -11,12 +11,14 @@ import pytest
 import yaml
 
 from scratch_checkout import REPOSITORY, ScratchCheckout
+from stigmer_release.published_images import PUBLISHED_IMAGES, ImageName
 
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 RELEASED = [
-    *("Plan", "Build ${{ matrix.architecture }}", "Parts, licences, known holes", "Push by digest"),
-    *("Try ${{ matrix.architecture }}", "Sign", "Tag", "Python packages", "Publish Python packages"),
-    *("Move tags", "The release's page"),
+    *("Plan", "Build ${{ matrix.image }} ${{ matrix.architecture }}"),
+    *("Parts, licences, known holes of ${{ matrix.image }}", "Push by digest"),
+    *("Try ${{ matrix.image }} ${{ matrix.architecture }}", "Sign ${{ matrix.image }}", "Tag"),
+    *("Python packages", "Publish Python packages", "Move tags", "The release's page"),
 ]
 
 
@@ -65,6 +67,34 @@ def test_only_jobs_after_the_plan_that_pushes_may_write_and_tags_come_last() -> 
     assert {"promote", "publish"} <= needs("move")
     [moving] = [step["run"] for step in jobs["move"]["steps"] if "promote" in step.get("run", "")]
     assert moving.endswith("--packages-are-published")
+
+
+def test_every_published_image_is_built_scanned_pushed_tried_signed_and_tagged() -> None:
+    names = [name.value for name in ImageName]
+    jobs = read(REPOSITORY / ".github/workflows/build-agent-runner-image.yml")["jobs"]
+
+    of_each = {name: job["strategy"]["matrix"]["image"] for name, job in jobs.items() if "strategy" in job}
+    steps = (REPOSITORY / ".ci/release").read_text("utf-8")
+    assert of_each == dict.fromkeys(("build", "evidence", "smoke", "sign"), names)
+    assert list(jobs["push"]["outputs"]) == names
+    assert re.findall(r"^readonly images=\((.*)\)$", steps, re.MULTILINE) == [" ".join(names)]
+    assert {name.value: (one.repository, one.suffix) for name, one in PUBLISHED_IMAGES.items()} == {
+        "agent-runner": ("agent-runner", ""),
+        "agent-runner-full": ("agent-runner", "-full"),
+        "stigmer-server": ("stigmer-server", ""),
+    }
+    for job in ("promote", "move"):
+        [step] = [step for step in jobs[job]["steps"] if "promote" in step.get("run", "")]
+        told = [step["env"][name] for name in ("RUNNER", "FULL", "SERVER")]
+        assert told == [f"${{{{ needs.push.outputs.{name} }}}}" for name in names]
+        assert step["run"].startswith('.ci/release promote "$REGISTRY" "$RUNNER" "$FULL" "$SERVER"')
+
+
+def test_the_tests_of_published_images_are_there() -> None:
+    for one in PUBLISHED_IMAGES.values():
+        file, _, name = one.test.partition("::")
+        assert f"\ndef {name}(" in (REPOSITORY / file).read_text("utf-8")
+        assert (REPOSITORY / "backend/services" / one.service / "Dockerfile").is_file()
 
 
 DEFECTS = {

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Builds the image for one platform and tags it: build.sh [PLATFORM [TAG]]
-# Environment: VERSION, IMAGE; optional VARIANT, ENGINE, BUILDER, PYTHON_IMAGE, UV_IMAGE, SYSTEM_PACKAGES, CA_BUNDLE,
+# Environment: VERSION, IMAGE; optional SERVICE (whose Dockerfile; stigmer-server's too), VARIANT, ENGINE, BUILDER, PYTHON_IMAGE, UV_IMAGE, SYSTEM_PACKAGES, CA_BUNDLE,
 # proxies, NO_CACHE, SOURCE_DATE_EPOCH (seconds; with Podman: builds of equal sources have equal layers).
 set -euo pipefail
 cd "$(dirname "$0")/../../../.."
 # shellcheck source=SCRIPTDIR/engine.sh
 . backend/services/agent-runner/image/engine.sh
 
-readonly service=backend/services/agent-runner
+readonly service=backend/services/${SERVICE:-agent-runner}
 check_version
 readonly stage=${VARIANT:-runtime}
 find_engine
@@ -52,9 +52,9 @@ forget_replaced() { # id, or nothing
 
 build_with_docker() {
     if "$engine" buildx version >/dev/null 2>&1; then
-        "$engine" buildx build --load --target "$stage" "${secret[@]}" "${arguments[@]}" --file $service/Dockerfile .
+        "$engine" buildx build --load --target "$stage" "${secret[@]}" "${arguments[@]}" --file "$service/Dockerfile" .
     else
-        DOCKER_BUILDKIT=1 "$engine" build --target "$stage" "${secret[@]}" "${arguments[@]}" --file $service/Dockerfile .
+        DOCKER_BUILDKIT=1 "$engine" build --target "$stage" "${secret[@]}" "${arguments[@]}" --file "$service/Dockerfile" .
     fi
 }
 
@@ -75,8 +75,8 @@ build_with_podman() {
     [[ -z ${SOURCE_DATE_EPOCH:-} ]] || timestamp=(--timestamp "$SOURCE_DATE_EPOCH" --identity-label=false --no-cache)
     "$engine" build --format docker --layers --pull=newer "${timestamp[@]}" "${tls_flags[@]}" "${secret[@]}" \
         "${arguments[@]}" "${labels[@]}" \
-        --build-arg "BUILDER_PLATFORM=$native" --ignorefile $service/.dockerignore --file - . \
-        < <(sed "s/^FROM runtime\$/FROM $stage/" $service/Dockerfile)
+        --build-arg "BUILDER_PLATFORM=$native" --ignorefile "$service/.dockerignore" --file - . \
+        < <(sed "s/^FROM runtime\$/FROM $stage/" "$service/Dockerfile")
 }
 
 # The classic builder knows no mounts and no Dockerfile.dockerignore: it gets a Dockerfile without the first, only
@@ -86,9 +86,9 @@ build_with_classic() {
     context=$(mktemp -d)
     # shellcheck disable=SC2064  # the directory of now
     trap "rm -rf '$context'" EXIT
-    sed -n 's/^!//p' $service/.dockerignore |
+    sed -n 's/^!//p' "$service/.dockerignore" |
         tar --create --exclude='__pycache__' --exclude='*.pyc' --files-from - | tar --extract --directory "$context"
-    sed -e '/^ *--mount=[^ ]* \\$/d' -e 's/^RUN --mount=[^ ]* \\$/RUN \\/' $service/Dockerfile >"$context/Dockerfile"
+    sed -e '/^ *--mount=[^ ]* \\$/d' -e 's/^RUN --mount=[^ ]* \\$/RUN \\/' "$service/Dockerfile" >"$context/Dockerfile"
     arguments+=(--build-arg "BUILDER_PLATFORM=$native")
     if [[ -n ${CA_BUNDLE:-} ]]; then
         mkdir "$context/authority"

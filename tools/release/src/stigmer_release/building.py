@@ -1,6 +1,6 @@
 """Builds the image of one architecture so that equal commits give equal digests, and writes it as files.
 
-With Podman, here as in the workflow; the Dockerfile and its builder are the runner's own.
+With Podman, here as in the workflow; the Dockerfiles and what builds by them are the services' own.
 """
 
 import json
@@ -12,6 +12,7 @@ from uuid import uuid4
 from stigmer_release.git import Checkout
 from stigmer_release.image_files import ImageFiles
 from stigmer_release.programs import run_program
+from stigmer_release.published_images import PublishedImage
 from stigmer_release.registry import canonical_json, digest_of
 
 _BUILD: Final = "backend/services/agent-runner/image/build.sh"
@@ -19,15 +20,19 @@ _OF_THE_MACHINE: Final = ("container", "container_config", "docker_version", "id
 """Fields of Docker's image configuration that tell of the builder's containers, and that no engine needs."""
 
 
-def build_image(checkout: Checkout, platform: str, version: str, output: Path) -> ImageFiles:
-    """Builds HEAD for a platform such as `linux/arm64`, which needs no emulation.
+def build_image(
+    checkout: Checkout, published: PublishedImage, platform: str, version: str, output: Path
+) -> ImageFiles:
+    """Builds HEAD for a platform such as `linux/arm64`, which the runner's image needs no emulation for.
 
     Raises:
         ProgramFailed: the build failed; its last line says why.
     """
-    tag = f"localhost/stigmer-release/agent-runner:{uuid4().hex}"
+    tag = f"localhost/stigmer-release/{published.repository}:{uuid4().hex}"
     told = {
         "ENGINE": "podman",
+        "SERVICE": published.service,
+        "VARIANT": published.variant,
         "IMAGE": tag.rpartition(":")[0],
         "VERSION": version,
         "SOURCE_DATE_EPOCH": str(checkout.commit_time()),

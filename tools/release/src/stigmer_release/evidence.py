@@ -19,7 +19,7 @@ _NEEDED_KINDS: Final = ("deb", "pypi")
 """Kinds of packages (purl types) that every image has: one missing means that the scanner is blind for it."""
 
 
-def bill_of_materials(image: ImageFiles) -> dict[str, Any]:
+def bill_of_materials(image: ImageFiles, name: str) -> dict[str, Any]:
     """The image's parts as CycloneDX: Debian's from dpkg's database, Python's from their metadata.
 
     Raises:
@@ -31,7 +31,7 @@ def bill_of_materials(image: ImageFiles) -> dict[str, Any]:
         said = run_program("syft", "scan", f"oci-dir:{layout}", "--output", "cyclonedx-json", "--quiet")
     document = cast("dict[str, Any]", json.loads(said))
     document["metadata"].setdefault("component", {}).update(
-        {"type": "container", "name": "agent-runner", "version": image.manifest().digest}
+        {"type": "container", "name": name, "version": image.manifest().digest}
     )
     kinds = {purl.removeprefix("pkg:").partition("/")[0] for purl in _purls(document)}
     if missing := set(_NEEDED_KINDS) - kinds:

@@ -23,6 +23,7 @@ from stigmer_release.plan import Trigger, event_of, outputs
 from stigmer_release.promotion import planned_tags
 from stigmer_release.promotion import promote as set_tags
 from stigmer_release.promotion import tags_by_hand as plan_by_hand
+from stigmer_release.published_images import PUBLISHED_IMAGES, ImageName, PublishedImage
 from stigmer_release.registry import Repository, open_repository
 from stigmer_release.signing import sign_image
 from stigmer_release.smoke import try_image
@@ -34,6 +35,20 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 repository_option = click.option("--repository", required=True, help="Such as ghcr.io/stigmer/agent-runner.")
+
+
+def _look_up(_context: click.Context, _option: click.Parameter, name: str) -> PublishedImage:
+    return PUBLISHED_IMAGES[ImageName(name)]
+
+
+image_option = click.option(
+    "--image",
+    "published",
+    type=click.Choice([name.value for name in ImageName]),
+    default=ImageName.RUNNER.value,
+    callback=_look_up,
+    help="Which of the published images.",
+)
 digest_option = click.option("--digest", required=True, help="Of the index: sha256:…")
 
 
@@ -74,18 +89,20 @@ def plan(repository: str, event_name: str, ref: str, commit: str, tag: str) -> N
 @click.command()
 @click.option("--platform", required=True, type=click.Choice(["linux/amd64", "linux/arm64"]))
 @click.option("--version", required=True)
+@image_option
 @click.argument("output", type=click.Path(path_type=Path, file_okay=False))
-def build(platform: str, version: str, output: Path) -> None:
+def build(platform: str, version: str, published: PublishedImage, output: Path) -> None:
     """Build HEAD's image for one platform into the directory OUTPUT."""
-    print(summary(build_image(Checkout(Path.cwd()), platform, version, output)))
+    print(summary(build_image(Checkout(Path.cwd()), published, platform, version, output)))
 
 
 @click.command()
+@image_option
 @click.argument("image", type=DIRECTORY)
 @click.argument("output", type=NEW_FILE)
-def sbom(image: Path, output: Path) -> None:
+def sbom(published: PublishedImage, image: Path, output: Path) -> None:
     """Write the parts of the image in directory IMAGE to OUTPUT, as CycloneDX."""
-    bill = bill_of_materials(ImageFiles(image))
+    bill = bill_of_materials(ImageFiles(image), published.repository)
     output.write_text(json.dumps(bill, indent=1), encoding="utf-8")
     say(f"{len(bill['components'])} parts are in {output}")
 
@@ -153,10 +170,11 @@ def push(repository: str, images: tuple[Path, ...]) -> None:
 @digest_option
 @click.option("--platform", required=True, type=click.Choice(["linux/amd64", "linux/arm64"]))
 @click.option("--engine", default="docker", type=click.Choice(["docker", "podman"]))
-def smoke(repository: str, digest: str, platform: str, engine: str) -> None:
+@image_option
+def smoke(repository: str, digest: str, platform: str, engine: str, published: PublishedImage) -> None:
     """Pull what was pushed and run one agent with it, to its end."""
     with _opened(repository) as opened:
-        try_image(opened, digest, platform, engine, Path.cwd(), say)
+        try_image(opened, published, digest, platform, engine, Path.cwd(), say)
 
 
 @click.command()
@@ -186,6 +204,7 @@ def tags_by_hand(repository: str, image_ids: tuple[str, ...], version: str) -> N
 @repository_option
 @digest_option
 @event_options
+@image_option
 @click.option(
     "--packages-are-published", is_flag=True, help="Of a release: also X.Y, X and latest, which move to it."
 )
@@ -196,9 +215,10 @@ def promote(
     ref: str,
     commit: str,
     tag: str,
+    published: PublishedImage,
     packages_are_published: bool,
 ) -> None:
     """Give the pushed image the tags of its event."""
     event = event_of(Trigger(event_name, ref, commit, tag))
     with _opened(repository) as opened:
-        set_tags(opened, event, digest, say, are_packages_published=packages_are_published)
+        set_tags(opened, published, event, digest, say, are_packages_published=packages_are_published)

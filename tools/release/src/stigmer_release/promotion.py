@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from stigmer_release.errors import AlreadyReleased, RegistryRefused
+from stigmer_release.published_images import PublishedImage
 from stigmer_release.registry import Manifest, Repository
 from stigmer_release.tag_rules import Event, ImageTags, PushedByHand, image_tags
 from stigmer_release.versions import Version, versions_among
@@ -18,7 +19,13 @@ def planned_tags(repository: Repository, event: Event) -> ImageTags:
 
 
 def promote(
-    repository: Repository, event: Event, digest: str, report: Report, *, are_packages_published: bool = False
+    repository: Repository,
+    published: PublishedImage,
+    event: Event,
+    digest: str,
+    report: Report,
+    *,
+    are_packages_published: bool = False,
 ) -> tuple[str, ...]:
     """Sets those that are due, and answers them; doing it again changes nothing.
 
@@ -29,7 +36,7 @@ def promote(
     image = repository.manifest(digest)
     if image is None:
         raise RegistryRefused(f"{repository.name} has no {digest}", "push it first")
-    tags = planned_tags(repository, event)
+    tags = published.name_tags(planned_tags(repository, event))
     for tag in tags.fixed:
         _check_free(repository, tag, image)
     due = tags.all if are_packages_published else tags.before_packages(event)

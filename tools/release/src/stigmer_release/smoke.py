@@ -1,6 +1,6 @@
 """Tries an image that was pushed, by its digest: health, and one agent to completion, on one architecture.
 
-The test is the runner's own; this pulls exactly what a person would get.
+The tests are the services' own; this pulls exactly what a person would get.
 """
 
 import os
@@ -11,11 +11,10 @@ from typing import Final
 
 from stigmer_release.errors import RegistryRefused
 from stigmer_release.programs import run_program
+from stigmer_release.published_images import PublishedImage
 from stigmer_release.registry import Repository
 
-_TESTS: Final = "backend/services/agent-runner/tests/image/test_running_image.py"
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-TRIED: Final = "test_it_runs_an_agent_to_the_end_as_the_person_who_started_it"
 
 Report = Callable[[str], None]
 
@@ -42,9 +41,15 @@ def own_platform() -> str:
 
 
 def try_image(
-    repository: Repository, digest: str, platform: str, engine: str, root: Path, report: Report
+    repository: Repository,
+    published: PublishedImage,
+    digest: str,
+    platform: str,
+    engine: str,
+    root: Path,
+    report: Report,
 ) -> None:
-    """Pulls it with `docker` or `podman`, and runs the test against it.
+    """Pulls it with `docker` or `podman`, and runs its test against it.
 
     Raises:
         RegistryRefused: it is not there.
@@ -55,9 +60,10 @@ def try_image(
     run_program(engine, "pull", "--quiet", *insecure, f"--platform={platform}", reference)
     is_emulated = platform != own_platform()
     report(f"{reference} is pulled for {platform}" + (", which is emulated here" if is_emulated else ""))
-    told = {"STIGMER_TEST_ENGINE": engine, "STIGMER_TEST_IMAGE": reference, "CI": "true"}
+    told = {"STIGMER_TEST_ENGINE": engine, published.test_variable: reference, "CI": "true"}
     if is_emulated:
         told["STIGMER_TEST_EMULATED"] = "true"
-    test = f"{_TESTS}::{TRIED}[{engine}]"
-    run_program(sys.executable, "-m", "pytest", "-q", test, directory=root, environment=told)
+    run_program(
+        sys.executable, "-m", "pytest", "-q", f"{published.test}[{engine}]", directory=root, environment=told
+    )
     report(f"{reference} is healthy, and ran an agent to its end")

@@ -60,6 +60,11 @@ class ReleasePath:
         lines = outputs.read_text("utf-8").splitlines()
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
+    @property
+    def own_registry(self) -> str:
+        """What stands before the names of images."""
+        return self.registry.repository.rpartition("/")[0]
+
     def tool(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`python -m stigmer_release` of the clone."""
         return self.checkout.release_tools(*arguments, environment=self.environment)
@@ -118,7 +123,7 @@ def images(path: ReleasePath) -> dict[str, ImageFiles]:
     """Both architectures as the workflow builds them; shared, as each takes a minute or more."""
     built: dict[str, ImageFiles] = {}
     for architecture in ("amd64", "arm64"):
-        directory = path.checkout.root / f"image-{architecture}"
+        directory = path.checkout.root / f"image-agent-runner-{architecture}"
         path.tool("build", "--platform", f"linux/{architecture}", "--version", VERSION, str(directory))
         built[architecture] = ImageFiles(directory)
     return built
@@ -131,8 +136,8 @@ def digest(path: ReleasePath, images: dict[str, ImageFiles]) -> str:
         "amd64": "amd64",
         "arm64": "arm64",
     }
-    path.step("evidence")
-    return path.step("push", path.registry.repository)["digest"]
+    path.step("evidence", "agent-runner")
+    return path.step("push", path.own_registry, "agent-runner")["agent-runner"]
 
 
 def test_the_plan_agrees_with_the_tag_and_names_its_tags(path: ReleasePath) -> None:
@@ -183,7 +188,7 @@ FOREIGN, EMULATOR = {"amd64": ("arm64", "qemu-aarch64"), "arm64": ("amd64", "qem
 def test_the_pushed_digest_is_healthy_and_runs_an_agent_to_its_end(path: ReleasePath, digest: str) -> None:
     engine_or_skip("docker")
 
-    path.step("smoke", path.registry.repository, digest, NATIVE)
+    path.step("smoke", path.own_registry, "agent-runner", digest, NATIVE)
 
 
 def test_the_pushed_image_of_the_other_architecture_does_where_it_is_emulated(
@@ -194,19 +199,20 @@ def test_the_pushed_image_of_the_other_architecture_does_where_it_is_emulated(
         assert not os.environ.get("CI"), f"{EMULATOR} is not there"
         pytest.skip(f"{EMULATOR} is not there")
 
-    path.step("smoke", path.registry.repository, digest, FOREIGN)
+    path.step("smoke", path.own_registry, "agent-runner", digest, FOREIGN)
 
 
 def test_a_person_pulls_what_was_verified_and_it_is_what_was_tagged(path: ReleasePath, digest: str) -> None:
     engine = engine_or_skip("docker")
     repository = path.registry.repository
-    path.step("sign", repository, digest, VERSION, "2026-01-01T00:00:00Z")
+    path.step("sign", path.own_registry, "agent-runner", digest, VERSION, "2026-01-01T00:00:00Z")
     promote = ("promote", "--repository", repository, "--digest", digest)
     path.tool(*promote)
     with open_repository(repository, (USER, PASSWORD)) as opened:
         before_packages = {tag: opened.manifest(tag) is not None for tag in (VERSION, "latest")}
     first = path.tool(*promote, "--packages-are-published")
     again = path.tool(*promote, "--packages-are-published")
+    path.tool(*promote, "--image", "agent-runner-full", "--packages-are-published")
     home = make_stack_home(path.checkout.root.parent / "person", own_temporal=False)
     home.environment |= write_login(path.registry, path.checkout.root.parent / "login") | {
         "STIGMER_ENGINE": "docker",
@@ -219,8 +225,10 @@ def test_a_person_pulls_what_was_verified_and_it_is_what_was_tagged(path: Releas
 
     assert before_packages == {VERSION: True, "latest": False}
     assert (first.stderr, first.returncode) == (again.stderr, 0)
-    for tag in (f"v{VERSION}", VERSION, "0.1", "0", "latest"):
-        assert path.registry.digest(tag) == digest
+    tags = {f"v{VERSION}", VERSION, "0.1", "0", "latest", f"v{VERSION}-full", f"{VERSION}-full"}
+    # Besides those by which a registry without referrers finds what is said of an image.
+    assert {tag for tag in path.registry.tags() if not tag.startswith("sha256-")} == tags
+    assert {path.registry.digest(tag) for tag in tags} == {digest}
     assert pulled.returncode == 0, pulled.stderr
     commit = path.checkout.git("rev-parse", "HEAD")
     assert (
@@ -233,15 +241,15 @@ def test_a_person_pulls_what_was_verified_and_it_is_what_was_tagged(path: Releas
 
 
 def test_the_evidence_names_what_is_in_the_image_and_how_it_was_built(path: ReleasePath, digest: str) -> None:
-    path.step("sign", path.registry.repository, digest, VERSION, "2026-01-01T00:00:00Z")
+    path.step("sign", path.own_registry, "agent-runner", digest, VERSION, "2026-01-01T00:00:00Z")
     evidence = path.checkout.root / "evidence"
-    bill = json.loads((evidence / "sbom-arm64.json").read_text("utf-8"))
+    bill = json.loads((evidence / "sbom-agent-runner-arm64.json").read_text("utf-8"))
     purls = {str(component.get("purl")).partition("?")[0] for component in bill["components"]}
-    provenance: dict[str, Any] = json.loads((evidence / "provenance.json").read_text("utf-8"))
+    provenance: dict[str, Any] = json.loads((evidence / "provenance-agent-runner.json").read_text("utf-8"))
 
     assert {"pkg:pypi/stigmer-agent-runner@" + VERSION, "pkg:pypi/stigmer-contract@" + VERSION} <= purls
     assert any(purl.startswith("pkg:deb/debian/git@") for purl in purls)
-    assert "| pydantic |" in (evidence / "licences.md").read_text("utf-8")
+    assert "| pydantic |" in (evidence / "licences-agent-runner.md").read_text("utf-8")
     source, *bases = provenance["buildDefinition"]["resolvedDependencies"]
     assert source == {
         "uri": f"git+{SOURCE}@refs/tags/v{VERSION}",
