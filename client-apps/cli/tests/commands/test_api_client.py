@@ -19,6 +19,7 @@ from stigmer_contract.api import CreateExecution
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.http_statuses import RETRYABLE_STATUSES
 from stigmer_contract.manifest import AgentManifest
+from swallowing_proxy import SwallowingProxy
 
 AGENT = AgentManifest.model_validate(
     {
@@ -146,6 +147,25 @@ def test_a_watch_survives_a_server_that_is_killed_and_started_again(tmp_path: Pa
     assert [event.sequence for event in read if isinstance(event, events.RecordedEvent)] == [1, 2, 3, 4, 5]
     assert reported[0].startswith("connection to the server lost (")
     assert reported[1:] == ["connected again"]
+
+
+def test_a_stream_that_swallows_everything_is_left_for_another_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "STREAM_SILENCES", 1.0)
+    execution_id = _start_execution(server)
+    leg = server.take_execution(execution_id)
+    leg.answer(1, "one")
+    with SwallowingProxy(server.port) as proxy:
+        transport = HttpTransport(Connection(f"http://127.0.0.1:{proxy.port}", TOKEN))
+        reader = follow_events(transport, execution_id)
+        recorded = (event for event in reader if isinstance(event, events.RecordedEvent))
+        read = [next(recorded).sequence for _ in range(3)]
+        assert proxy.swallow() >= 1
+        leg.complete("done")
+        read += [event.sequence for event in recorded]
+
+    assert read == [1, 2, 3, 4]
 
 
 def test_the_reader_gives_up_when_the_server_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import { LEFT, session } from "./session.svelte";
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15_000;
-/** The server says something every 15 s. */
+/** The server says something every 3 s. */
 const LONGEST_SILENCE_MS = 40_000;
 /** What changes within so short a time is asked for together. */
 const GATHER_MS = 20;

@@ -15,7 +15,7 @@ from stigmer_server.event_log import EventLog, StoredEvent
 from stigmer_server.log_formats import LogFormats
 
 REPLAY_PAGE_SIZE: Final = 200
-SILENCE_SECONDS: Final = 15.0
+SILENCE_SECONDS: Final = 3.0
 TERMINAL_TYPES: Final = frozenset({"execution.completed", "execution.failed", "execution.cancelled"})
 QUEUED_BATCHES: Final = 16
 """Of a reader of many logs; each log keeps what does not fit, or is read again."""

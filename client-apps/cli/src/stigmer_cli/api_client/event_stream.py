@@ -15,7 +15,7 @@ from stigmer_cli.api_client.http_transport import (
 )
 from stigmer_cli.api_client.sse import SseMessage, SseParser
 from stigmer_cli.errors import CallRefused, ServerUnreachable, StigmerError
-from stigmer_contract.api import LAST_EVENT_ID_HEADER
+from stigmer_contract.api import LAST_EVENT_ID_HEADER, SILENCE_HEADER
 from stigmer_contract.events import (
     LIVE_EVENT_ADAPTER,
     ExecutionCancelled,
@@ -28,6 +28,8 @@ from stigmer_contract.http_statuses import RETRYABLE_STATUSES
 
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 3.0
+STREAM_SILENCES = 3.0
+"""A stream that is silent for so many times as long as the server says is taken for one that swallows all."""
 GIVE_UP_AFTER_SECONDS = 120.0
 """How long the server may be gone before the reader gives up; the stack restarts it within seconds."""
 
@@ -64,9 +66,11 @@ def follow_events(
         try:
             stream = _open_stream(transport, execution_id, after)
             for event in _read_stream(stream):
-                if lost_at is not None and report:
+                if failures >= 2 and report:
                     report("connected again")
                 lost_at, failures = None, 0
+                if event is None:
+                    continue
                 if isinstance(event, RecordedEvent):
                     if event.sequence <= after:
                         continue
@@ -108,12 +112,18 @@ def is_final(event: RecordedEvent) -> bool:
 
 def _open_stream(transport: HttpTransport, execution_id: str, after: int) -> HttpStream:
     headers = {"Accept": "text/event-stream", LAST_EVENT_ID_HEADER: str(after)}
-    return transport.open_stream(f"/v1/executions/{quote(execution_id, safe='')}/events", headers)
+    stream = transport.open_stream(f"/v1/executions/{quote(execution_id, safe='')}/events", headers)
+    if (silence_seconds := stream.header(SILENCE_HEADER)).isdecimal():
+        stream.limit_silence(STREAM_SILENCES * int(silence_seconds))
+    return stream
 
 
-def _read_stream(stream: HttpStream) -> Iterator[RecordedEvent | LiveEvent]:
+def _read_stream(stream: HttpStream) -> Iterator[RecordedEvent | LiveEvent | None]:
+    """The events; None: the server has let hear of itself. Its first word says nothing of the connection."""
     parser = SseParser()
-    for chunk in stream:
+    for number, chunk in enumerate(stream):
+        if number:
+            yield None
         for message in parser.feed(chunk):
             event = _read_message(message)
             if event:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 REQUEST_TIMEOUT_SECONDS = 30.0
 STREAM_TIMEOUT_SECONDS = 45.0
-"""Longest silence on a stream; the server sends a comment every 15 s."""
+"""Longest silence on a stream of a server that does not say for how long it may be silent."""
 RETRY_DELAYS_SECONDS = (0.1, 0.4, 1.0)
 LONGEST_ASKED_DELAY_SECONDS = 30.0
 STREAM_CHUNK_BYTES = 64 * 1024
@@ -97,13 +97,14 @@ class HttpTransport:
         connection = self._connect(STREAM_TIMEOUT_SECONDS)
         try:
             connection.request("GET", self._target(path, None), headers=self._headers | dict(headers))
+            carrier = connection.sock  # `http.client` forgets it where the answer ends the connection
             response = connection.getresponse()
             if response.status >= 400:
                 raise read_problem(response.status, response.read())
         except BaseException:
             connection.close()
             raise
-        return HttpStream(connection, response)
+        return HttpStream(connection, response, carrier)
 
     def close(self) -> None:
         """Closes the kept connection; the next request opens another."""
@@ -161,9 +162,23 @@ class HttpTransport:
 class HttpStream:
     """An answer in pieces, on a connection of its own."""
 
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        carrier: socket.socket,
+    ) -> None:
         self._connection = connection
         self._response = response
+        self._carrier = carrier
+
+    def header(self, name: str) -> str:
+        """The value of a header of the answer; empty where there is none."""
+        return self._response.getheader(name, "")
+
+    def limit_silence(self, seconds: float) -> None:
+        """From now on raise `TimeoutError` where nothing comes for so long."""
+        self._carrier.settimeout(seconds)
 
     def __iter__(self) -> Iterator[bytes]:
         """The pieces as they arrive, until the server ends the answer."""

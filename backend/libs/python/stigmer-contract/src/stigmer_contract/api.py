@@ -45,6 +45,8 @@ from stigmer_contract.waits import WaitReason
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
 LAST_EVENT_ID_HEADER = "Last-Event-ID"
+SILENCE_HEADER = "Stigmer-Silence-Seconds"
+"""Of a stream: for how long it says nothing at most, while all is well."""
 LEASE_HEADER = "Stigmer-Lease"
 """Carries `LegGrant.lease` on every other call that a runner makes for the leg."""
 CONSOLE_HEADER = "Stigmer-Console"

@@ -11,14 +11,14 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 
-from stigmer_contract.api import LAST_EVENT_ID_HEADER, Page
+from stigmer_contract.api import LAST_EVENT_ID_HEADER, SILENCE_HEADER, Page
 from stigmer_contract.events import RecordedEvent
 from stigmer_server.api.access import NEEDS_USER_OR_RUNNER, GuardedRoute, LeaseOf, credential_of
 from stigmer_server.api.problems import problem_responses
 from stigmer_server.api.services import ExecutionId, Limit, Services, ServicesOf
 from stigmer_server.credentials import Credential
 from stigmer_server.errors import InvalidRequest, NotFound
-from stigmer_server.event_feed import Batch
+from stigmer_server.event_feed import SILENCE_SECONDS, Batch
 from stigmer_server.event_log import StoredEvent
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"], route_class=GuardedRoute)
@@ -64,7 +64,11 @@ async def read_events(
         after = _parse_event_id(last_event_id)
     if state.phase.is_terminal and after >= state.last_sequence:
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    headers = {
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",
+        SILENCE_HEADER: f"{SILENCE_SECONDS:g}",
+    }
     return EventSourceResponse(
         _stream(services, execution_id, after, credential_of(request)), headers=headers
     )
