@@ -144,7 +144,7 @@ _STRIKES: Final[Mapping[FaultKind, tuple[float, float]]] = {
 }
 """How long each holds, and what comes after it: until all have recovered, and the runner is back."""
 _FIRST_STRIKE_SECONDS: Final = 5.0
-_SECONDS_BETWEEN_STARTS: Final = 1.25
+_SECONDS_BETWEEN_STARTS: Final = 2.0
 _TURNS_OF_STRUCK: Final = 12
 """So that some of them are at work on each runner at any time."""
 _LARGE_ANSWER_CHARACTERS: Final = 80_000
@@ -171,8 +171,9 @@ def make_recovery_plan(seed: int, strikes: int) -> Plan:
     faults = list[Fault]()
     at_seconds = _FIRST_STRIKE_SECONDS
     for number in range(strikes):
-        for kind, (holds_seconds, pause_seconds) in _STRIKES.items():
-            target = RUNNERS[number % len(RUNNERS)]
+        for turn, (kind, (holds_seconds, pause_seconds)) in enumerate(_STRIKES.items()):
+            # Never the one that was struck last, which may not be at work again yet.
+            target = RUNNERS[(number + turn) % len(RUNNERS)]
             faults.append(Fault(round(at_seconds, 3), kind, target, holds_seconds))
             # At no fixed place within a step, or between the moments at which anybody looks.
             at_seconds += holds_seconds + pause_seconds + chance.uniform(0.0, 1.0)
@@ -181,12 +182,12 @@ def make_recovery_plan(seed: int, strikes: int) -> Plan:
         Work(
             key=f"{seed}-{number}",
             at_seconds=number * _SECONDS_BETWEEN_STARTS,
-            commands=(0.2,) * _TURNS_OF_STRUCK,
-            answer_seconds=0.4,
+            commands=(0.4,) * _TURNS_OF_STRUCK,
+            answer_seconds=0.8,
         )
         for number in range(int(seconds / _SECONDS_BETWEEN_STARTS))
     )
-    shape = Shape(seconds / 60, len(works), seconds / len(faults), _STRIKES[FaultKind.FREEZE][0], 0.2)
+    shape = Shape(seconds / 60, len(works), seconds / len(faults), _STRIKES[FaultKind.FREEZE][0], 0.4)
     return Plan(seed, shape, tuple(faults), works, has_model_faults=False)
 
 
