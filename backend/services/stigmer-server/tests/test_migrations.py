@@ -281,6 +281,36 @@ async def test_what_snapshots_consist_of_becomes_the_owners_alone(database_url: 
         await database.close()
 
 
+async def test_rewinds_that_are_there_are_found_in_the_logs(database_url: str) -> None:
+    bodies = {
+        "exe_1": {"type": "execution.started", "fork": {"in_place": True}},
+        "exe_2": {"type": "execution.started", "fork": {"in_place": False}},
+        "exe_3": {"type": "execution.started", "input": {"value": {"in_place": True}}, "fork": None},
+    }
+
+    def fill(connection: Connection) -> None:
+        for place, (execution_id, body) in enumerate(bodies.items(), 1):
+            _insert(connection, execution_id, "completed", place=place)
+            _insert_event(connection, execution_id, 1, json.dumps(body, separators=(",", ":")))
+
+    def read(connection: Connection) -> list[str]:
+        executions = tables.executions
+        found = connection.execute(select(executions.c.execution_id).where(executions.c.is_rewind))
+        return list(found.scalars())
+
+    database = open_database(database_url)
+    try:
+        await database.migrate(lambda connection: _upgrade(connection, "0026"))
+        await database.write(fill)
+        for _ in range(2):
+            await migrate(database)
+            assert await database.read(read) == ["exe_1"]
+            assert await database.write(_differences) == []
+            await database.migrate(lambda connection: command.downgrade(_configuration(connection), "0026"))
+    finally:
+        await database.close()
+
+
 async def test_a_database_with_owners_is_not_taken_back(database_url: str) -> None:
     database = open_database(database_url)
     try:

@@ -19,6 +19,7 @@ from stigmer_contract.events import (
     EVENT_ADAPTER,
     LOG_FORMAT,
     Event,
+    ExecutionStarted,
     InputRequested,
     InputResolved,
     SnapshotTaken,
@@ -318,7 +319,7 @@ def read_messages(connection: Connection, execution_id: str, until: int) -> list
 def insert_first_event(connection: Connection, state: ExecutionState, first: NewEvent) -> StoredEvent:
     """Write a new execution with the first event of its log."""
     stored = StoredEvent(1, state.created_at, None, first.event.type, first.body)
-    connection.execute(executions.insert(), state.to_row())
+    connection.execute(executions.insert(), _execution_row(state, first))
     connection.execute(events.insert(), _event_row(state.execution_id, stored, None))
     _insert_references(connection, {(state.execution_id, sha256) for sha256 in first.blobs})
     indexes = LogIndexes()
@@ -358,7 +359,7 @@ def insert_log(
     new_events: Sequence[NewEvent],
 ) -> None:
     """Write an execution that has ended, with its whole log. What it cost was paid elsewhere."""
-    connection.execute(executions.insert(), state.to_row())
+    connection.execute(executions.insert(), _execution_row(state, new_events[0]))
     connection.execute(_insert_events, [_event_row(state.execution_id, event, None) for event in stored])
     _index_search(connection, state, stored, new_events)
     _insert_references(
@@ -470,6 +471,13 @@ def _with_inputs_ended(change: Change) -> Change:
         for input_id in sorted(asked)
     ]
     return replace(change, new_events=[*change.new_events[:-1], *ended, change.new_events[-1]])
+
+
+def _execution_row(state: ExecutionState, first: NewEvent) -> dict[str, object]:
+    """A new execution, with what only its first event tells."""
+    fork = first.event.fork if isinstance(first.event, ExecutionStarted) else None
+    row: dict[str, object] = state.to_row()
+    return row | {"is_rewind": fork is not None and fork.in_place}
 
 
 def _event_row(execution_id: str, stored: StoredEvent, append_id: str | None) -> dict[str, object]:

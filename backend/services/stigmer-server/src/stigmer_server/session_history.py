@@ -33,7 +33,6 @@ TELLING_TYPES: Final = (
     "message.received",
 )
 """Events that tell of messages."""
-_IN_PLACE: Final = '"in_place":true'
 MAX_ENVIRONMENTS: Final = 20
 """A session needs one for each kind of agent that works in it; what is not among the oldest is told anew."""
 
@@ -108,17 +107,18 @@ def _find_base(connection: Connection, state: ExecutionState) -> tuple[ForkOrigi
             .where(
                 executions.c.session_id == state.session_id,
                 executions.c.place <= state.place,
+                executions.c.is_rewind,
                 events.c.sequence == 1,
-                events.c.body.contains(_IN_PLACE, autoescape=True),
                 counts,
             )
             .order_by(executions.c.place.desc())
+            .limit(1)
         )
-        for row in connection.execute(query):
+        row = connection.execute(query).one_or_none()
+        if row is not None:
             first = EVENT_ADAPTER.validate_json(row.body)
             assert isinstance(first, ExecutionStarted)
-            if first.fork is not None and first.fork.in_place:  # and nobody has only written of it
-                return first.fork, row.place
+            return first.fork, row.place
     return find_origin(connection, state.session_id), 1
 
 

@@ -22,13 +22,14 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
     text,
 )
 
 from stigmer_contract.api import SharedWith
 from stigmer_contract.phases import ExecutionPhase
 
-SCHEMA_REVISION = "0026"
+SCHEMA_REVISION = "0027"
 """The newest migration; a test holds it to the files."""
 
 
@@ -136,6 +137,13 @@ executions = Table(
     Column("limits", Text, comment="JSON of Limits since it was retried; NULL: those of its agent"),
     Column("open_inputs", Text, comment="JSON list of OpenInput; NULL: none"),
     Column("paused_at", UtcDateTime, comment="while it is paused"),
+    Column(
+        "is_rewind",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="whether it brings its session back to a step",
+    ),
 )
 Index(
     "ix_executions_leg_runner",
@@ -144,6 +152,13 @@ Index(
     postgresql_where=text("leg_runner IS NOT NULL"),
 )
 Index("uq_executions_session_id_place", executions.c.session_id, executions.c.place, unique=True)
+Index(
+    "ix_executions_rewinds",
+    executions.c.session_id,
+    executions.c.place,
+    sqlite_where=text("is_rewind = 1"),
+    postgresql_where=text("is_rewind"),
+)
 Index("ix_executions_session_id_execution_id", executions.c.session_id, executions.c.execution_id)
 Index("ix_executions_phase_execution_id", executions.c.phase, executions.c.execution_id)
 Index("ix_executions_phase_ended_at", executions.c.phase, executions.c.ended_at)
