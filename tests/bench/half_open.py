@@ -6,6 +6,7 @@ import time
 from figures import Bound, Table
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from agent_runner.server_client import ServerClient
 from agent_runner.temporal_connection import KEEP_ALIVE
@@ -48,7 +49,12 @@ async def _to_temporal(proxy: SwallowingProxy) -> list[float]:
 
 async def _ask(client: Client) -> None:
     request = DescribeNamespaceRequest(namespace="default")
-    await client.workflow_service.describe_namespace(request, retry=True)
+    while True:
+        try:
+            await client.workflow_service.describe_namespace(request, retry=True)
+        except RPCError:  # of the connection that was given up; ours ask again, too
+            continue
+        return
 
 
 async def _to_server() -> list[float]:
