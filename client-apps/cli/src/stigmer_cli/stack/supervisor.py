@@ -45,8 +45,9 @@ logger = logging.getLogger(__name__)
 
 PLACED_PROBE_SECONDS = 0.5
 STOP_SECONDS = 9.0
-OWNER_INTERVAL_SECONDS = 0.5
 """Everything has ended after this long, or is killed: `stigmer server stop` takes 10 s at most."""
+OWNER_INTERVAL_SECONDS = 0.5
+"""How often a stack that runs for one process alone looks whether that is still there."""
 
 
 @dataclass(frozen=True)
