@@ -108,6 +108,8 @@ class McpSignInServer(McpHttpServer):
         """Whether no token is good enough to call a tool with."""
         self.begins_with_everybody = False
         """Whether it asks nobody who calls as a conversation begins, and then for the scope `write`."""
+        self.hangs_up_on_strangers = False
+        """Whether whoever has no token gets no answer at all, but as a conversation begins."""
 
     @property
     def issuer(self) -> str:
@@ -181,8 +183,12 @@ class _Handler(McpHandler):
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
         scope, until = known.live.get(token, ("", 0.0))
         is_call = message["method"] == "tools/call"
-        if self.web.begins_with_everybody and message["method"] == "initialize":
+        lets_begin = self.web.begins_with_everybody or self.web.hangs_up_on_strangers
+        if lets_begin and message["method"] == "initialize":
             return True
+        if self.web.hangs_up_on_strangers and until < time.monotonic():
+            self.close_connection = True
+            return False
         if until < time.monotonic() or (is_call and self.web.refuses_calls):
             where = f"{self.web.issuer}/.well-known/oauth-protected-resource/mcp"
             more = ', scope="write"' if self.web.begins_with_everybody else ""

@@ -1,5 +1,6 @@
 """What a log says about its execution, whatever its events are."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -11,6 +12,7 @@ from stigmer_contract.events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionRetried,
     InlinePayload,
     InputRequested,
     InputResolved,
@@ -85,3 +87,13 @@ def test_events_appended_together_lead_where_they_lead_one_by_one(events: list[E
         assert refused
     else:
         assert together == state
+
+
+def test_a_clock_that_begins_anew_behind_takes_nothing_from_the_duration_of_what_is_retried() -> None:
+    """As that of a machine whose next start came with a wrong wall clock."""
+    deadline = CREATED + timedelta(hours=1)
+    failure = ExecutionFailed(code=ErrorCode.INTERNAL, message="broken")
+    failed = advance(replace(fresh(), deadline_at=deadline), [EVENTS[0], failure], AT_ONCE)
+
+    before = CREATED - timedelta(days=1)
+    assert advance(failed, [ExecutionRetried()], Moment(before, before)).deadline_at == deadline

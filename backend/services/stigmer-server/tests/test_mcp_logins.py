@@ -120,6 +120,13 @@ def test_what_a_server_asks_for_with_the_first_question_is_what_the_sign_in_asks
     assert web.calls == []
 
 
+def test_a_server_that_does_not_answer_the_first_question_is_signed_in_at_all_the_same(
+    person: ServerApi, web: McpSignInServer
+) -> None:
+    web.hangs_up_on_strangers = True
+    assert sign_in(person, web)["scopes"] == ["read"]
+
+
 def test_nobody_finds_a_token_in_lists_of_secrets_in_the_database_or_in_the_log(
     server: ServerProcess, api: ServerApi, person: ServerApi, web: McpSignInServer
 ) -> None:

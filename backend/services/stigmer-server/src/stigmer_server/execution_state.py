@@ -459,7 +459,7 @@ def _retry(state: ExecutionState, event: ExecutionRetried, at: Moment) -> Execut
         return state
     if state.phase is not ExecutionPhase.FAILED:
         raise IllegalMove(event.type, f"cannot follow while the execution is {state.phase}")
-    idle = _uncounted(state, at, at.wall - (state.ended_at or at.wall))
+    idle = max(_uncounted(state, at, at.wall - (state.ended_at or at.wall)), timedelta())
     return replace(
         _move(state, event, ExecutionPhase.IN_PROGRESS),
         attempt=state.attempt + 1,

@@ -119,7 +119,8 @@ class _Carrier(httpx2.AsyncBaseTransport):
                 # Some let everybody begin, and say with the first question what they want.
                 session = response.headers.get(_SESSION)
                 more = {} if session is None else {_SESSION: session}
-                response = await self._addresses.send(_request(self._url, _ASK_FOR_TOOLS, more))
+                with contextlib.suppress(NoAnswer):  # whoever begins first must not have to answer this
+                    response = await self._addresses.send(_request(self._url, _ASK_FOR_TOOLS, more))
             if not _asks_who_calls(response):
                 # And some ask for nothing until a tool is called.
                 response = httpx2.Response(HTTPStatus.UNAUTHORIZED)
