@@ -74,7 +74,7 @@ def list_query(
     if wanted.min_cost_usd is not None:
         query = query.where(columns.cost_nanos >= nanos_of(wanted.min_cost_usd))
     if wanted.text is not None:
-        query = query.where(search_condition(connection.dialect.name, wanted.text))
+        query = query.where(search_condition(connection, wanted.text))
     return (
         select(executions)
         .where(columns.execution_id.in_(query.scalar_subquery()))
