@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,12 @@ import agent_runner
 from agent_runner.commands import open_commands
 from agent_runner.errors import ExecutionFailure
 from agent_runner.settings import RunnerSettings, load_settings
-from agent_runner.workspace import SessionWorkspace, open_named_directory, open_session_directory
+from agent_runner.workspace import (
+    SessionWorkspace,
+    open_named_directory,
+    open_session_directory,
+    session_workspace,
+)
 from stigmer_contract.error_codes import ErrorCode
 from stigmer_contract.identifiers import SESSION_PREFIX, new_id
 from stigmer_isolation.launcher import CommandLauncher
@@ -52,6 +58,33 @@ async def test_a_command_that_closes_its_directory_shuts_no_later_one_out(tmp_pa
     # Where the runner was killed before it could see to that.
     (tmp_path / own).chmod(0)
     assert stat.S_IMODE(open_session_directory(tmp_path, own).stat().st_mode) == stat.S_IRWXU
+
+
+async def test_a_command_that_is_given_up_at_its_end_leaves_its_directory_open_to_who_still_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inode = (await asyncio.to_thread(tmp_path.stat)).st_ino
+    begun, given_up, ended = threading.Event(), threading.Event(), threading.Event()
+    used: list[int] = []
+
+    def hold(directory: int) -> None:
+        begun.set()
+        given_up.wait(60)
+        try:
+            used.append(os.fstat(directory).st_ino)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(session_workspace, "give_back_rights", hold)
+    async with CommandLauncher() as launcher:
+        running = asyncio.create_task(SessionWorkspace(tmp_path, launcher=launcher).run(["true"]))
+        assert await asyncio.to_thread(begun.wait, 60)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        given_up.set()
+        assert await asyncio.to_thread(ended.wait, 60)
+    assert used == [inode]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What commands write, whatever they do to keep or hide it: it goes with them, and it counts."""
 
 import asyncio
+import fcntl
 import os
 import sys
 from collections.abc import AsyncGenerator
@@ -14,6 +15,7 @@ from stigmer_isolation.command_environment import command_environment
 from stigmer_isolation.disk_quota import DiskQuotas
 from stigmer_isolation.errors import CommandKilled
 from stigmer_isolation.launcher import CommandLauncher, CommandResult
+from stigmer_isolation.temporary_root import TemporaryRoot
 from stigmer_isolation.zygote import main as zygote
 from stigmer_isolation.zygote.tree_removal import remove_tree
 
@@ -105,6 +107,28 @@ def test_no_link_is_followed_and_nothing_outside_is_touched(tmp_path: Path) -> N
     assert remove_tree(str(tree))
     assert (outside / "kept").exists()
     assert outside.stat().st_mode & 0o777 == 0o500
+
+
+def test_a_directory_that_is_taken_for_abandoned_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, removed = fcntl.flock, list[Path]()
+
+    def remove_first(descriptor: int, operation: int) -> None:
+        if not removed:
+            [path] = tmp_path.iterdir()
+            path.rmdir()
+            removed.append(path)
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    root = TemporaryRoot(str(tmp_path))
+    made = root.make()
+    assert made is not None
+    assert Path(made).parent.parent == tmp_path
+    assert Path(made).parent not in removed
+    root.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the quota ---------------------------------------------------------------------------------

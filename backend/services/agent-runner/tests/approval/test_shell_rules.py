@@ -164,7 +164,8 @@ def test_a_line_that_is_too_long_is_not_understood() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{\U0010ffff", "ls {1..\U0010ffff}", "{\\\n\U000eeeee", "ls {\u6f22,\u5b57}"]
+    "text",
+    ["{\U0010ffff", "{12..34\U0010ffff", "ls {1..\U0010ffff}", "{\\\n\U000eeeee", "ls {\u6f22,\u5b57}"],
 )
 def test_what_would_end_the_parser_is_asked_about(text: str) -> None:
     assert find_reason("git push*", text) is not None

@@ -5,17 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mcp_types as types
 import pytest
 from pydantic import JsonValue
 
 from agent_runner.legs import ActivityAttempt, LegRunner
+from agent_runner.mcp_servers.resources import with_resources
 from agent_runner.mcp_servers.tool_list import read_tools, side_effects_of
 from leg_server import Answer, Server
 from mcp_legs import STAND_INS, calls, inline, results
 from stigmer_contract.conversation import ToolOutcome
 from stigmer_contract.events import StepFinished, ToolStarted
 from stigmer_contract.manifest_mcp import McpServer
-from stigmer_contract.tool_lists import ListedTool
+from stigmer_contract.tool_lists import MAX_TOOLS, ListedTool, ToolList
 
 TRY = ActivityAttempt("try-1", b"token")
 Make = Callable[[Server, Answer], LegRunner]
@@ -78,3 +80,11 @@ async def test_a_server_s_own_tool_of_that_name_is_no_tool_of_ours_and_the_manif
     await make_runner(server, calls((READ, {"uri": "notes://one"}))).run("exe_1", TRY)
     assert [result.outcome for result in results(server)] != [ToolOutcome.SUCCEEDED]
     assert not (folder / "notes.journal").exists()
+
+
+def test_a_list_that_is_full_stays_one_that_can_be_read_again() -> None:
+    own = [ListedTool(name=f"tool_{number}", input_schema={}) for number in range(MAX_TOOLS - 1)]
+    capabilities = types.ServerCapabilities(resources=types.ResourcesCapability())
+    listed = with_resources(ToolList(server="s", tools=own), capabilities)
+    assert ToolList.model_validate(listed.model_dump(mode="json")) == listed
+    assert sorted({tool.name for tool in listed.tools} - {tool.name for tool in own}) == ["list_resources"]

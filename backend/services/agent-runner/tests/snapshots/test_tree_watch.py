@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Generator
 from pathlib import Path
 
@@ -232,16 +233,25 @@ def test_where_watches_do_not_suffice_all_is_walked(
         assert SHARES.in_use == (0, 0)
 
 
-def test_where_no_descriptor_is_left_for_a_watch_it_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("are_limits_known", [True, False])
+def test_where_no_descriptor_is_left_for_a_watch_it_is_refused_and_the_next_one_is_not(
+    tmp_path: Path, are_limits_known: bool
+) -> None:
+    tree_watch._read_limit.cache_clear()  # pyright: ignore[reportPrivateUsage]
     root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    if are_limits_known:
+        TreeWatch(root).close()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (root + 1, hard))
     try:
         watch = TreeWatch(root)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        os.close(root)
+    later = TreeWatch(root)
+    os.close(root)
     assert (watch.is_open, watch.is_refused) == (False, True)
+    assert (later.is_open, later.is_refused) == (True, False)
+    later.close()
 
 
 def test_one_workspace_has_its_share_of_watches_and_no_more(
@@ -274,6 +284,26 @@ def test_a_watch_holds_neither_a_folder_nor_a_leg(tmp_path: Path) -> None:
     assert watched.entries() == watched.by_walking()
     del watched
     assert SHARES.in_use == (0, 0)
+
+
+def test_a_watch_that_is_collected_while_another_is_counted_gives_its_own_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    forgotten = [TreeWatch(root)]
+    os.close(root)
+
+    def collect(_: str) -> int:
+        forgotten.clear()
+        return 1000
+
+    monkeypatch.setattr(tree_watch, "_limit", collect)
+    counting = threading.Thread(target=SHARES.take, args=(0, 1), daemon=True)
+    counting.start()
+    counting.join(60)
+    assert not counting.is_alive()
+    assert SHARES.in_use == (0, 1)
+    SHARES.take(0, -1)
 
 
 def test_what_could_not_be_read_is_tried_again(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -345,6 +345,10 @@ async def test_ordinary_files_that_are_called_as_git_s_are_written(
         ("a\nb\r\nc\n", "b\nc", "x\ny", "a\nx\r\ny\n"),
         ("a\nb\n", "a\nb", "x\ny", "x\ny\n"),
         ("\ufeffa\r\n", "a", "b\nc", "\ufeffb\r\nc\r\n"),
+        ("a\r\nb\r\n", "\nb", "\nc\nd", "a\r\nc\r\nd\r\n"),
+        ("a\r\nb\r\n", "\nb", "c", "ac\r\n"),
+        ("\r\nb", "\r\nb", "\r\nc", "\r\nc"),
+        ("\nb\r\n", "\nb", "\nc", "\nc\r\n"),
     ],
 )
 def test_line_ends_of_the_file_stay(text: str, old: str, new: str, edited: str) -> None:

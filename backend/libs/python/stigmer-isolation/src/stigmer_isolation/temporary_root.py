@@ -1,6 +1,6 @@
 """Directories for temporary files, gone with their commands."""
 
-# ruff: noqa: PTH102 - paths here are text, as the kernel and bubblewrap take them
+# ruff: noqa: PTH102, PTH116 - paths here are text, as the kernel and bubblewrap take them
 
 import contextlib
 import fcntl
@@ -64,10 +64,8 @@ class TemporaryRoot:
         for _ in range(_MAKE_TRIES):
             self.path = f"{parent}/{ROOT_PREFIX}{os.urandom(8).hex()}"
             os.mkdir(self.path, 0o700)
-            # Another process may have taken it for abandoned before it was locked.
             with contextlib.suppress(FileNotFoundError):
-                self._lock = open_root(self.path)
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                self._lock = _lock_root(self.path)
                 return
         raise FileNotFoundError(self.path)
 
@@ -84,3 +82,19 @@ class TemporaryRoot:
         """Remove it with all that is in it. Takes its time."""
         remove_tree(self.path)
         os.close(self._lock)
+
+
+def _lock_root(path: str) -> int:
+    """A descriptor of the directory, locked.
+
+    Raises:
+        FileNotFoundError: another process had taken it for abandoned before, and removed it.
+    """
+    lock = open_root(path)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.stat(path)  # whoever held the lock until now may have done so
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock

@@ -38,8 +38,9 @@ _CONTINUED: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\\n")
 _COMMENT: Final = re.compile(r"(?:^|[\s;&|()'\"`])#")
 _PASSED_OVER_BYTES: Final = re.compile(rb"[\s\\]*(?:- *)?")
 """What no node stands for: white space, and the dash in front of a here-document (grammar 0.25)."""
-_ENDS_THE_PARSER: Final = re.compile(r"\{[0-9]*\.{0,2}[0-9]*[^\x00-\xff]")
-"""Here the grammar (0.25) looks a character up in a table of 256, and the whole process may end."""
+_ENDS_THE_PARSER: Final = re.compile(r"\{[0-9]*+\.{0,2}+[0-9]*+[^\x00-\xff]")
+"""Here the grammar (0.25) looks a character up in a table of 256, and the whole process may end. Possessive:
+linear for digits."""
 _QUOTED: Final = re.compile(r"[\\'\"]")
 
 

@@ -12,7 +12,7 @@ from mcp.client import ClientSession
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel, JsonValue
 
-from stigmer_contract.tool_lists import ListedTool, ToolList
+from stigmer_contract.tool_lists import MAX_TOOLS, ListedTool, ToolList
 
 LIST_RESOURCES: Final = "list_resources"
 READ_RESOURCE: Final = "read_resource"
@@ -44,7 +44,7 @@ def with_resources(tools: ToolList, capabilities: types.ServerCapabilities | Non
     if capabilities is None or capabilities.resources is None:
         return tools
     taken = {tool.name for tool in tools.tools} | tools.left_out.keys()
-    more = [tool for tool in _TOOLS if tool.name not in taken]
+    more = [tool for tool in _TOOLS if tool.name not in taken][: MAX_TOOLS - len(tools.tools)]
     in_order = sorted((*tools.tools, *more), key=lambda tool: tool.name)
     return tools.model_copy(update={"tools": in_order})
 

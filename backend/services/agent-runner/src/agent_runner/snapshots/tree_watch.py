@@ -47,7 +47,8 @@ class _Shares:
     """What all workspaces of this process use together."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Collecting garbage can close a watch in the midst of counting another.
+        self._lock = threading.RLock()
         self._trees = 0
         self._directories = 0
 
@@ -190,12 +191,16 @@ class TreeWatch:
         self.close()
 
 
-@functools.cache
 def _limit(name: str) -> int:
     try:
-        return int((_LIMITS / name).read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        return _read_limit(name)
+    except (OSError, ValueError):  # it may be that no descriptor is to be had now, which is not kept
         return 0
+
+
+@functools.cache
+def _read_limit(name: str) -> int:
+    return int((_LIMITS / name).read_text(encoding="ascii"))
 
 
 @functools.cache

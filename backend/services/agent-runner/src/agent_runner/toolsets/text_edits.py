@@ -48,7 +48,10 @@ def _place_of(text: str, wanted: str, label: str, path: str) -> tuple[int, int]:
     start = text.find(wanted)
     if start != -1:
         _refuse_several(text.count(wanted), label, path)
-        return start, start + len(wanted)
+        end = start + len(wanted)
+        if start > 0 and "\r" not in wanted and text.startswith("\r\n", start - 1):
+            start -= 1  # a line's end that it begins with is replaced whole
+        return start, end
     place = _place_whatever_line_ends(text, wanted, label, path) if "\n" in wanted else None
     if place is None:
         raise EditRefused(f"{label} not found in {path}. No changes were written.")

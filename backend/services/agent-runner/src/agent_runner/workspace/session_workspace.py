@@ -286,17 +286,18 @@ class SessionWorkspace(WorkspaceBackend, SupportsCommands, SupportsFilesystem, S
                         attached=attached,
                     )
         finally:
-            try:
-                await asyncio.to_thread(self._open_again, directory)
-            finally:
-                os.close(directory)
+            # The thread closes it: its number could else be another file's before the thread has used it.
+            await asyncio.shield(asyncio.to_thread(self._open_again, directory))
         return CommandResult(exit_code=result.exit_code, stdout=result.stdout, stderr=result.stderr)
 
     def _open_again(self, directory: int) -> None:
-        """Give back what a command took of its owner's rights: else nothing later gets in."""
-        give_back_rights(directory)
-        if self._home is not None:
-            give_back_rights(str(self._home))
+        """Give back what a command took of its owner's rights: else nothing later gets in. Closes it."""
+        try:
+            give_back_rights(directory)
+            if self._home is not None:
+                give_back_rights(str(self._home))
+        finally:
+            os.close(directory)
 
     def _policy_with(self, readable: Sequence[Path]) -> Policy:
         policy = self._launcher.policy
