@@ -121,7 +121,11 @@ ATTACKS = {
     "mkdir real; ln -s real .vscode": [".vscode"],
     "mkdir d; echo 'gitdir: /somewhere/else' > d/.git": ["d/.git"],
     "mkdir -p d y/objects y/refs y/hooks x; echo 'gitdir: ../x' > d/.git; echo ../y > x/commondir; "
-    "touch x/HEAD; echo x > y/hooks/pre-commit": ["y/hooks/pre-commit"],
+    "touch x/HEAD; echo x > y/hooks/pre-commit": ["x/commondir", "y/hooks/pre-commit"],
+    "mkdir -p $HOME/c; cp -r .git/objects .git/refs $HOME/c; echo $HOME/c > .git/commondir": [
+        ".git/commondir"
+    ],
+    f"{GIT} worktree add -q wt; echo /c > .git/worktrees/wt/commondir": [".git/worktrees/wt/commondir"],
 }
 
 

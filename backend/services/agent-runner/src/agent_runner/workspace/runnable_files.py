@@ -44,6 +44,9 @@ _GIT_PARTS: Final = (frozenset({"objects", "refs"}), frozenset({"HEAD", "commond
 _POINTER: Final = b"gitdir:"
 """How a file `.git` begins, as worktrees and submodules have one."""
 _GIT_CONFIGURATIONS: Final = ("config", "config.worktree")
+_GIT_ELSEWHERE: Final = "commondir"
+"""Where Git looks for hooks and configuration instead; it writes one itself for worktrees only."""
+_COMMONDIR_OF_WORKTREE: Final = b"../.."
 
 
 ASIDE_SUFFIX: Final = ".refused-by-stigmer"
@@ -131,6 +134,7 @@ class _Looking:
         """Git's own directory: hooks, configurations, and the directories of submodules and worktrees."""
         for name in _GIT_CONFIGURATIONS:
             self._mark(directory, name, f"{path}{name}", is_configuration=True)
+        self._mark(directory, _GIT_ELSEWHERE, f"{path}{_GIT_ELSEWHERE}")
         for name in ("hooks", "modules", "worktrees"):
             inner = _open_directory(directory, name)
             if inner is None:
@@ -152,6 +156,12 @@ class _Looking:
                 if worktree is not None:
                     name = _GIT_CONFIGURATIONS[1]
                     self._mark(worktree, name, f"{path}{entry.name}/{name}", is_configuration=True)
+                    self._mark(
+                        worktree,
+                        _GIT_ELSEWHERE,
+                        f"{path}{entry.name}/{_GIT_ELSEWHERE}",
+                        except_for=_COMMONDIR_OF_WORKTREE,
+                    )
                     os.close(worktree)
             elif not entry.name.endswith(".sample"):
                 self._mark(directory, entry.name, f"{path}{entry.name}")
@@ -176,7 +186,15 @@ class _Looking:
         whole = os.path.normpath(os.path.join(self._root, os.path.dirname(path), target))
         return whole.startswith(f"{self._root}/")
 
-    def _mark(self, directory: int, name: str, path: str, *, is_configuration: bool = False) -> None:
+    def _mark(
+        self,
+        directory: int,
+        name: str,
+        path: str,
+        *,
+        is_configuration: bool = False,
+        except_for: bytes | None = None,
+    ) -> None:
         if name.endswith(ASIDE_SUFFIX):
             return
         if len(self.marks) >= MAX_FILES:
@@ -184,6 +202,8 @@ class _Looking:
             return
         mark, content = _mark_of(directory, name, is_configuration=is_configuration)
         if name == _GIT and content is not None and self._points_within(path, content.data):
+            return
+        if except_for is not None and content is not None and content.data.strip() == except_for:
             return
         if mark is not None:
             self.marks[path] = mark
