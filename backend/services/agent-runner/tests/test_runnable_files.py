@@ -118,6 +118,21 @@ ATTACKS = {
         "a.code-workspace",
         "lefthook.yml",
     ],
+    "mkdir .mvn .helix .fleet .roo .vs; for f in .mvn/m .helix/h .fleet/f .roo/r .vs/v .aider.conf.yml "
+    ".autoenv .byebugrc .ghci .iex.exs .ocamlinit a.sublime-project; do echo x > $f; done": [
+        ".aider.conf.yml",
+        ".autoenv",
+        ".byebugrc",
+        ".fleet/f",
+        ".ghci",
+        ".helix/h",
+        ".iex.exs",
+        ".mvn/m",
+        ".ocamlinit",
+        ".roo/r",
+        ".vs/v",
+        "a.sublime-project",
+    ],
     "mkdir real; ln -s real .vscode": [".vscode"],
     "mkdir d; echo 'gitdir: /somewhere/else' > d/.git": ["d/.git"],
     "mkdir -p d y/objects y/refs y/hooks x; echo 'gitdir: ../x' > d/.git; echo ../y > x/commondir; "

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from server_process import RUNNER_TOKEN, ServerApi, ServerFactory, ServerProcess, manifest, responded
+from stigmer_contract.identifiers import INPUT_PREFIX, new_id
 
 
 @pytest.fixture
@@ -127,3 +128,49 @@ def test_under_a_limit_a_model_without_a_price_is_refused(server: ServerProcess,
     ended = limited.get_execution(execution_id)
     assert (ended["phase"], ended["error"]["code"]) == ("failed", "limit_cost")
     assert ended["error"]["message"].endswith("no price is known for the model")
+
+
+@pytest.mark.parametrize("limited", [{"allow_network": ["none"]}], indirect=True)
+def test_what_a_token_could_not_have_started_it_does_not_steer(
+    server: ServerProcess, api: ServerApi, limited: ServerApi
+) -> None:
+    owner = limited.http.get("/v1/tokens/self").raise_for_status().json()["owner"]
+    body = {"name": f"free-{uuid4().hex[:12]}", "scope": "user", "owner": owner}
+    created = api.http.post("/v1/tokens", json=body).raise_for_status().json()
+    with server.client(created["token"]) as free:
+        wide = free.create_execution(manifest=manifest(network="all"))["execution_id"]
+    attempt = api.start_leg(wide)["attempt"]
+    asked = [
+        {
+            "type": "input.requested",
+            "input_id": new_id(INPUT_PREFIX),
+            "turn": 1,
+            "call_id": f"call-{number}",
+            "tool": "ask_user",
+            "title": "Which?",
+            "kind": "question",
+            "content": {"kind": "inline", "value": {"question": "Which?", "choices": ["red"]}},
+        }
+        for number in (1, 2)
+    ]
+    appended = api.append(wide, [responded(1), *asked], attempt=attempt)
+    assert appended.is_success, appended.text
+    answered, denied = (f"/v1/inputs/{each['input_id']}" for each in asked)
+
+    said = limited.http.post(f"/v1/executions/{wide}/messages", json={"text": "Do it otherwise."})
+    assert (said.status_code, said.json()["detail"]) == (
+        403,
+        "the token's policy does not allow spec.network 'all'",
+    )
+    assert limited.http.post(answered, json={"outcome": "answered", "answer": "red"}).status_code == 403
+    assert limited.http.post(denied, json={"outcome": "denied"}).status_code == 200
+
+
+def test_a_token_with_a_policy_makes_none_without(server: ServerProcess, api: ServerApi) -> None:
+    bound = {"name": f"bound-{uuid4().hex[:12]}", "scope": "admin", "policy": {"allow_network": ["none"]}}
+    created = api.http.post("/v1/tokens", json=bound).raise_for_status().json()
+    with server.client(created["token"]) as administrator:
+        wider = administrator.http.post(
+            "/v1/tokens", json={"name": f"w-{uuid4().hex[:12]}", "scope": "admin"}
+        )
+    assert (wider.status_code, wider.json()["detail"]) == (403, "a token with a policy makes no tokens")

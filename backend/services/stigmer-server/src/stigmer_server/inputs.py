@@ -52,6 +52,7 @@ from stigmer_server.idempotency import append_id
 from stigmer_server.owners import Caller
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.tables import executions, inputs
+from stigmer_server.token_reach import check_reach
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,8 @@ class Inputs:
 
         Raises:
             NotFound: there is none that the caller sees.
-            Forbidden: it is another's, who alone may decide.
+            Forbidden: it is another's, who alone may decide, or the policy of the caller's token excludes its
+                execution; to deny is free to every token of those who decide.
             InvalidRequest: that is no answer to what is asked.
             PayloadTooLarge: the answer is.
             InputAlreadyResolved: somebody was first, it has expired, or its execution has ended.
@@ -144,6 +146,9 @@ class Inputs:
                 f"input {input_id!r} is {found.resource.owner!r}'s to decide",
                 f"use a token of {found.resource.owner!r}",
             )
+        if request.outcome is not InputOutcome.DENIED:
+            of = found.resource
+            await check_reach(self._database, who.caller, of.execution_id, of.session_id)
         resolution = await self._resolution(found, request, who)
         known_by = append_id(f"input {input_id}", who.caller.owner, idempotency_key)
         resolved = await self._append(

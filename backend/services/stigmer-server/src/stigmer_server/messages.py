@@ -30,6 +30,7 @@ from stigmer_server.new_executions import insert_execution
 from stigmer_server.owners import Caller
 from stigmer_server.sessions import find_session, find_unended
 from stigmer_server.tables import events, executions
+from stigmer_server.token_reach import check_reach
 
 ROOM_OF_STEP: Final = 1024
 """Bytes. The step that tells when an agent was given a message holds it, and may not be too large itself."""
@@ -71,8 +72,10 @@ class Messages:
             InvalidRequest: the key is too long.
             NotFound: there is no such execution.
             IdempotencyKeyReused: the key came with another message.
+            Forbidden: the policy of the caller's token excludes the execution.
             SecretMissing, Forbidden, FeatureNotYet: the next execution may not begin.
         """
+        await check_reach(self._database, caller, state.execution_id, state.session_id)
         message = await self._blobs.wrap_text(request.text, room=ROOM_OF_STEP)
         if isinstance(message, BlobPayload):
             sha256 = message.sha256
@@ -89,6 +92,7 @@ class Messages:
                 following = await self._start_next(state, request, message, caller, idempotency_key)
                 if isinstance(following, Answer):
                     return following
+                await check_reach(self._database, caller, following.execution_id, following.session_id)
                 state = following
 
     async def _append(self, execution_id: str, message: Payload, known_by: str | None) -> Answer:

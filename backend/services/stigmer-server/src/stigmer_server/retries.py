@@ -10,18 +10,19 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from stigmer_contract.api import ExecutionResource, RetryExecution
-from stigmer_contract.events import EVENT_ADAPTER, ExecutionRetried, ExecutionStarted
+from stigmer_contract.events import ExecutionRetried
 from stigmer_contract.manifest import Limits
 from stigmer_contract.phases import ExecutionPhase
 from stigmer_server.database import Database
 from stigmer_server.errors import Conflict, ExecutionEnded, Forbidden
-from stigmer_server.event_log import Change, EventLog, NewEvent, read_events
+from stigmer_server.event_log import Change, EventLog, NewEvent
 from stigmer_server.execution_state import ExecutionState
 from stigmer_server.idempotency import append_id
 from stigmer_server.owners import Caller
-from stigmer_server.policies import check_approve, check_costs, check_policy
+from stigmer_server.policies import check_costs
 from stigmer_server.sessions import find_session, newest_place
 from stigmer_server.steady_clock import SteadyClock
+from stigmer_server.token_reach import check_reach, read_reach
 
 
 class Retries:
@@ -51,10 +52,11 @@ class Retries:
                 f"execution {seen.execution_id!r} is {seen.owner!r}'s, whose secrets it is given",
                 "start an execution of your own in the session",
             )
-        first, workspace = await self._database.read(lambda connection: _what_it_may(connection, seen))
+        await check_reach(self._database, caller, seen.execution_id, seen.session_id)
+        first, _ = await self._database.read(
+            lambda connection: read_reach(connection, seen.execution_id, seen.session_id)
+        )
         spec = first.spec
-        check_policy(caller.policy, spec, workspace)
-        check_approve(caller.policy, first.approve)
         is_limited = caller.policy.max_cost_per_day_usd is not None
         token_id = caller.token_id if is_limited else None
         began_again = list[bool]()
@@ -102,14 +104,6 @@ def _may_go_on(state: ExecutionState, *, has_wishes: bool) -> bool:
                 f"execution {state.execution_id!r} has not failed: it is {state.phase}",
                 f"run `stigmer executions follow {state.execution_id}` to see how it goes on",
             )
-
-
-def _what_it_may(connection: Connection, state: ExecutionState) -> tuple[ExecutionStarted, str | None]:
-    """What it was started with, and the session's directory where a person named one."""
-    [opening] = read_events(connection, state.execution_id, limit=1)
-    first = EVENT_ADAPTER.validate_json(opening.body)
-    assert isinstance(first, ExecutionStarted)
-    return first, find_session(connection, state.session_id).workspace
 
 
 def _merged(before: Limits, wanted: Limits) -> Limits:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from stigmer_contract.api import (
     ADMINISTRATOR,
+    NO_POLICY,
     CreatedToken,
     CreateToken,
     Page,
@@ -26,7 +27,7 @@ from stigmer_contract.api import (
 from stigmer_contract.identifiers import TOKEN_PREFIX, new_id
 from stigmer_server.credentials import Credential, Credentials, digest_of
 from stigmer_server.database import Database
-from stigmer_server.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from stigmer_server.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
 from stigmer_server.owners import Caller, find_owner
 from stigmer_server.pages import decode_cursor, page_of
 from stigmer_server.tables import tokens
@@ -46,13 +47,16 @@ class Tokens:
         self._database = database
         self._credentials = credentials
 
-    async def create(self, request: CreateToken, created_by: str) -> CreatedToken:
+    async def create(self, request: CreateToken, created_by: Credential) -> CreatedToken:
         """Make a token. Nobody can ask for its text again.
 
         Raises:
             InvalidRequest: it would stand for the administrator, and is none.
+            Forbidden: who makes it is bound by a policy, which the new token could go beyond.
             Conflict: a token of this name is not revoked, or it is that of the server's own.
         """
+        if created_by.policy != NO_POLICY:
+            raise Forbidden("a token with a policy makes no tokens", "use one without")
         owner = request.owner or request.name
         if owner == ADMINISTRATOR and request.scope is TokenScope.USER:
             raise InvalidRequest(
@@ -70,7 +74,7 @@ class Tokens:
             scope=request.scope,
             owner=owner,
             created_at=now,
-            created_by=created_by,
+            created_by=created_by.name,
             expires_at=None if lifetime is None else now + timedelta(seconds=lifetime),
             policy=request.policy,
         )

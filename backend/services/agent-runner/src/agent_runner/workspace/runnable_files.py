@@ -24,18 +24,19 @@ MAX_CONTENT_BYTES: Final = 256 * 1024
 """Of a larger file its time of change stands for the content."""
 
 _FILES: Final = frozenset((
-    ".Rprofile", ".bash_aliases", ".bash_login", ".bash_logout", ".bash_profile", ".bashrc",
-    ".bazelrc", ".cshrc", ".devcontainer.json", ".dir-locals.el", ".envrc", ".exrc", ".gdbinit",
-    ".gitconfig", ".gvimrc", ".irbrc", ".kshrc", ".lefthook.yml", ".lldbinit", ".login", ".mcp.json",
-    ".mise.toml", ".npmrc", ".nvim.lua", ".nvimrc", ".pdbrc", ".pnpmfile.cjs",
+    ".Rprofile", ".aider.conf.yml", ".autoenv", ".autoenv.zsh", ".bash_aliases", ".bash_login",
+    ".bash_logout", ".bash_profile", ".bashrc", ".bazelrc", ".byebugrc", ".cshrc",
+    ".devcontainer.json", ".dir-locals.el", ".envrc", ".exrc", ".gdbinit", ".ghci", ".gitconfig",
+    ".gvimrc", ".iex.exs", ".irbrc", ".kshrc", ".lefthook.yml", ".lldbinit", ".login", ".mcp.json",
+    ".mise.toml", ".npmrc", ".nvim.lua", ".nvimrc", ".ocamlinit", ".pdbrc", ".pnpmfile.cjs",
     ".pre-commit-config.yaml", ".profile", ".pryrc", ".tcshrc", ".vimrc", ".xprofile", ".yarnrc",
     ".yarnrc.yml", ".zlogin", ".zlogout", ".zprofile", ".zshenv", ".zshrc", "hgrc", "lefthook.yml",
     "mise.toml", "sitecustomize.py", "usercustomize.py"
 ))  # fmt: skip
-_SUFFIXES: Final = (".pth", ".code-workspace")
+_SUFFIXES: Final = (".pth", ".code-workspace", ".sublime-project")
 _DIRECTORIES: Final = frozenset((
-    ".claude", ".codex", ".continue", ".cursor", ".devcontainer", ".gemini", ".husky", ".idea",
-    ".kiro", ".opencode", ".vscode", ".windsurf", ".zed"
+    ".claude", ".codex", ".continue", ".cursor", ".devcontainer", ".fleet", ".gemini", ".helix",
+    ".husky", ".idea", ".kiro", ".mvn", ".opencode", ".roo", ".vs", ".vscode", ".windsurf", ".zed"
 ))  # fmt: skip
 """All that is in them."""
 _GIT: Final = ".git"

@@ -31,7 +31,7 @@ async def create_token(
 
     There is no `Idempotency-Key`, since the answer is kept nowhere: where it was lost, revoke the token.
     """
-    created = await services.tokens.create(body, credential_of(request).name)
+    created = await services.tokens.create(body, credential_of(request))
     response.headers["Location"] = f"/v1/tokens/{created.name}"
     return created
 
