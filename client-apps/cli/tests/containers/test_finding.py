@@ -51,23 +51,17 @@ def _docker_at(path: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def _engine_that_says(
-    path: Path, headers: dict[str, str], body: bytes = b"OK", asked: list[str] | None = None
-) -> Generator[None]:
+def _engine_that_says(path: Path, headers: dict[str, str], body: bytes = b"OK") -> Generator[None]:
     class Handler(http.server.BaseHTTPRequestHandler):
         server_version, sys_version = headers.get("Server", "old"), ""
 
         def do_GET(self) -> None:
-            if asked is not None:
-                asked.append(f"{self.command} {self.path}")
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             for name in headers.keys() - {"Server"}:
                 self.send_header(name, headers[name])
             self.end_headers()
             self.wfile.write(body)
-
-        do_POST = do_GET
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name of the base class
             """Says nothing."""
@@ -83,26 +77,6 @@ def _engine_that_says(
         finally:
             server.shutdown()
             thread.join()
-
-
-@pytest.mark.parametrize(
-    ("is_podman", "waited"),
-    [
-        (False, f"POST /v1.41/containers/{'0' * 64}/wait"),
-        # Its copy of Docker's call looks at the container all the time.
-        (True, f"POST /v4.0.0/libpod/containers/{'0' * 64}/wait?interval=1s"),
-    ],
-)
-def test_an_end_is_waited_for_as_it_costs_the_engine_least(
-    tmp_path: Path, is_podman: bool, waited: str
-) -> None:
-    path, asked = tmp_path / "engine.sock", list[str]()
-    state = {"Running": False, "ExitCode": 7, "OOMKilled": False, "Error": "", "StartedAt": ""}
-    inspected = json.dumps({"State": state, "Image": "sha256:0", "Config": {"Labels": {}}}).encode()
-    with _engine_that_says(path, {}, inspected, asked):
-        api = EngineApi(str(path), "/v1.41", is_podman=is_podman)
-        assert RunningContainer(api, "0" * 64, "runner").wait().exit_code == 7
-    assert asked[0] == waited
 
 
 @pytest.mark.parametrize("body", [b"null", b"", b"[]", b"{}"])

@@ -21,8 +21,6 @@ CONNECT_TIMEOUT_SECONDS = 3.0
 _CHUNK_BYTES = 65_536
 _MAX_ERROR_BYTES = 65_536
 
-_PODMANS_OWN = "/v4.0.0/libpod"
-
 Json = dict[str, Any]
 
 
@@ -125,12 +123,6 @@ class EngineApi:
     socket_path: str
     version: str = ""
     """`/v1.41`: which version of the API to ask for; empty: the engine's choice."""
-    is_podman: bool = False
-
-    @property
-    def podmans_own(self) -> "EngineApi | None":
-        """Podman's own API, for what it does better there than in its copy of Docker's; None with Docker."""
-        return EngineApi(self.socket_path, _PODMANS_OWN, is_podman=True) if self.is_podman else None
 
     def call(
         self,

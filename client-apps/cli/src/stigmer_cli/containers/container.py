@@ -19,8 +19,6 @@ _REMOVE_SECONDS = 60.0
 """Podman's `vfs` storage copies whole images, and takes long to remove a copy."""
 _REMOVE_POLL_SECONDS = 0.1
 _LOOK_AGAIN_SECONDS = 5.0
-_PODMAN_LOOKS_EVERY = "1s"
-"""Its copy of Docker's call looks without pause: 15 % of a core a container (Podman 4.3), and this 0.1 %."""
 _HEADER = struct.Struct(">BxxxI")
 """Before each piece of output: which stream, and how many bytes (Docker Engine API 1.41, "Stream format")."""
 
@@ -145,12 +143,9 @@ class Container:
         Raises:
             ContainerNotFound: it is no more.
         """
-        podmans_own = self.api.podmans_own
-        query = None if podmans_own is None else {"interval": _PODMAN_LOOKS_EVERY}
-        waiting = self if podmans_own is None else Container(podmans_own, self.container_id, self.name)
         while True:
             try:
-                waiting._call("wait for", "POST", "/wait", query=query, timeout_seconds=_LOOK_AGAIN_SECONDS)
+                self._call("wait for", "POST", "/wait", timeout_seconds=_LOOK_AGAIN_SECONDS)
             except EngineGone:
                 # Podman 4.3 says nothing where the container was removed meanwhile: looking tells.
                 if self.inspect().is_running:

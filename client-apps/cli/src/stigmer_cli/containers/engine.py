@@ -77,7 +77,7 @@ class Engine:
     @property
     def images(self) -> Images:
         """The engine's images."""
-        return Images(self.api)
+        return Images(self.api, self.traits.kind.value)
 
     def check_answers(self, timeout_seconds: float) -> None:
         """See that it answers at all: one that hangs is found out soon, before calls that may take long.

@@ -146,8 +146,7 @@ def _end_nothing() -> None:
 
 
 def _trust(known: EngineTraits, path: str, end_service: Callable[[], None] | None) -> Engine:
-    api = EngineApi(path, f"/v{known.api_version}", is_podman=known.kind is EngineKind.PODMAN)
-    return Engine(api, known, end_service or _end_nothing)
+    return Engine(EngineApi(path, f"/v{known.api_version}"), known, end_service or _end_nothing)
 
 
 def _connect(kind: EngineKind, path: str, is_installed: bool, endpoint: Endpoint | None = None) -> None:
@@ -185,8 +184,8 @@ def _examine(
             version = server.partition("/")[2].partition(" ")[0] or "unknown"
             reason = f"version {version} speaks API {spoken or 'unknown'}, and {needed} is needed"
             raise EngineTooOld(title, reason, _update_remedy(kind))
-        api = EngineApi(path, f"/v{spoken}", is_podman=server.startswith(_PODMAN_SERVER))
-        if end_service is not None and api.is_podman:
+        api = EngineApi(path, f"/v{spoken}")
+        if end_service is not None and server.startswith(_PODMAN_SERVER):
             # Podman 4.3 takes a second for each of the questions below: it asks dpkg for versions.
             return Engine(api, own_podman_traits(server, spoken), end_service)
         with ThreadPoolExecutor(max_workers=2) as pool:

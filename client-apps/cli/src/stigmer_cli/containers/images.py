@@ -23,6 +23,8 @@ from stigmer_cli.containers.pulling import (
 from stigmer_cli.containers.references import ImageReference
 
 _NOT_FOUND = 404
+_LIBPOD = "/v4.0.0"
+"""The version of Podman's own API."""
 _SILENCE_SECONDS = 300.0
 """A pull that says nothing for so long has ended: unpacking a large layer is silent for a minute or two."""
 
@@ -52,6 +54,8 @@ class Images:
     """The images of one engine."""
 
     api: EngineApi
+    engine_kind: str
+    """`docker` or `podman`: their pulls are told apart."""
 
     def find(self, reference: str) -> Image | None:
         """The image of that reference or id; None where the engine has none. Asks no registry."""
@@ -125,9 +129,9 @@ class Images:
         what = f"pull {reference}"
         api, path = self.api, "/images/create"
         query = {"fromImage": reference.name, "tag": reference.version}
-        if reference.is_on_loopback and (podmans_own := api.podmans_own) is not None:
+        if reference.is_on_loopback and self.engine_kind == "podman":
             # Podman 4.3 speaks plain HTTP only by this call of its own, which tells no layers.
-            api, path = podmans_own, "/images/pull"
+            api, path = EngineApi(api.socket_path, _LIBPOD), "/libpod/images/pull"
             query = {"reference": reference.pinned, "tlsVerify": "false", "policy": "always"}
         headers = {} if credentials is None else {"X-Registry-Auth": credentials.header()}
         try:
