@@ -22,7 +22,7 @@ from stigmer_server.owners import Caller
 from stigmer_server.policies import check_costs
 from stigmer_server.sessions import find_session, newest_place
 from stigmer_server.steady_clock import SteadyClock
-from stigmer_server.token_reach import check_reach, read_reach
+from stigmer_server.token_reach import check_bearer, read_reach
 
 
 class Retries:
@@ -52,10 +52,10 @@ class Retries:
                 f"execution {seen.execution_id!r} is {seen.owner!r}'s, whose secrets it is given",
                 "start an execution of your own in the session",
             )
-        await check_reach(self._database, caller, seen.execution_id, seen.session_id)
-        first, _ = await self._database.read(
+        first, workspace = await self._database.read(
             lambda connection: read_reach(connection, seen.execution_id, seen.session_id)
         )
+        check_bearer(caller.policy, first, workspace)
         spec = first.spec
         is_limited = caller.policy.max_cost_per_day_usd is not None
         token_id = caller.token_id if is_limited else None

@@ -5,7 +5,7 @@ Who says something to an execution, or decides for it, has it act with its netwo
 
 from sqlalchemy import Connection
 
-from stigmer_contract.api import NO_POLICY
+from stigmer_contract.api import NO_POLICY, TokenPolicy
 from stigmer_contract.events import EVENT_ADAPTER, ExecutionStarted
 from stigmer_server.database import Database
 from stigmer_server.event_log import read_events
@@ -24,6 +24,16 @@ def read_reach(
     return first, find_session(connection, session_id).workspace
 
 
+def check_bearer(policy: TokenPolicy, first: ExecutionStarted, workspace: str | None) -> None:
+    """See that a policy's token could have started what `read_reach` tells.
+
+    Raises:
+        Forbidden: the policy excludes it.
+    """
+    check_policy(policy, first.spec, workspace)
+    check_approve(policy, first.approve)
+
+
 async def check_reach(database: Database, caller: Caller, execution_id: str, session_id: str) -> None:
     """See that a caller could have started an execution.
 
@@ -35,5 +45,4 @@ async def check_reach(database: Database, caller: Caller, execution_id: str, ses
     first, workspace = await database.read(
         lambda connection: read_reach(connection, execution_id, session_id)
     )
-    check_policy(caller.policy, first.spec, workspace)
-    check_approve(caller.policy, first.approve)
+    check_bearer(caller.policy, first, workspace)
