@@ -88,6 +88,7 @@ REFUSED = {
     "/var/tmp": Kind.TEMPORARY,
     "/dev/shm": Kind.TEMPORARY,
     f"/tmp/stigmer-{'0a' * 16}": Kind.COMMAND,
+    f"/tmp/stigmer-enclosure-{'0a' * 16}/x": Kind.COMMAND,
     "/tmp/stigmer-temporary-0a0a0a0a/0b0b": Kind.COMMAND,
     "/srv/project/.git": Kind.GIT,
     "/srv/project/.GIT/hooks": Kind.GIT,

@@ -52,14 +52,13 @@ def end_processes(grace_seconds: Mapping[ProcessIdentity, float]) -> None:
     for process in grace_seconds:
         process.send(signal.SIGTERM)
     asked_at = time.monotonic()
-    left = dict(grace_seconds)
-    while left := {process: seconds for process, seconds in left.items() if process.is_alive()}:
-        for process, seconds in left.items():
-            if time.monotonic() - asked_at >= seconds:
-                process.send(signal.SIGKILL, to_group=True)
-        left = {
-            process: seconds for process, seconds in left.items() if time.monotonic() - asked_at < seconds
-        }
+    waited_for = set(grace_seconds)
+    while waited_for := {process for process in waited_for if process.is_alive()}:
+        passed = time.monotonic() - asked_at
+        killed = {process for process in waited_for if passed >= grace_seconds[process]}
+        for process in killed:
+            process.send(signal.SIGKILL, to_group=True)
+        waited_for -= killed
         time.sleep(_POLL_SECONDS)
 
 

@@ -216,8 +216,9 @@ RULES: Final[dict[Kind, Rule]] = {
 }
 """In the order of their precedence: the first that holds is told."""
 
-COMMAND_NAME: Final = re.compile(r"stigmer-([0-9a-f]{32}|(calibration|self-test|temporary)-.*)")
-"""What commands and self-tests of agents' runners are given among everybody's temporary files."""
+COMMAND_NAME: Final = re.compile(r"stigmer-([0-9a-f]{32}|(calibration|enclosure|self-test|temporary)-.*)")
+"""What commands and self-tests of agents' runners, earlier ones too, are given among everybody's temporary
+files."""
 
 
 def is_git_directory(holds: Callable[[str], bool]) -> bool:

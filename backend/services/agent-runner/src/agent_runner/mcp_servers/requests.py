@@ -39,18 +39,15 @@ class Requests(JSONRPCDispatcher[TransportContext]):
         Without a conversation a server may tell requests apart by their ids alone, also those of another leg,
         so that none is used again. What a server of that form may leave out has its default.
         """
-        if not _is_stateless(params):
-            return await super().send_raw_request(
-                method, params, opts, _related_request_id=_related_request_id
-            )
-        known: CallOptions = {"request_id": secrets.randbelow(MAX_ID), **(opts or {})}
-        result = await super().send_raw_request(
-            method, params, known, _related_request_id=_related_request_id
-        )
-        result.setdefault("resultType", "complete")
-        if method in _CACHED:
-            result.setdefault("ttlMs", 0)
-            result.setdefault("cacheScope", "private")
+        is_stateless = _is_stateless(params)
+        if is_stateless:
+            opts = {"request_id": secrets.randbelow(MAX_ID), **(opts or {})}
+        result = await super().send_raw_request(method, params, opts, _related_request_id=_related_request_id)
+        if is_stateless:
+            result.setdefault("resultType", "complete")
+            if method in _CACHED:
+                result.setdefault("ttlMs", 0)
+                result.setdefault("cacheScope", "private")
         return result
 
 

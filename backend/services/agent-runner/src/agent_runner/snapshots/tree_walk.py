@@ -206,9 +206,7 @@ class _Walker:
         walk, rules, get_known = self.walk, self._rules, self._known.get
         unchanged = walk.unchanged
         folders = list[tuple[str, str]]()
-        if self._watched is not None and not (
-            self._keeps and self._watched.has(path, os.fstat(folder).st_ino)
-        ):
+        if self._watched is not None and not self._is_kept(path, os.fstat(folder).st_ino):
             self._watched.add(folder, path)
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -251,9 +249,8 @@ class _Walker:
                     walk.left_out.append(LeftOut(here, _kind_of(mode)))
                 # In the loop: one folder may have any number, and each takes memory.
                 if len(unchanged) + len(walk.to_read) + len(walk.left_out) > rules.max_entries:
-                    raise TooMuch(f"it has more than {rules.max_entries:,} files and folders")
-        if walk.size_bytes > rules.max_bytes:
-            self.check_size()
+                    self.check_size()
+        self.check_size()
         for name, here in folders:
             try:
                 inner = os.open(name, _OPEN_FOLDER, dir_fd=folder)
